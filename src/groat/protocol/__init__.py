@@ -1,0 +1,1 @@
+"""The rules: values in, a value or a refusal out. No clock, disk, network, logging, randomness or framework."""

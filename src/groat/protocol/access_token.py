@@ -1,0 +1,217 @@
+"""RFC 9068 access tokens: what we write and what we check, side by side."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from groat.protocol import jose
+from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
+from groat.protocol.models import MAX_CLOCK_TOLERANCE, Grant, Policy
+
+TYP: Final = "at+jwt"
+DEFAULT_ALGORITHMS: Final = ("ES256", "PS256", "Ed25519", "RS256")
+
+
+def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> dict[str, Any]:
+    """The claims of a new token (RFC 9068 2.2). `now`: whole epoch seconds; `jti`: at least 128 random bits."""
+    claims: dict[str, Any] = {
+        **policy.extra_claims,
+        "iss": policy.issuer,
+        "sub": grant.client_id,
+        "aud": grant.api.audience,
+        "client_id": grant.client_id,
+        "iat": now,
+        "exp": now + grant.lifetime,
+        "jti": jti,
+    }
+    if grant.scopes:
+        claims["scope"] = grant.scope
+    return claims
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an issuer spells its access tokens; the default is RFC 9068 to the letter.
+
+    `types`: accepted typ values as full media types, None for "absent"; `client_id`, `scopes`, `audience`: claim
+    names, the first present counts; `required`: claims that must be there; `scope_array`: scopes may be a JSON array.
+    """
+
+    types: frozenset[str | None] = frozenset({f"application/{TYP}"})
+    client_id: tuple[str, ...] = ("client_id",)
+    scopes: tuple[str, ...] = ("scope",)
+    audience: str = "aud"
+    required: tuple[str, ...] = ("iat", "sub", "jti")
+    scope_array: bool = False
+    fixed: tuple[tuple[str, str], ...] = ()
+
+
+RFC9068: Final = Dialect()
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What one API accepts: tokens of this issuer, for this audience, signed by these algorithms.
+
+    `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. `accept_bound`: let tokens with `cnf`
+    pass, for a caller that checks the proof itself. Raises ConfigError for an empty or unsafe combination.
+    """
+
+    issuer: str
+    audience: str
+    algorithms: Collection[str] = DEFAULT_ALGORITHMS
+    clock_tolerance: int = 10
+    dialect: Dialect = RFC9068
+    accept_bound: bool = False
+    _names: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.algorithms if name not in ALGORITHM_NAMES]
+        if not self.issuer or not self.audience or not self.algorithms or unknown:
+            raise ConfigError("a verifier needs an issuer, an audience and known algorithms")
+        if self.issuer == self.audience:
+            raise ConfigError("audience must name the API, not the issuer")
+        if not 0 <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:
+            raise ConfigError(f"clock_tolerance must be 0 to {MAX_CLOCK_TOLERANCE} seconds")
+        names = frozenset(ALGORITHM_NAMES[name].name for name in self.algorithms)
+        object.__setattr__(self, "_names", names)
+
+    @property
+    def algorithm_names(self) -> frozenset[str]:
+        return self._names
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who called, proven by a verified access token.
+
+    `expires_at` and `issued_at`: epoch seconds. `confirmation`: the cnf claim, or None for a bearer token.
+    """
+
+    client_id: str
+    subject: str
+    scopes: frozenset[str]
+    expires_at: float
+    issued_at: float | None
+    token_id: str | None
+    claims: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def is_client(self) -> bool:
+        """Whether the client acts for itself: then `subject` names no user (RFC 9068 5, RFC 9700 4.15)."""
+        return self.subject == self.client_id
+
+    @property
+    def confirmation(self) -> Mapping[str, Any] | None:
+        value = self.claims.get("cnf")
+        return value if isinstance(value, dict) else None
+
+
+def parse_access_token(token: str | bytes, expected: Expectations) -> jose.UnverifiedJwt:
+    """Shape, algorithm and type, before any key is looked for. Raises InvalidToken."""
+    try:
+        jwt = jose.parse_jwt(token)
+    except JoseError as error:
+        raise InvalidToken(error.reason, error.hint) from None
+    if jwt.header.algorithm.name not in expected.algorithm_names:
+        raise InvalidToken("algorithm", f"{jwt.header.algorithm.name} is not accepted here")
+    typ = jwt.header.typ
+    if (typ if typ is None else jose.media_type(typ)) not in expected.dialect.types:
+        raise InvalidToken("type", "typ is not that of an access token")
+    return jwt
+
+
+def check_access_token(jwt: jose.UnverifiedJwt, key: PublicKey, expected: Expectations, now: float) -> Caller:
+    """Signature, then claims (RFC 9068 4). `key` was chosen by kid from this issuer's own set.
+
+    Raises InvalidToken. Not checked: scopes (see `require_scopes`), revocation, proof of possession.
+    """
+    try:
+        jose.verify_signature(jwt, key)
+        return _caller(jwt.claims, expected, now)
+    except JoseError as error:
+        raise InvalidToken(error.reason, error.hint) from None
+
+
+def _caller(claims: Mapping[str, Any], expected: Expectations, now: float) -> Caller:
+    dialect = expected.dialect
+    if claims.get("iss") != expected.issuer:
+        raise JoseError("issuer", _issuer_hint(claims.get("iss"), expected.issuer))
+    _check_audience(claims, expected)
+    exp = jose.check_times(claims, now, tolerance=expected.clock_tolerance)
+    for name in dialect.required:
+        if name not in claims:
+            raise JoseError("claims", f"{name} is missing")
+    for name, value in dialect.fixed:
+        if claims.get(name) != value:
+            raise JoseError("type", f"{name} is not {value}")
+    if "cnf" in claims and not expected.accept_bound:
+        raise JoseError("binding", "the token is bound to a key whose proof is not checked here")
+    client_id = jose.string_claim(claims, _first(claims, dialect.client_id))
+    return Caller(
+        client_id,
+        jose.string_claim(claims, "sub") if "sub" in claims else client_id,
+        _scopes(claims, dialect),
+        exp,
+        jose.numeric_date(claims, "iat"),
+        jose.string_claim(claims, "jti") if "jti" in claims else None,
+        jose.read_only(claims),
+    )
+
+
+def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> None:
+    name = expected.dialect.audience
+    values = jose.audience(claims if name == "aud" else {"aud": claims.get(name)})
+    if expected.audience not in values:
+        raise JoseError("audience", "the token is for another audience")
+
+
+def _issuer_hint(found: Any, expected: str) -> str:
+    if isinstance(found, str) and found.rstrip("/") == expected.rstrip("/"):
+        return "iss differs from the configured issuer only by the trailing slash"
+    return "iss is another issuer"
+
+
+def _first(claims: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in claims), names[0])
+
+
+def _scopes(claims: Mapping[str, Any], dialect: Dialect) -> frozenset[str]:
+    value = claims.get(_first(claims, dialect.scopes))
+    if value is None and not any(name in claims for name in dialect.scopes):
+        return frozenset()
+    if isinstance(value, str):
+        return frozenset(part for part in value.split(" ") if part)
+    if dialect.scope_array and isinstance(value, list) and all(isinstance(s, str) for s in value):
+        return frozenset(value)
+    raise JoseError("claims", "scope is not a string")
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Any one of these scopes is enough."""
+
+    scopes: tuple[str, ...]
+
+
+def any_of(*scopes: str) -> AnyOf:
+    """Require at least one of these scopes. Raises ConfigError when none is named."""
+    if not scopes:
+        raise ConfigError("any_of needs at least one scope")
+    return AnyOf(scopes)
+
+
+RequiredScopes = Iterable[str] | AnyOf
+
+
+def require_scopes(caller: Caller, required: RequiredScopes) -> None:
+    """All of a list, or one of `any_of(...)`: exact and case-sensitive (RFC 6749 3.3). Raises InsufficientScope."""
+    if isinstance(required, AnyOf):
+        if caller.scopes.isdisjoint(required.scopes):
+            raise InsufficientScope(required.scopes, "none of the accepted scopes is granted")
+        return
+    # A lone string would be read letter by letter, and an empty result would let everybody in.
+    wanted = (required,) if isinstance(required, str) else tuple(required)
+    if not caller.scopes.issuperset(wanted):
+        raise InsufficientScope(wanted, "a required scope is not granted")

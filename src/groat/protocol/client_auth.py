@@ -1,0 +1,180 @@
+"""Who asks: client authentication (RFC 7521 4.2, RFC 7523 2.2 and 3, draft-ietf-oauth-rfc7523bis).
+
+Every failure is InvalidClient with one outside appearance; its reason is for the log. Step 8 of the fixed order:
+form, then header, then signature, then claims; using up the jti is the caller's next act.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Never
+
+from groat.protocol import jose
+from groat.protocol.errors import InvalidClient, JoseError
+from groat.protocol.jwk import PublicKey, decoy_key, printable
+from groat.protocol.models import (
+    CLIENT_ID,
+    AssertionAudience,
+    Client,
+    OneTimeValue,
+    Policy,
+    Profile,
+    TokenRequest,
+)
+from groat.protocol.token_request import no_credential
+
+JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_TYP: Final = "client-authentication+jwt"
+# The draft advises against refusing untyped assertions, so absent and JWT pass unless the client is strict.
+_LENIENT_TYPES: Final = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
+_STRICT_TYPES: Final = frozenset({f"application/{ASSERTION_TYP}"})
+MAX_JTI_CHARS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A well-formed assertion and the client it claims to come from; nothing is proven yet."""
+
+    method: str
+    client_id: str
+    jwt: jose.UnverifiedJwt
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedClient:
+    """Proof of authentication: only `authenticate_client` makes one. The jti is still to be used up."""
+
+    client: Client
+    method: str
+    key: PublicKey
+    once: OneTimeValue
+    token_endpoint_audience: bool
+
+
+def read_credential(request: TokenRequest) -> Credential:
+    """Find out by which method the client wants to be known, and as whom. Raises InvalidClient."""
+    for method, reader in CLIENT_AUTH_METHODS.items():
+        credential = reader(request)
+        if credential is not None:
+            return Credential(method, *credential)
+    raise no_credential(request)
+
+
+def _private_key_jwt(request: TokenRequest) -> tuple[str, jose.UnverifiedJwt] | None:
+    if request.client_assertion is None:
+        return None
+    if request.client_assertion_type != JWT_BEARER:
+        raise InvalidClient("assertion_method", f"client_assertion_type must be {JWT_BEARER}")
+    try:
+        jwt = jose.parse_jwt(request.client_assertion)
+    except JoseError as error:
+        raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
+    client_id = jwt.claims.get("sub")
+    if not isinstance(client_id, str) or CLIENT_ID.fullmatch(client_id) is None:
+        raise InvalidClient("assertion_subject", "sub must be the client id")
+    if request.client_id is not None and request.client_id != client_id:
+        raise InvalidClient("assertion_subject", "the client_id parameter names another client")
+    return client_id, jwt
+
+
+Reader = Callable[[TokenRequest], tuple[str, jose.UnverifiedJwt] | None]
+CLIENT_AUTH_METHODS: Final[Mapping[str, Reader]] = MappingProxyType({"private_key_jwt": _private_key_jwt})
+
+
+def authenticate_client(
+    credential: Credential, client: Client | None, policy: Policy, now: float
+) -> AuthenticatedClient:
+    """Judge a credential against the registered client, or against nobody (`client` None).
+
+    `now`: epoch seconds. Raises InvalidClient. Not checked: whether the jti was used before.
+    """
+    jwt = credential.jwt
+    _check_header(jwt.header, client, policy)
+    key = _prove(jwt, client)
+    if client is None:
+        raise InvalidClient("client_unknown", f"no client {printable(credential.client_id)}")
+    if not client.enabled:
+        raise InvalidClient("client_disabled", f"groat client enable {client.client_id}")
+    try:
+        return _check_claims(credential, client, key, policy, now)
+    except JoseError as error:
+        raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
+
+
+def _check_header(header: jose.Header, client: Client | None, policy: Policy) -> None:
+    name = header.algorithm.name
+    if name not in policy.algorithms:
+        raise InvalidClient("assertion_algorithm", f"{name} is outside profile {policy.profile}")
+    if client is not None and client.signing_alg not in (None, name):
+        raise InvalidClient("assertion_algorithm", f"the client is pinned to {client.signing_alg}")
+    types = _STRICT_TYPES if client is not None and client.strict_typ else _LENIENT_TYPES
+    if (header.typ if header.typ is None else jose.media_type(header.typ)) not in types:
+        raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
+
+
+def _prove(jwt: jose.UnverifiedJwt, client: Client | None) -> PublicKey:
+    """Check the signature; where there is no key to check it with, a decoy makes that cost the same."""
+    refusal = None
+    try:
+        key = jose.select_key(jwt.header, client.keys if client is not None else ())
+    except JoseError as error:
+        refusal, key = error, decoy_key(jwt.header.algorithm.name)
+    try:
+        jose.verify_signature(jwt, key)
+    except JoseError as error:
+        refusal = refusal or error
+    if refusal is None:
+        return key
+    return _refuse_key(refusal, client)
+
+
+def _refuse_key(error: JoseError, client: Client | None) -> Never:
+    if client is None:
+        raise InvalidClient("client_unknown", "no client of that name is registered") from None
+    if error.reason != "key_unknown":
+        raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
+    known = ", ".join(f"{key.kid} ({'/'.join(sorted(key.algorithms))})" for key in client.keys)
+    hint = f"{error.hint}; registered: {known or 'none'}. groat client key add {client.client_id} FILE"
+    raise InvalidClient("assertion_key", hint) from None
+
+
+def _check_claims(
+    credential: Credential, client: Client, key: PublicKey, policy: Policy, now: float
+) -> AuthenticatedClient:
+    claims = credential.jwt.claims
+    if claims.get("iss") != client.client_id or claims.get("sub") != client.client_id:
+        raise InvalidClient("assertion_issuer", "iss and sub must both be the client id")
+    audience = _check_audience(claims, client, policy)
+    lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
+    exp = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
+    jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
+    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance)
+    return AuthenticatedClient(client, credential.method, key, once, audience == policy.token_endpoint)
+
+
+def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -> str:
+    """The issuer is the sole audience: anything wider lets one server replay to another (audience injection)."""
+    values = jose.audience(claims)
+    allowed = {policy.issuer}
+    if client.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT:
+        allowed.add(policy.token_endpoint)
+    array_refused = policy.profile is Profile.FAPI2 and not isinstance(claims["aud"], str)
+    if len(values) != 1 or values[0] not in allowed or array_refused:
+        shown = ", ".join(printable(value) for value in values[:3])
+        raise InvalidClient(
+            "assertion_audience",
+            f"aud is {shown}; this server accepts only {' or '.join(sorted(allowed))}. "
+            f"groat client update {client.client_id} --assertion-audience issuer-or-token-endpoint",
+        )
+    return values[0]
+
+
+def _check_lifetime(claims: Mapping[str, Any], lifetime: int, tolerance: int, now: float) -> jose.Number:
+    exp = jose.check_times(claims, now, tolerance=tolerance)
+    if exp > now + lifetime:
+        raise JoseError("lifetime", f"exp is more than {lifetime} s ahead")
+    issued = jose.numeric_date(claims, "iat")
+    if issued is not None and (issued < now - lifetime or issued > exp):
+        raise JoseError("lifetime", f"iat is more than {lifetime} s ago or after exp")
+    return exp

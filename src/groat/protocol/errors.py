@@ -1,0 +1,222 @@
+"""Every refusal the RFCs name: one class, its code and its status.
+
+    OAuthError                      the token endpoint says no (RFC 6749 5.2)
+    ├── InvalidRequest              400  invalid_request
+    │   ├── NotFound                404
+    │   ├── MethodNotAllowed        405
+    │   ├── RequestTimeout          408
+    │   └── PayloadTooLarge         413
+    ├── InvalidClient               401  invalid_client
+    ├── UnauthorizedClient          400  unauthorized_client
+    ├── UnsupportedGrantType        400  unsupported_grant_type
+    ├── InvalidScope                400  invalid_scope
+    ├── InvalidTarget               400  invalid_target (RFC 8707 2)
+    ├── TooManyRequests             429  temporarily_unavailable
+    ├── TemporarilyUnavailable      503  temporarily_unavailable
+    └── ServerError                 500  server_error
+    VerificationError               an API says no (RFC 6750 3.1)
+    ├── MissingToken                401  a challenge without any error
+    ├── InvalidBearerRequest        400  invalid_request
+    ├── InvalidToken                401  invalid_token
+    ├── InsufficientScope           403  insufficient_scope
+    └── KeysUnavailable             503  no challenge: the caller did nothing wrong
+    JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
+    ConfigError                     the operator wrote something wrong; all findings at once
+
+`description` is a fixed phrase for the peer. `reason` and `hint` are for the log alone, and never hold a secret.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class OAuthError(Exception):
+    """A refusal of the token endpoint, RFC 6749 5.2."""
+
+    code: ClassVar[str]
+    status: ClassVar[int] = 400
+    description: ClassVar[str]
+
+    def __init__(self, reason: str, hint: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.retry_after = retry_after
+
+
+class InvalidRequest(OAuthError):
+    code = "invalid_request"
+    description = "The request is malformed."
+
+
+class NotFound(InvalidRequest):
+    status = 404
+    description = "There is nothing at this path."
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    description = "The method is not allowed here."
+
+
+class RequestTimeout(InvalidRequest):
+    status = 408
+    description = "The request body did not arrive in time."
+
+
+class PayloadTooLarge(InvalidRequest):
+    status = 413
+    description = "The request body is too large."
+
+
+class InvalidClient(OAuthError):
+    code = "invalid_client"
+    status = 401
+    description = "Client authentication failed."
+
+
+class UnauthorizedClient(OAuthError):
+    code = "unauthorized_client"
+    description = "The client may not use this grant type."
+
+
+class UnsupportedGrantType(OAuthError):
+    code = "unsupported_grant_type"
+    description = "The grant type is not supported."
+
+
+class InvalidScope(OAuthError):
+    code = "invalid_scope"
+    description = "The requested scope is malformed, unknown or not granted to the client."
+
+
+class InvalidTarget(OAuthError):
+    code = "invalid_target"
+    description = "The requested resource is malformed, unknown or not granted to the client."
+
+
+class TooManyRequests(OAuthError):
+    code = "temporarily_unavailable"
+    status = 429
+    description = "Too many failed attempts. Try again later."
+
+
+class TemporarilyUnavailable(OAuthError):
+    code = "temporarily_unavailable"
+    status = 503
+    description = "The server cannot answer at the moment. Try again later."
+
+
+class ServerError(OAuthError):
+    code = "server_error"
+    status = 500
+    description = "The server met an unexpected condition."
+
+
+class VerificationError(Exception):
+    """An access token, or the request that should carry one, is refused, RFC 6750 3.1.
+
+    Attributes:
+        status: the HTTP status to answer with.
+        code: the RFC 6750 error code, or None where the challenge must not carry one.
+        reason: one word for logs and metrics: malformed, signature, audience, issuer, expired, not_yet, type,
+            algorithm, key_unknown, key_unavailable, scope, revoked, binding, claims, missing.
+        www_authenticate: the value of the WWW-Authenticate header, or None where none belongs (503).
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str | None] = None
+    description: ClassVar[str] = ""
+    realm: str = "api"
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+    @property
+    def www_authenticate(self) -> str | None:
+        parts = [f'realm="{self.realm}"']
+        if self.code:
+            parts += [f'error="{self.code}"', f'error_description="{self.description}"']
+        return "Bearer " + ", ".join(parts)
+
+
+class MissingToken(VerificationError):
+    status = 401
+
+    def __init__(self, hint: str = "") -> None:
+        super().__init__("missing", hint)
+
+
+class InvalidBearerRequest(VerificationError):
+    status = 400
+    code = "invalid_request"
+    description = "The request carries its access token in a malformed way."
+
+
+class InvalidToken(VerificationError):
+    status = 401
+    code = "invalid_token"
+    description = "The access token is invalid or has expired."
+
+
+class InsufficientScope(VerificationError):
+    """The token is good but grants too little; `required` names what is needed (RFC 6750 3.1)."""
+
+    status = 403
+    code = "insufficient_scope"
+    description = "The access token does not grant the required scope."
+
+    def __init__(self, required: Iterable[str], hint: str = "") -> None:
+        super().__init__("scope", hint)
+        self.required = tuple(sorted(required))
+
+    @property
+    def www_authenticate(self) -> str:
+        return f'{super().www_authenticate}, scope="{" ".join(self.required)}"'
+
+
+class KeysUnavailable(VerificationError):
+    """The issuer's keys cannot be had just now: 503 and Retry-After (seconds), never 401."""
+
+    status = 503
+
+    def __init__(self, hint: str = "", retry_after: int = 5) -> None:
+        super().__init__("key_unavailable", hint)
+        self.retry_after = retry_after
+
+    @property
+    def www_authenticate(self) -> None:
+        return None
+
+
+class JoseError(Exception):
+    """A JWT or JWK breaks a rule; `reason` is one word, `hint` a sentence without any secret."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(hint or reason)
+        self.reason = reason
+        self.hint = hint or reason
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake in a configuration: where it stands, what is wrong, what would be right."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.file and self.line else ""
+        return f"{place}{self.message}" if place or not self.file else f"{self.file}: {self.message}"
+
+
+class ConfigError(Exception):
+    """The operator wrote something wrong; carries every finding, not only the first."""
+
+    def __init__(self, *findings: Finding | str) -> None:
+        self.findings = tuple(f if isinstance(f, Finding) else Finding(f) for f in findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))

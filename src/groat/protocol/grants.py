@@ -1,0 +1,85 @@
+"""What an authenticated client gets: one function per grant, one table (RFC 6749 4.4, RFC 8707)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
+
+from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
+from groat.protocol.models import Client, Grant, Permission, Policy, TokenRequest
+from groat.protocol.token_request import parse_scope
+
+
+def decide_grant(request: TokenRequest, client: Client, policy: Policy) -> Grant:
+    """Steps 10 to 12: may this client use the grant, for which API, with which scopes.
+
+    `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, InvalidTarget, InvalidScope.
+    """
+    if request.grant_type not in client.grant_types:
+        raise UnauthorizedClient("grant_type", f"{client.client_id} may not use this grant")
+    return GRANTS[request.grant_type](request, client, policy)
+
+
+def _client_credentials(request: TokenRequest, client: Client, policy: Policy) -> Grant:
+    named = _named_permission(request.targets, client)
+    wanted = parse_scope(request.scope) if request.scope is not None else client.default_scopes
+    permission = named or _implied_permission(wanted, client)
+    scopes = _granted(wanted, permission, client, explicit=request.scope is not None)
+    return Grant(client.client_id, permission.api, scopes, policy.token_lifetime)
+
+
+GrantRule = Callable[[TokenRequest, Client, Policy], Grant]
+GRANTS: Final[Mapping[str, GrantRule]] = MappingProxyType({"client_credentials": _client_credentials})
+
+
+def _named_permission(targets: Sequence[str], client: Client) -> Permission | None:
+    """The API that `resource` names (RFC 8707 2); one token, one audience, so at most one of them."""
+    if not targets:
+        return None
+    if len(targets) > 1:
+        raise InvalidTarget("resource", "ask for one resource per token")
+    if not _is_resource(targets[0]):
+        raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
+    for permission in client.permissions:
+        if permission.api.audience == targets[0]:
+            return permission
+    raise InvalidTarget(
+        "resource",
+        f"unknown, or not granted: groat client update {client.client_id} --allow API=SCOPE",
+    )
+
+
+def _is_resource(target: str) -> bool:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return False
+    return bool(parts.scheme and (parts.netloc or parts.path)) and "#" not in target
+
+
+def _implied_permission(wanted: Sequence[str], client: Client) -> Permission:
+    """Without `resource`: the client's only API, or the only one that knows all the wanted scopes."""
+    if len(client.permissions) == 1:
+        return client.permissions[0]
+    fitting = [p for p in client.permissions if wanted and p.scopes.issuperset(wanted)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if wanted and not fitting:
+        raise _not_granted(wanted, client)
+    raise InvalidTarget("resource", "several APIs fit; name one with resource")
+
+
+def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, explicit: bool) -> tuple[str, ...]:
+    """Refuse rather than narrow what was asked (RFC 6749 3.3); defaults narrow to the API they fit."""
+    if not explicit:
+        wanted = [scope for scope in wanted if scope in permission.scopes]
+        if not wanted:
+            raise InvalidScope("scope", f"none asked; {client.client_id} has no default for {permission.api.name}")
+    if not permission.scopes.issuperset(wanted):
+        raise _not_granted(wanted, client)
+    return tuple(wanted)
+
+
+def _not_granted(wanted: Sequence[str], client: Client) -> InvalidScope:
+    may = "; ".join(f"{p.api.name}: {' '.join(sorted(p.scopes))}" for p in client.permissions)
+    return InvalidScope("scope", f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}")

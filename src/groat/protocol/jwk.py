@@ -1,0 +1,370 @@
+"""Keys as the protocol sees them: one key, one algorithm, one thumbprint (RFC 7517, 7518 6, 7638, 8037).
+
+joserfc imports, exports and generates; what stands here is the policy around it: which keys are acceptable at
+all, and which algorithm a key is for. Not checked here: who owns a key, and whether it is still in use.
+"""
+
+import binascii
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Final
+
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+from groat.protocol.errors import JoseError
+
+KeyPair = ECKey | OKPKey | RSAKey
+
+PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+MAX_KID_CHARS: Final = 256
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 8192
+GENERATED_RSA_BITS: Final = 3072
+MAX_KEYS_IN_SET: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One JWS algorithm: the key it needs and the size of its signature in bytes (None: as the RSA modulus)."""
+
+    name: str
+    key_type: str
+    curve: str | None
+    signature_bytes: int | None
+    jws: Any = field(repr=False)
+
+    def fits(self, key: KeyPair) -> bool:
+        """Whether a key of this type and curve can make or check such a signature (RFC 7518 3.1)."""
+        return key.key_type == self.key_type and (isinstance(key, RSAKey) or key.curve_name == self.curve)
+
+
+def _algorithm(name: str, key_type: str, curve: str | None = None, size: int | None = None) -> Algorithm:
+    jws_name = "EdDSA" if name == "Ed25519" else name
+    return Algorithm(name, key_type, curve, size, JWSRegistry.algorithms[jws_name])
+
+
+_RSA_NAMES = ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+
+# ESP256 and its kin are COSE names and HMAC can never be proof of a key that is not shared: neither is here.
+ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType(
+    {
+        "ES256": _algorithm("ES256", "EC", "P-256", 64),
+        "ES384": _algorithm("ES384", "EC", "P-384", 96),
+        "ES512": _algorithm("ES512", "EC", "P-521", 132),
+        "Ed25519": _algorithm("Ed25519", "OKP", "Ed25519", 64),
+        **{name: _algorithm(name, "RSA") for name in _RSA_NAMES},
+    }
+)
+# RFC 9864 gave Ed25519 its own name; EdDSA with that curve is the same algorithm under the old one.
+ALGORITHM_NAMES: Final[Mapping[str, Algorithm]] = MappingProxyType({**ALGORITHMS, "EdDSA": ALGORITHMS["Ed25519"]})
+FAPI2_ALGORITHMS: Final = frozenset({"PS256", "ES256", "Ed25519"})  # FAPI 2.0 Security Profile 5.4.1
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A verified public key.
+
+    `algorithms` holds canonical names: one for a key that declares its algorithm, several only for an RSA key of
+    somebody else's JWKS that declares none. `jwk` is the public JWK with kid, use and (where known) alg.
+    """
+
+    kid: str
+    algorithms: frozenset[str]
+    thumbprint: str
+    jwk: Mapping[str, Any]
+    key: KeyPair = field(repr=False)
+
+    @property
+    def algorithm(self) -> str:
+        """The one algorithm of this key; for an undeclared RSA key, the first of its candidates."""
+        return min(self.algorithms)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A key pair that signs with one algorithm; its private half shows in no repr."""
+
+    public: PublicKey
+    key: KeyPair = field(repr=False)
+
+    @property
+    def kid(self) -> str:
+        return self.public.kid
+
+    @property
+    def algorithm(self) -> str:
+        return self.public.algorithm
+
+    def private_jwk(self) -> dict[str, Any]:
+        """The JWK with its private members; the caller must treat it as a secret."""
+        return {**self.key.as_dict(private=True), **_labels(self.public)}
+
+
+def base64url_decode(text: str | bytes) -> bytes:
+    """Decode base64url without padding, strictly: RFC 7515 2, RFC 4648 3.5.
+
+    Raises JoseError("malformed") for padding, foreign characters, an impossible length or non-zero unused bits.
+    """
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        raise JoseError("malformed", "base64url holds a foreign character") from None
+    if raw.translate(None, BASE64URL_ALPHABET):
+        raise JoseError("malformed", "base64url holds a foreign character")
+    return decode_checked_base64url(raw)
+
+
+BASE64URL_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_CLEAN_LAST = {2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
+
+
+def decode_checked_base64url(raw: bytes) -> bytes:
+    """Decode base64url whose alphabet the caller has checked; the length and unused bits are checked here."""
+    rest = len(raw) & 3
+    if rest == 1 or (rest and raw[-1] not in _CLEAN_LAST[rest]):
+        raise JoseError("malformed", "base64url has an impossible length or non-zero unused bits")
+    return binascii.a2b_base64(raw.translate(_TO_STANDARD) + b"==="[: -rest % 4])
+
+
+def base64url_encode(raw: bytes) -> bytes:
+    """Encode base64url without padding."""
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL, b"=")
+
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+
+
+def import_public_jwk(jwk: Mapping[str, Any], *, kid_required: bool = False) -> PublicKey:
+    """Accept one public JWK, or say why not (RFC 7517 4, RFC 7518 6).
+
+    Raises JoseError("key"): private members, `use` other than sig, `key_ops` without verify, unknown kty or crv,
+    RSA outside 2048..8192 bits or with an even or unit exponent, a point off its curve, coordinates of the wrong
+    length, an `alg` that does not fit. Not checked: x5c, which is ignored.
+    """
+    if PRIVATE_MEMBERS & jwk.keys():
+        raise JoseError("key", "the JWK holds private members; give the public half only")
+    _check_usage(jwk)
+    key = _import_members(jwk)
+    algorithms = _algorithms_of(jwk, key)
+    return _public_key(key, algorithms, _kid_of(jwk, required=kid_required))
+
+
+def import_private_jwk(jwk: Mapping[str, Any], algorithm: str | None = None) -> PrivateKey:
+    """Accept one private JWK; `algorithm` is needed for an RSA JWK without alg. Raises JoseError("key")."""
+    if "d" not in jwk:
+        raise JoseError("key", "the JWK holds no private key")
+    _check_usage(jwk, operation="sign")
+    key = _import_members(jwk, private=True)
+    declared = dict(jwk) if "alg" in jwk or algorithm is None else {**jwk, "alg": algorithm}
+    return private_key(key, _one_algorithm(_algorithms_of(declared, key)), _kid_of(jwk))
+
+
+def private_key(key: KeyPair, algorithm: str, kid: str | None = None) -> PrivateKey:
+    """Bind an imported key pair to its one algorithm. Raises JoseError("key") if the two do not fit."""
+    known = ALGORITHM_NAMES.get(algorithm)
+    if known is None or not known.fits(key):
+        raise JoseError("key", "the algorithm is unknown or does not fit the key")
+    _check_rsa(key)
+    return PrivateKey(_public_key(key, frozenset({known.name}), kid), key)
+
+
+def generate_private_key(algorithm: str, rsa_bits: int = GENERATED_RSA_BITS) -> PrivateKey:
+    """Make a new key pair; its kid is the RFC 7638 thumbprint. Raises JoseError("key") for RSA under 2048 bits."""
+    known = ALGORITHM_NAMES.get(algorithm)
+    if known is None:
+        raise JoseError("key", f"unknown algorithm; known: {', '.join(ALGORITHMS)}")
+    if known.key_type == "RSA":
+        if not MIN_RSA_BITS <= rsa_bits <= MAX_RSA_BITS:
+            raise JoseError("key", "an RSA key needs 2048 to 8192 bits")
+        return private_key(RSAKey.generate_key(rsa_bits), known.name)
+    if known.key_type == "EC":
+        return private_key(ECKey.generate_key(known.curve), known.name)
+    return private_key(OKPKey.generate_key("Ed25519"), known.name)
+
+
+def import_key_set(document: Mapping[str, Any]) -> tuple[PublicKey, ...]:
+    """Read a fetched JWKS: unusable keys are skipped, the others stay (RFC 7517 5).
+
+    Raises JoseError("key") when it is no JWKS, when two usable keys share a kid, when it has over 100 keys, or when
+    any key shows private members: whoever publishes those has lost the whole set.
+    """
+    entries = document.get("keys")
+    if not isinstance(entries, list) or len(entries) > MAX_KEYS_IN_SET:
+        raise JoseError("key", "a JWKS needs a keys array of at most 100 keys")
+    if any(isinstance(entry, dict) and PRIVATE_MEMBERS & entry.keys() for entry in entries):
+        raise JoseError("key", "the JWKS holds private members")
+    keys = tuple(key for entry in entries if (key := _usable(entry)) is not None)
+    check_unique_kids(keys)
+    return keys
+
+
+def check_unique_kids(keys: Iterable[PublicKey]) -> None:
+    """Refuse a set in which a kid or a key stands twice (RFC 7517 4.5): one key, one name, one algorithm."""
+    seen: set[str] = set()
+    for key in keys:
+        names = {key.kid, key.thumbprint}
+        if seen & names:
+            raise JoseError("key", f"kid or key stands twice in the set: {printable(key.kid)}")
+        seen |= names
+
+
+def public_key_set(keys: Iterable[PublicKey]) -> dict[str, Any]:
+    """Write a JWKS of public keys only (RFC 7517 5.1). Raises JoseError("key") if a kid repeats."""
+    listed = tuple(keys)
+    check_unique_kids(listed)
+    return {"keys": [dict(key.jwk) for key in listed]}
+
+
+def printable(text: str) -> str:
+    """A foreign string made safe for one log line: ASCII, no controls, at most 64 characters."""
+    return ascii(text[:64])[1:-1]
+
+
+@cache
+def decoy_key(algorithm: str) -> PublicKey:
+    """A fixed public key that nobody can sign with, so that refusing an unknown client costs what a check costs.
+
+    The RSA modulus is a hash-derived odd number of no known factors; the curve keys come from published scalars
+    but are never registered, so a signature by them proves nothing.
+    """
+    known = ALGORITHMS[algorithm]
+    return _public_key(_decoy_key_pair(known), frozenset({known.name}), "decoy")
+
+
+def _decoy_key_pair(algorithm: Algorithm) -> KeyPair:
+    if algorithm.key_type == "EC":
+        return ECKey.derive_key("groat decoy", algorithm.curve or "", private=False)
+    if algorithm.key_type == "OKP":
+        return OKPKey.derive_key("groat decoy", "Ed25519", private=False)
+    digest = hashlib.shake_256(b"groat decoy").digest(MIN_RSA_BITS // 8)
+    modulus = bytes([digest[0] | 0x80]) + digest[1:-1] + bytes([digest[-1] | 1])
+    return RSAKey.import_key({"kty": "RSA", "n": base64url_encode(modulus).decode(), "e": "AQAB"})
+
+
+def _usable(entry: Any) -> PublicKey | None:
+    if not isinstance(entry, dict):
+        return None
+    try:
+        return import_public_jwk(entry)
+    except JoseError:
+        return None
+
+
+def _public_key(key: KeyPair, algorithms: frozenset[str], kid: str | None) -> PublicKey:
+    thumbprint = key.thumbprint()
+    members = {name: key.dict_value[name] for name in _REQUIRED[key.key_type]}
+    public = type(key).import_key({**members})
+    labels = {"kid": kid or thumbprint, "use": "sig"}
+    if len(algorithms) == 1:
+        labels["alg"] = min(algorithms)
+    jwk = MappingProxyType({**members, **labels})
+    return PublicKey(labels["kid"], algorithms, thumbprint, jwk, public)
+
+
+def _labels(public: PublicKey) -> dict[str, Any]:
+    return {name: public.jwk[name] for name in ("kid", "use", "alg") if name in public.jwk}
+
+
+_REQUIRED: Final = {
+    "EC": ("kty", "crv", "x", "y"),
+    "OKP": ("kty", "crv", "x"),
+    "RSA": ("kty", "n", "e"),
+}
+_CURVE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
+
+
+def _import_members(jwk: Mapping[str, Any], *, private: bool = False) -> KeyPair:
+    kty = jwk.get("kty")
+    if not isinstance(kty, str) or kty not in _REQUIRED:
+        raise JoseError("key", "kty must be RSA, EC or OKP")
+    names = _REQUIRED[kty] + (_PRIVATE[kty] if private else ())
+    members = {name: jwk[name] for name in names if name in jwk}
+    _check_members(members, kty)
+    try:
+        key = _import(kty, members)
+    except Exception:
+        # joserfc and cryptography raise many types here; their texts may quote key material.
+        raise JoseError("key", "the JWK does not describe a valid key") from None
+    _check_rsa(key)
+    return key
+
+
+def _import(kty: str, members: dict[str, Any]) -> KeyPair:
+    if kty == "EC":
+        return ECKey.import_key(members)
+    return OKPKey.import_key(members) if kty == "OKP" else RSAKey.import_key(members)
+
+
+_PRIVATE: Final = {
+    "EC": ("d",),
+    "OKP": ("d",),
+    "RSA": ("d", "p", "q", "dp", "dq", "qi"),
+}
+
+
+def _check_members(members: Mapping[str, Any], kty: str) -> None:
+    size = _CURVE_BYTES.get(str(members.get("crv"))) if kty != "RSA" else None
+    if kty != "RSA" and size is None:
+        raise JoseError("key", "crv must be P-256, P-384, P-521 or Ed25519")
+    if (kty == "OKP") != (members.get("crv") == "Ed25519"):
+        raise JoseError("key", "crv does not belong to kty")
+    for name in members.keys() - {"kty", "crv"}:
+        if not isinstance(members[name], str):
+            raise JoseError("key", f"member {name} must be a string")
+        raw = base64url_decode(members[name])
+        if size is not None and len(raw) != size:
+            raise JoseError("key", f"member {name} must be {size} bytes long")
+        if kty == "RSA" and raw[:1] in (b"", b"\0"):
+            raise JoseError("key", f"member {name} must not be empty or begin with a zero byte")
+
+
+def _check_rsa(key: KeyPair) -> None:
+    if not isinstance(key, RSAKey):
+        return
+    numbers = key.public_key.public_numbers()
+    if not MIN_RSA_BITS <= numbers.n.bit_length() <= MAX_RSA_BITS:
+        raise JoseError("key", "an RSA key needs 2048 to 8192 bits")
+    if numbers.e < 3 or numbers.e % 2 == 0 or numbers.e.bit_length() > 64 or numbers.n % 2 == 0:
+        raise JoseError("key", "the RSA exponent or modulus is not usable")
+
+
+def _check_usage(jwk: Mapping[str, Any], operation: str = "verify") -> None:
+    if jwk.get("use", "sig") != "sig":
+        raise JoseError("key", "use must be sig")
+    key_ops = jwk.get("key_ops", [operation])
+    allowed = {"sign", "verify"}
+    if (
+        not isinstance(key_ops, list)
+        or operation not in key_ops
+        or any(not isinstance(op, str) or op not in allowed for op in key_ops)
+    ):
+        raise JoseError("key", f"key_ops must allow {operation} and agree with use")
+
+
+def _algorithms_of(jwk: Mapping[str, Any], key: KeyPair) -> frozenset[str]:
+    if "alg" not in jwk:
+        return frozenset(name for name, known in ALGORITHMS.items() if known.fits(key))
+    known = ALGORITHM_NAMES.get(jwk["alg"]) if isinstance(jwk["alg"], str) else None
+    if known is None or not known.fits(key):
+        raise JoseError("key", "alg is unknown or does not fit kty and crv")
+    return frozenset({known.name})
+
+
+def _one_algorithm(algorithms: frozenset[str]) -> str:
+    if len(algorithms) != 1:
+        raise JoseError("key", "an RSA JWK needs alg: one key, one algorithm")
+    return min(algorithms)
+
+
+def _kid_of(jwk: Mapping[str, Any], *, required: bool = False) -> str | None:
+    kid = jwk.get("kid")
+    if kid is None and not required:
+        return None
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_CHARS or not kid.isprintable():
+        raise JoseError("key", "kid must be a printable string of 1 to 256 characters")
+    return kid

@@ -1,0 +1,118 @@
+"""Authorization server metadata (RFC 8414): computed from the tables, so that it cannot lie; and how to read it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from groat.protocol.client_auth import CLIENT_AUTH_METHODS
+from groat.protocol.errors import ConfigError
+from groat.protocol.grants import GRANTS
+from groat.protocol.models import LOOPBACK_HOSTS, Policy, issuer_fault
+
+WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
+OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
+JWKS_PATH: Final = "/.well-known/jwks.json"
+
+
+def server_metadata(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
+    """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2)."""
+    algorithms = sorted(policy.algorithms)
+    if "Ed25519" in algorithms:
+        algorithms.append("EdDSA")
+    document: dict[str, Any] = {
+        "issuer": policy.issuer,
+        "token_endpoint": policy.token_endpoint,
+        "jwks_uri": policy.jwks_uri,
+        "grant_types_supported": list(GRANTS),
+        "token_endpoint_auth_methods_supported": list(CLIENT_AUTH_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+    }
+    listed = sorted(set(scopes))
+    if listed:
+        document["scopes_supported"] = listed
+    return document
+
+
+def issuer_path(issuer: str) -> str:
+    """The path of an issuer without its final slash; empty for a bare host (RFC 8414 3.1)."""
+    return urlsplit(issuer).path.rstrip("/")
+
+
+def metadata_paths(issuer: str) -> tuple[str, ...]:
+    """Where the document is served: between host and issuer path (RFC 8414 3.1), and where OpenID readers look."""
+    path = issuer_path(issuer)
+    return tuple(dict.fromkeys((WELL_KNOWN + path, path + OPENID_WELL_KNOWN, OPENID_WELL_KNOWN + path)))
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """The URLs at which a reader may find an issuer's metadata, best first."""
+    parts = urlsplit(issuer)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    path = issuer_path(issuer)
+    return (origin + WELL_KNOWN + path, origin + path + OPENID_WELL_KNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """The part of a foreign metadata document that we act on; URLs are https or loopback http."""
+
+    issuer: str
+    token_endpoint: str | None
+    jwks_uri: str | None
+    auth_methods: tuple[str, ...]
+    auth_signing_algs: tuple[str, ...]
+
+
+def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: Iterable[str] = ()) -> ServerMetadata:
+    """Accept a metadata document only if it speaks for exactly this issuer (RFC 8414 3.3).
+
+    Raises ConfigError: another issuer, an endpoint that is no https URL, members of the wrong type.
+    """
+    if document.get("issuer") != issuer:
+        raise ConfigError("the metadata document names another issuer; nothing of it is used")
+    hosts = frozenset(allow_http_hosts)
+    return ServerMetadata(
+        issuer,
+        _endpoint(document, "token_endpoint", hosts),
+        _endpoint(document, "jwks_uri", hosts),
+        _strings(document, "token_endpoint_auth_methods_supported"),
+        _strings(document, "token_endpoint_auth_signing_alg_values_supported"),
+    )
+
+
+def check_endpoint(url: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:
+    """Return the URL if requests may go there: https, or http on a loopback or listed host. Raises ConfigError."""
+    parts = urlsplit(url)
+    host_ok = parts.hostname in LOOPBACK_HOSTS or parts.hostname in allow_http_hosts
+    if (parts.scheme == "https" and parts.hostname) or (parts.scheme == "http" and host_ok):
+        if "#" not in url and parts.username is None:
+            return url
+    raise ConfigError("an endpoint must be https (or http on loopback), without fragment or user")
+
+
+def _endpoint(document: Mapping[str, Any], name: str, hosts: frozenset[str]) -> str | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"metadata member {name} is not a string")
+    return check_endpoint(value, hosts)
+
+
+def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = document.get(name, [])
+    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+        raise ConfigError(f"metadata member {name} is not an array of strings")
+    return tuple(value)
+
+
+__all__ = [
+    "ServerMetadata",
+    "check_endpoint",
+    "check_metadata",
+    "issuer_fault",
+    "metadata_paths",
+    "metadata_urls",
+    "server_metadata",
+]

@@ -1,0 +1,201 @@
+"""The nouns of the token endpoint, as values that cannot be illegal."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
+
+# RFC 6749 3.3: %x21, %x23-5B, %x5D-7E
+SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+# RFC 6749 App. A.1 allows spaces; we do not, because ids are typed in shells and read in logs.
+CLIENT_ID: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,128}")
+API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
+MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE = 10, 60
+MAX_ASSERTION_LIFETIME: Final = 3600
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+REGISTERED_CLAIMS: Final = frozenset(
+    {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
+)
+
+
+class Profile(StrEnum):
+    """Which set of algorithms and strictness applies; never both claims at once (RFC 9068 2.1 and FAPI 2.0)."""
+
+    DEFAULT = "default"
+    FAPI2 = "fapi2"
+
+
+class AssertionAudience(StrEnum):
+    """What a client's assertions may name as their one audience."""
+
+    ISSUER = "issuer"
+    ISSUER_OR_TOKEN_ENDPOINT = "issuer-or-token-endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All policy that the rules may see. Times are whole seconds.
+
+    Raises ConfigError for values outside the caps of the standards. Not checked: whether the issuer is reachable.
+    """
+
+    issuer: str
+    profile: Profile = Profile.DEFAULT
+    token_lifetime: int = 600
+    max_assertion_lifetime: int = 300
+    clock_tolerance: int = 10
+    allow_http_hosts: frozenset[str] = frozenset()
+    extra_claims: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        findings = [message for message in self._findings() if message]
+        if findings:
+            raise ConfigError(*findings)
+
+    def _findings(self) -> tuple[str, ...]:
+        overridden = sorted(REGISTERED_CLAIMS & self.extra_claims.keys())
+        return (
+            issuer_fault(self.issuer, self.allow_http_hosts),
+            _outside("tokens.lifetime", self.token_lifetime, MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME),
+            _outside("assertions.max_lifetime", self.max_assertion_lifetime, 10, MAX_ASSERTION_LIFETIME),
+            _outside(
+                "assertions.clock_tolerance",
+                self.clock_tolerance,
+                MIN_CLOCK_TOLERANCE,
+                MAX_CLOCK_TOLERANCE,
+            ),
+            f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
+        )
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The canonical algorithm names that may sign assertions and tokens."""
+        return FAPI2_ALGORITHMS if self.profile is Profile.FAPI2 else frozenset(ALGORITHMS)
+
+    @property
+    def token_endpoint(self) -> str:
+        return f"{self.issuer.rstrip('/')}/token"
+
+    @property
+    def jwks_uri(self) -> str:
+        return f"{self.issuer.rstrip('/')}/.well-known/jwks.json"
+
+
+def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:
+    """Why this string cannot be an issuer identifier (RFC 8414 2), or an empty string.
+
+    Plain http is for loopback hosts, and for hosts that the operator lists by name.
+    """
+    try:
+        parts = urlsplit(issuer)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "issuer is not a URL"
+    if not issuer.isascii() or not issuer.isprintable() or " " in issuer or not host:
+        return "issuer must be an absolute URL, for example https://auth.example.com"
+    if "?" in issuer or "#" in issuer or parts.username is not None or parts.password is not None:
+        return "issuer must have no query, fragment or user name"
+    if parts.scheme == "https":
+        return ""
+    if parts.scheme == "http" and (host in LOOPBACK_HOSTS or host in allow_http_hosts):
+        return ""
+    return "issuer must use https; plain http is for loopback or development.allow_http_hosts only"
+
+
+def _outside(name: str, value: int, low: int, high: int) -> str:
+    return "" if low <= value <= high else f"{name} must be {low} to {high} seconds, not {value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A protected resource: the `aud` its tokens carry and the scopes it knows."""
+
+    name: str
+    audience: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What one client may ask of one API."""
+
+    api: Api
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A registered client, with everything that judging its requests needs.
+
+    `signing_alg` pins one algorithm (token_endpoint_auth_signing_alg of RFC 7591 2); `max_assertion_lifetime`
+    overrides the policy's, in seconds.
+    """
+
+    client_id: str
+    keys: tuple[PublicKey, ...]
+    permissions: tuple[Permission, ...] = ()
+    enabled: bool = True
+    default_scopes: tuple[str, ...] = ()
+    grant_types: frozenset[str] = frozenset({"client_credentials"})
+    assertion_audience: AssertionAudience = AssertionAudience.ISSUER
+    max_assertion_lifetime: int | None = None
+    signing_alg: str | None = None
+    strict_typ: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A token request whose form is sound; nothing in it is proven yet.
+
+    `scope` is the raw value, None when absent or empty; `targets` are the `resource` values (RFC 8707), those of
+    `audience` included.
+    """
+
+    grant_type: str
+    scope: str | None
+    targets: tuple[str, ...]
+    client_id: str | None
+    client_assertion: str | None = field(repr=False)
+    client_assertion_type: str | None
+    auth_methods: tuple[str, ...]
+    authorization_scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeValue:
+    """A value that must be used once only: the rule's question to whoever has a memory.
+
+    `expires_at`: the second from which the value could not be accepted anyway.
+    """
+
+    client_id: str
+    value: str
+    expires_at: int
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes; the length prefix keeps ("ab", "c") and ("a", "bc") apart."""
+        client = self.client_id.encode()
+        return hashlib.sha256(len(client).to_bytes(4, "big") + client + self.value.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an authenticated client gets: one API, some scopes, some seconds."""
+
+    client_id: str
+    api: Api
+    scopes: tuple[str, ...]
+    lifetime: int
+
+    @property
+    def scope(self) -> str:
+        return " ".join(self.scopes)

@@ -1,0 +1,92 @@
+"""JSON as RFC 8259 meant it: one reading for every document, or none.
+
+The standard library decodes what two parsers may read differently (repeated members, NaN, UTF-16). A signed
+document must have one meaning only, so all of these are refused (RFC 8725 2.4, 2.6; RFC 7515 4).
+"""
+
+import json
+import math
+from typing import Any
+
+from groat.protocol.errors import JoseError
+
+MAX_DEPTH = 16
+MAX_NUMBER_CHARS = 32
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member name occurs twice")
+    return members
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_NUMBER_CHARS:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if len(text) > MAX_NUMBER_CHARS or not math.isfinite(value):
+        raise ValueError("a number is too long or too large")
+    return value
+
+
+def _constant(text: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant)
+
+
+def loads(raw: bytes) -> Any:
+    """Decode one UTF-8 JSON document.
+
+    Raises JoseError("malformed") for anything that two readers could understand differently: repeated members,
+    NaN, infinities, numbers over 32 characters, nesting over 16, other encodings, a BOM, lone surrogates.
+    """
+    try:
+        text = raw.decode("utf-8")
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+            _check_depth(text)
+        value = _decoder.decode(text)
+        if b"\\u" in raw:
+            # A lone surrogate escape decodes to a string that no encoder can write back.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise JoseError("malformed", f"not strict JSON: {type(error).__name__}") from None
+    return value
+
+
+def loads_object(raw: bytes) -> dict[str, Any]:
+    """Decode one JSON object; JoseError("malformed") for every other value."""
+    value = loads(raw)
+    if not isinstance(value, dict):
+        raise JoseError("malformed", "the JSON value is not an object")
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """Encode compactly, in the order given."""
+    return _encoder.encode(value).encode("utf-8")
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _check_depth(text: str) -> None:
+    depth, in_string, escaped = 0, False, False
+    for char in text:
+        if in_string:
+            in_string = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError("nested too deeply")
+        elif char in "]}":
+            depth -= 1

@@ -1,0 +1,153 @@
+"""From the bytes of a form to a TokenRequest (RFC 6749 3.2, 4.4.2, App. B).
+
+Steps 3 to 7 of the fixed order of checks stand here, from top to bottom.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedGrantType
+from groat.protocol.models import SCOPE_TOKEN, TokenRequest
+
+MAX_FIELDS: Final = 50
+MAX_SCOPE_CHARS: Final = 4096
+ONCE: Final = frozenset(
+    {
+        "grant_type",
+        "scope",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+    }
+)
+# RFC 8707 2 lets `resource` repeat; `audience` is the older spelling that many clients still send for the same wish.
+REPEATABLE: Final = ("resource", "audience")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+Field = tuple[str, str]
+
+
+def check_content_type(values: Sequence[bytes]) -> None:
+    """Step 3: exactly one Content-Type, a form, in UTF-8. Raises InvalidRequest."""
+    if len(values) != 1:
+        raise InvalidRequest("content_type", "Content-Type must be present once")
+    if values[0] == b"application/x-www-form-urlencoded":
+        return
+    media, _, parameters = values[0].decode("latin-1").partition(";")
+    if media.strip().lower() != "application/x-www-form-urlencoded":
+        raise InvalidRequest("content_type", "send application/x-www-form-urlencoded")
+    charset = parameters.strip().lower().replace(" ", "").replace('"', "")
+    if charset not in ("", "charset=utf-8"):
+        raise InvalidRequest("content_type", "the only charset is UTF-8")
+
+
+def form_fields(body: bytes) -> list[Field]:
+    """Step 4: decode an urlencoded body to its raw pairs, in order, repeats kept.
+
+    Raises InvalidRequest: more than 50 fields, a broken escape, bytes that are not UTF-8, a NUL.
+    """
+    if not body:
+        return []
+    if body.count(b"&") >= MAX_FIELDS:
+        raise InvalidRequest("form", f"more than {MAX_FIELDS} fields")
+    try:
+        return [_field(part) for part in body.split(b"&") if part]
+    except ValueError:
+        raise InvalidRequest("form", "a field is not valid urlencoded UTF-8") from None
+
+
+def _field(part: bytes) -> Field:
+    name, _, value = part.partition(b"=")
+    return _text(name), _text(value)
+
+
+def _text(raw: bytes) -> str:
+    if b"+" in raw:
+        raw = raw.replace(b"+", b" ")
+    if b"%" in raw:
+        if _BROKEN_ESCAPE.search(raw):
+            raise ValueError("broken escape")
+        raw = unquote_to_bytes(raw)
+    text = raw.decode("utf-8")
+    if "\0" in text:
+        raise ValueError("NUL")
+    return text
+
+
+def check_query(query: bytes) -> None:
+    """Step 4: protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1)."""
+    if query and any(name in ONCE or name in REPEATABLE for name, _ in form_fields(query)):
+        raise InvalidRequest("query", "send parameters in the body, not in the URL")
+
+
+def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes], grants: Iterable[str]) -> TokenRequest:
+    """Steps 4 to 7: repeats, one authentication method, a grant_type, one that this server has.
+
+    `authorization`: every Authorization header value; `grants`: the names of the supported grants.
+    Raises InvalidRequest, UnsupportedGrantType. Not checked: whether the credential is any good.
+    """
+    once, targets = _collect(fields)
+    methods = _presented_methods(once, authorization)
+    if len(methods) > 1:
+        raise InvalidRequest("auth_methods", "use one client authentication method")
+    grant_type = once.get("grant_type")
+    if not grant_type:
+        raise InvalidRequest("grant_type", "grant_type is missing")
+    if grant_type not in grants:
+        raise UnsupportedGrantType("grant_type", "see grant_types_supported in the metadata")
+    return TokenRequest(
+        grant_type,
+        once.get("scope") or None,
+        targets,
+        once.get("client_id") or None,
+        once.get("client_assertion") or None,
+        once.get("client_assertion_type") or None,
+        methods,
+        _scheme(authorization[0]) if authorization else None,
+    )
+
+
+def _collect(fields: Iterable[Field]) -> tuple[dict[str, str], tuple[str, ...]]:
+    once: dict[str, str] = {}
+    targets: list[str] = []
+    for name, value in fields:
+        if name in ONCE:
+            if name in once:
+                raise InvalidRequest("form", f"{name} occurs twice")
+            once[name] = value
+        elif name in REPEATABLE and value and value not in targets:
+            targets.append(value)
+    return once, tuple(targets)
+
+
+def _presented_methods(once: dict[str, str], authorization: Sequence[bytes]) -> tuple[str, ...]:
+    methods = ["header"] * len(authorization)
+    if once.get("client_secret"):
+        methods.append("client_secret")
+    if once.get("client_assertion"):
+        methods.append("client_assertion")
+        if not once.get("client_assertion_type"):
+            raise InvalidRequest("form", "client_assertion needs client_assertion_type")
+    return tuple(methods)
+
+
+def _scheme(authorization: bytes) -> str:
+    return authorization.partition(b" ")[0].decode("latin-1").lower()
+
+
+def parse_scope(scope: str) -> tuple[str, ...]:
+    """Read a scope value by the grammar of RFC 6749 3.3; repeats collapse, order stays. Raises InvalidScope."""
+    if len(scope) > MAX_SCOPE_CHARS:
+        raise InvalidScope("scope", f"scope is longer than {MAX_SCOPE_CHARS} characters")
+    tokens = scope.split(" ")
+    if any(SCOPE_TOKEN.fullmatch(token) is None for token in tokens):
+        raise InvalidScope("scope", "scope is not a list of tokens with single spaces between them")
+    return tuple(dict.fromkeys(tokens))
+
+
+def no_credential(request: TokenRequest) -> InvalidClient:
+    """The refusal of a request that proves nothing, or by a method that this server does not have."""
+    return InvalidClient("auth_method", f"presented: {', '.join(request.auth_methods) or 'nothing'}")

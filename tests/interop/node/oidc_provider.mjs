@@ -1,0 +1,88 @@
+// npm oidc-provider as a foreign authorization server: client_credentials, private_key_jwt, JWT access tokens.
+// usage: node oidc_provider.mjs CONFIG.json      (NODE_ENV=production when its speed is measured)
+// CONFIG: {port, clients: [{client_id, jwks, alg, scopes}], resource, scopes, signing_jwk, alg, lifetime}; port 0 takes a free one.
+// stdout: exactly one line, `ready <issuer>`, once it listens. SIGTERM ends it. Everything else goes to stderr.
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+
+// The library prints its notices with console.info, that is on stdout, and while it is being imported: first this, then the import.
+console.info = console.error;
+const { Provider, errors } = await import('oidc-provider');
+
+// The library's own memory store keeps about 1000 entries and so forgets used assertions after as many requests.
+// This one forgets nothing: single use holds for as long as the process lives, which is minutes here.
+class MemoryAdapter {
+  #entries = new Map();
+
+  async find(id) { return this.#entries.get(id); }
+
+  async upsert(id, payload) { this.#entries.set(id, payload); }
+
+  async destroy(id) { this.#entries.delete(id); }
+}
+
+function clientMetadata({ client_id, jwks, alg, scopes }) {
+  return {
+    client_id,
+    jwks,
+    scope: scopes.join(' '),
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: [],
+    token_endpoint_auth_method: 'private_key_jwt',
+    token_endpoint_auth_signing_alg: alg,
+    id_token_signed_response_alg: alg, // never used, but its default RS256 must have a key
+  };
+}
+
+function resourceServer({ resource, scopes, alg, lifetime }) {
+  const info = {
+    scope: scopes.join(' '),
+    audience: resource,
+    accessTokenFormat: 'jwt',
+    accessTokenTTL: lifetime,
+    jwt: { sign: { alg } },
+  };
+  return (_ctx, indicator) => {
+    if (indicator !== resource) throw new errors.InvalidTarget();
+    return info;
+  };
+}
+
+function configuration(config) {
+  return {
+    adapter: MemoryAdapter,
+    clients: config.clients.map(clientMetadata),
+    jwks: { keys: [config.signing_jwk] },
+    scopes: config.scopes,
+    clientAuthMethods: ['private_key_jwt'],
+    clientDefaults: { id_token_signed_response_alg: config.alg },
+    responseTypes: [],
+    ttl: { ClientCredentials: config.lifetime },
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => config.resource,
+        getResourceServerInfo: resourceServer(config),
+      },
+    },
+  };
+}
+
+// Listens first and answers second: with port 0 the issuer is not known earlier.
+async function main() {
+  const config = JSON.parse(await readFile(process.argv[2], 'utf8'));
+  const server = createServer().listen(config.port, '127.0.0.1');
+  await once(server, 'listening');
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, configuration(config));
+  provider.on('server_error', (_ctx, error) => console.error(error));
+  server.on('request', provider.callback());
+  process.once('SIGTERM', () => process.exit(0));
+  process.stdout.write(`ready ${issuer}\n`);
+}
+
+await main();
