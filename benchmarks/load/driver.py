@@ -93,9 +93,8 @@ def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadRes
     )
     lines = completed.stdout.splitlines()
     if completed.returncode != 0 or not lines or not lines[-1].startswith("{"):
-        raise LoadError(
-            f"wrk failed ({completed.returncode}): {completed.stderr or completed.stdout}"
-        )
+        output = (completed.stderr or completed.stdout).strip()
+        raise LoadError(f"wrk failed with status {completed.returncode}: {output}")
     return LoadResult.from_json(lines[-1])
 
 
@@ -182,7 +181,7 @@ ALGORITHMS: Mapping[str, _Algorithm] = {
 
 @dataclass(frozen=True, slots=True)
 class _AssertionPlan:
-    """What the bodies of one file share; it reaches the signing processes by pipe, never by argv."""
+    """What the bodies of one file share; it reaches other processes by pipe, never by argv."""
 
     client_id: str
     private_jwk: Mapping[str, Any]
@@ -212,9 +211,7 @@ def presign_bodies(
     are signed by two processes. `alg` is one of ALGORITHMS (KeyError); that it fits the key is not
     checked before signing.
     """
-    plan = _AssertionPlan(
-        client_id, private_jwk, alg, issuer, resource, scope, int(time.time()), lifetime
-    )
+    plan = _AssertionPlan(client_id, private_jwk, alg, issuer, resource, scope, int(time.time()), lifetime)
     sizes = [BODIES_PER_TASK] * (count // BODIES_PER_TASK) + [count % BODIES_PER_TASK]
     with path.open("w", encoding="ascii") as file:
         if len(sizes) == 1:
@@ -250,9 +247,7 @@ def _signed_body(plan: _AssertionPlan, key: Any, prefix: str) -> str:
         "aud": plan.issuer,
         "iat": plan.issued_at,
         "exp": plan.issued_at + plan.lifetime,
-        "jti": os.urandom(
-            16
-        ).hex(),  # as random as real ones: a counter would flatter a database index
+        "jti": os.urandom(16).hex(),  # as random as real ones: a counter would flatter a database index
     }
     body = f"{prefix}{_base64url_json(claims)}"
     signing_input = body.rpartition("=")[2].encode("ascii")

@@ -140,7 +140,7 @@ def verify_signature(jwt: UnverifiedJwt, key: PublicKey) -> None:
     size = algorithm.signature_bytes
     if size is not None and len(jwt.signature) != size:
         raise JoseError("signature", "the signature has the wrong length")
-    if not algorithm.jws.verify(jwt.signing_input, jwt.signature, key.key):
+    if not algorithm.signature.verify(jwt.signature, jwt.signing_input, key.native):
         raise JoseError("signature", "the signature does not verify")
 
 
@@ -156,8 +156,7 @@ def encode_header(algorithm: str, kid: str, typ: str) -> bytes:
 
 def sign(data: bytes, key: PrivateKey) -> bytes:
     """Sign raw bytes with the key's one algorithm; returns the JOSE signature (RFC 7518 3.4: R and S, fixed size)."""
-    signature: bytes = ALGORITHMS[key.algorithm].jws.sign(data, key.key)
-    return signature
+    return ALGORITHMS[key.algorithm].signature.sign(data, key.native)
 
 
 def sign_jwt(claims: Mapping[str, Any], key: PrivateKey, typ: str, alg_name: str | None = None) -> str:

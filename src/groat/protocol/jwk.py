@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
-from joserfc.jws import JWSRegistry
 
 from groat.protocol.errors import JoseError
+from groat.protocol.signatures import SIGNATURES, Signature
 
 KeyPair = ECKey | OKPKey | RSAKey
 
@@ -35,7 +35,7 @@ class Algorithm:
     key_type: str
     curve: str | None
     signature_bytes: int | None
-    jws: Any = field(repr=False)
+    signature: Signature = field(repr=False)
 
     def fits(self, key: KeyPair) -> bool:
         """Whether a key of this type and curve can make or check such a signature (RFC 7518 3.1)."""
@@ -43,8 +43,7 @@ class Algorithm:
 
 
 def _algorithm(name: str, key_type: str, curve: str | None = None, size: int | None = None) -> Algorithm:
-    jws_name = "EdDSA" if name == "Ed25519" else name
-    return Algorithm(name, key_type, curve, size, JWSRegistry.algorithms[jws_name])
+    return Algorithm(name, key_type, curve, size, SIGNATURES[name])
 
 
 _RSA_NAMES = ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
@@ -76,7 +75,7 @@ class PublicKey:
     algorithms: frozenset[str]
     thumbprint: str
     jwk: Mapping[str, Any]
-    key: KeyPair = field(repr=False)
+    native: Any = field(repr=False)  # a public key of `cryptography`
 
     @property
     def algorithm(self) -> str:
@@ -90,6 +89,11 @@ class PrivateKey:
 
     public: PublicKey
     key: KeyPair = field(repr=False)
+
+    @property
+    def native(self) -> Any:
+        """The private key of `cryptography`."""
+        return self.key.private_key
 
     @property
     def kid(self) -> str:
@@ -263,7 +267,7 @@ def _public_key(key: KeyPair, algorithms: frozenset[str], kid: str | None) -> Pu
     if len(algorithms) == 1:
         labels["alg"] = min(algorithms)
     jwk = MappingProxyType({**members, **labels})
-    return PublicKey(labels["kid"], algorithms, thumbprint, jwk, public)
+    return PublicKey(labels["kid"], algorithms, thumbprint, jwk, public.public_key)
 
 
 def _labels(public: PublicKey) -> dict[str, Any]:
