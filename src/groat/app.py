@@ -1,0 +1,114 @@
+"""Joins the parts: from a configuration to an ASGI app."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from groat.keys.custody import KeyEncryptionKey
+from groat.protocol.errors import ConfigError
+from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
+from groat.server.audit import Audit, configure_logging
+from groat.server.config import Config, load_config
+from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
+from groat.server.http import Entrance, not_found
+from groat.server.registry import Registry
+from groat.server.store import Store, StoreUnavailable
+from groat.server.store.sqlite import SqliteStore
+from groat.server.throttle import Gcra, Throttle
+from groat.server.token_endpoint import Clock, TokenEndpoint
+
+# A digest is kept well past the moment its assertion dies, so that a clock that steps back opens no replay window.
+RETENTION_MARGIN_SECONDS = 600
+PURGE_INTERVAL_SECONDS = 1.0
+
+
+def open_store(config: Config) -> Store:
+    """The store that the configuration names. Raises ConfigError, StoreUnavailable."""
+    return SqliteStore.open(config.database)
+
+
+def create_app(config: Config, store: Store | None = None, clock: Clock | None = None) -> ASGIApp:
+    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
+    import time
+
+    clock = clock or time.time
+    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    store = store or open_store(config)
+    registry = Registry(store, kek)
+    policy, audit = config.policy, Audit()
+    throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
+    metadata = MetadataEndpoint(policy, registry)
+    prefix = issuer_path(policy.issuer)
+    endpoints: list[tuple[str, ASGIApp]] = [
+        (f"{prefix}/token", TokenEndpoint(policy, registry, store, throttle, audit, clock)),
+        (f"{prefix}{JWKS_PATH}", JwksEndpoint(registry, clock)),
+        *((path, metadata) for path in metadata_paths(policy.issuer)),
+        ("/health", LiveEndpoint()),
+        ("/livez", LiveEndpoint()),
+        ("/readyz", ReadyEndpoint(registry, clock)),
+    ]
+    router = Router(
+        [Route(path, endpoint) for path, endpoint in endpoints],
+        redirect_slashes=False,
+        default=not_found,
+        lifespan=lambda _: _lifespan(store, clock),
+    )
+    return Entrance(router, audit, config["server.trusted_proxies"])
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(store: Store, clock: Clock) -> AsyncIterator[None]:
+    purge = asyncio.create_task(_purge_forever(store, clock))
+    try:
+        yield
+    finally:
+        purge.cancel()
+        await store.close()
+
+
+async def _purge_forever(store: Store, clock: Clock) -> None:
+    """Forget what no longer needs remembering, a small slice at a time, off the path of any request."""
+    while True:
+        await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+        # A store that cannot purge cannot issue either, and says so on the requests themselves.
+        with contextlib.suppress(StoreUnavailable):
+            await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+
+
+def app_from_environment() -> ASGIApp:
+    """The app of one worker process: `groat serve` hands the configuration over in the environment."""
+    import gc
+
+    config = load_config(Path(os.environ.get("GROAT_CONFIG", "groat.toml")), os.environ)
+    configure_logging(config["log.level"], _pretty(config["log.format"]))
+    app = create_app(config)
+    # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    return app
+
+
+def _pretty(log_format: str) -> bool | None:
+    return None if log_format == "auto" else log_format == "pretty"
+
+
+async def check_ready(config: Config) -> None:
+    """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable."""
+    import time
+
+    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    store = open_store(config)
+    try:
+        registry = Registry(store, kek)
+        for key in await registry.signing_keys():
+            if key.public.algorithm not in config.policy.algorithms:
+                raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
+        await registry.signer(time.time())
+    finally:
+        await store.close()

@@ -1,0 +1,252 @@
+"""`groat client`: who may ask for tokens, with which keys."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from groat.cli.session import Session
+from groat.keys import files
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.models import AssertionAudience
+from groat.server import operations
+
+COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
+KEY_COLUMNS = ("kid", "algorithm", "created_at")
+Function = TypeVar("Function", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def client() -> None:
+    """Clients: what they may ask, with which keys."""
+
+
+def _settings_options(function: Function) -> Function:
+    """The settings of a client, the same for add and update."""
+    for option in reversed(
+        (
+            click.option("--default-scope", "default_scopes", multiple=True, help="Granted when none is asked."),
+            click.option(
+                "--assertion-audience",
+                type=click.Choice([value.value for value in AssertionAudience]),
+                help="What assertions may name as aud; default: the issuer alone.",
+            ),
+            click.option("--max-assertion-lifetime", type=int, metavar="SECONDS"),
+            click.option("--signing-alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Pin one algorithm."),
+            click.option("--strict-typ/--lenient-typ", default=None, help="Demand the explicit assertion typ."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value not in (None, ())}
+
+
+def _parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
+    allow: dict[str, list[str]] = {}
+    for value in values:
+        name, separator, scopes = value.partition("=")
+        if not name or not separator:
+            raise click.UsageError(f"--allow takes API=scope,scope, not {value!r}")
+        allow.setdefault(name, []).extend(scope for scope in scopes.split(",") if scope)
+    return allow
+
+
+@client.command("add")
+@click.argument("client_id")
+@click.option("--allow", multiple=True, required=True, metavar="API=scope[,scope]", help="What the client may ask.")
+@click.option("--new-key", type=_FILE, help="Make a key pair here; only its public half is registered.")
+@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key.")
+@click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
+@click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
+@click.option("--public-key", type=_FILE, help="A public key as SPKI PEM.")
+@_settings_options
+@click.pass_obj
+def add(
+    session: Session,
+    client_id: str,
+    allow: tuple[str, ...],
+    new_key: Path | None,
+    alg: str | None,
+    rsa_bits: int,
+    jwks: Path | None,
+    public_key: Path | None,
+    **settings: Any,
+) -> None:
+    """Register a client."""
+    sources = [source for source in (new_key, jwks, public_key) if source is not None]
+    if len(sources) != 1:
+        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key")
+    permissions = _parse_allow(allow)
+    if new_key is None:
+        keys = files.read_public_keys(sources[0], alg)
+        record = _register(session, client_id, permissions, keys, settings)
+    else:
+        record = _register_new_key(session, client_id, permissions, new_key, alg or "ES256", rsa_bits, settings)
+    session.show(record, client_id)
+
+
+def _register(
+    session: Session,
+    client_id: str,
+    allow: dict[str, list[str]],
+    keys: Sequence[PublicKey],
+    settings: dict[str, Any],
+) -> operations.ClientRecord:
+    return session.operate(lambda operator: operations.add_client(operator, client_id, allow, keys, _given(settings)))
+
+
+def _register_new_key(
+    session: Session,
+    client_id: str,
+    allow: dict[str, list[str]],
+    path: Path,
+    algorithm: str,
+    rsa_bits: int,
+    settings: dict[str, Any],
+) -> operations.ClientRecord:
+    """Write the key first: a registered key that nobody holds is useless, a spare file does no harm."""
+    key = generate_private_key(algorithm, rsa_bits)
+    files.write_key_pair(key, path)
+    try:
+        record = _register(session, client_id, allow, (key.public,), settings)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
+    return record
+
+
+@client.command("list")
+@click.pass_obj
+def list_(session: Session) -> None:
+    """List all clients."""
+    session.show_list(session.operate(operations.list_clients), COLUMNS, "client_id")
+
+
+@client.command()
+@click.argument("client_id")
+@click.pass_obj
+def show(session: Session, client_id: str) -> None:
+    """Show one client."""
+    session.show(session.operate(lambda operator: operations.find_client(operator, client_id)), client_id)
+
+
+@client.command()
+@click.argument("client_id")
+@click.option(
+    "--allow", multiple=True, metavar="API=scope[,scope]", help="Replace the scopes of this API; API= for none."
+)
+@_settings_options
+@click.pass_obj
+def update(session: Session, client_id: str, allow: tuple[str, ...], **settings: Any) -> None:
+    """Change what a client may ask, or how it must sign."""
+    permissions = _parse_allow(allow)
+    record = session.operate(
+        lambda operator: operations.update_client(operator, client_id, permissions, _given(settings))
+    )
+    session.show(record, client_id)
+
+
+@client.command()
+@click.argument("client_id")
+@click.pass_obj
+def enable(session: Session, client_id: str) -> None:
+    """Let a client ask again, from its next request on."""
+    _switch(session, client_id, enabled=True)
+
+
+@client.command()
+@click.argument("client_id")
+@click.pass_obj
+def disable(session: Session, client_id: str) -> None:
+    """Refuse a client from its next request on; tokens it has live to their end."""
+    _switch(session, client_id, enabled=False)
+
+
+def _switch(session: Session, client_id: str, *, enabled: bool) -> None:
+    record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=enabled))
+    session.show(record, client_id)
+
+
+@client.command()
+@click.argument("client_id")
+@click.pass_obj
+def remove(session: Session, client_id: str) -> None:
+    """Remove a client for good; its id is never given to another one."""
+    session.confirm(f"Remove client {client_id}? Its id can never be used again.")
+    session.operate(lambda operator: operations.remove_client(operator, client_id))
+    session.show({"client_id": client_id, "outcome": "removed"}, client_id)
+
+
+@client.command()
+@click.argument("client_id")
+@click.option("--key", "key_file", required=True, metavar="FILE", help="The client's private key; - reads stdin.")
+@click.option("--issuer", help="Whom the assertion is for; default: the issuer of the configuration.")
+@click.option("--lifetime", type=click.IntRange(5, 3600), default=60, show_default=True, metavar="SECONDS")
+@click.pass_obj
+def assertion(session: Session, client_id: str, key_file: str, issuer: str | None, lifetime: int) -> None:
+    """Print one signed assertion, for curl. It buys one token."""
+    import secrets
+    import time
+
+    from groat.cli.token import read_key
+    from groat.protocol.client_auth import ASSERTION_TYP
+    from groat.protocol.jose import sign_jwt
+
+    now = int(time.time())
+    audience = issuer or session.config().policy.issuer
+    claims = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": audience,
+        "iat": now,
+        "exp": now + lifetime,
+        "jti": secrets.token_urlsafe(16),
+    }
+    signed = sign_jwt(claims, read_key(key_file), ASSERTION_TYP)
+    session.show({"client_assertion": signed}, signed) if session.as_json else click.echo(signed)
+
+
+@client.group("key")
+def client_key() -> None:
+    """The public keys of a client."""
+
+
+@client_key.command("add")
+@click.argument("client_id")
+@click.argument("file", type=_FILE)
+@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm, where the file does not say.")
+@click.pass_obj
+def key_add(session: Session, client_id: str, file: Path, alg: str | None) -> None:
+    """Register a further public key (JWK, JWKS or SPKI PEM)."""
+    keys = files.read_public_keys(file, alg)
+    records = session.operate(lambda operator: operations.add_client_keys(operator, client_id, keys))
+    session.show_list(records, KEY_COLUMNS, "kid")
+
+
+@client_key.command("list")
+@click.argument("client_id")
+@click.pass_obj
+def key_list(session: Session, client_id: str) -> None:
+    """List the public keys of a client."""
+    records = session.operate(lambda operator: operations.list_client_keys(operator, client_id))
+    session.show_list(records, KEY_COLUMNS, "kid")
+
+
+@client_key.command("remove")
+@click.argument("client_id")
+@click.argument("kid")
+@click.pass_obj
+def key_remove(session: Session, client_id: str, kid: str) -> None:
+    """Remove a public key, with effect on the next request."""
+    session.operate(lambda operator: operations.remove_client_key(operator, client_id, kid))
+    session.show({"client_id": client_id, "kid": kid, "outcome": "removed"}, kid)
+
+
+__all__ = ["ConfigError", "client"]

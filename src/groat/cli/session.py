@@ -1,0 +1,206 @@
+"""What every command shares: the global options, printing, and the one mapping from failures to exit codes."""
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, VerificationError
+
+if TYPE_CHECKING:
+    from groat.server.config import Config
+    from groat.server.operations import Operator
+
+Result = TypeVar("Result")
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    INPUT = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    INVALID = 6
+    CHECK_FAILED = 7
+    INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Session:
+    """The global options of one invocation."""
+
+    config_file: Path
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = True
+    yes: bool = False
+    interactive: bool = True
+
+    def config(self, flags: dict[str, Any] | None = None) -> "Config":
+        """The settings in force. Raises ConfigError."""
+        from groat.server.config import load_config
+
+        if not self.config_file.exists() and "GROAT_ISSUER" not in os.environ:
+            raise ConfigError(f"{self.config_file} does not exist. Run: groat init --issuer URL")
+        return load_config(self.config_file, os.environ, flags)
+
+    def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]") -> Result:
+        """Run one operation on the store of this configuration."""
+        from groat.app import open_store
+        from groat.server.audit import configure_logging
+        from groat.server.operations import Operator
+
+        config = self.config()
+        # The operator sees the outcome on stdout; the audit line is for whoever asks with -v.
+        configure_logging("info" if self.verbose else "error")
+
+        async def run() -> Result:
+            store = open_store(config)
+            try:
+                return await work(Operator(store, config.policy))
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+    def confirm(self, question: str) -> None:
+        """Ask before something that cannot be undone; --yes answers, --no-input without it refuses."""
+        if self.yes:
+            return
+        if not self.interactive or not sys.stdin.isatty():
+            raise click.UsageError(f"{question} Say --yes to do it without asking.")
+        click.confirm(question, abort=True, err=True)
+
+    def show(self, record: Any, quiet: str) -> None:
+        """Print one record: JSON with --json, only its id with -q, names and values otherwise."""
+        document = plain(record)
+        if self.as_json:
+            click.echo(json.dumps(document))
+        elif self.quiet:
+            click.echo(quiet)
+        else:
+            width = max((len(name) for name in document), default=0)
+            for name, value in document.items():
+                click.echo(f"{name.ljust(width)}  {_cell(value)}")
+
+    def show_list(self, records: Iterable[Any], columns: Sequence[str], identity: str) -> None:
+        """Print records: a JSON array, the ids alone, or a table of these columns."""
+        documents = [plain(record) for record in records]
+        if self.as_json:
+            click.echo(json.dumps(documents))
+        elif self.quiet:
+            for document in documents:
+                click.echo(document[identity])
+        else:
+            self._table([[_cell(document[column]) for column in columns] for document in documents], columns)
+
+    def _table(self, rows: list[list[str]], columns: Sequence[str]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold" if self.color else "")
+        for column in columns:
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        width = None if sys.stdout.isatty() else 200
+        Console(no_color=not self.color, width=width, highlight=False).print(table)
+
+    def note(self, message: str) -> None:
+        """Something worth knowing that is not the result."""
+        if not self.quiet:
+            click.echo(message, err=True)
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """A record as JSON would have it."""
+    document = asdict(record) if is_dataclass(record) and not isinstance(record, type) else dict(record)
+    return {name: _jsonable(value) for name, value in document.items()}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_jsonable(item) for item in value]
+    return value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_cell(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value) or "-"
+    return "-" if value is None else "yes" if value is True else "no" if value is False else str(value)
+
+
+def report_failure(error: BaseException, argv: Sequence[str]) -> int:
+    """Say what went wrong on stderr, in one line a finding, and return the exit code."""
+    code, kind, lines = _explain(error)
+    if code == Exit.BUG and "--debug" in argv:
+        traceback.print_exception(error)
+    if "--json" in argv:
+        click.echo(json.dumps({"error": kind, "message": "\n".join(lines)}), err=True)
+    else:
+        for line in lines:
+            click.echo(f"groat: {line}", err=True)
+    return code
+
+
+def _explain(error: BaseException) -> tuple[int, str, list[str]]:
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code, "exit", []
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return Exit.INTERRUPTED, "interrupted", ["interrupted"]
+    if isinstance(error, click.FileError):
+        return Exit.INPUT, "invalid_input", [error.format_message()]
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = [f"try: {context.command_path} --help"] if context is not None else []
+        return Exit.USAGE, "usage", [error.format_message(), *hint]
+    return _explain_ours(error) or _explain_client(error) or _bug(error)
+
+
+def _explain_ours(error: BaseException) -> tuple[int, str, list[str]] | None:
+    from groat.server.operations import NotRegistered
+    from groat.server.store import StoreConflict, StoreUnavailable
+
+    if isinstance(error, ConfigError):
+        return Exit.INPUT, "invalid_input", [str(finding) for finding in error.findings]
+    if isinstance(error, (StoreConflict, NotRegistered, JoseError)):
+        return Exit.INPUT, "invalid_input", [str(error)]
+    if isinstance(error, StoreUnavailable):
+        return Exit.UNREACHABLE, "unreachable", [str(error)]
+    if isinstance(error, KeysUnavailable):
+        return Exit.UNREACHABLE, "unreachable", [error.hint or "the issuer's keys cannot be fetched"]
+    if isinstance(error, VerificationError):
+        return Exit.INVALID, error.code or error.reason, [f"{error.reason}: {error.hint}"]
+    return None
+
+
+def _explain_client(error: BaseException) -> tuple[int, str, list[str]] | None:
+    from groat.client import errors
+
+    if isinstance(error, errors.TokenRequestRefused):
+        return Exit.REFUSED, error.code, [f"refused: {error.code}: {error.description or ''} {error.hint}".rstrip()]
+    if isinstance(error, (errors.ServerUnreachable, errors.TokenResponseInvalid)):
+        return Exit.UNREACHABLE, "unreachable", [str(error)]
+    if isinstance(error, errors.ClientError):
+        return Exit.INPUT, "invalid_input", [str(error)]
+    return None
+
+
+def _bug(error: BaseException) -> tuple[int, str, list[str]]:
+    return Exit.BUG, "bug", [f"unexpected {type(error).__name__}: a bug. Run again with --debug to see where"]

@@ -1,0 +1,178 @@
+"""How the client proves who it is: a fresh signed assertion for every attempt (RFC 7523 2.2, rfc7523bis)."""
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
+
+from groat.client.discovery import Endpoint
+from groat.client.errors import KeyUnusable, foreign
+from groat.client.key_file import KeyFile
+from groat.protocol import jose
+from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
+
+MAX_WORKLOAD_TOKEN_BYTES: Final = 16 * 1024
+JTI_BYTES: Final = 16
+
+
+@runtime_checkable
+class Signer(Protocol):
+    """A private key that lives elsewhere (KMS, HSM, agent).
+
+    `sign` returns the JOSE signature of `data`: for ECDSA that is R and S with fixed length (RFC 7518 3.4), not DER.
+    It may block: it is called in a thread of its own. `algorithm`: ES256, PS256, Ed25519, ...
+    """
+
+    @property
+    def kid(self) -> str: ...
+
+    @property
+    def algorithm(self) -> str: ...
+
+    def sign(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadIdentity:
+    """An assertion that the platform writes to a file (Kubernetes, SPIFFE, CI), read again at every attempt.
+
+    `assertion_type`: the value of client_assertion_type, for platforms with a type of their own. Not checked: what
+    the assertion says, which is between the platform and the authorization server.
+    """
+
+    path: str | os.PathLike[str]
+    assertion_type: str = JWT_BEARER
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A credential for one attempt. `kid` and `jti` are for the log; None for one that we did not write."""
+
+    value: str = field(repr=False)
+    assertion_type: str = JWT_BEARER
+    kid: str | None = None
+    jti: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What an assertion states: who we are, to whom, and when. `now`: epoch seconds; `lifetime`: seconds."""
+
+    issuer: str
+    client_id: str
+    now: int
+    lifetime: int
+
+    def claims(self, jti: str) -> dict[str, str | int]:
+        """The claims; the audience is the issuer as one string, so that no other server can use it (rfc7523bis)."""
+        return {
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": self.issuer,
+            "iat": self.now,
+            "exp": self.now + self.lifetime,
+            "jti": jti,
+        }
+
+
+class Credential(Protocol):
+    """Makes one assertion per attempt. Raises KeyUnusable."""
+
+    def assertion(self, statement: Statement, endpoint: Endpoint) -> Assertion: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSigner:
+    """A signer around a key in memory."""
+
+    key: PrivateKey
+
+    @property
+    def kid(self) -> str:
+        return self.key.kid
+
+    @property
+    def algorithm(self) -> str:
+        return self.key.algorithm
+
+    def sign(self, data: bytes, /) -> bytes:
+        return jose.sign(data, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningCredential:
+    """private_key_jwt: assertions that we write; `signer` is asked anew each time, because key files change."""
+
+    signer: Callable[[], Signer]
+
+    def assertion(self, statement: Statement, endpoint: Endpoint) -> Assertion:
+        if endpoint.auth_methods and "private_key_jwt" not in endpoint.auth_methods:
+            raise KeyUnusable(f"{statement.issuer} does not offer private_key_jwt")
+        signer = self.signer()
+        kid, written = signer.kid, written_algorithm(signer.algorithm, endpoint)
+        jti = secrets.token_urlsafe(JTI_BYTES)
+        data = jose.signing_input(jose.encode_header(written, kid, ASSERTION_TYP), statement.claims(jti))
+        signature = _sign(signer, data)
+        value = (data + b"." + base64url_encode(signature)).decode("ascii")
+        return Assertion(value, kid=kid, jti=jti)
+
+
+def written_algorithm(name: str, endpoint: Endpoint) -> str:
+    """The `alg` to write: the key's own, if the server takes it under this name or its other name (RFC 9864).
+
+    Raises KeyUnusable for an unknown algorithm and for one that the metadata does not list.
+    """
+    known = ALGORITHM_NAMES.get(name)
+    if known is None:
+        raise KeyUnusable(f"the signer's algorithm {printable(name)} is unknown")
+    offered = endpoint.signing_algorithms
+    if not offered or known.name in offered:
+        return known.name
+    for alias, algorithm in ALGORITHM_NAMES.items():
+        if algorithm is known and alias in offered:
+            return alias
+    listed = ", ".join(foreign(algorithm) for algorithm in offered)
+    raise KeyUnusable(f"the key is for {known.name}, but the server takes {listed}", hint="make a key that fits")
+
+
+def _sign(signer: Signer, data: bytes) -> bytes:
+    try:
+        signature = signer.sign(data)
+    except Exception as error:
+        raise KeyUnusable(f"the signer failed: {type(error).__name__}") from error
+    expected = ALGORITHM_NAMES[signer.algorithm].signature_bytes
+    if not isinstance(signature, bytes) or (expected is not None and len(signature) != expected):
+        raise KeyUnusable(
+            f"the signer must return {expected or 'some'} bytes for {signer.algorithm}",
+            hint="an ECDSA signature in DER must be turned into R and S of fixed length",
+        )
+    return signature
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadCredential:
+    """A ready assertion from a file. It cannot be made fresh, only read anew."""
+
+    source: WorkloadIdentity
+
+    def assertion(self, statement: Statement, endpoint: Endpoint) -> Assertion:
+        path = Path(self.source.path)
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_WORKLOAD_TOKEN_BYTES + 1).strip()
+        except OSError as error:
+            raise KeyUnusable(f"workload token {path}: {error.strerror or type(error).__name__}") from None
+        if len(raw) > MAX_WORKLOAD_TOKEN_BYTES or raw.translate(None, BASE64URL_ALPHABET) != b"..":
+            raise KeyUnusable(f"workload token {path}: not a JWT")
+        return Assertion(raw.decode("ascii"), self.source.assertion_type)
+
+
+KeySource = str | os.PathLike[str] | PrivateKey | Signer | WorkloadIdentity
+
+
+def credential_from(key: KeySource, file_options: dict[str, object]) -> Credential:
+    """The credential for whatever the caller gave as `key`. Reads nothing yet."""
+    raise NotImplementedError

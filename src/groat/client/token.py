@@ -1,0 +1,75 @@
+"""The nouns of a caller: which token is wanted, and the token that came. The token's inside is nobody's business."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from groat.protocol.errors import ConfigError
+from groat.protocol.models import SCOPE_TOKEN
+
+MASK: Final = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, opaque to us (RFC 9068 6).
+
+    `value` is the secret and appears in neither str() nor repr(). `expires_at`: epoch seconds. `scopes`: sorted names
+    of what was granted; what was asked for when the server did not say (RFC 6749 5.1).
+    """
+
+    value: str = field(repr=False)
+    expires_at: float
+    scopes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"Token({MASK}, expires_at={self.expires_at:.0f}, scopes={' '.join(self.scopes)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which token is wanted: the whole key of the cache, so that tokens never cross.
+
+    Tokens are bearer tokens; a bound kind of token would be one more member here.
+    """
+
+    issuer: str
+    client_id: str
+    resource: str | None
+    scopes: tuple[str, ...]
+
+    @property
+    def scope(self) -> str:
+        return " ".join(self.scopes)
+
+    def __str__(self) -> str:
+        return f"client={self.client_id} resource={self.resource or '-'} scope={self.scope or '-'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token fresh from the server. `sent_at`: monotonic seconds before its request went out; `lifetime`: seconds."""
+
+    token: Token
+    sent_at: float
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """All that is not a value: epoch seconds, monotonic seconds, sleeping, and a random float from 0 to 1."""
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+    random: Callable[[], float]
+
+
+def scope_set(scopes: str | Iterable[str]) -> tuple[str, ...]:
+    """Scopes as a sorted tuple without repeats; a string is read as the wire form. Raises ConfigError."""
+    names = scopes.split(" ") if isinstance(scopes, str) else list(scopes)
+    names = [name for name in names if name] if isinstance(scopes, str) else names
+    for name in names:
+        if not isinstance(name, str) or SCOPE_TOKEN.fullmatch(name) is None:
+            raise ConfigError(f"{name!r} is not a scope: use printable ASCII without spaces, quotes and backslashes")
+    return tuple(sorted(set(names)))

@@ -1,0 +1,201 @@
+"""One HTTP exchange with an authorization server: no redirects, a deadline, a small answer, or a ServerUnreachable.
+
+httpx2 or httpx does the work, whichever is there; neither is imported before the first request.
+"""
+
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from groat import __version__
+from groat.client.errors import ClientClosed, HttpClientMissing, ServerUnreachable, TokenResponseInvalid, foreign
+from groat.client.fork import renew_in_child
+
+LIBRARIES: Final = ("httpx2", "httpx")
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+
+class HttpClient(Protocol):
+    """What we use of httpx2.Client and httpx.Client."""
+
+    def build_request(
+        self, method: str, url: Any, *, content: Any = ..., headers: Any = ..., timeout: Any = ...
+    ) -> Any: ...
+
+    def send(self, request: Any, *, stream: bool = ..., auth: Any = ..., follow_redirects: Any = ...) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+HttpSource = HttpClient | Callable[[], HttpClient] | None
+
+
+def installed_libraries() -> list[ModuleType]:
+    """The HTTP libraries that are installed, the default first. Raises HttpClientMissing if there is none."""
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append(import_module(name))
+        except ImportError:
+            continue
+    if not found:
+        raise HttpClientMissing
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request to the authorization server; its body holds the assertion."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; its body may hold a token. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Transport:
+    """Sends requests over one HTTP client, which is made at the first use and again in a forked child.
+
+    A client instance given by the caller is used as it is and never closed; a factory's product is ours.
+    Not bounded here: the time of a name look-up, and of headers that trickle in; the waiting callers are (token_cache).
+    """
+
+    def __init__(
+        self, http: HttpSource = None, *, timeout: float = 5.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._given: HttpClient | None = None
+        self._factory: Callable[[], HttpClient] = _default_client
+        if http is not None and hasattr(http, "send"):
+            self._given = http
+        elif http is not None:
+            self._factory = http
+        self._timeout = timeout
+        self._monotonic = monotonic
+        self._closed = False
+        self.renew_after_fork()
+        renew_in_child(self)
+
+    def renew_after_fork(self) -> None:
+        """Forget our client without closing it: its sockets belong to the parent too."""
+        self._lock = threading.Lock()
+        self._own: HttpClient | None = None
+
+    def exchange(self, request: Outgoing, end: float) -> Answer:
+        """Send and read to the end, within the timeout and before `end` (monotonic seconds).
+
+        Raises ServerUnreachable, TokenResponseInvalid (over 64 KiB, or compressed although we asked for plain bytes),
+        ClientClosed. The library's exception is not chained: it refers to the request and so to the assertion.
+        """
+        try:
+            return self._exchange(request, end)
+        except _failures() as error:
+            refusal = _describe(request.url, error)
+        except RuntimeError:
+            # Both libraries say so when the client is closed while, or before, it is used.
+            if not self._closed:
+                raise
+            refusal = ClientClosed("the MachineClient was closed")
+        raise refusal
+
+    def close(self) -> None:
+        """Close the client if it is ours; exchanges under way fail."""
+        with self._lock:
+            self._closed, own, self._own = True, self._own, None
+        if own is not None:
+            own.close()
+
+    def _exchange(self, request: Outgoing, end: float) -> Answer:
+        started = self._monotonic()
+        left = min(self._timeout, end - started)
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        client = self._client()
+        built = client.build_request(
+            request.method, request.url, content=request.body or None, headers=request.headers, timeout=left
+        )
+        response = client.send(built, stream=True, auth=None, follow_redirects=False)
+        try:
+            body = self._read(response, started + left)
+        finally:
+            response.close()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, body)
+
+    def _read(self, response: Any, end: float) -> bytes:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise TokenResponseInvalid("the answer is compressed, although plain bytes were asked for")
+        chunks, size = [], 0
+        for chunk in response.iter_raw():
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise TokenResponseInvalid(
+                    f"the answer is longer than {MAX_ANSWER_BYTES} bytes", status=response.status_code
+                )
+            if self._monotonic() > end:
+                raise TimeoutError("the answer came too slowly")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _client(self) -> HttpClient:
+        if self._given is not None and not self._closed:
+            return self._given
+        # Only request threads wait here; callers with a valid token never come this way.
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the MachineClient was closed")
+            if self._own is None:
+                self._own = self._factory()
+            return self._own
+
+
+def _default_client() -> HttpClient:
+    library = installed_libraries()[0]
+    # An authorization server has no business remembering us by cookie.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    headers = {"User-Agent": f"groat/{__version__}", "Accept-Encoding": "identity"}
+    client: HttpClient = library.Client(headers=headers, cookies=no_cookies)
+    return client
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the libraries raise for a failed exchange; only loaded ones can raise."""
+    loaded = [sys.modules[name] for name in LIBRARIES if sys.modules.get(name) is not None]
+    classes = [getattr(library, name) for library in loaded for name in ("HTTPError", "InvalidURL", "StreamError")]
+    return (OSError, *classes)
+
+
+def _describe(url: str, error: Exception) -> ServerUnreachable:
+    host = urlsplit(url).netloc
+    # The library's own text for a connection or TLS error names hosts and certificates, never bodies.
+    message = f"{host}: {type(error).__name__}: {foreign(str(error))}"
+    if _is_tls(error):
+        return ServerUnreachable(
+            message, transient=False, hint="trust the server's CA through SSL_CERT_FILE, or http= with your own client"
+        )
+    return ServerUnreachable(message)
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    """Whether TLS itself failed: trying again would not change a certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

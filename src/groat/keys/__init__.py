@@ -1,0 +1,1 @@
+"""Keys at rest and in time: the signing key ring, custody of private keys, key files."""

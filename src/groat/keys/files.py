@@ -1,0 +1,190 @@
+"""Key files: private from the first byte, atomic, never overwritten silently, refused when others can read them.
+
+Private PEM is PKCS#8, public PEM is SPKI; JSON files hold one JWK or a JWKS. Not checked: who owns the directory.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import serialization
+from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
+
+from groat.protocol import strict_json
+from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.jwk import (
+    ALGORITHMS,
+    PrivateKey,
+    PublicKey,
+    import_private_jwk,
+    import_public_jwk,
+    private_key,
+)
+
+MAX_KEY_FILE_BYTES: Final = 256 * 1024
+# A PEM cannot say which algorithm it is for; RSA keys then get the one that every server knows (RFC 7518 3.1).
+DEFAULT_RSA_ALGORITHM: Final = "RS256"
+
+
+def make_private_directory(path: Path) -> None:
+    """Create a directory of mode 0700 with its parents; an existing one stays as it is."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Write a new file of mode 0600. Raises ConfigError if it exists; a crash leaves all of it or nothing."""
+    _write_new(path, content, 0o600)
+
+
+def write_public_file(path: Path, content: bytes) -> None:
+    """Write a new file of mode 0644. Raises ConfigError if it exists."""
+    _write_new(path, content, 0o644)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        # link, unlike rename, refuses to replace a file that appeared meanwhile.
+        os.link(temporary, path)
+        _sync_directory(path.parent)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_private_file(path: Path, *, allow_shared: bool = False) -> bytes:
+    """Read a secret. Raises ConfigError: missing, unreadable, too large, or readable by group or others.
+
+    `allow_shared` is for mounts of orchestrators that cannot set a mode.
+    """
+    content, mode = _read(path)
+    if mode & 0o077 and not allow_shared:
+        raise ConfigError(f"{path} is readable by others (mode {mode:04o}). Fix: chmod 600 {path}")
+    return content
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > MAX_KEY_FILE_BYTES:
+        raise ConfigError(f"{path} is too large for a key file")
+    return content, mode
+
+
+def read_private_key(path: Path, algorithm: str | None = None, *, allow_shared: bool = False) -> PrivateKey:
+    """Read a private JWK or a PKCS#8 PEM; `algorithm` overrides what a file leaves open. Raises ConfigError."""
+    return parse_private_key(read_private_file(path, allow_shared=allow_shared), str(path), algorithm)
+
+
+def parse_private_key(content: bytes, name: str, algorithm: str | None = None) -> PrivateKey:
+    """Read a private key from bytes; `name` is how errors call it. Raises ConfigError, without any content."""
+    try:
+        if content.lstrip()[:1] == b"{":
+            return import_private_jwk(strict_json.loads_object(content), algorithm)
+        key = _import_pem(content)
+        if not key.is_private:
+            raise JoseError("key", "the file holds a public key")
+        return private_key(key, algorithm or _algorithm_of(key))
+    except JoseError as error:
+        raise ConfigError(f"{name} holds no usable private key: {error.hint}") from None
+
+
+def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKey, ...]:
+    """Read public keys from a JWK, a JWKS or an SPKI PEM. Raises ConfigError; private members are refused."""
+    content, _ = _read(path)
+    try:
+        if content.lstrip()[:1] == b"{":
+            return _public_jwks(strict_json.loads_object(content), algorithm)
+        key = _import_pem(content)
+        if key.is_private:
+            raise JoseError("key", "the file holds a private key; give the public half only")
+        alg = algorithm or _algorithm_of(key)
+        return (import_public_jwk({**key.as_dict(), "alg": alg}),)
+    except JoseError as error:
+        raise ConfigError(f"{path} holds no usable public key: {error.hint}") from None
+
+
+def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[PublicKey, ...]:
+    entries = document.get("keys", [document])
+    if not isinstance(entries, list) or not entries or any(not isinstance(e, dict) for e in entries):
+        raise JoseError("key", "keys must be a non-empty array of JWKs")
+    labelled = [entry if "alg" in entry or not algorithm else {**entry, "alg": algorithm} for entry in entries]
+    return tuple(import_public_jwk(_with_algorithm(entry)) for entry in labelled)
+
+
+def _with_algorithm(entry: dict[str, Any]) -> dict[str, Any]:
+    # One key, one algorithm: an RSA JWK that declares none is registered for the default one.
+    return {**entry, "alg": DEFAULT_RSA_ALGORITHM} if entry.get("kty") == "RSA" and "alg" not in entry else entry
+
+
+def _import_pem(content: bytes) -> ECKey | OKPKey | RSAKey:
+    try:
+        for kind in ("EC", "OKP", "RSA"):
+            with contextlib.suppress(Exception):
+                key = import_key(content, kind)
+                if isinstance(key, (ECKey, OKPKey, RSAKey)):
+                    return key
+    finally:
+        del content
+    raise JoseError("key", "not a PEM of an RSA, EC or Ed25519 key, or it is encrypted")
+
+
+def _algorithm_of(key: ECKey | OKPKey | RSAKey) -> str:
+    if isinstance(key, RSAKey):
+        return DEFAULT_RSA_ALGORITHM
+    fitting = [name for name, known in ALGORITHMS.items() if known.fits(key)]
+    if not fitting:
+        raise JoseError("key", "the curve is not one of P-256, P-384, P-521, Ed25519")
+    return fitting[0]
+
+
+def private_key_bytes(key: PrivateKey, *, pem: bool = False) -> bytes:
+    """A private key as PKCS#8 PEM or as a JWK in JSON."""
+    if pem:
+        encoded: bytes = key.native.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return encoded
+    return strict_json.dumps(key.private_jwk()) + b"\n"
+
+
+def public_key_pem(key: PublicKey) -> bytes:
+    """A public key as SPKI PEM."""
+    encoded: bytes = key.native.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded
+
+
+def write_key_pair(key: PrivateKey, path: Path) -> None:
+    """Write the private half to `path`: PKCS#8 PEM if the name ends in .pem, a JWK otherwise. Raises ConfigError."""
+    write_private_file(path, private_key_bytes(key, pem=path.suffix == ".pem"))

@@ -1,0 +1,353 @@
+"""The settings: one table, from which reading, checking, the sample file and the schema are made.
+
+Precedence: command-line flag, environment, file, default. Environment names are GROAT_SECTION__KEY; a value that may
+hold a password can come from a file named by the same variable with _FILE behind it.
+"""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from groat.protocol.errors import ConfigError, Finding
+from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
+from groat.server.throttle import Networks
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(value: Any) -> int:
+    """Seconds from 90, "90s", "10m", "2h" or "30d"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a duration such as "90s", "10m", "2h" or "30d"')
+    return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a non-empty string")
+    return value
+
+
+def integer(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a whole number")
+    return value
+
+
+def strings(value: Any) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or any(not isinstance(item, str) for item in items):
+        raise ValueError("a list of strings (in the environment: separated by commas)")
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def networks(value: Any) -> Networks:
+    try:
+        return tuple(ipaddress.ip_network(item) for item in strings(value))
+    except ValueError:
+        raise ValueError('a list of addresses or networks such as "10.0.0.0/8"') from None
+
+
+def table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a table of claims")
+    return dict(value)
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    def choice(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return choice
+
+
+def port(value: Any) -> int:
+    number = integer(value)
+    if not 0 <= number <= 65535:
+        raise ValueError("a port from 0 to 65535")
+    return number
+
+
+def positive(value: Any) -> int:
+    number = integer(value)
+    if number < 1:
+        raise ValueError("a whole number of at least 1")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: dotted name, how to read it, its default in file form (None: required), what it is for."""
+
+    name: str
+    read: Callable[[Any], Any]
+    default: Any
+    about: str
+    secret: bool = False
+
+    @property
+    def env(self) -> str:
+        return "GROAT_" + self.name.upper().replace(".", "__")
+
+
+SETTINGS: Final = (
+    Setting("issuer", text, None, "who signs the tokens: the public https URL of this server"),
+    Setting("profile", one_of("default", "fapi2"), "default", "fapi2 allows PS256, ES256 and Ed25519 only"),
+    Setting("storage.url", text, "sqlite:///data/groat.db", "where clients, APIs and keys live", secret=True),
+    Setting("tokens.lifetime", duration, "10m", "life of an access token, 1m to 1h"),
+    Setting("tokens.extra_claims", table, {}, "fixed claims for every token; never a registered one"),
+    Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
+    Setting("assertions.clock_tolerance", duration, "10s", "how far ahead iat and nbf may lie, 10s to 60s"),
+    Setting("keys.algorithm", one_of(*ALGORITHM_NAMES), "ES256", "algorithm of new signing keys"),
+    Setting("keys.encryption_key_file", text, "data/key-encryption.key", "seals the signing keys in the store"),
+    Setting("server.host", text, "127.0.0.1", "address to listen on"),
+    Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
+    Setting("server.workers", positive, 1, "number of worker processes"),
+    Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
+    Setting("throttle.client_failures", positive, 30, "failed authentications a minute per source and client"),
+    Setting("throttle.source_failures", positive, 300, "failed authentications a minute per source"),
+    Setting("log.level", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
+    Setting("log.format", one_of("auto", "json", "pretty"), "auto", "auto is pretty on a terminal, JSON elsewhere"),
+    Setting("development.allow_http_hosts", strings, [], "hosts besides loopback that may use plain http"),
+)
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting, read and checked, with where each came from. Paths are relative to `directory`."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    directory: Path
+    policy: Policy
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def path(self, name: str) -> Path:
+        """A setting that names a file, resolved against the directory of the configuration file."""
+        return self.directory / str(self.values[name])
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of storage.url."""
+        return self.directory / str(self.values["storage.url"]).removeprefix("sqlite:///")
+
+    def shown(self) -> dict[str, Any]:
+        """All values in printable form; a password in a URL is masked."""
+        return {name: _show(BY_NAME[name], value) for name, value in self.values.items()}
+
+    def __repr__(self) -> str:
+        return f"Config(issuer={self.policy.issuer!r}, directory={str(self.directory)!r})"
+
+
+def _show(setting: Setting, value: Any) -> Any:
+    if setting.secret:
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return value
+
+
+def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+    """Read the settings from `path` (may be missing if the environment says enough), `env` and `flags`.
+
+    Raises ConfigError with every finding: file, line, what is wrong, what was probably meant.
+    """
+    findings: list[Finding] = []
+    given = _from_file(path, findings)
+    given.update(_from_env(env, findings))
+    given.update({name: ("flag", value) for name, value in (flags or {}).items() if value is not None})
+    lines = _line_finder(path)
+    values, origins = {}, {}
+    for setting in SETTINGS:
+        origin, raw = given.get(setting.name, ("default", setting.default))
+        if raw is None:
+            findings.append(Finding(f"{setting.name} is missing: {setting.about}", str(path)))
+            continue
+        origins[setting.name] = origin
+        try:
+            values[setting.name] = setting.read(raw)
+        except ValueError as error:
+            findings.append(_located(f"{setting.name} must be {error}", setting.name, origin, path, lines))
+    if findings:
+        raise ConfigError(*findings)
+    return Config(values, origins, path.parent.absolute(), _policy(values, origins, path, lines))
+
+
+def _policy(
+    values: Mapping[str, Any], origins: Mapping[str, str], path: Path, lines: Callable[[str], int | None]
+) -> Policy:
+    try:
+        policy = Policy(
+            issuer=values["issuer"],
+            profile=Profile(values["profile"]),
+            token_lifetime=values["tokens.lifetime"],
+            max_assertion_lifetime=values["assertions.max_lifetime"],
+            clock_tolerance=values["assertions.clock_tolerance"],
+            allow_http_hosts=frozenset(values["development.allow_http_hosts"]),
+            extra_claims=values["tokens.extra_claims"],
+        )
+    except ConfigError as error:
+        raise ConfigError(*(_relocated(f, origins, path, lines) for f in error.findings)) from None
+    _check_combinations(values, policy)
+    return policy
+
+
+def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
+    algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
+    if algorithm not in policy.algorithms:
+        raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
+    url = values["storage.url"]
+    if not url.startswith("sqlite:///") or len(url) <= len("sqlite:///"):
+        raise ConfigError("storage.url must be sqlite:///PATH; no other store is built in yet")
+
+
+def plain_http_warning(config: Config) -> str | None:
+    """What to say loudly when the issuer is plain http, which is for development only."""
+    issuer = config.policy.issuer
+    if not issuer.startswith("http://"):
+        return None
+    host = re.split(r"[/:]", issuer.removeprefix("http://"))[0]
+    where = "loopback" if host in LOOPBACK_HOSTS or issuer.startswith("http://[::1]") else f"{host} is allow-listed"
+    return f"issuer {issuer} is plain http ({where}): for development only, tokens travel unprotected"
+
+
+def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]]:
+    if not path.exists():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(Finding(f"cannot read: {error.strerror}", str(path))) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise ConfigError(Finding(f"not TOML: {error}", str(path), int(line[1]) if line else 1)) from None
+    lines = _line_finder(path)
+    flat = _flatten(document)
+    for name in flat.keys() - BY_NAME.keys():
+        findings.append(Finding(_unknown(name), str(path), lines(name) or 1))
+    return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
+
+
+def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if name in _SECTIONS and isinstance(value, dict):
+            flat.update({f"{name}.{key}": item for key, item in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, BY_NAME, 1, 0.6) or [
+        known for known in BY_NAME if known.endswith(f".{name}")
+    ]
+    return f"unknown setting {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tuple[str, Any]]:
+    given: dict[str, tuple[str, Any]] = {}
+    for setting in SETTINGS:
+        if setting.env in env:
+            given[setting.name] = (setting.env, env[setting.env])
+        elif setting.secret and f"{setting.env}_FILE" in env:
+            file = Path(env[f"{setting.env}_FILE"])
+            try:
+                given[setting.name] = (f"{setting.env}_FILE", file.read_text("utf-8").strip())
+            except OSError as error:
+                findings.append(Finding(f"{setting.env}_FILE: cannot read {file}: {error.strerror}"))
+    known = {setting.env for setting in SETTINGS} | {f"{s.env}_FILE" for s in SETTINGS if s.secret}
+    for name in sorted(env):
+        if name.startswith("GROAT_") and "__" in name and name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.6)
+            findings.append(Finding(f"unknown variable {name}" + (f"; did you mean {close[0]}?" if close else "")))
+    return given
+
+
+def _line_finder(path: Path) -> Callable[[str], int | None]:
+    """Where a dotted name stands in the file: TOML readers do not say, and a person needs to know."""
+    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+
+    def find(name: str) -> int | None:
+        section, _, key = name.rpartition(".")
+        current = ""
+        for number, line in enumerate(lines, 1):
+            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+                current = header[1].strip()
+                if current == name:
+                    return number
+            body = line[header.end() :] if header else line
+            if current == section and re.search(rf"(^|\s){re.escape(key)}\s*=", body):
+                return number
+            if not current and re.match(rf"\s*{re.escape(name)}\s*=", line):
+                return number
+        return None
+
+    return find
+
+
+def _located(message: str, name: str, origin: str, path: Path, lines: Callable[[str], int | None]) -> Finding:
+    if origin == "file":
+        return Finding(message, str(path), lines(name))
+    return Finding(message if origin in ("flag", "default") else f"{origin}: {message}")
+
+
+def _relocated(finding: Finding, origins: Mapping[str, str], path: Path, lines: Callable[[str], int | None]) -> Finding:
+    """A rule of the policy names the setting first in its message; say where that setting stands."""
+    name = finding.message.split(" ")[0].rstrip(";")
+    return _located(finding.message, name, origins.get(name, "default"), path, lines)
+
+
+def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
+    """The text of a new configuration file: what is set, and every default with what it is for."""
+    chosen: dict[str, Any] = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
+    lines = ["# groat configuration. Environment: GROAT_SECTION__KEY; a change needs a restart.", ""]
+    section = ""
+    for setting in SETTINGS:
+        head, _, key = setting.name.rpartition(".")
+        if head != section:
+            section = head
+            lines += ["", f"[{head}]"]
+        value = _toml(chosen.get(setting.name, setting.default))
+        mark = "" if setting.name in chosen and chosen[setting.name] != setting.default else "# "
+        lines.append(f"{mark}{key} = {value}".ljust(44) + f"  # {setting.about} ({setting.env})")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return "{}" if isinstance(value, Mapping) else str(value)
+
+
+def settings_schema() -> list[dict[str, Any]]:
+    """Every setting with its name, variable, default and purpose."""
+    return [
+        {
+            "name": s.name,
+            "env": s.env,
+            "default": s.default,
+            "required": s.default is None,
+            "about": s.about,
+        }
+        for s in SETTINGS
+    ]

@@ -1,0 +1,89 @@
+"""Metadata, JWKS and health: what anybody may read (RFC 8414, RFC 7517)."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from groat.keys.keyring import JWKS_MAX_AGE
+from groat.protocol import strict_json
+from groat.protocol.jwk import public_key_set
+from groat.protocol.metadata import server_metadata
+from groat.protocol.models import Policy
+from groat.server.http import etag_matches, require_method, send_json, send_private_json
+from groat.server.registry import Registry
+from groat.server.store import StoreUnavailable
+
+
+async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes) -> None:
+    """Send a public document with its entity tag; 304 to whoever has it already (RFC 9110 13.1.2)."""
+    payload = strict_json.dumps(document)
+    etag = b'"' + hashlib.sha256(payload).hexdigest()[:32].encode() + b'"'
+    headers = [
+        (b"content-type", media_type),
+        (b"cache-control", b"public, max-age=%d" % JWKS_MAX_AGE),
+        (b"etag", etag),
+    ]
+    if etag_matches(scope, etag):
+        await send_json(scope, send, 304, b"", headers[1:])
+        return
+    await send_json(scope, send, 200, payload, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataEndpoint:
+    """The metadata document: the policy and the tables, never the request, decide what it says."""
+
+    policy: Policy
+    registry: Registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        await self.registry.refresh()
+        apis = (await self.registry.apis()).values()
+        document = server_metadata(self.policy, (s for api in apis for s in api.scopes))
+        await _send_document(scope, send, document, b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class JwksEndpoint:
+    """The published signing keys, public halves only."""
+
+    registry: Registry
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        await self.registry.refresh()
+        document = public_key_set(await self.registry.published(self.clock()))
+        await _send_document(scope, send, document, b"application/jwk-set+json")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEndpoint:
+    """Alive: the process answers. Says nothing about anything else."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        await send_private_json(scope, send, 200, b'{"status":"ok"}')
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyEndpoint:
+    """Ready: the store answers and a signing key is active and unsealed; 503 otherwise."""
+
+    registry: Registry
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        try:
+            await self.registry.refresh()
+            await self.registry.signer(self.clock())
+        except StoreUnavailable:
+            await send_private_json(scope, send, 503, b'{"status":"unavailable"}', (b"retry-after", b"1"))
+            return
+        await send_private_json(scope, send, 200, b'{"status":"ok"}')

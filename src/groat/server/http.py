@@ -1,0 +1,211 @@
+"""HTTP around the rules: reading a request, writing JSON, and the only place that writes a refusal."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from groat.protocol import strict_json
+from groat.protocol.errors import (
+    InvalidClient,
+    MethodNotAllowed,
+    NotFound,
+    OAuthError,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServerError,
+    TemporarilyUnavailable,
+)
+from groat.server.audit import Audit
+from groat.server.store import StoreUnavailable
+from groat.server.throttle import Networks, request_source
+
+MAX_BODY_BYTES: Final = 64 * 1024
+BODY_SECONDS: Final = 15.0
+RETRY_AFTER_SECONDS: Final = 1
+_NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
+_JSON: Final = (b"content-type", b"application/json")
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_CHALLENGES: Final = {"basic": b"Basic", "bearer": b"Bearer", "digest": b"Digest", "dpop": b"DPoP"}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and what is learnt about it on the way, for the log line at its end.
+
+    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line.
+    """
+
+    request_id: str
+    source: str
+    started: float
+    client: str | None = None
+    authorization_scheme: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "request_id": self.request_id,
+            "client": self.client,
+            "source": self.source,
+            "ms": round((time.monotonic() - self.started) * 1000, 2),
+        }
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that `Entrance` attached."""
+    exchange: Exchange = scope["groat"]
+    return exchange
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """Every value of a header, in order; names are lower case in ASGI."""
+    return [value for key, value in scope["headers"] if key == name]
+
+
+class ClientDisconnected(Exception):
+    """The peer went away before its request was complete; there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read at most 64 KiB within 15 s. Raises PayloadTooLarge, RequestTimeout, ClientDisconnected."""
+    for value in header_values(scope, b"content-length"):
+        if value.isdigit():
+            _check_size(int(value[:20]))
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body"):
+        # Nearly every request: the body came with the headers, and no timer is needed.
+        _check_size(len(body))
+        return body
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_rest(message, receive)
+    except TimeoutError:
+        raise RequestTimeout("body_slow") from None
+
+
+async def _read_rest(message: Any, receive: Receive) -> bytes:
+    chunks = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        chunks += message.get("body", b"")
+        _check_size(len(chunks))
+        if not message.get("more_body"):
+            return bytes(chunks)
+        message = await receive()
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise PayloadTooLarge("body_size")
+
+
+async def send_json(
+    scope: Scope, send: Send, status: int, payload: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a complete response; HEAD gets the headers alone."""
+    all_headers: Headers = [
+        _NOSNIFF,
+        (b"content-length", str(len(payload)).encode()),
+        (b"x-request-id", exchange_of(scope).request_id.encode()),
+        *headers,
+    ]
+    body = b"" if scope["method"] == "HEAD" or status == 304 else payload
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_private_json(scope: Scope, send: Send, status: int, payload: bytes, *extra: tuple[bytes, bytes]) -> None:
+    """Send JSON that nobody may keep (RFC 6749 5.1)."""
+    await send_json(scope, send, status, payload, [_JSON, *_NO_STORE, *extra])
+
+
+def refusal_body(error: OAuthError) -> bytes:
+    """The body of a refusal: fixed texts only (RFC 6749 5.2)."""
+    return strict_json.dumps({"error": error.code, "error_description": error.description})
+
+
+def _refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
+    headers: Headers = []
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    if isinstance(error, InvalidClient) and exchange.authorization_scheme is not None:
+        # RFC 6749 5.2: a challenge of the scheme that the client used, and only then.
+        scheme = _CHALLENGES.get(exchange.authorization_scheme, b"Basic")
+        headers.append((b"www-authenticate", scheme + b' realm="groat"'))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.hint.encode()))
+    return headers
+
+
+async def send_refusal(scope: Scope, send: Send, error: OAuthError) -> None:
+    """Write a refusal: the one place that does."""
+    headers = _refusal_headers(error, exchange_of(scope))
+    if isinstance(error, (PayloadTooLarge, RequestTimeout)):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send_private_json(scope, send, error.status, refusal_body(error), *headers)
+
+
+def require_method(scope: Scope, *methods: str) -> None:
+    """Raise MethodNotAllowed unless the method is one of these (RFC 9110 15.5.6)."""
+    if scope["method"] not in methods:
+        raise MethodNotAllowed("method", ", ".join(methods))
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Whatever has no route."""
+    raise NotFound("path")
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer."""
+
+    app: ASGIApp
+    audit: Audit
+    trusted_proxies: Networks = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        exchange = scope["groat"] = Exchange(secrets.token_hex(8), self._source(scope), time.monotonic())
+        try:
+            await self.app(scope, receive, send)
+        except OAuthError as error:
+            await self._refuse(scope, send, error)
+        except StoreUnavailable as error:
+            refusal = TemporarilyUnavailable("store_unavailable", str(error), retry_after=RETRY_AFTER_SECONDS)
+            await self._refuse(scope, send, refusal)
+        except ClientDisconnected:
+            self.audit.refused("disconnected", exchange.facts())
+        except Exception:
+            self.audit.broken(exchange.facts())
+            await send_refusal(scope, send, ServerError("bug"))
+
+    async def _refuse(self, scope: Scope, send: Send, error: OAuthError) -> None:
+        exchange = exchange_of(scope)
+        facts = {"error": error.code, "status": error.status, "hint": error.hint, **exchange.facts()}
+        self.audit.refused(error.reason, facts)
+        await send_refusal(scope, send, error)
+
+    def _source(self, scope: Scope) -> str:
+        peer = scope["client"][0] if scope.get("client") else "local"
+        if not self.trusted_proxies and ":" not in peer:
+            return str(peer)
+        return request_source(peer, header_values(scope, b"x-forwarded-for"), self.trusted_proxies)
+
+
+def etag_matches(scope: Scope, etag: bytes) -> bool:
+    """Whether If-None-Match names this entity (RFC 9110 13.1.2, weak comparison)."""
+    listed = b",".join(header_values(scope, b"if-none-match"))
+    return listed.strip() == b"*" or etag in re.split(rb"\s*,\s*(?:W/)?", b"," + listed)

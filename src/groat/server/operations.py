@@ -1,0 +1,306 @@
+"""What an operator may do: the one list. Every face (command line, later the admin API) calls these.
+
+Each operation checks its input, changes the store in one transaction and writes its own audit line; the servers see
+the change on their next request. Raises ConfigError for input that cannot be right, StoreConflict for what collides,
+NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from groat.keys.custody import KeyEncryptionKey
+from groat.keys.keyring import Lead, SigningKey, plan_revocation, plan_rotation
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.models import (
+    API_NAME,
+    CLIENT_ID,
+    MAX_ASSERTION_LIFETIME,
+    SCOPE_TOKEN,
+    AssertionAudience,
+    Policy,
+)
+from groat.server.audit import Audit
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store import Store
+
+
+class NotRegistered(Exception):
+    """There is no API, client or key of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Where operations work: the store, the policy in force, the audit trail, a clock."""
+
+    store: Store
+    policy: Policy
+    audit: Audit = field(default_factory=Audit)
+    clock: Callable[[], float] = time.time
+
+    @property
+    def now(self) -> int:
+        return int(self.clock())
+
+
+# APIs
+
+
+async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence[str]) -> ApiRecord:
+    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
+    _check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    api = ApiRecord(name, _audience(operator.policy, audience), _scopes(scopes), operator.now)
+    await operator.store.add_api(api)
+    operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
+    return api
+
+
+async def list_apis(operator: Operator) -> tuple[ApiRecord, ...]:
+    """All APIs by name."""
+    return await operator.store.list_apis()
+
+
+async def find_api(operator: Operator, name: str) -> ApiRecord:
+    """One API. Raises NotRegistered."""
+    for api in await operator.store.list_apis():
+        if api.name == name:
+            return api
+    raise NotRegistered(f"no API {name}. See: groat api list")
+
+
+async def update_api(
+    operator: Operator,
+    name: str,
+    audience: str | None = None,
+    add_scopes: Sequence[str] = (),
+    remove_scopes: Sequence[str] = (),
+) -> ApiRecord:
+    """Change an API; a scope that it loses is gone from every client's next token."""
+    api = await find_api(operator, name)
+    kept = [scope for scope in api.scopes if scope not in remove_scopes]
+    changed = replace(
+        api,
+        audience=_audience(operator.policy, audience) if audience else api.audience,
+        scopes=_scopes([*kept, *add_scopes]),
+    )
+    await operator.store.update_api(changed)
+    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes)})
+    return changed
+
+
+async def remove_api(operator: Operator, name: str) -> None:
+    """Remove an API; nobody gets a token for it any more."""
+    await find_api(operator, name)
+    await operator.store.remove_api(name)
+    operator.audit.operated("api.removed", {"api": name})
+
+
+# Clients
+
+
+async def add_client(
+    operator: Operator,
+    client_id: str,
+    allow: Mapping[str, Sequence[str]],
+    keys: Sequence[PublicKey],
+    settings: Mapping[str, Any] | None = None,
+) -> ClientRecord:
+    """Register a client with its public keys. `settings`: fields of ClientRecord to set, as in `update_client`."""
+    _check(
+        CLIENT_ID.fullmatch(client_id),
+        "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
+    )
+    _check(keys, "a client needs at least one public key")
+    record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
+    record = await _with_settings(operator, record, settings or {})
+    await operator.store.add_client(record, _key_records(operator, client_id, keys))
+    operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys]})
+    return record
+
+
+async def list_clients(operator: Operator) -> tuple[ClientRecord, ...]:
+    """All clients by id."""
+    return await operator.store.list_clients()
+
+
+async def find_client(operator: Operator, client_id: str) -> ClientRecord:
+    """One client. Raises NotRegistered."""
+    record = await operator.store.find_client(client_id)
+    if record is None:
+        raise NotRegistered(f"no client {client_id}. See: groat client list")
+    return record
+
+
+async def update_client(
+    operator: Operator,
+    client_id: str,
+    allow: Mapping[str, Sequence[str]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ClientRecord:
+    """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
+    record = await find_client(operator, client_id)
+    if allow:
+        merged = {**record.allow, **await _allow(operator, allow)}
+        record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
+    record = await _with_settings(operator, record, settings or {})
+    await operator.store.update_client(record)
+    operator.audit.operated("client.updated", {"client": client_id})
+    return record
+
+
+async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:
+    """Switch a client on or off, with effect on the next request."""
+    record = replace(await find_client(operator, client_id), enabled=enabled)
+    await operator.store.update_client(record)
+    operator.audit.operated("client.enabled" if enabled else "client.disabled", {"client": client_id})
+    return record
+
+
+async def remove_client(operator: Operator, client_id: str) -> None:
+    """Remove a client and its keys; the id is never given to another one."""
+    await find_client(operator, client_id)
+    await operator.store.remove_client(client_id)
+    operator.audit.operated("client.removed", {"client": client_id})
+
+
+async def add_client_keys(operator: Operator, client_id: str, keys: Sequence[PublicKey]) -> tuple[ClientKeyRecord, ...]:
+    """Register further public keys, so that the client can change over without a gap."""
+    await find_client(operator, client_id)
+    records = _key_records(operator, client_id, keys)
+    await operator.store.add_client_keys(records)
+    operator.audit.operated("client.key_added", {"client": client_id, "keys": [key.kid for key in keys]})
+    return records
+
+
+async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
+    """The public keys of a client. Raises NotRegistered."""
+    await find_client(operator, client_id)
+    return await operator.store.client_keys(client_id)
+
+
+async def remove_client_key(operator: Operator, client_id: str, kid: str) -> None:
+    """Remove one public key, with effect on the next request. Raises NotRegistered."""
+    if all(key.kid != kid for key in await list_client_keys(operator, client_id)):
+        raise NotRegistered(f"client {client_id} has no key {kid}")
+    await operator.store.remove_client_key(client_id, kid)
+    operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
+
+
+# Signing keys
+
+
+async def list_signing_keys(operator: Operator) -> tuple[SigningKey, ...]:
+    """All signing keys, oldest first."""
+    return await operator.store.signing_keys()
+
+
+async def rotate_signing_key(
+    operator: Operator, kek: KeyEncryptionKey, algorithm: str, lead: Lead
+) -> tuple[SigningKey, ...]:
+    """Make the next signing key: published now, signing once every verifier can know it (KEY-19, KEY-20)."""
+    keys = await operator.store.signing_keys()
+    for key in keys:
+        # The wrong key-encryption key must show now, not when the new key is to sign.
+        kek.unseal(key.sealed, key.kid)
+    fresh = _fresh_key(operator, kek, algorithm)
+    changed = plan_rotation(keys, fresh, operator.now, lead)
+    await operator.store.save_signing_keys(changed)
+    operator.audit.operated("key.rotated", {"kid": fresh.kid, "activates_at": changed[0].activates_at})
+    return changed
+
+
+async def revoke_signing_key(
+    operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
+) -> tuple[SigningKey, ...]:
+    """Take a stolen key out of signing and the JWKS at once; a new one signs from the same moment (KEY-21)."""
+    changed, needs_key = plan_revocation(await operator.store.signing_keys(), kid, operator.now)
+    if needs_key:
+        changed = (*changed, _fresh_key(operator, kek, algorithm))
+    await operator.store.save_signing_keys(changed)
+    operator.audit.operated("key.revoked", {"kid": kid})
+    return changed
+
+
+def _fresh_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
+    if ALGORITHM_NAMES[algorithm].name not in operator.policy.algorithms:
+        raise ConfigError(f"{algorithm} is outside profile {operator.policy.profile}")
+    key = generate_private_key(algorithm)
+    return SigningKey(key.public, operator.now, operator.now, sealed=kek.seal(key))
+
+
+# Checks
+
+
+def _check(condition: object, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _audience(policy: Policy, audience: str) -> str:
+    try:
+        parts = urlsplit(audience)
+    except ValueError:
+        raise ConfigError("audience is not a URI") from None
+    _check(
+        parts.scheme and (parts.netloc or parts.path) and "#" not in audience and audience.isascii(),
+        "audience must be an absolute URI without fragment, for example https://orders.example.com",
+    )
+    _check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
+    issuer = policy.issuer.rstrip("/")
+    # A token whose audience is this server could pass for an assertion somewhere.
+    _check(
+        audience.rstrip("/") not in (issuer, policy.token_endpoint),
+        "audience must name the API, not this authorization server",
+    )
+    return audience
+
+
+def _scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    for scope in scopes:
+        _check(
+            SCOPE_TOKEN.fullmatch(scope) and len(scope) <= 128,
+            f"scope {scope!r} must be 1 to 128 printable ASCII characters without space, quote or backslash",
+        )
+    return tuple(dict.fromkeys(scopes))
+
+
+async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    apis = {api.name: api for api in await operator.store.list_apis()}
+    checked = {}
+    for name, scopes in allow.items():
+        _check(name in apis, f"no API {name}; registered: {', '.join(apis) or 'none'}")
+        unknown = sorted(set(scopes) - set(apis[name].scopes))
+        _check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(apis[name].scopes)}")
+        checked[name] = _scopes(scopes)
+    return checked
+
+
+async def _with_settings(operator: Operator, record: ClientRecord, settings: Mapping[str, Any]) -> ClientRecord:
+    changed = replace(record, **settings)
+    granted = {scope for scopes in changed.allow.values() for scope in scopes}
+    missing = sorted(set(changed.default_scopes) - granted)
+    _check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
+    lifetime = changed.max_assertion_lifetime
+    _check(
+        lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
+        f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
+    )
+    if changed.signing_alg is not None:
+        known = ALGORITHM_NAMES.get(changed.signing_alg)
+        _check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")
+        changed = replace(changed, signing_alg=known.name if known else None)
+    return replace(changed, assertion_audience=AssertionAudience(changed.assertion_audience))
+
+
+def _key_records(operator: Operator, client_id: str, keys: Sequence[PublicKey]) -> tuple[ClientKeyRecord, ...]:
+    for key in keys:
+        _check(
+            key.algorithm in operator.policy.algorithms,
+            f"key {key.kid} is for {key.algorithm}, which profile {operator.policy.profile} refuses",
+        )
+    return tuple(
+        ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), operator.now) for key in keys
+    )

@@ -1,0 +1,44 @@
+"""What the store remembers about APIs and clients: plain values, as they were registered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from groat.protocol.models import AssertionAudience
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRecord:
+    """A registered API; `created_at` in epoch seconds."""
+
+    name: str
+    audience: str
+    scopes: tuple[str, ...]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeyRecord:
+    """One registered public key of a client; `jwk` is public."""
+
+    kid: str
+    client_id: str
+    thumbprint: str
+    algorithm: str
+    jwk: dict[str, Any]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """A registered client without its keys. `allow`: API name to scopes. Lifetimes in seconds."""
+
+    client_id: str
+    allow: dict[str, tuple[str, ...]]
+    created_at: int
+    enabled: bool = True
+    default_scopes: tuple[str, ...] = ()
+    grant_types: tuple[str, ...] = ("client_credentials",)
+    assertion_audience: AssertionAudience = AssertionAudience.ISSUER
+    max_assertion_lifetime: int | None = None
+    signing_alg: str | None = None
+    strict_typ: bool = False

@@ -1,0 +1,131 @@
+"""The registry in memory: client, API and key records, parsed once and kept until the registry's version moves."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from groat.keys.custody import KeyEncryptionKey, LocalSigner, Signer
+from groat.keys.keyring import SigningKey, active_key, published_keys
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import PublicKey, import_public_jwk
+from groat.protocol.models import Api, Client, Permission
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store import Store, StoreUnavailable
+
+MAX_CACHED_CLIENTS: Final = 10_000
+
+
+class Registry:
+    """Answers from memory; `observe` drops everything when another version is seen.
+
+    Unknown ids are remembered too, so that asking for them twice costs what asking for a known one does.
+    """
+
+    def __init__(self, store: Store, unseal: KeyEncryptionKey) -> None:
+        self._store = store
+        self._unseal = unseal
+        self.version = -1
+        self._clients: OrderedDict[str, Client | None] = OrderedDict()
+        self._apis: dict[str, Api] | None = None
+        self._signing_keys: tuple[SigningKey, ...] | None = None
+        self._signers: dict[str, Signer] = {}
+
+    def observe(self, version: int) -> bool:
+        """Take note of the version in force; returns whether it is another one than before."""
+        if version == self.version:
+            return False
+        self.version = version
+        self._clients.clear()
+        self._apis = None
+        self._signing_keys = None
+        return True
+
+    async def refresh(self) -> int:
+        """Read the version in force and return it. Raises StoreUnavailable."""
+        self.observe(await self._store.registry_version())
+        return self.version
+
+    async def find_client(self, client_id: str) -> Client | None:
+        """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable."""
+        clients = self._clients
+        if client_id in clients:
+            return clients[client_id]
+        client = await self._load(client_id)
+        clients[client_id] = client
+        if len(clients) > MAX_CACHED_CLIENTS:
+            clients.popitem(last=False)
+        return client
+
+    async def _load(self, client_id: str) -> Client | None:
+        record = await self._store.find_client(client_id)
+        if record is None:
+            return None
+        return to_client(record, await self._store.client_keys(client_id), await self.apis())
+
+    async def apis(self) -> dict[str, Api]:
+        """Every API by name."""
+        if self._apis is None:
+            self._apis = {record.name: to_api(record) for record in await self._store.list_apis()}
+        return self._apis
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]:
+        """All signing keys, whatever their state."""
+        if self._signing_keys is None:
+            self._signing_keys = await self._store.signing_keys()
+        return self._signing_keys
+
+    async def published(self, now: float) -> tuple[PublicKey, ...]:
+        """The public keys of the JWKS at this instant."""
+        return tuple(key.public for key in published_keys(await self.signing_keys(), now))
+
+    async def signer(self, now: float) -> Signer:
+        """The signer that is active at this instant. Raises StoreUnavailable when there is none."""
+        key = active_key(await self.signing_keys(), now)
+        if key is None:
+            raise StoreUnavailable("no active signing key. Run: groat key rotate")
+        signer = self._signers.get(key.kid)
+        if signer is None:
+            signer = self._signers[key.kid] = self._unsealed(key)
+        return signer
+
+    def _unsealed(self, key: SigningKey) -> Signer:
+        try:
+            return LocalSigner(self._unseal.unseal(key.sealed, key.kid))
+        except ConfigError as error:
+            raise StoreUnavailable(str(error)) from None
+
+
+def to_api(record: ApiRecord) -> Api:
+    """The protocol's view of an API record."""
+    return Api(record.name, record.audience, frozenset(record.scopes))
+
+
+def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dict[str, Api]) -> Client:
+    """The protocol's view of a client: a permission is what the client may ask and the API still knows."""
+    permissions = tuple(
+        Permission(apis[name], apis[name].scopes.intersection(scopes))
+        for name, scopes in sorted(record.allow.items())
+        if name in apis
+    )
+    return Client(
+        client_id=record.client_id,
+        keys=tuple(_public_key(json.dumps(key.jwk)) for key in keys),
+        permissions=permissions,
+        enabled=record.enabled,
+        default_scopes=record.default_scopes,
+        grant_types=frozenset(record.grant_types),
+        assertion_audience=record.assertion_audience,
+        max_assertion_lifetime=record.max_assertion_lifetime,
+        signing_alg=record.signing_alg,
+        strict_typ=record.strict_typ,
+    )
+
+
+def _parse(jwk: str) -> PublicKey:
+    return import_public_jwk(json.loads(jwk))
+
+
+# A key is what its JWK says, so parsed keys outlive versions of the registry.
+_public_key: Callable[[str], PublicKey] = lru_cache(maxsize=MAX_CACHED_CLIENTS)(_parse)

@@ -1,0 +1,83 @@
+"""`groat serve`: bind, check, then let uvicorn run one or more workers."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from groat.protocol.errors import ConfigError
+from groat.server.audit import configure_logging
+from groat.server.config import BY_NAME, Config, plain_http_warning
+
+GRACEFUL_SECONDS = 10
+BACKLOG = 2048
+
+
+def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
+    """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens."""
+    from groat.app import check_ready
+
+    asyncio.run(check_ready(config))
+    configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
+    listener = bind(config["server.host"], config["server.port"])
+    _announce(config, listener)
+    # Workers are new processes: they read the same file, and find the flags in their environment.
+    os.environ["GROAT_CONFIG"] = str(config_file.absolute())
+    os.environ.update({BY_NAME[name].env: str(value) for name, value in flags.items()})
+    settings = uvicorn.Config(
+        "groat.app:app_from_environment",
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
+        server_header=False,
+        workers=config["server.workers"],
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+    server = uvicorn.Server(settings)
+    if settings.workers > 1:
+        Multiprocess(settings, server.run, [listener]).run()
+    else:
+        server.run([listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError that says how to go on when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another: groat serve --port 0"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _announce(config: Config, listener: socket.socket) -> None:
+    log = structlog.get_logger()
+    if warning := plain_http_warning(config):
+        log.warning("server.plain_http", hint=warning)
+    host, port = listener.getsockname()[:2]
+    log.info(
+        "server.started",
+        issuer=config.policy.issuer,
+        address=f"http://{host}:{port}",
+        workers=config["server.workers"],
+        profile=str(config.policy.profile),
+    )

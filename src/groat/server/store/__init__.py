@@ -1,0 +1,74 @@
+"""The store: it remembers and never judges. One protocol, one contract suite, any number of engines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from groat.keys.keyring import SigningKey
+from groat.protocol.models import OneTimeValue
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+
+
+class StoreUnavailable(Exception):
+    """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost."""
+
+
+class StoreConflict(Exception):
+    """A registration collides with one that exists (or existed: client ids are never reassigned)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to `use_once`: was this the first use, and which version of the registry is in force."""
+
+    fresh: bool
+    registry_version: int
+
+
+class Store(Protocol):
+    """Methods named for intent. All raise StoreUnavailable; writers raise StoreConflict. Times in epoch seconds.
+
+    Every write to APIs, clients or keys raises the registry version in the same transaction.
+    """
+
+    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
+        """Remember the value durably unless it is known; atomic across all processes. `token_id` names the use."""
+        ...
+
+    async def forget_expired(self, now: int) -> int:
+        """Drop some values that expired before `now`, in a small chunk; returns how many."""
+        ...
+
+    async def registry_version(self) -> int: ...
+
+    async def find_client(self, client_id: str) -> ClientRecord | None: ...
+
+    async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]: ...
+
+    async def list_clients(self) -> tuple[ClientRecord, ...]: ...
+
+    async def list_apis(self) -> tuple[ApiRecord, ...]: ...
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]: ...
+
+    async def add_api(self, api: ApiRecord) -> None: ...
+
+    async def update_api(self, api: ApiRecord) -> None: ...
+
+    async def remove_api(self, name: str) -> None: ...
+
+    async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None: ...
+
+    async def update_client(self, client: ClientRecord) -> None: ...
+
+    async def remove_client(self, client_id: str) -> None: ...
+
+    async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None: ...
+
+    async def remove_client_key(self, client_id: str, kid: str) -> None: ...
+
+    async def save_signing_keys(self, keys: Sequence[SigningKey]) -> None:
+        """Insert or replace these keys, all or none."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,179 @@
+"""`POST /token`, from top to bottom (RFC 6749 4.4, RFC 7523): each line is one step, none calls back up."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from groat.keys.custody import Signer
+from groat.protocol import jose, strict_json
+from groat.protocol.access_token import TYP, access_token_claims
+from groat.protocol.client_auth import (
+    AuthenticatedClient,
+    Credential,
+    authenticate_client,
+    read_credential,
+)
+from groat.protocol.errors import InvalidClient, InvalidRequest
+from groat.protocol.grants import GRANTS, decide_grant
+from groat.protocol.jwk import base64url_encode
+from groat.protocol.models import Grant, Policy, TokenRequest
+from groat.protocol.token_request import (
+    check_content_type,
+    check_query,
+    form_fields,
+    parse_token_request,
+)
+from groat.server.audit import Audit
+from groat.server.http import (
+    Exchange,
+    exchange_of,
+    header_values,
+    read_body,
+    require_method,
+    send_private_json,
+)
+from groat.server.registry import Registry
+from groat.server.store import Store
+from groat.server.throttle import Throttle
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEndpoint:
+    """The token endpoint as an ASGI app; refusals are raised, `Entrance` writes them."""
+
+    policy: Policy
+    registry: Registry
+    store: Store
+    throttle: Throttle
+    audit: Audit
+    clock: Clock = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        request = await self._parse(scope, receive, exchange)
+        now = self.clock()
+        credential = self._read_credential(request, exchange)
+        client, version = await self._authenticate(credential, exchange, now)
+        token_id = secrets.token_urlsafe(16)
+        client = await self._use_once(credential, client, version, token_id, exchange, now)
+        grant = decide_grant(request, client.client, self.policy)
+        signer = await self.registry.signer(now)
+        claims = access_token_claims(grant, self.policy, int(now), token_id)
+        token = await sign_token(claims, signer)
+        self._record(exchange, client, grant, signer, token_id)
+        await send_private_json(scope, send, 200, _success(token, grant))
+
+    async def _parse(self, scope: Scope, receive: Receive, exchange: Exchange) -> TokenRequest:
+        """Steps 1 to 7 of the fixed order."""
+        require_method(scope, "POST")
+        body = await read_body(scope, receive)
+        check_content_type(header_values(scope, b"content-type"))
+        check_content_encoding(scope)
+        check_query(scope["query_string"])
+        authorization = header_values(scope, b"authorization")
+        request = parse_token_request(form_fields(body), authorization, GRANTS)
+        exchange.authorization_scheme = request.authorization_scheme
+        return request
+
+    def _read_credential(self, request: TokenRequest, exchange: Exchange) -> Credential:
+        try:
+            credential = read_credential(request)
+        except InvalidClient as error:
+            raise self.throttle.failed(exchange.source, "", error, exchange.started) from None
+        exchange.client = credential.client_id
+        self.throttle.check_source(exchange.source, credential.client_id, exchange.started)
+        return credential
+
+    async def _authenticate(
+        self, credential: Credential, exchange: Exchange, now: float
+    ) -> tuple[AuthenticatedClient, int]:
+        """Judge by the registry in memory; a refusal stands only if that registry is still in force."""
+        version = self.registry.version
+        try:
+            return await self._judge(credential, now), version
+        except InvalidClient as error:
+            if not self.registry.observe(await self.store.registry_version()):
+                raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
+        return await self._judge_again(credential, exchange, now), self.registry.version
+
+    async def _judge(self, credential: Credential, now: float) -> AuthenticatedClient:
+        client = await self.registry.find_client(credential.client_id)
+        return authenticate_client(credential, client, self.policy, now)
+
+    async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
+        try:
+            return await self._judge(credential, now)
+        except InvalidClient as error:
+            raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
+
+    async def _use_once(
+        self,
+        credential: Credential,
+        client: AuthenticatedClient,
+        version: int,
+        token_id: str,
+        exchange: Exchange,
+        now: float,
+    ) -> AuthenticatedClient:
+        """Use up the jti; if the registry moved since the client was judged, judge again before anything is signed."""
+        receipt = await self.store.use_once(client.once, token_id)
+        if not receipt.fresh:
+            replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
+            raise self.throttle.failed(exchange.source, credential.client_id, replayed, exchange.started)
+        if receipt.registry_version != version:
+            self.registry.observe(receipt.registry_version)
+            client = await self._judge_again(credential, exchange, now)
+        self.throttle.succeeded(exchange.source, credential.client_id, exchange.started)
+        return client
+
+    def _record(
+        self, exchange: Exchange, client: AuthenticatedClient, grant: Grant, signer: Signer, token_id: str
+    ) -> None:
+        facts = exchange.facts()
+        facts.update(
+            key=client.key.kid,
+            alg=client.key.algorithm,
+            api=grant.api.name,
+            aud=grant.api.audience,
+            scope=grant.scope,
+            jti=token_id,
+            kid=signer.public.kid,
+        )
+        if client.token_endpoint_audience:
+            facts["hint"] = "the assertion names the token endpoint as audience; the issuer is better"
+        self.audit.issued(facts)
+
+
+def check_content_encoding(scope: Scope) -> None:
+    """Refuse compressed bodies: nothing here would decode them (RFC 9110 8.4)."""
+    if any(value.strip().lower() != b"identity" for value in header_values(scope, b"content-encoding")):
+        raise InvalidRequest("content_encoding", "send the form uncompressed")
+
+
+async def sign_token(claims: dict[str, Any], signer: Signer) -> str:
+    """Write the access token as a compact JWS (RFC 9068 2.1)."""
+    data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
+    return (data + b"." + base64url_encode(await signer.sign(data))).decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _header(algorithm: str, kid: str) -> bytes:
+    return jose.encode_header(algorithm, kid, TYP)
+
+
+def _success(token: str, grant: Grant) -> bytes:
+    return strict_json.dumps(
+        {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": grant.lifetime,
+            "scope": grant.scope,
+        }
+    )

@@ -1,0 +1,45 @@
+"""For an API: who is calling, and may they?
+
+    from groat.verifier import Verifier
+
+    verifier = Verifier(issuer="https://auth.example.com", audience="https://orders.example.com")
+    caller = verifier.verify(token, scopes=["orders:read"])
+
+`groat.verifier.asgi` and `groat.verifier.fastapi` are adapters around it.
+"""
+
+from groat.protocol.access_token import RFC9068, AnyOf, Caller, Dialect, any_of
+from groat.protocol.errors import (
+    ConfigError,
+    InsufficientScope,
+    InvalidBearerRequest,
+    InvalidToken,
+    KeysUnavailable,
+    MissingToken,
+    VerificationError,
+)
+from groat.verifier.bearer import bearer_token
+from groat.verifier.fetch import Response
+from groat.verifier.refusal import Refusal, refusal
+from groat.verifier.verifier import TrustedIssuer, Verifier
+
+__all__ = [
+    "RFC9068",
+    "AnyOf",
+    "Caller",
+    "ConfigError",
+    "Dialect",
+    "InsufficientScope",
+    "InvalidBearerRequest",
+    "InvalidToken",
+    "KeysUnavailable",
+    "MissingToken",
+    "Refusal",
+    "Response",
+    "TrustedIssuer",
+    "VerificationError",
+    "Verifier",
+    "any_of",
+    "bearer_token",
+    "refusal",
+]

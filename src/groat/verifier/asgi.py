@@ -1,0 +1,102 @@
+"""Pure ASGI middleware: no framework, no dependency."""
+
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+
+from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
+from groat.protocol.errors import ConfigError, VerificationError
+from groat.protocol.models import SCOPE_TOKEN
+from groat.verifier.refusal import Refusal, refusal
+from groat.verifier.verifier import Verifier
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CALLER_KEY = "groat.caller"
+
+
+class GroatMiddleware:
+    """Lets only verified callers through to an ASGI application.
+
+    `scopes`: what every request needs. `exempt`: exact paths that anybody may ask for, such as "/health". The caller is
+    found at scope["state"][state_key] (Starlette's request.state.caller) and scope["groat.caller"]. Put CORS handling
+    outside of it, since preflight requests carry no token. Not checked: finer rights than scopes.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: Verifier,
+        *,
+        scopes: RequiredScopes = (),
+        exempt: Collection[str] = (),
+        state_key: str = "caller",
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._scopes = checked_scopes(scopes)
+        self._exempt = frozenset([exempt] if isinstance(exempt, str) else exempt)
+        self._state_key = state_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope.get("path") in self._exempt:
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = await self._verifier.averify_request(
+                authorization_values(scope), scope.get("query_string", b""), self._scopes
+            )
+        except VerificationError as error:
+            await send_refusal(refusal(error, explain=self._verifier.explain), scope, receive, send)
+            return
+        await self._app(self._with_caller(scope, caller), receive, no_store(send))
+
+    def _with_caller(self, scope: Scope, caller: Caller) -> Scope:
+        state = {**scope.get("state", {}), self._state_key: caller}
+        return {**scope, "state": state, CALLER_KEY: caller}
+
+
+def checked_scopes(scopes: RequiredScopes) -> tuple[str, ...] | AnyOf:
+    """Required scopes as they may stand in a challenge (RFC 6749 3.3). Raises ConfigError for a malformed one."""
+    if isinstance(scopes, str):
+        raise ConfigError("scopes must be a list of scopes, not one string")
+    checked = scopes if isinstance(scopes, AnyOf) else tuple(scopes)
+    for scope in checked.scopes if isinstance(checked, AnyOf) else checked:
+        if SCOPE_TOKEN.fullmatch(scope) is None:
+            raise ConfigError(f"not a scope: {scope!r}")
+    return checked
+
+
+def authorization_values(scope: Scope) -> list[bytes]:
+    """Every Authorization line of a request, none joined and none dropped (RFC 6750 2: one at most)."""
+    return [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+
+
+def no_store(send: Send) -> Send:
+    """Keep answers to authorised requests out of caches unless the application has its own rule (RFC 6750 5.3)."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if not any(name.lower() == b"cache-control" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"cache-control", b"no-store")]}
+        await send(message)
+
+    return sending
+
+
+async def send_refusal(refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a refusal; a WebSocket handshake is denied (with the same answer where the server can send it)."""
+    prefix = ""
+    if scope["type"] == "websocket":
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        prefix = "websocket."
+    start = {"type": f"{prefix}http.response.start", "status": refused.status, "headers": refused.raw_headers}
+    await send(start)
+    await send({"type": f"{prefix}http.response.body", "body": refused.body})

@@ -1,0 +1,141 @@
+"""FastAPI: who may call, said in the signature of an endpoint and shown in /docs."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, HTTPException, Response, Security
+from fastapi.openapi.models import OAuth2, OAuthFlowClientCredentials, OAuthFlows
+from fastapi.requests import HTTPConnection
+from fastapi.security.base import SecurityBase
+from starlette.exceptions import WebSocketException
+
+from groat.protocol.access_token import AnyOf, Caller, any_of
+from groat.protocol.errors import ConfigError, VerificationError
+from groat.verifier import asgi
+from groat.verifier.refusal import Refusal, refusal
+from groat.verifier.verifier import Verifier
+
+_HANDLERS: Final = "starlette.exception_handlers"
+
+
+class Refused(HTTPException):
+    """A refusal on its way out of a dependency; status and challenge are right even if nobody handles it specially."""
+
+    def __init__(self, refused: Refusal) -> None:
+        kept = {name: value for name, value in refused.headers if not name.startswith("content-")}
+        super().__init__(refused.status, detail=json.loads(refused.body), headers=kept)
+        self.refusal = refused
+
+
+class _Scheme(SecurityBase):
+    """The client credentials grant, as OpenAPI describes it; documentation only."""
+
+    def __init__(self, name: str, token_url: str, scopes: Mapping[str, str]) -> None:
+        flow = OAuthFlowClientCredentials(tokenUrl=token_url, scopes=dict(scopes))
+        self.model = OAuth2(flows=OAuthFlows(clientCredentials=flow))
+        self.scheme_name = name
+
+    def __call__(self) -> None:
+        return None
+
+
+class Guard:
+    """Makes the dependencies that protect endpoints.
+
+        guard = Guard(verifier, scopes={"orders:read": "Read orders"})
+
+        @app.get("/orders")
+        async def orders(caller: Annotated[Caller, guard("orders:read")]) -> list[Order]: ...
+
+    `scopes`: every scope of this API with a line for /docs; an endpoint that names another is a ConfigError when it is
+    defined. `token_url`: where /docs says tokens come from; ISSUER/token unless given. Not protected: endpoints
+    without a guard (give it to FastAPI(dependencies=[...]) to cover all).
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        scopes: Mapping[str, str] | None = None,
+        token_url: str | None = None,
+        scheme_name: str = "groat",
+    ) -> None:
+        self._verifier = verifier
+        self._known = dict(scopes or {})
+        asgi.checked_scopes(tuple(self._known))
+        self._scheme = _Scheme(scheme_name, token_url or f"{verifier.issuers[0].rstrip('/')}/token", self._known)
+        self._dependencies: dict[tuple[str, ...] | AnyOf, Callable[..., Awaitable[Caller]]] = {}
+
+    def __call__(self, *scopes: str | AnyOf) -> Any:
+        """A dependency for Annotated[Caller, ...]: all of these scopes, or `any_of(...)` as the one argument."""
+        required = self._required(scopes)
+        if required not in self._dependencies:
+            self._dependencies[required] = self._dependency(required)
+        shown = required.scopes if isinstance(required, AnyOf) else required
+        return Security(self._dependencies[required], scopes=list(shown))
+
+    def install(self, app: FastAPI) -> None:
+        """Optional: also keep `Response` objects that endpoints return themselves out of caches (RFC 6750 5.3)."""
+        app.add_exception_handler(Refused, _answer)
+        app.add_middleware(_NoStore)
+
+    def _required(self, scopes: tuple[str | AnyOf, ...]) -> tuple[str, ...] | AnyOf:
+        named = tuple(scope for scope in scopes if isinstance(scope, str))
+        choices = [scope for scope in scopes if isinstance(scope, AnyOf)]
+        if choices and len(scopes) > 1:
+            raise ConfigError("give either scopes or one any_of(...)")
+        wanted = choices[0].scopes if choices else named
+        unknown = [scope for scope in wanted if scope not in self._known]
+        if unknown:
+            raise ConfigError(f"{unknown[0]!r} is none of the guard's scopes: {', '.join(self._known) or '(none)'}")
+        return any_of(*wanted) if choices else wanted
+
+    def _dependency(self, required: tuple[str, ...] | AnyOf) -> Callable[..., Awaitable[Caller]]:
+        async def caller(connection: HTTPConnection, response: Response, _: None = Security(self._scheme)) -> Caller:
+            response.headers.setdefault("cache-control", "no-store")
+            return await self._judge(connection, required)
+
+        return caller
+
+    async def _judge(self, connection: HTTPConnection, required: tuple[str, ...] | AnyOf) -> Caller:
+        scope = connection.scope
+        try:
+            caller = await self._verifier.averify_request(
+                asgi.authorization_values(scope), scope.get("query_string", b""), required
+            )
+        except VerificationError as error:
+            if scope["type"] == "websocket":
+                raise WebSocketException(1008) from None
+            _register(scope)
+            raise Refused(refusal(error, explain=self._verifier.explain)) from None
+        scope[asgi.CALLER_KEY] = caller
+        return caller
+
+
+def _register(scope: asgi.Scope) -> None:
+    # Starlette keeps the application's handlers here for the time of a request. With ours among them nobody has to
+    # install anything; without, FastAPI's own handler gives the same status and headers around another body.
+    handlers = scope.get(_HANDLERS)
+    if handlers is not None:
+        handlers[0].setdefault(Refused, _answer)
+
+
+async def _answer(_: Any, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    response = Response(error.refusal.body, error.refusal.status)
+    response.raw_headers = error.refusal.raw_headers
+    return response
+
+
+class _NoStore:
+    def __init__(self, app: asgi.App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        guarded = asgi.no_store(send)
+
+        async def sending(message: asgi.Message) -> None:
+            await (guarded if asgi.CALLER_KEY in scope else send)(message)
+
+        await self._app(scope, receive, sending)

@@ -1,0 +1,253 @@
+"""How keys travel: metadata and JWKS over HTTPS, with the hygiene that RFC 8725 3.10 and common sense ask for.
+
+https (or http on loopback and listed hosts), certificates checked, no redirects, status 200, JSON types, strict JSON,
+512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `key_source`'s business.
+"""
+
+import io
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import socket
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from groat.protocol import jose, strict_json
+from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.jwk import PublicKey, import_key_set
+from groat.protocol.metadata import check_endpoint, check_metadata, metadata_urls
+from groat.verifier.schedule import DEFAULT_MAX_AGE
+
+MAX_BODY_BYTES: Final = 512 * 1024
+DEADLINE: Final = 5.0  # seconds for one whole visit: metadata and JWKS together
+METADATA_MAX_AGE: Final = 3600.0
+_JWKS_TYPES: Final = frozenset({"application/jwk-set+json", "application/json"})
+_METADATA_TYPES: Final = frozenset({"application/json"})
+_MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age="?(\d{1,9})', re.IGNORECASE)
+
+
+class FetchError(Exception):
+    """The keys could not be had; `str(error)` says why and quotes nothing that the other side sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an HTTP GET brought back. Redirects must not have been followed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+Http = Callable[[str, Mapping[str, str]], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """One issuer's keys as fetched; replaced as a whole, never changed.
+
+    `max_age`: seconds, as the server said it, not clamped yet. `found_at`: when metadata named `uri`.
+    """
+
+    by_kid: Mapping[str, PublicKey]
+    uri: str
+    found_at: float
+    max_age: float = DEFAULT_MAX_AGE
+    etag: str | None = None
+
+    def find(self, header: jose.Header) -> PublicKey | None:
+        """The key for this header, or None if another set may have it. Raises JoseError if no set could."""
+        if header.kid is None:
+            fitting = [key for key in self.by_kid.values() if header.algorithm.name in key.algorithms]
+            return jose.select_key(header, fitting) if fitting else None
+        key = self.by_kid.get(header.kid)
+        if key is None or header.algorithm.name in key.algorithms:
+            return key
+        return jose.select_key(header, (key,))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFetcher:
+    """Where one issuer's keys are: behind its metadata (RFC 8414), or at a configured `jwks_uri`.
+
+    `http`: a callable to use instead of the standard library; it must not follow redirects and needs its own timeout.
+    """
+
+    issuer: str
+    jwks_uri: str | None = None
+    allow_http_hosts: frozenset[str] = frozenset()
+    http: Http | None = None
+
+    def fetch(self, previous: KeySet | None, now: float, *, rediscover: bool = False) -> KeySet:
+        """Visit the issuer once. Raises FetchError; then `previous` is what there still is.
+
+        `now` is the caller's monotonic clock and only dates the discovery; the deadline runs on real time.
+        """
+        deadline = time.monotonic() + DEADLINE
+        try:
+            uri, found_at = self._locate(None if rediscover else previous, now, deadline)
+            return self._key_set(uri, found_at, previous, deadline)
+        except (JoseError, ConfigError) as error:
+            raise FetchError(str(error)) from None
+
+    def _locate(self, previous: KeySet | None, now: float, deadline: float) -> tuple[str, float]:
+        if self.jwks_uri is not None:
+            return self.jwks_uri, now
+        if previous is not None and now < previous.found_at + METADATA_MAX_AGE:
+            return previous.uri, previous.found_at
+        problems = []
+        for url in metadata_urls(self.issuer):
+            try:
+                return self._discover(url, deadline), now
+            except (FetchError, JoseError, ConfigError) as error:
+                problems.append(str(error))
+        raise FetchError("; ".join(dict.fromkeys(problems)))
+
+    def _discover(self, url: str, deadline: float) -> str:
+        response = self._get(url, {}, deadline)
+        _require(response, _METADATA_TYPES, "the metadata document")
+        found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
+        if found.jwks_uri is None:
+            raise FetchError("the metadata document has no jwks_uri")
+        return found.jwks_uri
+
+    def _key_set(self, uri: str, found_at: float, previous: KeySet | None, deadline: float) -> KeySet:
+        known = previous if previous is not None and previous.uri == uri else None
+        condition = {"If-None-Match": known.etag} if known is not None and known.etag else {}
+        response = self._get(uri, condition, deadline)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if known is not None and condition and response.status == 304:
+            return replace(known, found_at=found_at, max_age=_lifetime(headers))
+        _require(response, _JWKS_TYPES, "the JWKS")
+        keys = import_key_set(strict_json.loads_object(response.body))
+        if not keys:
+            raise FetchError("the JWKS has no usable key")
+        return KeySet(_by_kid(keys, previous), uri, found_at, _lifetime(headers), headers.get("etag"))
+
+    def _get(self, url: str, condition: Mapping[str, str], deadline: float) -> Response:
+        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity", **condition}
+        try:
+            check_endpoint(url, self.allow_http_hosts)
+            response = https_get(url, headers, deadline) if self.http is None else self.http(url, headers)
+        except (ConfigError, FetchError):
+            raise
+        except (TimeoutError, ssl.SSLCertVerificationError) as error:
+            late = isinstance(error, TimeoutError)
+            raise FetchError("no answer in time" if late else "the certificate is not trusted") from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise FetchError(f"no usable answer ({type(error).__name__})") from None
+        if len(response.body) > MAX_BODY_BYTES:
+            raise FetchError("the answer is too large")
+        return response
+
+
+def _by_kid(keys: Iterable[PublicKey], previous: KeySet | None) -> Mapping[str, PublicKey]:
+    """Index a set; a key that stays the same stays the same object, so that what it proved stays proven."""
+    old = previous.by_kid if previous is not None else {}
+    index = {}
+    for key in keys:
+        known = old.get(key.kid)
+        same = known is not None and (known.thumbprint, known.algorithms) == (key.thumbprint, key.algorithms)
+        index[key.kid] = known if known is not None and same else key
+    return MappingProxyType(index)
+
+
+def _require(response: Response, types: frozenset[str], what: str) -> None:
+    if response.status != 200:
+        raise FetchError(f"{what} came with status {int(response.status)}, not 200")
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
+        raise FetchError(f"{what} came with another content type than {' or '.join(sorted(types))}")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise FetchError(f"{what} came compressed")
+
+
+def _lifetime(headers: Mapping[str, str]) -> float:
+    """max-age less the time the answer spent in caches (RFC 9111 4.2), before any clamping."""
+    found = _MAX_AGE.search(headers.get("cache-control", ""))
+    age = headers.get("age", "0").strip()
+    spent = float(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0.0
+    return (float(found.group(1)) if found else DEFAULT_MAX_AGE) - spent
+
+
+class _DeadlineReader(io.RawIOBase):
+    """A socket's bytes, none of them after the deadline: a slow drip resets no timer here."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket, deadline: float) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_remaining(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineSocket:
+    """The one method of a socket that HTTPResponse uses."""
+
+    def __init__(self, sock: socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        raw: Any = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]
+        return io.BufferedReader(_DeadlineReader(raw, self._sock, self._deadline))
+
+
+def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response:
+    """One GET on the standard library; a redirect is an answer like any other, and a refused one.
+
+    Raises OSError, HTTPException, ValueError, FetchError. Not limited: the time a name server takes (the reason why
+    waiting requests have their own timeout). Proxies from the environment are not used.
+    """
+    connection = _connection(url, _remaining(deadline))
+    connection.response_class = lambda sock, *args, **kwargs: HTTPResponse(  # type: ignore[assignment]
+        _DeadlineSocket(sock, deadline),  # type: ignore[arg-type]
+        *args,
+        **kwargs,
+    )
+    try:
+        connection.request("GET", _target(url), headers={"User-Agent": "groat-verifier", **headers})
+        response = connection.getresponse()
+        body = response.read(MAX_BODY_BYTES + 1)
+        if response.length and len(body) <= MAX_BODY_BYTES:
+            raise FetchError("the answer ends early")
+        return Response(response.status, dict(response.getheaders()), body)
+    finally:
+        connection.close()
+
+
+def _connection(url: str, timeout: float) -> HTTPConnection:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return HTTPSConnection(host, parts.port, timeout=timeout, context=_tls())
+    return HTTPConnection(host, parts.port, timeout=timeout)
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Certificate and host name are checked, TLS 1.2 is the minimum; SSL_CERT_FILE names a private authority.
+    return ssl.create_default_context()
+
+
+def _remaining(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

@@ -1,0 +1,346 @@
+"""Verifier: what an API needs to know who is calling."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self, TypedDict, Unpack
+
+from groat.protocol import jose
+from groat.protocol.access_token import (
+    DEFAULT_ALGORITHMS,
+    RFC9068,
+    Caller,
+    Dialect,
+    Expectations,
+    RequiredScopes,
+    check_access_token,
+    parse_access_token,
+    require_scopes,
+)
+from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
+from groat.protocol.jwk import PublicKey, printable
+from groat.protocol.metadata import check_endpoint
+from groat.protocol.models import issuer_fault
+from groat.verifier import dialects
+from groat.verifier.bearer import bearer_token
+from groat.verifier.fetch import Http, KeyFetcher
+from groat.verifier.key_source import KeySource
+from groat.verifier.schedule import Schedule
+from groat.verifier.token_cache import Proof, TokenCache
+
+logger = logging.getLogger("groat.verifier")
+
+Token = str | bytes
+_REALM: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # what a quoted-string holds without escapes
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """One of several issuers, where they differ in more than their name."""
+
+    issuer: str
+    jwks_uri: str | None = None
+    dialect: Dialect = RFC9068
+    algorithms: Collection[str] = DEFAULT_ALGORITHMS
+
+
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """What is expected of an issuer's tokens, and that issuer's own keys."""
+
+    expected: Expectations
+    source: KeySource
+
+
+class Options(TypedDict, total=False):
+    """The optional keywords of Verifier."""
+
+    jwks_uri: str | None
+    algorithms: Collection[str]
+    clock_tolerance: int
+    max_stale: float
+    refresh_cooldown: float
+    accept_types: Iterable[str | None] | None
+    http: Http | None
+    strict_startup: bool
+    allow_http_hosts: Collection[str]
+    dialect: Dialect
+    realm: str
+    cache_size: int
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class Verifier:
+    """Accepts the access tokens of an issuer for one API, and says who called (RFC 9068 4, RFC 6750 3).
+
+    `issuer` and `audience` are required; `issuers` takes their place while an API moves from one issuer to another:
+    the unverified `iss` then only chooses whose keys are asked. Nothing is fetched before the first token comes,
+    unless `strict_startup` asks for it. Seconds: `clock_tolerance` (0 to 60, for iat and nbf alone), `max_stale` (how
+    long the last good keys serve while the issuer is out of reach), `refresh_cooldown` (between two fetches for
+    unknown kids). `accept_types`: other `typ` values than at+jwt. `http`: a callable (url, headers) -> Response that
+    follows no redirects, for example to use a proxy. `cache_size`: proven tokens to remember, 0 for none.
+
+    Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
+    Not checked: revocation of a single token; proof of possession (bound tokens are refused).
+    """
+
+    def __init__(
+        self,
+        issuer: str | None = None,
+        audience: str | None = None,
+        *,
+        issuers: Sequence[str | TrustedIssuer] = (),
+        jwks_uri: str | None = None,
+        algorithms: Collection[str] = DEFAULT_ALGORITHMS,
+        clock_tolerance: int = 10,
+        max_stale: float = 86400,
+        refresh_cooldown: float = 30,
+        accept_types: Iterable[str | None] | None = None,
+        http: Http | None = None,
+        strict_startup: bool = False,
+        allow_http_hosts: Collection[str] = (),
+        dialect: Dialect = RFC9068,
+        realm: str = "api",
+        cache_size: int = 0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if accept_types is not None:
+            dialect = replace(dialect, types=frozenset(map(jose.media_type, accept_types)))
+        trusted = _trusted(issuer, audience, issuers, TrustedIssuer(issuer or "", jwks_uri, dialect, algorithms))
+        hosts = frozenset(allow_http_hosts)
+        findings = [*_faults(trusted, hosts), *_limit_faults(realm, max_stale, refresh_cooldown, cache_size)]
+        if findings:
+            raise ConfigError(*findings)
+        schedule = Schedule(max_stale=max_stale, cooldown=refresh_cooldown)
+
+        def trust(one: TrustedIssuer) -> _Trust:
+            fetcher = KeyFetcher(one.issuer, one.jwks_uri, hosts, http)
+            expected = Expectations(one.issuer, audience or "", tuple(one.algorithms), clock_tolerance, one.dialect)
+            return _Trust(expected, KeySource(fetcher, schedule, monotonic=monotonic))
+
+        self.audience = audience or ""
+        self.issuers = tuple(one.issuer for one in trusted)
+        self.realm = realm
+        self.explain = os.environ.get("GROAT_DEV") == "1"
+        self._trusts: Mapping[str, _Trust] = {one.issuer: trust(one) for one in trusted}
+        self._only = next(iter(self._trusts.values())) if len(trusted) == 1 else None
+        self._cache = TokenCache(cache_size) if cache_size else None
+        self._clock = clock
+        if strict_startup:
+            self.warm_sync()
+
+    def verify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
+        """Accept an access token, or raise a VerificationError that knows its status and challenge.
+
+        `scopes`: all of a list, or one of `any_of(...)`. A token by a known key is judged without I/O or locks; only
+        when keys are missing or overdue the call waits for one shared fetch, 5.5 s at most.
+        """
+        jwt = caller = None
+        try:
+            digest, caller = self._recall(token)
+            if caller is None:
+                trust, jwt = self._parse(token)
+                key = trust.source.known_key(jwt.header)
+                if key is None:
+                    key = trust.source.key(jwt.header)
+                caller = self._prove(trust, jwt, key, digest)
+            require_scopes(caller, scopes)
+            return caller
+        except VerificationError as error:
+            self._refused(error, jwt, caller)
+            raise
+
+    async def averify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
+        """As `verify`; waits for keys without blocking the event loop."""
+        jwt = caller = None
+        try:
+            digest, caller = self._recall(token)
+            if caller is None:
+                trust, jwt = self._parse(token)
+                key = trust.source.known_key(jwt.header)
+                if key is None:
+                    key = await trust.source.akey(jwt.header)
+                caller = self._prove(trust, jwt, key, digest)
+            require_scopes(caller, scopes)
+            return caller
+        except VerificationError as error:
+            self._refused(error, jwt, caller)
+            raise
+
+    def verify_request(
+        self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
+    ) -> Caller:
+        """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2)."""
+        return self.verify(self._token(authorization, query), scopes)
+
+    async def averify_request(
+        self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
+    ) -> Caller:
+        """As `verify_request`, without blocking the event loop."""
+        return await self.averify(self._token(authorization, query), scopes)
+
+    def warm_sync(self, *, force: bool = False) -> None:
+        """Load the keys of every issuer now; `force` even if they are current. Raises KeysUnavailable."""
+        for trust in self._trusts.values():
+            trust.source.load(force=force)
+
+    async def warm(self, *, force: bool = False) -> None:
+        """As `warm_sync`, without blocking the event loop."""
+        for trust in self._trusts.values():
+            await trust.source.aload(force=force)
+
+    def close(self) -> None:
+        """Fetch no more keys; those at hand serve until they are stale."""
+        for trust in self._trusts.values():
+            trust.source.close()
+
+    def _recall(self, token: Token) -> tuple[bytes | None, Caller | None]:
+        if self._cache is None:
+            return None, None
+        digest = TokenCache.digest(token)
+        return digest, None if digest is None else self._cache.find(digest, self._clock())
+
+    def _parse(self, token: Token) -> tuple[_Trust, jose.UnverifiedJwt]:
+        trust = self._only or self._claimed_trust(token)
+        return trust, parse_access_token(token, trust.expected)
+
+    def _claimed_trust(self, token: Token) -> _Trust:
+        """Whose token it says it is: a rumour that only picks the keys which must then prove it."""
+        try:
+            claimed = jose.parse_jwt(token).claims.get("iss")
+        except JoseError as error:
+            raise InvalidToken(error.reason, error.hint) from None
+        trust = self._trusts.get(claimed) if isinstance(claimed, str) else None
+        if trust is None:
+            raise InvalidToken("issuer", "iss is none of the configured issuers")
+        return trust
+
+    def _prove(self, trust: _Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
+        caller = check_access_token(jwt, key, trust.expected, self._clock())
+        if self._cache is not None and digest is not None:
+            self._cache.remember(digest, Proof(caller, key, trust.source))
+        return caller
+
+    def _token(self, authorization: Sequence[bytes | str], query: bytes) -> str:
+        try:
+            return bearer_token(authorization, query)
+        except VerificationError as error:
+            self._refused(error, None, None)
+            raise
+
+    def _refused(self, error: VerificationError, jwt: jose.UnverifiedJwt | None, caller: Caller | None) -> None:
+        """Log why. The client is named only once its token is proven; the token never is."""
+        error.realm = self.realm
+        kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None
+        client = None if caller is None else printable(caller.client_id)
+        level = logging.WARNING if isinstance(error, KeysUnavailable) else logging.INFO
+        logger.log(level, "refused: reason=%s kid=%s client=%s hint=%s", error.reason, kid, client, error.hint)
+
+    @classmethod
+    def from_env(cls, **options: Unpack[Options]) -> Self:
+        """Configure from GROAT_ISSUER and GROAT_AUDIENCE (both required), GROAT_JWKS_URI, and comma-separated
+        GROAT_ALGORITHMS and GROAT_ALLOW_HTTP_HOSTS; keywords win. Raises ConfigError that names what is missing."""
+        names = ("GROAT_ISSUER", "GROAT_AUDIENCE")
+        issuer, audience = (os.environ.get(name) for name in names)
+        if not issuer or not audience:
+            raise ConfigError(*(f"{name} is not set" for name in names if not os.environ.get(name)))
+        if jwks_uri := os.environ.get("GROAT_JWKS_URI"):
+            options.setdefault("jwks_uri", jwks_uri)
+        if algorithms := _listed("GROAT_ALGORITHMS"):
+            options.setdefault("algorithms", algorithms)
+        if hosts := _listed("GROAT_ALLOW_HTTP_HOSTS"):
+            options.setdefault("allow_http_hosts", hosts)
+        return cls(issuer, audience, **options)
+
+    @classmethod
+    def keycloak(cls, url: str, realm_name: str, audience: str, **options: Unpack[Options]) -> Self:
+        """A Keycloak realm, for example ("https://sso.example.com", "acme", ...); see `dialects.KEYCLOAK`."""
+        options.setdefault("dialect", dialects.KEYCLOAK)
+        return cls(f"{url.rstrip('/')}/realms/{realm_name}", audience, **options)
+
+    @classmethod
+    def auth0(cls, domain: str, audience: str, **options: Unpack[Options]) -> Self:
+        """An Auth0 tenant by its domain, for example "acme.eu.auth0.com"; see `dialects.AUTH0`."""
+        options.setdefault("dialect", dialects.AUTH0)
+        options.setdefault("algorithms", ("RS256", "PS256"))
+        return cls(f"https://{domain}/", audience, **options)
+
+    @classmethod
+    def entra(cls, tenant_id: str, audience: str, **options: Unpack[Options]) -> Self:
+        """One Microsoft Entra tenant, v2.0 tokens; `audience` is the API's application id; see `dialects.ENTRA`.
+
+        Raises ConfigError for `common` and its kin, whose metadata names no one issuer.
+        """
+        if tenant_id in ("common", "organizations", "consumers"):
+            raise ConfigError("Entra needs the id of one tenant; a shared endpoint has no one issuer")
+        options.setdefault("dialect", dialects.ENTRA)
+        options.setdefault("algorithms", ("RS256",))
+        return cls(f"https://login.microsoftonline.com/{tenant_id}/v2.0", audience, **options)
+
+    @classmethod
+    def cognito(
+        cls,
+        region: str,
+        user_pool_id: str,
+        audience: str | None = None,
+        *,
+        client_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """An Amazon Cognito user pool; see `dialects.COGNITO`.
+
+        Give `audience` if tokens are bound to a resource and carry aud; else `client_id`, the one client to accept,
+        and then always require scopes (`dialects.COGNITO_BY_CLIENT`).
+        """
+        if (audience is None) == (client_id is None):
+            raise ConfigError("Cognito needs either an audience or a client_id")
+        options.setdefault("dialect", dialects.COGNITO if audience else dialects.COGNITO_BY_CLIENT)
+        options.setdefault("algorithms", ("RS256",))
+        return cls(f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}", audience or client_id, **options)
+
+
+def _trusted(
+    issuer: str | None, audience: str | None, issuers: Sequence[str | TrustedIssuer], single: TrustedIssuer
+) -> tuple[TrustedIssuer, ...]:
+    if not audience or (issuer is None) == (not issuers):
+        raise ConfigError("a verifier needs an audience, and either issuer or issuers")
+    if issuer is not None:
+        return (single,)
+    if single.jwks_uri is not None:
+        raise ConfigError("with several issuers, give jwks_uri in TrustedIssuer: each has its own keys")
+    named = tuple(replace(single, issuer=one) if isinstance(one, str) else one for one in issuers)
+    if len({one.issuer for one in named}) != len(named):
+        raise ConfigError("an issuer is listed twice")
+    return named
+
+
+def _faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:
+    faults = [f"{one.issuer}: {fault}" for one in trusted if (fault := issuer_fault(one.issuer, hosts))]
+    for one in trusted:
+        try:
+            check_endpoint(one.jwks_uri or "https://none", hosts)
+        except (ConfigError, ValueError):
+            faults.append(f"jwks_uri of {one.issuer} must be https, or http on loopback")
+    return faults
+
+
+def _limit_faults(realm: str, max_stale: float, cooldown: float, cache_size: int) -> list[str]:
+    checks: tuple[tuple[bool, str], ...] = (
+        (_REALM.fullmatch(realm) is not None, "realm must be printable ASCII without quotes and backslashes"),
+        (max_stale >= 0, "max_stale must not be negative"),
+        (cooldown >= 1, "refresh_cooldown must be at least 1 s"),
+        (cache_size >= 0, "cache_size must not be negative"),
+    )
+    return [fault for good, fault in checks if not good]
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in os.environ.get(name, "").split(",") if item.strip())
+
+
+__all__ = ["Options", "TrustedIssuer", "Verifier"]

@@ -1,0 +1,1 @@
+"""Table, property and differential tests of the pure core."""
