@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from starlette.types import ASGIApp
 from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
-from groat.server.audit import Audit, configure_logging
+from groat.server.audit import Audit
 from groat.server.config import Config, load_config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
+from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
@@ -32,15 +34,14 @@ def open_store(config: Config) -> Store:
     return SqliteStore.open(config.database)
 
 
-def create_app(config: Config, store: Store | None = None, clock: Clock | None = None) -> ASGIApp:
+def create_app(
+    config: Config, store: Store | None = None, clock: Clock = time.time, log: EventLog | None = None
+) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
-    import time
-
-    clock = clock or time.time
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
     store = store or open_store(config)
     registry = Registry(store, kek)
-    policy, audit = config.policy, Audit()
+    policy, audit = config.policy, Audit(log or EventLog())
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
     metadata = MetadataEndpoint(policy, registry)
     prefix = issuer_path(policy.issuer)
@@ -85,8 +86,8 @@ def app_from_environment() -> ASGIApp:
     import gc
 
     config = load_config(Path(os.environ.get("GROAT_CONFIG", "groat.toml")), os.environ)
-    configure_logging(config["log.level"], _pretty(config["log.format"]))
-    app = create_app(config)
+    log = configure_logging(config["log.level"], _pretty(config["log.format"]))
+    app = create_app(config, log=log)
     # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
     gc.collect()
     gc.freeze()
@@ -100,8 +101,6 @@ def _pretty(log_format: str) -> bool | None:
 
 async def check_ready(config: Config) -> None:
     """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable."""
-    import time
-
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
     store = open_store(config)
     try:

@@ -79,6 +79,19 @@ def test_ecdsa_signatures_are_raw_and_of_one_size(name: str) -> None:
         _fails(key, bad)
 
 
+@pytest.mark.rule("JOSE-15")
+@pytest.mark.parametrize("name", CURVES)
+def test_the_size_is_checked_where_the_halves_are_cut(name: str) -> None:
+    """Also without the envelope's own check, leading zeros that keep R and S equal do not pass."""
+    key, half = KEYS[name], CURVES[name][1]
+    good = jose.sign(_data(key), key)
+    verify = ALGORITHMS[name].signature.verify
+    assert verify(good, _data(key), key.public.native)
+    stretched = good[:half] + b"\0" + good[half:]
+    for bad in (b"", good[:-1], stretched, b"\0" + stretched):
+        assert not verify(bad, _data(key), key.public.native)
+
+
 @pytest.mark.rule("JOSE-15", "A07")
 @pytest.mark.parametrize("name", CURVES)
 def test_degenerate_ecdsa_signatures_fail(name: str) -> None:

@@ -133,6 +133,7 @@ def test_deep_nesting_is_refused(raw: bytes) -> None:
     ("raw", "value"),
     [
         pytest.param(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, None, id="the deepest allowed"),
+        pytest.param(b"[" * MAX_DEPTH + b'"[["' + b"]" * MAX_DEPTH, None, id="the deepest allowed, around brackets"),
         pytest.param(b'["' + b"[{" * 40 + b'"]', ["[{" * 40], id="brackets in a string do not nest"),
         pytest.param(b'["' + b'\\"[' * 40 + b'"]', ['"[' * 40], id="nor behind an escaped quote"),
         pytest.param(b'["\\\\",' + b"[]," * 20 + b"[]]", None, id="siblings do not nest"),

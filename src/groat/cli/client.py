@@ -8,10 +8,10 @@ import click
 
 from groat.cli.session import Session
 from groat.keys import files
-from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
 from groat.protocol.models import AssertionAudience
 from groat.server import operations
+from groat.server.records import ClientRecord
 
 COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
 KEY_COLUMNS = ("kid", "algorithm", "created_at")
@@ -69,6 +69,7 @@ def _parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
 @click.pass_obj
 def add(
     session: Session,
+    /,
     client_id: str,
     allow: tuple[str, ...],
     new_key: Path | None,
@@ -97,7 +98,7 @@ def _register(
     allow: dict[str, list[str]],
     keys: Sequence[PublicKey],
     settings: dict[str, Any],
-) -> operations.ClientRecord:
+) -> ClientRecord:
     return session.operate(lambda operator: operations.add_client(operator, client_id, allow, keys, _given(settings)))
 
 
@@ -109,7 +110,7 @@ def _register_new_key(
     algorithm: str,
     rsa_bits: int,
     settings: dict[str, Any],
-) -> operations.ClientRecord:
+) -> ClientRecord:
     """Write the key first: a registered key that nobody holds is useless, a spare file does no harm."""
     key = generate_private_key(algorithm, rsa_bits)
     files.write_key_pair(key, path)
@@ -144,7 +145,7 @@ def show(session: Session, client_id: str) -> None:
 )
 @_settings_options
 @click.pass_obj
-def update(session: Session, client_id: str, allow: tuple[str, ...], **settings: Any) -> None:
+def update(session: Session, /, client_id: str, allow: tuple[str, ...], **settings: Any) -> None:
     """Change what a client may ask, or how it must sign."""
     permissions = _parse_allow(allow)
     record = session.operate(
@@ -247,6 +248,3 @@ def key_remove(session: Session, client_id: str, kid: str) -> None:
     """Remove a public key, with effect on the next request."""
     session.operate(lambda operator: operations.remove_client_key(operator, client_id, kid))
     session.show({"client_id": client_id, "kid": kid, "outcome": "removed"}, kid)
-
-
-__all__ = ["ConfigError", "client"]

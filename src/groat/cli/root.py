@@ -56,12 +56,12 @@ cli.add_command(token)
 @click.pass_obj
 def init(session: Session, issuer: str, algorithm: str, database: str) -> None:
     """Make the configuration, the data directory and the first signing key; safe to repeat."""
-    from groat.server.audit import configure_logging
+    from groat.server.audit import Audit
     from groat.server.bootstrap import initialise
     from groat.server.config import plain_http_warning
 
-    configure_logging("info" if session.verbose else "error")
-    config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ))
+    audit = Audit(session.log())
+    config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ, audit))
     if warning := plain_http_warning(config):
         session.note(f"warning: {warning}")
     session.show_list(

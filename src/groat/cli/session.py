@@ -17,6 +17,7 @@ from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, Verif
 
 if TYPE_CHECKING:
     from groat.server.config import Config
+    from groat.server.event_log import EventLog
     from groat.server.operations import Operator
 
 Result = TypeVar("Result")
@@ -56,20 +57,25 @@ class Session:
             raise ConfigError(f"{self.config_file} does not exist. Run: groat init --issuer URL")
         return load_config(self.config_file, os.environ, flags)
 
+    def log(self) -> "EventLog":
+        """The audit lines of operations: the operator sees the outcome anyway, so they are for -v."""
+        from groat.server.event_log import configure_logging
+
+        return configure_logging("info" if self.verbose else "error")
+
     def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]") -> Result:
         """Run one operation on the store of this configuration."""
         from groat.app import open_store
-        from groat.server.audit import configure_logging
+        from groat.server.audit import Audit
         from groat.server.operations import Operator
 
         config = self.config()
-        # The operator sees the outcome on stdout; the audit line is for whoever asks with -v.
-        configure_logging("info" if self.verbose else "error")
+        audit = Audit(self.log())
 
         async def run() -> Result:
             store = open_store(config)
             try:
-                return await work(Operator(store, config.policy))
+                return await work(Operator(store, config.policy, audit))
             finally:
                 await store.close()
 

@@ -11,7 +11,7 @@ import click
 from groat.cli.session import Session
 from groat.keys.files import parse_private_key, read_private_key
 from groat.protocol import jose
-from groat.protocol.errors import ConfigError, InvalidToken, JoseError
+from groat.protocol.errors import InvalidToken, JoseError
 from groat.protocol.jwk import PrivateKey, base64url_decode
 from groat.protocol.metadata import JWKS_PATH, issuer_path
 
@@ -123,6 +123,3 @@ def inspect(value: str) -> None:
     except JoseError as error:
         raise InvalidToken(error.reason, error.hint) from None
     click.echo(json.dumps({"header": header, "claims": dict(jwt.claims), "verified": False}, indent=2))
-
-
-__all__ = ["ConfigError", "read_key", "token"]

@@ -9,9 +9,10 @@ from typing import Final, Protocol, runtime_checkable
 
 from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
-from groat.client.key_file import KeyFile
+from groat.client.key_file import KeyFile, read_private_key
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
 
 MAX_WORKLOAD_TOKEN_BYTES: Final = 16 * 1024
@@ -144,9 +145,9 @@ def _sign(signer: Signer, data: bytes) -> bytes:
     except Exception as error:
         raise KeyUnusable(f"the signer failed: {type(error).__name__}") from error
     expected = ALGORITHM_NAMES[signer.algorithm].signature_bytes
-    if not isinstance(signature, bytes) or (expected is not None and len(signature) != expected):
+    if expected is not None and len(signature) != expected:
         raise KeyUnusable(
-            f"the signer must return {expected or 'some'} bytes for {signer.algorithm}",
+            f"the signer must return {expected} bytes for {signer.algorithm}, not {len(signature)}",
             hint="an ECDSA signature in DER must be turned into R and S of fixed length",
         )
     return signature
@@ -173,6 +174,35 @@ class WorkloadCredential:
 KeySource = str | os.PathLike[str] | PrivateKey | Signer | WorkloadIdentity
 
 
-def credential_from(key: KeySource, file_options: dict[str, object]) -> Credential:
-    """The credential for whatever the caller gave as `key`. Reads nothing yet."""
-    raise NotImplementedError
+def credential_from(
+    key: KeySource, *, algorithm: str | None = None, kid: str | None = None, allow_shared: bool = False
+) -> Credential:
+    """The credential for whatever the caller gave as `key`; reads no file yet. Raises ConfigError."""
+    if isinstance(key, WorkloadIdentity):
+        return WorkloadCredential(key)
+    if isinstance(key, str) and (key.lstrip().startswith(("{", "-----")) or "\n" in key):
+        # Errors name the path, so a key must never be taken for one.
+        raise ConfigError("key is the text of a key, not a path; see private_key_from_text")
+    if isinstance(key, str | os.PathLike):
+        file = KeyFile(key, algorithm=algorithm, kid=kid, allow_shared=allow_shared)
+        return SigningCredential(lambda: LocalSigner(file.load()))
+    if isinstance(key, PrivateKey):
+        return SigningCredential(_always(LocalSigner(key)))
+    if isinstance(key, Signer):
+        return SigningCredential(_always(key))
+    raise ConfigError("key must be a path, a PrivateKey, a Signer (kid, algorithm, sign) or a WorkloadIdentity")
+
+
+def _always(signer: Signer) -> Callable[[], Signer]:
+    return lambda: signer
+
+
+def private_key_from_text(text: str, *, algorithm: str | None = None, kid: str | None = None) -> PrivateKey:
+    """A key from a JWK or PEM that a secret store handed over as text. Raises KeyUnusable.
+
+    `algorithm`: for an RSA key that does not name its own; `kid`: replaces the JWK's, or the RFC 7638 thumbprint.
+    """
+    key = read_private_key(text.encode(), algorithm, kid)
+    if isinstance(key, str):
+        raise KeyUnusable(f"the key: {key}")
+    return key

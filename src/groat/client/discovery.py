@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from groat.client.errors import MetadataInvalid, ServerUnreachable, foreign
 from groat.client.fork import renew_in_child
+from groat.client.retry import retry_after
 from groat.client.token import Clocks
 from groat.client.wire import Answer, Outgoing, Transport
 from groat.protocol import strict_json
@@ -108,7 +109,8 @@ class MetadataDirectory:
         for url in metadata_urls(self._issuer):
             answer = self._transport.exchange(Outgoing("GET", url, {"Accept": "application/json"}), end)
             if answer.status == 429 or answer.status >= 500:
-                raise ServerUnreachable(f"{url}: status {answer.status}", status=answer.status)
+                wait = retry_after(answer.headers, self._clocks.now())
+                raise ServerUnreachable(f"{url}: status {answer.status}", status=answer.status, retry_after=wait)
             endpoint = self._read(answer)
             if endpoint is not None:
                 return endpoint

@@ -48,22 +48,24 @@ class KeyFile:
             fingerprint = _fingerprint(os.stat(self._path))
             if self._loaded is not None and self._loaded[0] == fingerprint:
                 return self._loaded[1]
-            fingerprint, raw = self._read()
+            fingerprint, key = self._read()
         except OSError as error:
             raise KeyUnusable(f"key file {self._path}: {error.strerror or type(error).__name__}") from None
-        key = self._parse(raw)
+        if isinstance(key, str):
+            raise KeyUnusable(f"key file {self._path}: {key}")
         self._loaded = (fingerprint, key)
         return key
 
-    def _read(self) -> tuple[Fingerprint, bytes]:
-        """Judge and read the same open file, so that no other can be put in its place in between."""
+    def _read(self) -> tuple[Fingerprint, PrivateKey | str]:
+        """The key, or what is wrong with it: an exception from here would carry the file's text in its frames.
+
+        Judges and reads the same open file, so that no other can be put in its place in between.
+        """
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
             self._check_mode(status.st_mode)
             raw = file.read(MAX_KEY_FILE_BYTES + 1)
-        if len(raw) > MAX_KEY_FILE_BYTES:
-            raise KeyUnusable(f"key file {self._path}: longer than {MAX_KEY_FILE_BYTES} bytes")
-        return _fingerprint(status), raw
+        return _fingerprint(status), read_private_key(raw, self._algorithm, self._kid)
 
     def _check_mode(self, mode: int) -> None:
         shared = os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO)
@@ -73,21 +75,24 @@ class KeyFile:
                 hint=f"chmod 600 {self._path}, or allow_shared_key_file=True where an orchestrator sets the mode",
             )
 
-    def _parse(self, raw: bytes) -> PrivateKey:
-        try:
-            return parse_private_key(raw, algorithm=self._algorithm, kid=self._kid)
-        except JoseError as error:
-            raise KeyUnusable(f"key file {self._path}: {error.hint}") from None
-
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
     # The mode is part of it: a chmod must be judged too, although it leaves the content as it was.
     return (status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size, status.st_mode)
 
 
-def parse_private_key(raw: bytes, *, algorithm: str | None = None, kid: str | None = None) -> PrivateKey:
-    """Read a private JWK or an unencrypted PEM (PKCS#8, SEC 1, PKCS#1). Raises JoseError("key") or ("malformed")."""
+def read_private_key(raw: bytes, algorithm: str | None = None, kid: str | None = None) -> PrivateKey | str:
+    """Read a private JWK or an unencrypted PEM (PKCS#8, SEC 1, PKCS#1); a string says what is wrong with it."""
+    try:
+        return _parse(raw, algorithm, kid)
+    except JoseError as error:
+        return error.hint
+
+
+def _parse(raw: bytes, algorithm: str | None, kid: str | None) -> PrivateKey:
     text = raw.strip()
+    if len(raw) > MAX_KEY_FILE_BYTES:
+        raise JoseError("key", f"longer than {MAX_KEY_FILE_BYTES} bytes")
     if text.startswith(b"{"):
         return _from_jwk(text, algorithm, kid)
     if text.startswith(b"-----BEGIN "):
@@ -104,10 +109,10 @@ def _from_jwk(text: bytes, algorithm: str | None, kid: str | None) -> PrivateKey
 
 def _from_pem(text: bytes, algorithm: str | None, kid: str | None) -> PrivateKey:
     key = _import_pem(text)
-    named = algorithm or _CURVE_ALGORITHMS.get("" if isinstance(key, RSAKey) else str(key.curve_name))
-    if named is None:
+    if isinstance(key, RSAKey) and algorithm is None:
         raise JoseError("key", 'an RSA PEM does not say its algorithm: add algorithm="PS256" (or "RS256")')
-    return private_key(key, named, kid)
+    curve = "" if isinstance(key, RSAKey) else str(key.curve_name)
+    return private_key(key, algorithm or _CURVE_ALGORITHMS.get(curve, curve), kid)
 
 
 def _import_pem(text: bytes) -> KeyPair:

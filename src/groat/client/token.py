@@ -67,9 +67,8 @@ class Clocks:
 
 def scope_set(scopes: str | Iterable[str]) -> tuple[str, ...]:
     """Scopes as a sorted tuple without repeats; a string is read as the wire form. Raises ConfigError."""
-    names = scopes.split(" ") if isinstance(scopes, str) else list(scopes)
-    names = [name for name in names if name] if isinstance(scopes, str) else names
+    names = scopes.split() if isinstance(scopes, str) else list(scopes)
     for name in names:
-        if not isinstance(name, str) or SCOPE_TOKEN.fullmatch(name) is None:
+        if SCOPE_TOKEN.fullmatch(name) is None:
             raise ConfigError(f"{name!r} is not a scope: use printable ASCII without spaces, quotes and backslashes")
     return tuple(sorted(set(names)))

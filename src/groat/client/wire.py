@@ -12,11 +12,18 @@ from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 from groat import __version__
-from groat.client.errors import ClientClosed, HttpClientMissing, ServerUnreachable, TokenResponseInvalid, foreign
+from groat.client.errors import (
+    ClientClosed,
+    ClientError,
+    HttpClientMissing,
+    ServerUnreachable,
+    TokenResponseInvalid,
+    foreign,
+)
 from groat.client.fork import renew_in_child
 
 LIBRARIES: Final = ("httpx2", "httpx")
@@ -80,12 +87,9 @@ class Transport:
     def __init__(
         self, http: HttpSource = None, *, timeout: float = 5.0, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._given: HttpClient | None = None
-        self._factory: Callable[[], HttpClient] = _default_client
-        if http is not None and hasattr(http, "send"):
-            self._given = http
-        elif http is not None:
-            self._factory = http
+        given = hasattr(http, "send") and not isinstance(http, type)  # a class is a factory
+        self._given = cast(HttpClient, http) if given else None
+        self._factory = cast(Callable[[], HttpClient], http or _default_client)
         self._timeout = timeout
         self._monotonic = monotonic
         self._closed = False
@@ -103,16 +107,19 @@ class Transport:
         Raises ServerUnreachable, TokenResponseInvalid (over 64 KiB, or compressed although we asked for plain bytes),
         ClientClosed. The library's exception is not chained: it refers to the request and so to the assertion.
         """
+        outcome: Answer | ClientError
         try:
-            return self._exchange(request, end)
+            outcome = self._exchange(request, end)
         except _failures() as error:
-            refusal = _describe(request.url, error)
+            outcome = _describe(request.url, error)
         except RuntimeError:
             # Both libraries say so when the client is closed while, or before, it is used.
             if not self._closed:
                 raise
-            refusal = ClientClosed("the MachineClient was closed")
-        raise refusal
+            outcome = ClientClosed("the MachineClient was closed")
+        if isinstance(outcome, ClientError):
+            raise outcome
+        return outcome
 
     def close(self) -> None:
         """Close the client if it is ours; exchanges under way fail."""
@@ -121,31 +128,35 @@ class Transport:
         if own is not None:
             own.close()
 
-    def _exchange(self, request: Outgoing, end: float) -> Answer:
+    def _exchange(self, request: Outgoing, end: float) -> Answer | TokenResponseInvalid:
         started = self._monotonic()
         left = min(self._timeout, end - started)
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         client = self._client()
+        headers = {**request.headers, "Accept-Encoding": "identity"}
         built = client.build_request(
-            request.method, request.url, content=request.body or None, headers=request.headers, timeout=left
+            request.method, request.url, content=request.body or None, headers=headers, timeout=left
         )
         response = client.send(built, stream=True, auth=None, follow_redirects=False)
         try:
             body = self._read(response, started + left)
         finally:
             response.close()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, body)
+        if isinstance(body, TokenResponseInvalid):
+            return body
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, received, body)
 
-    def _read(self, response: Any, end: float) -> bytes:
+    def _read(self, response: Any, end: float) -> bytes | TokenResponseInvalid:
+        """The body, or what is wrong with it: an exception from here would carry the token in its frames."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise TokenResponseInvalid("the answer is compressed, although plain bytes were asked for")
+            return TokenResponseInvalid("the answer is compressed, although plain bytes were asked for")
         chunks, size = [], 0
         for chunk in response.iter_raw():
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
-                raise TokenResponseInvalid(
+                return TokenResponseInvalid(
                     f"the answer is longer than {MAX_ANSWER_BYTES} bytes", status=response.status_code
                 )
             if self._monotonic() > end:
@@ -169,8 +180,7 @@ def _default_client() -> HttpClient:
     library = installed_libraries()[0]
     # An authorization server has no business remembering us by cookie.
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    headers = {"User-Agent": f"groat/{__version__}", "Accept-Encoding": "identity"}
-    client: HttpClient = library.Client(headers=headers, cookies=no_cookies)
+    client: HttpClient = library.Client(headers={"User-Agent": f"groat/{__version__}"}, cookies=no_cookies)
     return client
 
 

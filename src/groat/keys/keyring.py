@@ -68,6 +68,12 @@ def published_keys(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, 
     return tuple(sorted(listed, key=lambda key: (key.activates_at, key.kid)))
 
 
+def next_change(keys: Iterable[SigningKey], now: float) -> float:
+    """The next instant at which any key changes its state; infinity if none is planned."""
+    instants = (i for key in keys for i in (key.activates_at, key.retires_at, key.removes_at))
+    return min((float(i) for i in instants if i is not None and i > now), default=float("inf"))
+
+
 @dataclass(frozen=True, slots=True)
 class Lead:
     """How far ahead things must happen, in seconds.

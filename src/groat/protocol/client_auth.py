@@ -155,6 +155,8 @@ def _check_claims(
 
 def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -> str:
     """The issuer is the sole audience: anything wider lets one server replay to another (audience injection)."""
+    if claims.get("aud") == policy.issuer:
+        return policy.issuer
     values = jose.audience(claims)
     allowed = {policy.issuer}
     if client.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT:

@@ -38,11 +38,11 @@ def _named_permission(targets: Sequence[str], client: Client) -> Permission | No
         return None
     if len(targets) > 1:
         raise InvalidTarget("resource", "ask for one resource per token")
-    if not _is_resource(targets[0]):
-        raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
     for permission in client.permissions:
         if permission.api.audience == targets[0]:
             return permission
+    if not _is_resource(targets[0]):
+        raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
     raise InvalidTarget(
         "resource",
         f"unknown, or not granted: groat client update {client.client_id} --allow API=SCOPE",

@@ -13,6 +13,7 @@ from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 
 # RFC 6749 3.3: %x21, %x23-5B, %x5D-7E
 SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+SCOPE: Final = re.compile(rf"{SCOPE_TOKEN.pattern}(?: {SCOPE_TOKEN.pattern})*")
 # RFC 6749 App. A.1 allows spaces; we do not, because ids are typed in shells and read in logs.
 CLIENT_ID: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,128}")
 API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -54,11 +55,23 @@ class Policy:
     clock_tolerance: int = 10
     allow_http_hosts: frozenset[str] = frozenset()
     extra_claims: Mapping[str, Any] = field(default_factory=dict)
+    algorithms: frozenset[str] = field(init=False)
+    token_endpoint: str = field(init=False)
+    jwks_uri: str = field(init=False)
 
     def __post_init__(self) -> None:
         findings = [message for message in self._findings() if message]
         if findings:
             raise ConfigError(*findings)
+        root = self.issuer.rstrip("/")
+        derived = {
+            # The canonical names of the algorithms that may sign assertions and tokens.
+            "algorithms": FAPI2_ALGORITHMS if self.profile is Profile.FAPI2 else frozenset(ALGORITHMS),
+            "token_endpoint": f"{root}/token",
+            "jwks_uri": f"{root}/.well-known/jwks.json",
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def _findings(self) -> tuple[str, ...]:
         overridden = sorted(REGISTERED_CLAIMS & self.extra_claims.keys())
@@ -74,19 +87,6 @@ class Policy:
             ),
             f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
         )
-
-    @property
-    def algorithms(self) -> frozenset[str]:
-        """The canonical algorithm names that may sign assertions and tokens."""
-        return FAPI2_ALGORITHMS if self.profile is Profile.FAPI2 else frozenset(ALGORITHMS)
-
-    @property
-    def token_endpoint(self) -> str:
-        return f"{self.issuer.rstrip('/')}/token"
-
-    @property
-    def jwks_uri(self) -> str:
-        return f"{self.issuer.rstrip('/')}/.well-known/jwks.json"
 
 
 def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:

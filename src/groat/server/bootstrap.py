@@ -29,7 +29,7 @@ class Step:
 
 
 async def initialise(
-    path: Path, issuer: str, algorithm: str, storage_url: str, env: Mapping[str, str]
+    path: Path, issuer: str, algorithm: str, storage_url: str, env: Mapping[str, str], audit: Audit
 ) -> tuple[Config, list[Step]]:
     """Make the configuration file, the key-encryption key, the store and the first signing key.
 
@@ -46,7 +46,7 @@ async def initialise(
     store = SqliteStore.create(database)
     steps.append(Step("store", str(database), fresh_store))
     try:
-        steps.append(await _first_key(store, config, kek))
+        steps.append(await _first_key(Operator(store, config.policy, audit), config, kek))
     finally:
         await store.close()
     return config, steps
@@ -76,8 +76,7 @@ def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey
     return KeyEncryptionKey.create(path), True
 
 
-async def _first_key(store: SqliteStore, config: Config, kek: KeyEncryptionKey) -> Step:
-    operator = Operator(store, config.policy, Audit())
+async def _first_key(operator: Operator, config: Config, kek: KeyEncryptionKey) -> Step:
     keys = await list_signing_keys(operator)
     if keys:
         for key in keys:

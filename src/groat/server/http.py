@@ -2,10 +2,9 @@
 
 import asyncio
 import re
-import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +21,7 @@ from groat.protocol.errors import (
     TemporarilyUnavailable,
 )
 from groat.server.audit import Audit
+from groat.server.random_ids import RandomIds
 from groat.server.store import StoreUnavailable
 from groat.server.throttle import Networks, request_source
 
@@ -30,7 +30,6 @@ BODY_SECONDS: Final = 15.0
 RETRY_AFTER_SECONDS: Final = 1
 _NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
 _JSON: Final = (b"content-type", b"application/json")
-_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _CHALLENGES: Final = {"basic": b"Basic", "bearer": b"Bearer", "digest": b"Digest", "dpop": b"DPoP"}
 
 Headers = list[tuple[bytes, bytes]]
@@ -113,7 +112,6 @@ async def send_json(
 ) -> None:
     """Send a complete response; HEAD gets the headers alone."""
     all_headers: Headers = [
-        _NOSNIFF,
         (b"content-length", str(len(payload)).encode()),
         (b"x-request-id", exchange_of(scope).request_id.encode()),
         *headers,
@@ -172,13 +170,14 @@ class Entrance:
     app: ASGIApp
     audit: Audit
     trusted_proxies: Networks = ()
+    ids: RandomIds = field(default_factory=RandomIds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        exchange = scope["groat"] = Exchange(secrets.token_hex(8), self._source(scope), time.monotonic())
+        exchange = scope["groat"] = Exchange(self.ids.next(), self._source(scope), time.monotonic())
         try:
             await self.app(scope, receive, send)
         except OAuthError as error:

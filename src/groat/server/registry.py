@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from groat.keys.custody import KeyEncryptionKey, LocalSigner, Signer
-from groat.keys.keyring import SigningKey, active_key, published_keys
+from groat.keys.keyring import SigningKey, active_key, next_change, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import Api, Client, Permission
@@ -31,6 +31,7 @@ class Registry:
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
+        self._active: tuple[str, float] = ("", 0.0)
 
     def observe(self, version: int) -> bool:
         """Take note of the version in force; returns whether it is another one than before."""
@@ -40,6 +41,7 @@ class Registry:
         self._clients.clear()
         self._apis = None
         self._signing_keys = None
+        self._active = ("", 0.0)
         return True
 
     async def refresh(self) -> int:
@@ -82,12 +84,17 @@ class Registry:
 
     async def signer(self, now: float) -> Signer:
         """The signer that is active at this instant. Raises StoreUnavailable when there is none."""
-        key = active_key(await self.signing_keys(), now)
+        kid, until = self._active
+        if now < until and kid in self._signers:
+            return self._signers[kid]
+        keys = await self.signing_keys()
+        key = active_key(keys, now)
         if key is None:
             raise StoreUnavailable("no active signing key. Run: groat key rotate")
         signer = self._signers.get(key.kid)
         if signer is None:
             signer = self._signers[key.kid] = self._unsealed(key)
+        self._active = (key.kid, next_change(keys, now))
         return signer
 
     def _unsealed(self, key: SigningKey) -> Signer:

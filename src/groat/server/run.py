@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from groat.protocol.errors import ConfigError
-from groat.server.audit import configure_logging
 from groat.server.config import BY_NAME, Config, plain_http_warning
+from groat.server.event_log import EventLog, configure_logging
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
@@ -24,9 +23,9 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     from groat.app import check_ready
 
     asyncio.run(check_ready(config))
-    configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
+    log = configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
     listener = bind(config["server.host"], config["server.port"])
-    _announce(config, listener)
+    _announce(config, listener, log)
     # Workers are new processes: they read the same file, and find the flags in their environment.
     os.environ["GROAT_CONFIG"] = str(config_file.absolute())
     os.environ.update({BY_NAME[name].env: str(value) for name, value in flags.items()})
@@ -34,7 +33,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         "groat.app:app_from_environment",
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http="groat.server.one_write:OneWriteProtocol",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -46,11 +45,10 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
     )
-    server = uvicorn.Server(settings)
     if settings.workers > 1:
-        Multiprocess(settings, server.run, [listener]).run()
+        Multiprocess(settings, [listener]).run()
     else:
-        server.run([listener])
+        uvicorn.Server(settings).run([listener])
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -69,15 +67,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _announce(config: Config, listener: socket.socket) -> None:
-    log = structlog.get_logger()
+def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     if warning := plain_http_warning(config):
-        log.warning("server.plain_http", hint=warning)
+        log.emit("warning", "server.plain_http", {"hint": warning})
     host, port = listener.getsockname()[:2]
-    log.info(
-        "server.started",
-        issuer=config.policy.issuer,
-        address=f"http://{host}:{port}",
-        workers=config["server.workers"],
-        profile=str(config.policy.profile),
-    )
+    facts = {
+        "issuer": config.policy.issuer,
+        "address": f"http://{host}:{port}",
+        "workers": config["server.workers"],
+        "profile": str(config.policy.profile),
+    }
+    log.inform("server.started", facts)

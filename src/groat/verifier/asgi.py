@@ -88,13 +88,18 @@ def no_store(send: Send) -> Send:
     return sending
 
 
+def close_code(status: int) -> int:
+    """The WebSocket close code of a refusal: policy violation, or try again later (RFC 6455 7.4.1)."""
+    return 1013 if status == 503 else 1008
+
+
 async def send_refusal(refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with a refusal; a WebSocket handshake is denied (with the same answer where the server can send it)."""
     prefix = ""
     if scope["type"] == "websocket":
         await receive()
         if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            await send({"type": "websocket.close", "code": close_code(refused.status), "reason": ""})
             return
         prefix = "websocket."
     start = {"type": f"{prefix}http.response.start", "status": refused.status, "headers": refused.raw_headers}

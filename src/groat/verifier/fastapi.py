@@ -106,7 +106,7 @@ class Guard:
             )
         except VerificationError as error:
             if scope["type"] == "websocket":
-                raise WebSocketException(1008) from None
+                raise WebSocketException(asgi.close_code(error.status)) from None
             _register(scope)
             raise Refused(refusal(error, explain=self._verifier.explain)) from None
         scope[asgi.CALLER_KEY] = caller

@@ -111,7 +111,10 @@ class KeyFetcher:
     def _discover(self, url: str, deadline: float) -> str:
         response = self._get(url, {}, deadline)
         _require(response, _METADATA_TYPES, "the metadata document")
-        found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
+        try:
+            found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
+        except ValueError:
+            raise FetchError("the metadata document holds an impossible URL") from None
         if found.jwks_uri is None:
             raise FetchError("the metadata document has no jwks_uri")
         return found.jwks_uri
@@ -222,7 +225,9 @@ def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response
         body = response.read(MAX_BODY_BYTES + 1)
         if response.length and len(body) <= MAX_BODY_BYTES:
             raise FetchError("the answer ends early")
-        return Response(response.status, dict(response.getheaders()), body)
+        # getheader joins repeated lines, so that no second value hides behind the first.
+        names = {name.lower() for name, _ in response.getheaders()}
+        return Response(response.status, {name: response.getheader(name) or "" for name in names}, body)
     finally:
         connection.close()
 

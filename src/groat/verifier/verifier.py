@@ -29,7 +29,7 @@ from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
 from groat.verifier.key_source import KeySource
 from groat.verifier.schedule import Schedule
-from groat.verifier.token_cache import Proof, TokenCache
+from groat.verifier.token_cache import TokenCache
 
 logger = logging.getLogger("groat.verifier")
 
@@ -185,14 +185,27 @@ class Verifier:
         return await self.averify(self._token(authorization, query), scopes)
 
     def warm_sync(self, *, force: bool = False) -> None:
-        """Load the keys of every issuer now; `force` even if they are current. Raises KeysUnavailable."""
+        """Load the keys of every issuer now; `force` even if they are current.
+
+        Raises KeysUnavailable if one cannot be had, after all were tried.
+        """
+        problems = []
         for trust in self._trusts.values():
-            trust.source.load(force=force)
+            try:
+                trust.source.load(force=force)
+            except KeysUnavailable as error:
+                problems.append(error)
+        _raise_first(problems)
 
     async def warm(self, *, force: bool = False) -> None:
         """As `warm_sync`, without blocking the event loop."""
+        problems = []
         for trust in self._trusts.values():
-            await trust.source.aload(force=force)
+            try:
+                await trust.source.aload(force=force)
+            except KeysUnavailable as error:
+                problems.append(error)
+        _raise_first(problems)
 
     def close(self) -> None:
         """Fetch no more keys; those at hand serve until they are stale."""
@@ -223,7 +236,7 @@ class Verifier:
     def _prove(self, trust: _Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
         caller = check_access_token(jwt, key, trust.expected, self._clock())
         if self._cache is not None and digest is not None:
-            self._cache.remember(digest, Proof(caller, key, trust.source))
+            self._cache.remember(digest, caller, key, trust.source)
         return caller
 
     def _token(self, authorization: Sequence[bytes | str], query: bytes) -> str:
@@ -337,6 +350,11 @@ def _limit_faults(realm: str, max_stale: float, cooldown: float, cache_size: int
         (cache_size >= 0, "cache_size must not be negative"),
     )
     return [fault for good, fault in checks if not good]
+
+
+def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
+    if problems:
+        raise problems[0]
 
 
 def _listed(name: str) -> tuple[str, ...]:

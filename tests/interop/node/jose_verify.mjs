@@ -1,5 +1,5 @@
 // npm jose as the second opinion on access tokens (RFC 9068 4).
-// stdin, line 1: {jwks | jwks_uri, issuer, audience, algorithms, typ?, now?}; every further line: {"token": "..."}.
+// stdin, line 1: {jwks | jwks_uri, issuer, audience, algorithms, typ?, required?, now?}; every further line: {"token": "..."}.
 // stdout, one line a token, in the same order: {"ok":true,"claims":{...}} or {"ok":false,"code":"ERR_..."}.
 // `now` (seconds) fixes the clock. Not checked here: scope, revocation, and duplicate JSON members (jose lets them pass).
 import { once } from 'node:events';
@@ -10,11 +10,11 @@ import { createLocalJWKSet, createRemoteJWKSet, jwtVerify } from 'jose';
 const REQUIRED_CLAIMS = ['exp', 'iat', 'sub', 'client_id', 'jti'];
 const MAX_IN_FLIGHT = 512; // signatures are checked on a thread pool: some at once is fast, all at once is a memory bomb
 
-function createCheck({ jwks, jwks_uri, issuer, audience, algorithms, typ = 'at+jwt', now }) {
+function createCheck({ jwks, jwks_uri, issuer, audience, algorithms, typ = 'at+jwt', required = REQUIRED_CLAIMS, now }) {
   // jose leaves out the check of an option that is undefined: an oracle with a hole would agree with anything.
   if (!issuer || !audience || !algorithms?.length) throw new TypeError('issuer, audience and algorithms are required');
   const keys = jwks ? createLocalJWKSet(jwks) : createRemoteJWKSet(new URL(jwks_uri));
-  const options = { issuer, audience, algorithms, typ, requiredClaims: REQUIRED_CLAIMS, clockTolerance: 0 };
+  const options = { issuer, audience, algorithms, typ, requiredClaims: required, clockTolerance: 0 };
   if (now !== undefined) options.currentDate = new Date(now * 1000);
   return (token) => jwtVerify(token, keys, options);
 }

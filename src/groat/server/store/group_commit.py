@@ -47,17 +47,24 @@ class _Job:
     future: "asyncio.Future[int]"
 
 
-_Work = _Use | _Job | None  # None ends the thread
+_Batch = Sequence[_Use] | _Job | None  # None ends the thread
 
 
 class GroupCommit:
-    """The one writer of one process: a thread with its own connection."""
+    """The one writer of one process: a thread with its own connection.
 
-    def __init__(self, connect: Connect, lock_file: Path) -> None:
+    The event loop decides what is written together, so that no state is shared: whatever asks in one turn of the
+    loop, and whatever asks while a batch is being written, goes into the next batch.
+    """
+
+    def __init__(self, connect: Connect, read_version: Callable[[], int], lock_file: Path) -> None:
         self._connect = connect
+        self._read_version = read_version
         self._lock_file = lock_file
-        self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
-        self._pending: deque[_Use] = deque()
+        self._waiting: deque[_Use] = deque()
+        self._writing: Sequence[_Use] = ()
+        self._scheduled = False
+        self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -65,11 +72,13 @@ class GroupCommit:
     async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
         loop = self._loop or self._start()
-        if self._queue.qsize() >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable("too many requests wait for the database")
         use = _Use(once, token_id, time.monotonic() + DEADLINE_SECONDS, loop.create_future())
-        self._pending.append(use)
-        self._queue.put(use)
+        self._waiting.append(use)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._write_next)
         return await use.future
 
     async def run(self, work: Callable[[sqlite3.Connection], int]) -> int:
@@ -84,6 +93,7 @@ class GroupCommit:
         if self._watch is not None:
             self._watch.cancel()
         if self._thread is not None:
+            await asyncio.gather(*(use.future for use in (*self._writing, *self._waiting)), return_exceptions=True)
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join, DEADLINE_SECONDS)
 
@@ -94,43 +104,67 @@ class GroupCommit:
         self._give_up_late()
         return self._loop
 
+    def _write_next(self) -> None:
+        """Hand the next batch to the thread; those who were given up already are dropped unwritten."""
+        batch: list[_Use] = []
+        while self._waiting and len(batch) < MAX_BATCH:
+            use = self._waiting.popleft()
+            if not use.future.done():
+                batch.append(use)
+        self._writing = batch
+        self._scheduled = bool(batch)
+        if batch:
+            self._queue.put(batch)
+
+    def _written(self, batch: Sequence[_Use], fresh: Sequence[bool]) -> None:
+        """Answer a batch that is durable; the version is read now, after every change committed before it."""
+        try:
+            version = self._read_version()
+        except StoreUnavailable as error:
+            self._refused(batch, error)
+            return
+        for use, first in zip(batch, fresh, strict=True):
+            if not use.future.done():
+                use.future.set_result(Receipt(first, version))
+        self._write_next()
+
+    def _refused(self, batch: Sequence[_Use], error: StoreUnavailable) -> None:
+        _fail(batch, error)
+        self._write_next()
+
     def _give_up_late(self) -> None:
         """Answer those who waited too long: the writer may be stuck behind a lock or a slow disk."""
         now = time.monotonic()
-        while self._pending and (self._pending[0].future.done() or self._pending[0].deadline < now):
-            _fail([self._pending.popleft()], StoreUnavailable("the database did not answer in time"))
+        late = [use for use in (*self._writing, *self._waiting) if use.deadline < now]
+        _fail(late, StoreUnavailable("the database did not answer in time"))
         assert self._loop is not None
         self._watch = self._loop.call_later(DEADLINE_SECONDS / 4, self._give_up_late)
 
     def _write_forever(self) -> None:
         connection: sqlite3.Connection | None = None
         with _lock(self._lock_file) as lock:
-            while (work := self._queue.get()) is not None:
-                batch = self._gather(work)
+            while (batch := self._queue.get()) is not None:
                 try:
                     connection = connection or self._connect()
                     with _held(lock):
-                        results = _perform(connection, batch)
-                    self._call(_succeed, batch, results)
-                except sqlite3.Error as error:
-                    self._call(_fail, batch, StoreUnavailable(f"SQLite: {error}"))
+                        self._perform(connection, batch)
+                except (sqlite3.Error, StoreUnavailable) as error:
+                    self._answer_error(batch, StoreUnavailable(f"SQLite: {error}"))
         if connection is not None:
             connection.close()
 
-    def _gather(self, work: _Use | _Job) -> Sequence[_Use | _Job]:
-        """One job alone, or all the uses that wait by now; those already given up are dropped unwritten."""
-        if isinstance(work, _Job):
-            return [work]
-        batch, following = [work], None
-        with contextlib.suppress(queue.Empty):
-            while len(batch) < MAX_BATCH:
-                following = self._queue.get_nowait()
-                if not isinstance(following, _Use):
-                    # Rare, and order does not matter: it goes to the back of the queue.
-                    self._queue.put(following)
-                    break
-                batch.append(following)
-        return [use for use in batch if not use.future.done()]
+    def _perform(self, connection: sqlite3.Connection, batch: Sequence[_Use] | _Job) -> None:
+        if isinstance(batch, _Job):
+            self._call(_set_result, batch.future, batch.run(connection))
+        else:
+            fresh = write_batch(connection, [(use.once, use.token_id) for use in batch])
+            self._call(self._written, batch, fresh)
+
+    def _answer_error(self, batch: Sequence[_Use] | _Job, error: StoreUnavailable) -> None:
+        if isinstance(batch, _Job):
+            self._call(_fail, [batch], error)
+        else:
+            self._call(self._refused, batch, error)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         assert self._loop is not None
@@ -138,18 +172,8 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _perform(connection: sqlite3.Connection, batch: Sequence[_Use | _Job]) -> Sequence[Receipt | int]:
-    uses = [(work.once, work.token_id) for work in batch if isinstance(work, _Use)]
-    if uses:
-        return write_batch(connection, uses)
-    return [work.run(connection) for work in batch if isinstance(work, _Job)]
-
-
-def write_batch(connection: sqlite3.Connection, uses: Sequence[tuple[OneTimeValue, str]]) -> list[Receipt]:
-    """Insert all values that are new, in one durable transaction, and say which uses came first.
-
-    The registry version is read after the commit, so it is at least as new as every change committed before.
-    """
+def write_batch(connection: sqlite3.Connection, uses: Sequence[tuple[OneTimeValue, str]]) -> list[bool]:
+    """Insert all values that are new, in one durable transaction, and say which uses came first."""
     rows = [part for once, token_id in uses for part in (once.digest, token_id, once.expires_at)]
     values = ",".join(["(?,?,?)"] * len(uses))
     # IGNORE covers the primary key only; STRICT types and disk errors still raise.
@@ -157,11 +181,8 @@ def write_batch(connection: sqlite3.Connection, uses: Sequence[tuple[OneTimeValu
         f"INSERT INTO used_once (digest, token_id, expires_at) VALUES {values} ON CONFLICT DO NOTHING", rows
     ).rowcount
     if inserted == len(uses):
-        fresh = [True] * len(uses)
-    else:
-        fresh = [_first_use(connection, once) == token_id for once, token_id in uses]
-    (version,) = connection.execute("SELECT version FROM registry").fetchone()
-    return [Receipt(first, version) for first in fresh]
+        return [True] * len(uses)
+    return [_first_use(connection, once) == token_id for once, token_id in uses]
 
 
 def _first_use(connection: sqlite3.Connection, once: OneTimeValue) -> str:
@@ -169,10 +190,9 @@ def _first_use(connection: sqlite3.Connection, once: OneTimeValue) -> str:
     return str(token_id)
 
 
-def _succeed(waiters: Sequence[_Use | _Job], results: Sequence[Receipt | int]) -> None:
-    for waiter, result in zip(waiters, results, strict=True):
-        if not waiter.future.done():
-            waiter.future.set_result(result)  # type: ignore[arg-type]
+def _set_result(future: "asyncio.Future[int]", result: int) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 def _fail(waiters: Sequence[_Use | _Job], error: StoreUnavailable) -> None:

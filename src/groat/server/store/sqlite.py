@@ -32,7 +32,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = self._connect()
-        self._writer = GroupCommit(self._connect, path.with_name(path.name + ".lock"))
+        self._writer = GroupCommit(self._connect, self._read_version, path.with_name(path.name + ".lock"))
         self._next_slice = 0
 
     @classmethod
@@ -111,6 +111,9 @@ class SqliteStore:
     # Reading
 
     async def registry_version(self) -> int:
+        return self._read_version()
+
+    def _read_version(self) -> int:
         return int(self._one("SELECT version FROM registry")[0])
 
     async def find_client(self, client_id: str) -> ClientRecord | None:

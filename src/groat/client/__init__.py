@@ -1,0 +1,46 @@
+"""groat for a caller: tokens for a machine, ready for httpx2 and httpx.
+
+client = MachineClient(issuer="https://auth.example.com", client_id="billing", key="billing.key.json")
+api = httpx2.Client(auth=client.auth(resource="https://orders.example.com", scopes=["orders:read"]))
+"""
+
+from groat.client.assertion import Signer, WorkloadIdentity, private_key_from_text
+from groat.client.challenge import raise_for_scope
+from groat.client.errors import (
+    ClientClosed,
+    ClientError,
+    HttpClientMissing,
+    InsufficientScope,
+    KeyUnusable,
+    MetadataInvalid,
+    OriginNotAllowed,
+    ScopeNarrowed,
+    ServerUnreachable,
+    TokenRequestRefused,
+    TokenResponseInvalid,
+)
+from groat.client.machine_client import MachineClient
+from groat.client.retry import RefreshPolicy, RetryPolicy
+from groat.client.token import Token
+
+__all__ = [
+    "ClientClosed",
+    "ClientError",
+    "HttpClientMissing",
+    "InsufficientScope",
+    "KeyUnusable",
+    "MachineClient",
+    "MetadataInvalid",
+    "OriginNotAllowed",
+    "RefreshPolicy",
+    "RetryPolicy",
+    "ScopeNarrowed",
+    "ServerUnreachable",
+    "Signer",
+    "Token",
+    "TokenRequestRefused",
+    "TokenResponseInvalid",
+    "WorkloadIdentity",
+    "private_key_from_text",
+    "raise_for_scope",
+]

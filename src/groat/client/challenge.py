@@ -1,0 +1,68 @@
+"""What an API says about our token: its WWW-Authenticate header (RFC 9110 11.6.1, RFC 6750 3)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from groat.client.errors import InsufficientScope, foreign
+from groat.protocol.models import SCOPE_TOKEN
+
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER: Final = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)')
+_SCHEME: Final = re.compile(rf"[\s,]*({_TOKEN})(?:\s+[A-Za-z0-9._~+/-]+=*\s*(?=,|$)|\s+|(?=,)|$)")
+
+
+class ApiResponse(Protocol):
+    """What we read of an httpx2.Response or httpx.Response."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Any: ...
+
+
+def bearer_challenge(response: ApiResponse) -> Mapping[str, str]:
+    """The parameters of the first Bearer challenge, names in lower case; empty if there is none."""
+    for value in response.headers.get_list("www-authenticate"):
+        for scheme, parameters in parse_challenges(value):
+            if scheme == "bearer":
+                return parameters
+    return {}
+
+
+def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
+    """Take one header value apart into schemes (lower case) and their parameters; the rest of a broken one is left."""
+    challenges: list[tuple[str, dict[str, str]]] = []
+    at = 0
+    while at < len(value):
+        parameter = _PARAMETER.match(value, at) if challenges else None
+        found = parameter or _SCHEME.match(value, at)
+        if found is None:
+            break
+        if parameter is None:
+            challenges.append((found[1].lower(), {}))
+        else:
+            text = parameter[3] if parameter[3] is not None else re.sub(r"\\(.)", r"\1", parameter[2])
+            challenges[-1][1].setdefault(parameter[1].lower(), text)
+        at = found.end()
+    return challenges
+
+
+def is_token_refused(response: ApiResponse) -> bool:
+    """Whether the API says that this token is no good, so that a new one may help (RFC 6750 3.1)."""
+    return response.status_code == 401 and bearer_challenge(response).get("error") == "invalid_token"
+
+
+def raise_for_scope(response: ApiResponse) -> None:
+    """Raise InsufficientScope for a 403 that asks for more scopes; let every other response pass.
+
+    The auth flow hands a 403 through untouched and never repeats it; call this to learn which scopes to ask for.
+    """
+    if response.status_code != 403:
+        return
+    challenge = bearer_challenge(response)
+    if challenge.get("error") != "insufficient_scope":
+        return
+    required = [name for name in challenge.get("scope", "").split(" ") if SCOPE_TOKEN.fullmatch(name)]
+    raise InsufficientScope(f"the API wants scope {foreign(' '.join(required)) or '(unnamed)'}", required=required)

@@ -1,0 +1,205 @@
+"""MachineClient: a machine's own identity at one authorization server, and the tokens it gets there."""
+
+import os
+import random as random_module
+import time
+from collections.abc import Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
+from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
+from groat.client.key_file import read_private_key
+from groat.client.origin import allowed_origins
+from groat.client.retry import RefreshPolicy, RetryPolicy
+from groat.client.token import Clocks, Token, Wish, scope_set
+from groat.client.token_cache import TokenCache
+from groat.client.token_endpoint import TokenEndpoint
+from groat.client.wire import HttpSource, Transport
+from groat.protocol.errors import ConfigError
+from groat.protocol.metadata import check_endpoint, issuer_fault
+
+if TYPE_CHECKING:
+    from groat.client.auth import MachineAuth
+
+MIN_ASSERTION_LIFETIME, MAX_ASSERTION_LIFETIME = 5, 300
+Scopes = str | Iterable[str]
+# Fork-safe: children of one parent must not draw the same jitter.
+_system_random: Final = random_module.SystemRandom().random
+
+
+class MachineClient:
+    """Gets, keeps and renews access tokens by the client credentials grant with private_key_jwt.
+
+    Args:
+        issuer: the authorization server's issuer identifier, exactly as it writes it itself.
+        client_id: who we are there.
+        key: a path to a JWK or PEM file (mode 0600), a `PrivateKey`, a `Signer` (KMS, HSM) or a `WorkloadIdentity`.
+        token_endpoint: skips the metadata and posts there.
+        algorithm: for an RSA key file that does not name its algorithm.
+        kid: replaces the key file's kid (default: the one in the JWK, or the RFC 7638 thumbprint).
+        allow_shared_key_file: accept a key file that group or others may read.
+        http: an httpx2.Client or httpx.Client for the requests to the authorization server, or a function that makes
+            one. A client is used as it is and stays yours; the function's product is closed by `close`, and made
+            anew in a forked child.
+        allow_http_hosts: hosts besides loopback that may be spoken to without TLS; for development.
+        timeout: seconds for each step of one exchange; `retry.total` bounds a call as a whole.
+        assertion_lifetime: seconds, 5 to 300.
+        allow_narrowed_scope: return a token that grants less than was asked, instead of ScopeNarrowed.
+        refresh, retry: the schedules, in seconds.
+        clock, monotonic, sleep, random: for tests. Epoch seconds, monotonic seconds, and a float from 0 to 1.
+
+    There is no I/O before the first token is wanted. Raises ConfigError for arguments that cannot work. Safe to share
+    among threads, event loops (asyncio) and over a fork. What a token says inside is never looked at.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        key: KeySource,
+        *,
+        token_endpoint: str | None = None,
+        algorithm: str | None = None,
+        kid: str | None = None,
+        allow_shared_key_file: bool = False,
+        http: HttpSource = None,
+        allow_http_hosts: Iterable[str] = (),
+        timeout: float = 5.0,
+        assertion_lifetime: int = 60,
+        allow_narrowed_scope: bool = False,
+        refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = _system_random,
+    ) -> None:
+        self._issuer = issuer
+        self._client_id = client_id
+        self._allow_http_hosts = frozenset(allow_http_hosts)
+        self._check(http, timeout, assertion_lifetime)
+        credential = credential_from(key, algorithm=algorithm, kid=kid, allow_shared=allow_shared_key_file)
+        clocks = Clocks(clock, monotonic, sleep, random)
+        self._transport = Transport(http, timeout=timeout, monotonic=monotonic)
+        endpoint = TokenEndpoint(
+            self._directory(token_endpoint, clocks),
+            credential,
+            self._transport,
+            clocks,
+            retry,
+            refresh,
+            assertion_lifetime,
+            allow_narrowed_scope,
+        )
+        self._cache = TokenCache(endpoint.fetch, refresh, clocks, retry.total)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """A client from the environment; `options` are the constructor's and win.
+
+        GROAT_ISSUER, GROAT_CLIENT_ID, and one of GROAT_KEY_FILE (path), GROAT_KEY (JWK or PEM text) and
+        GROAT_ASSERTION_FILE (path of a workload token); optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM, GROAT_KEY_ID.
+        Raises ConfigError with everything that is missing.
+        """
+        given, findings = _read_environment(os.environ if environ is None else environ, options)
+        if findings:
+            raise ConfigError(*findings)
+        return cls(**given)
+
+    def auth(
+        self, resource: str | None = None, scopes: Scopes = (), *, origins: Iterable[str] | None = None
+    ) -> "MachineAuth":
+        """An auth object for `httpx2.Client(auth=...)`, AsyncClient, single requests, and the same of httpx.
+
+        `resource`: the API's identifier (RFC 8707), which is also the only origin that gets the token, unless
+        `origins` lists others. Raises ConfigError; HttpClientMissing when no HTTP library is installed. Its requests
+        raise ClientError.
+        """
+        from groat.client.auth import MachineAuth
+
+        allowed = allowed_origins(resource, origins, self._allow_http_hosts)
+        return MachineAuth(self._cache, self._wish(resource, scopes), allowed)
+
+    def token(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
+        """A token that is good for a while yet; blocks when one must be fetched. Raises ClientError."""
+        return self._cache.get(self._wish(resource, scopes))
+
+    async def atoken(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
+        """The same on an asyncio event loop, which is not blocked."""
+        return await self._cache.aget(self._wish(resource, scopes))
+
+    def close(self) -> None:
+        """Forget the tokens and close our connections. Later calls raise ClientClosed."""
+        self._cache.close()
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"MachineClient(issuer={self._issuer!r}, client_id={self._client_id!r})"
+
+    def _wish(self, resource: str | None, scopes: Scopes) -> Wish:
+        return Wish(self._issuer, self._client_id, resource, scope_set(scopes))
+
+    def _directory(self, token_endpoint: str | None, clocks: Clocks) -> Directory:
+        if token_endpoint is None:
+            return MetadataDirectory(self._issuer, self._transport, clocks, self._allow_http_hosts)
+        try:
+            return StaticDirectory(Endpoint(check_endpoint(token_endpoint, self._allow_http_hosts)))
+        except ValueError:
+            raise ConfigError("token_endpoint is not a URL") from None
+
+    def _check(self, http: object, timeout: float, assertion_lifetime: int) -> None:
+        low, high = MIN_ASSERTION_LIFETIME, MAX_ASSERTION_LIFETIME
+        findings = (
+            issuer_fault(self._issuer, self._allow_http_hosts),
+            "" if self._client_id else "client_id is empty",
+            "" if timeout > 0 else "timeout must be positive",
+            "" if low <= assertion_lifetime <= high else f"assertion_lifetime must be {low} to {high} seconds",
+            "http must be a Client, not an AsyncClient" if iscoroutinefunction(getattr(http, "send", None)) else "",
+        )
+        if any(findings):
+            raise ConfigError(*filter(None, findings))
+
+
+_VARIABLES: Final = {
+    "issuer": "GROAT_ISSUER",
+    "client_id": "GROAT_CLIENT_ID",
+    "token_endpoint": "GROAT_TOKEN_ENDPOINT",
+    "algorithm": "GROAT_ALGORITHM",
+    "kid": "GROAT_KEY_ID",
+}
+_KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", "GROAT_ASSERTION_FILE")
+
+
+def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The constructor's arguments, and what is wrong: an exception from here would carry the key in its frames."""
+    given = {name: env[variable] for name, variable in _VARIABLES.items() if env.get(variable)} | options
+    findings = [f"{_VARIABLES[name]} is not set" for name in ("issuer", "client_id") if name not in given]
+    if "key" in given:
+        return given, findings
+    sources = [variable for variable in _KEY_VARIABLES if env.get(variable)]
+    if len(sources) != 1:
+        what = f"{' and '.join(sources)} are set" if sources else "there is no key"
+        return given, [*findings, f"{what}: set exactly one of {', '.join(_KEY_VARIABLES)}"]
+    key = _key_from(sources[0], env[sources[0]], given)
+    if isinstance(key, ConfigError):
+        return given, [*findings, str(key)]
+    return {**given, "key": key}, findings
+
+
+def _key_from(variable: str, value: str, given: Mapping[str, Any]) -> KeySource | ConfigError:
+    if variable == "GROAT_KEY_FILE":
+        return value
+    if variable == "GROAT_ASSERTION_FILE":
+        return WorkloadIdentity(value)
+    key = read_private_key(value.encode(), given.get("algorithm"), given.get("kid"))
+    return ConfigError(f"GROAT_KEY: {key}") if isinstance(key, str) else key

@@ -1,0 +1,206 @@
+"""Tokens kept and renewed: one request in flight for each wish, whoever and however many are waiting.
+
+A flight is a short-lived daemon thread and a `concurrent.futures.Future`, so that threads and event loops wait for
+the same one. The lock guards a dictionary for some microseconds and is never held over I/O.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from groat.client.errors import ClientClosed, ClientError, ServerUnreachable
+from groat.client.fork import renew_in_child
+from groat.client.retry import RefreshPolicy
+from groat.client.token import Clocks, Issued, Token, Wish
+
+MAX_WISHES: Final = 1024
+GRACE: Final = 1.0
+Flight = Future[Token]
+logger = logging.getLogger("groat.client")
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is known for one wish. Times are monotonic; `pause_until` holds back background requests only."""
+
+    issued: Issued | None = None
+    flight: Flight | None = None
+    soft_at: float = 0.0
+    hard_at: float = 0.0
+    pause_until: float = 0.0
+
+
+class TokenCache:
+    """Hands out tokens that are good for a while yet, and has them renewed ahead of time.
+
+    `fetch` blocks and gets one token. `patience`: seconds of real time that a caller waits for a flight; one that
+    takes longer is given up, and the next caller starts another.
+    """
+
+    def __init__(self, fetch: Callable[[Wish], Issued], policy: RefreshPolicy, clocks: Clocks, patience: float) -> None:
+        self._fetch = fetch
+        self._policy = policy
+        self._clocks = clocks
+        self._patience = patience + GRACE
+        self._slots: dict[Wish, _Slot] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+        renew_in_child(self)
+
+    def renew_after_fork(self) -> None:
+        """Keep the tokens; forget flights, whose threads stayed in the parent.
+
+        Each child draws its refresh times anew, or all workers of a server would refresh in the same instant.
+        """
+        self._lock = threading.Lock()
+        for slot in self._slots.values():
+            slot.flight = None
+            if slot.issued is not None:
+                self._schedule(slot, slot.issued)
+
+    def get(self, wish: Wish) -> Token:
+        """A token, waiting in this thread if there is none yet. Raises ClientError."""
+        found = self._look(wish)
+        if isinstance(found, Token):
+            return found
+        try:
+            return found.result(self._patience)
+        except TimeoutError:
+            raise self._give_up(wish, found) from None
+
+    async def aget(self, wish: Wish) -> Token:
+        """The same for an asyncio event loop. Cancelling one waiter touches neither the flight nor the others."""
+        found = self._look(wish)
+        if isinstance(found, Token):
+            return found
+        try:
+            async with asyncio.timeout(self._patience):
+                await _landing(found)
+        except TimeoutError:
+            raise self._give_up(wish, found) from None
+        return found.result()
+
+    def drop(self, wish: Wish, refused: Token) -> None:
+        """Forget this very token; one that has replaced it meanwhile stays."""
+        with self._lock:
+            slot = self._slots.get(wish)
+            if slot is not None and slot.issued is not None and slot.issued.token.value == refused.value:
+                slot.issued = None
+
+    def close(self) -> None:
+        """Forget all tokens and refuse further calls."""
+        with self._lock:
+            self._closed = True
+            self._slots.clear()
+
+    def _look(self, wish: Wish) -> Token | Flight:
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the MachineClient was closed")
+            slot = self._slots.get(wish) or self._new_slot(wish)
+            now = self._clocks.monotonic()
+            token = slot.issued.token if slot.issued is not None and now < slot.hard_at else None
+            waiting = slot.flight
+            due = token is None or (now >= slot.soft_at and now >= slot.pause_until)
+            starting: Flight | None = None
+            if waiting is None and due:
+                starting = slot.flight = Future()
+                starting.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        if starting is not None:
+            self._take_off(wish, starting, "background" if token is not None else "caller")
+        if token is not None:
+            return token
+        flight = waiting or starting
+        assert flight is not None  # without a token a flight is due
+        return flight
+
+    def _new_slot(self, wish: Wish) -> _Slot:
+        if len(self._slots) >= MAX_WISHES:
+            self._prune()
+        slot = self._slots[wish] = _Slot()
+        return slot
+
+    def _prune(self) -> None:
+        """Make room: first what has expired, and if nothing has, the oldest wish without a flight."""
+        now = self._clocks.monotonic()
+        idle = [wish for wish, slot in self._slots.items() if slot.flight is None]
+        expired = [wish for wish in idle if self._slots[wish].issued is None or now >= self._slots[wish].hard_at]
+        for wish in expired or idle[:1]:
+            del self._slots[wish]
+
+    def _take_off(self, wish: Wish, flight: Flight, trigger: str) -> None:
+        thread = threading.Thread(target=self._fly, args=(wish, flight, trigger), name="groat-token", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # No more threads: the system's limit, or the interpreter is shutting down.
+            self._crash(wish, flight, ClientError(f"no thread for the token request: {error}", transient=True))
+
+    def _fly(self, wish: Wish, flight: Flight, trigger: str) -> None:
+        try:
+            issued = self._fetch(wish)
+        except BaseException as error:
+            if trigger == "background":
+                shown = error if isinstance(error, ClientError) else type(error).__name__
+                logger.warning("token refresh failed, the present token stays in use: %s: %s", wish, shown)
+            self._crash(wish, flight, error)
+        else:
+            self._land(wish, flight, issued)
+
+    def _land(self, wish: Wish, flight: Flight, issued: Issued) -> None:
+        with self._lock:
+            slot = self._slots.get(wish)
+            if slot is not None:
+                if slot.flight is flight:
+                    slot.flight = None
+                # A flight that was given up may land after its successor: the newer request counts.
+                if slot.issued is None or issued.sent_at >= slot.issued.sent_at:
+                    slot.issued = issued
+                    self._schedule(slot, issued)
+        flight.set_result(issued.token)
+
+    def _crash(self, wish: Wish, flight: Flight, error: BaseException) -> None:
+        asked = getattr(error, "retry_after", None) or 0.0
+        pause = self._policy.pause * (1.0 + self._clocks.random())
+        with self._lock:
+            slot = self._slots.get(wish)
+            if slot is not None and slot.flight is flight:
+                slot.flight = None
+                slot.pause_until = self._clocks.monotonic() + max(asked, pause)
+        flight.set_exception(error)
+
+    def _schedule(self, slot: _Slot, issued: Issued) -> None:
+        slot.issued = issued
+        slot.soft_at = issued.sent_at + self._policy.soft_age(issued.lifetime, self._clocks.random())
+        slot.hard_at = issued.sent_at + self._policy.hard_age(issued.lifetime)
+
+    def _give_up(self, wish: Wish, flight: Flight) -> ServerUnreachable:
+        with self._lock:
+            slot = self._slots.get(wish)
+            if slot is not None and slot.flight is flight:
+                slot.flight = None
+        return ServerUnreachable(f"no token within {self._patience:.1f} s: {wish}")
+
+
+async def _landing(flight: Flight) -> None:
+    """Wait until the flight is over, without being able to disturb it."""
+    loop = asyncio.get_running_loop()
+    landed = loop.create_future()
+
+    def wake(_: Flight) -> None:
+        # A loop that is closed by now has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_release, landed)
+
+    flight.add_done_callback(wake)
+    await landed
+
+
+def _release(landed: asyncio.Future[None]) -> None:
+    if not landed.done():
+        landed.set_result(None)

@@ -1,0 +1,80 @@
+"""Getting one token: find the endpoint, sign, send, read; and try again where that can help (RFC 6749 4.4.2)."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+from groat.client.assertion import Assertion, Credential, Statement
+from groat.client.discovery import Directory
+from groat.client.errors import ClientError
+from groat.client.retry import RefreshPolicy, RetryPolicy
+from groat.client.token import Clocks, Issued, Wish
+from groat.client.token_response import issued_token, refused_answer
+from groat.client.wire import Outgoing, Transport
+
+FORM_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+logger = logging.getLogger("groat.client")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEndpoint:
+    """Everything that a token request needs; blocking, so it runs in a thread of its own."""
+
+    directory: Directory
+    credential: Credential
+    transport: Transport
+    clocks: Clocks
+    retry: RetryPolicy
+    refresh: RefreshPolicy
+    assertion_lifetime: int = 60
+    narrowed_ok: bool = False
+
+    def fetch(self, wish: Wish) -> Issued:
+        """Get a token, trying transient failures again with a new assertion. Raises ClientError, the last one met.
+
+        A wait that would outlast the total deadline is not begun: the error then says how long the server asked for.
+        """
+        end = self.clocks.monotonic() + self.retry.total
+        attempt = 0
+        while True:
+            try:
+                return self._attempt(wish, end, attempt)
+            except ClientError as error:
+                delay = self.retry.delay(attempt, error.retry_after, self.clocks.random())
+                last = attempt >= self.retry.retries or self.clocks.monotonic() + delay >= end
+                if last or not error.transient:
+                    raise
+                logger.warning("token request failed, next try in %.1f s: %s: %s", delay, wish, error)
+            self.clocks.sleep(delay)
+            attempt += 1
+
+    def _attempt(self, wish: Wish, end: float, attempt: int) -> Issued:
+        endpoint = self.directory.endpoint(end)
+        statement = Statement(wish.issuer, wish.client_id, int(self.clocks.now()), self.assertion_lifetime)
+        assertion = self.credential.assertion(statement, endpoint)
+        logger.debug("token request: %s kid=%s jti=%s attempt=%d", wish, assertion.kid, assertion.jti, attempt + 1)
+        request = Outgoing("POST", endpoint.url, FORM_HEADERS, _form(wish, assertion))
+        sent_at, now = self.clocks.monotonic(), self.clocks.now()
+        answer = self.transport.exchange(request, end)
+        if answer.status != 200:
+            raise refused_answer(answer, wish, assertion.kid, self.clocks.now())
+        issued = issued_token(answer, wish, self.refresh, sent_at=sent_at, now=now, narrowed_ok=self.narrowed_ok)
+        if isinstance(issued, ClientError):
+            raise issued
+        logger.info("token obtained: %s expires_at=%.0f", wish, issued.token.expires_at)
+        return issued
+
+
+def _form(wish: Wish, assertion: Assertion) -> bytes:
+    fields = {
+        "grant_type": "client_credentials",
+        "client_id": wish.client_id,
+        "client_assertion_type": assertion.assertion_type,
+        "client_assertion": assertion.value,
+    }
+    if wish.scopes:
+        fields["scope"] = wish.scope
+    if wish.resource is not None:
+        fields["resource"] = wish.resource
+    return urlencode(fields).encode("ascii")

@@ -1,0 +1,132 @@
+"""Reading the token endpoint's answer: a token (RFC 6749 5.1), or the typed reason why not (5.2)."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from groat.client.errors import (
+    ClientError,
+    ScopeNarrowed,
+    ServerUnreachable,
+    TokenRequestRefused,
+    TokenResponseInvalid,
+    foreign,
+)
+from groat.client.retry import RefreshPolicy, http_date, retry_after
+from groat.client.token import Issued, Token, Wish
+from groat.client.wire import Answer
+from groat.protocol import strict_json
+from groat.protocol.errors import JoseError
+
+# What may stand in an Authorization header; RFC 6750 2.1 is narrower, but servers are not.
+_ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
+CLOCK_HINT_SECONDS: Final = 5.0
+_HINTS: Final[Mapping[str, str]] = {
+    "invalid_client": "check that the client id is right, enabled, and has this key registered: "
+    "groat client key list {client_id}",
+    "unauthorized_client": "the client may not use client_credentials",
+    "unsupported_grant_type": "the server does not offer client_credentials",
+    "invalid_scope": "grant it: groat client update {client_id} --allow API={scopes}",
+    "invalid_target": "the resource is unknown, or the client has no grant for it: groat client show {client_id}",
+}
+
+
+def issued_token(
+    answer: Answer, wish: Wish, policy: RefreshPolicy, *, sent_at: float, now: float, narrowed_ok: bool = False
+) -> Issued | TokenResponseInvalid:
+    """Accept a 200 answer, or say what is wrong with it: an exception from here would carry the token in its frames.
+
+    `sent_at`: monotonic, `now`: epoch seconds, both from before the request went out. Not checked: anything inside
+    the token, and members that we do not know.
+    """
+    members = _object(answer)
+    if members is None:
+        return TokenResponseInvalid("the token response is not a JSON object", status=answer.status)
+    value, token_type = members.get("access_token"), members.get("token_type")
+    if not isinstance(value, str) or _ACCESS_TOKEN.fullmatch(value) is None:
+        return TokenResponseInvalid("access_token is missing or cannot stand in a header", status=answer.status)
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        shown = foreign(token_type) if isinstance(token_type, str) else "missing"
+        return TokenResponseInvalid(f"token_type is {shown}, not Bearer", status=answer.status)
+    scopes = _granted(members.get("scope"), wish)
+    missing = set(wish.scopes) - set(scopes)
+    if missing and not narrowed_ok:
+        return ScopeNarrowed(f"granted without {' '.join(sorted(missing))}", granted=scopes, missing=missing)
+    lifetime = _lifetime(members.get("expires_in"), policy)
+    return Issued(Token(value, now + lifetime, scopes), sent_at, lifetime)
+
+
+def refused_answer(answer: Answer, wish: Wish, kid: str | None, now: float) -> ClientError:
+    """The error for any other answer than 200. `kid`: the key that signed; `now`: epoch seconds."""
+    status = answer.status
+    wait = retry_after(answer.headers, now)
+    members = _object(answer) or {}
+    code = members.get("error")
+    if status >= 400 and isinstance(code, str) and code:
+        return _oauth_error(answer, foreign(code), members, wish, kid, now, wait)
+    if status == 429 or status >= 500:
+        return ServerUnreachable(f"the token endpoint answered {status}", status=status, retry_after=wait)
+    if 300 <= status < 400:
+        return TokenResponseInvalid(f"the token endpoint redirects ({status}), which is never followed", status=status)
+    return TokenResponseInvalid(f"the token endpoint answered {status} without an OAuth error", status=status)
+
+
+def _oauth_error(
+    answer: Answer,
+    code: str,
+    members: Mapping[str, Any],
+    wish: Wish,
+    kid: str | None,
+    now: float,
+    wait: float | None,
+) -> TokenRequestRefused:
+    told = members.get("error_description")
+    description = foreign(told) if isinstance(told, str) else ""
+    return TokenRequestRefused(
+        f"{code}: {description}" if description else code,
+        code=code,
+        description=description,
+        status=answer.status,
+        hint=_hint(code, wish, kid, _clock_difference(answer, now)),
+        retry_after=wait,
+    )
+
+
+def _hint(code: str, wish: Wish, kid: str | None, difference: float) -> str:
+    hint = _HINTS.get(code, "").format(client_id=wish.client_id, scopes=",".join(wish.scopes))
+    if code != "invalid_client":
+        return hint
+    if kid is not None:
+        hint += f"; this key: {kid}"
+    if abs(difference) >= CLOCK_HINT_SECONDS:
+        direction = "ahead of" if difference > 0 else "behind"
+        hint += f"; this host's clock is about {abs(difference):.0f} s {direction} the server's"
+    return hint
+
+
+def _clock_difference(answer: Answer, now: float) -> float:
+    """How far this host's clock is ahead of the Date header; only ever a hint, never a correction."""
+    date = http_date(answer.headers.get("date", ""))
+    return 0.0 if date is None else now - date
+
+
+def _object(answer: Answer) -> dict[str, Any] | None:
+    try:
+        return strict_json.loads_object(answer.body)
+    except JoseError:
+        return None
+
+
+def _granted(scope: Any, wish: Wish) -> tuple[str, ...]:
+    """What was granted; a scope member that is absent or no string means what was asked for."""
+    if not isinstance(scope, str):
+        return wish.scopes
+    return tuple(sorted({name for name in scope.split(" ") if name}))
+
+
+def _lifetime(expires_in: Any, policy: RefreshPolicy) -> float:
+    number = isinstance(expires_in, int | float) and not isinstance(expires_in, bool)
+    if not number or not math.isfinite(expires_in) or expires_in <= 0:
+        return policy.default_lifetime
+    return min(float(expires_in), policy.max_lifetime)

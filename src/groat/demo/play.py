@@ -1,0 +1,41 @@
+"""The demo from top to bottom: every step is the real thing, over HTTP, between processes."""
+
+from groat.demo import steps
+from groat.demo.interrupts import Interrupts
+from groat.demo.kept import describe
+from groat.demo.report import People, Programs, Report, say_failed
+from groat.demo.stage import DemoFailed, Stage, new_stage
+from groat.demo.wire import Wire
+
+
+def perform(*, keep: bool, as_json: bool, color: bool) -> int:
+    """Play all steps; returns the exit code. Nothing is left behind, unless `keep` is set and all went well."""
+    report = Report(Programs() if as_json else People(color, keep))
+    with Interrupts() as interrupts, new_stage(interrupts) as stage:
+        try:
+            _play(stage, report, keep)
+        except DemoFailed as failure:
+            say_failed(str(failure), stage.services)
+            return 1
+    return 0
+
+
+def _play(stage: Stage, report: Report, keep: bool) -> None:
+    report.begin()
+    scene = steps.set_up(stage, report)
+    wire = Wire()
+    with wire.http, steps.billing_client(scene, wire) as billing:
+        token = steps.get_token(report, scene, billing, wire)
+        used_assertion = wire.assertion
+        steps.call_api(report, scene, billing)
+        steps.be_refused(report, scene, billing, used_assertion, token)
+    if keep:
+        _keep(stage, report, scene)
+
+
+def _keep(stage: Stage, report: Report, scene: steps.Scene) -> None:
+    with report.step("kept") as step:
+        kept = describe(stage, scene.server, scene.api, scene.installation, scene.clients)
+        step.tell(*kept.running(), **kept.facts())
+    report.plain(kept.to_copy())
+    stage.kept = True

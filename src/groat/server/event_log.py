@@ -1,0 +1,115 @@
+"""The log: one event a line, JSON off a terminal and pretty on one, redacted in one place.
+
+Whatever looks like a JWT or a PEM is cut from the rendered line, whoever logged it, so that a careless call elsewhere
+cannot leak one. An issued token costs one line, which is why this is not a general logging framework
+(docs/decisions/0005-event-log.md).
+"""
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+import msgspec
+
+_JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,4}")
+_PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
+_SECRET_NAMES: Final = frozenset(
+    {"client_assertion", "access_token", "authorization", "dpop", "client_secret", "assertion", "token", "d"}
+)
+_COLORS: Final = {"info": "32", "warning": "33", "error": "31"}
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def redact(line: bytes) -> bytes:
+    """Cut tokens, assertions and PEM blocks from a rendered line."""
+    if b"eyJ" in line:
+        line = _JWT.sub(b"[redacted]", line)
+    if b"-----BEGIN" in line:
+        line = _PEM.sub(b"[redacted]", line)
+    return line
+
+
+class EventLog:
+    """Writes events of at least `level` to a stream, each line with one system call.
+
+    `emit` raises OSError when the stream takes nothing any more (closed pipe, full disk).
+    """
+
+    def __init__(self, stream: TextIO | None = None, level: str = "info", pretty: bool | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._fd = self._stream.fileno()
+        self._threshold = logging.getLevelNamesMapping()[level.upper()]
+        self._colors = self._stream.isatty()
+        self._pretty = self._colors if pretty is None else pretty
+        self._second = (0, "")
+
+    def emit(self, level: str, event: str, facts: Mapping[str, Any]) -> None:
+        """Write one event; values under the names of secrets are masked."""
+        if logging.getLevelNamesMapping()[level.upper()] >= self._threshold:
+            record = {"ts": self._now(), "level": level, "event": event, **facts}
+            for name in _SECRET_NAMES & record.keys():
+                record[name] = "[redacted]"
+            self._write(redact(self._line(record)))
+
+    def inform(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Write an event of level info; the same as `emit`, without its look-ups."""
+        if self._threshold > logging.INFO:
+            return
+        record = {"ts": self._now(), "level": "info", "event": event, **facts}
+        self._write(redact(self._line(record)))
+
+    def _line(self, record: Mapping[str, Any]) -> bytes:
+        return self._for_people(record) if self._pretty else _encode(record) + b"\n"
+
+    def _write(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        while written < len(line):
+            written += os.write(self._fd, line[written:])
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if self._second[0] != second:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{self._second[1]}.{int((now - second) * 1000):03}Z"
+
+    def _for_people(self, record: Mapping[str, Any]) -> bytes:
+        rest = " ".join(
+            f"{name}={_encode(value).decode()}"
+            for name, value in record.items()
+            if name not in ("ts", "level", "event") and value not in (None, "")
+        )
+        level = str(record["level"])
+        mark = f"\033[{_COLORS.get(level, '0')}m{level:7}\033[0m" if self._colors else f"{level:7}"
+        return f"{record['ts'][11:]} {mark} {record['event']:16} {rest}\n".encode("utf-8", "backslashreplace")
+
+
+class LibraryLines(logging.Handler):
+    """Lines of libraries, which use the standard library's logging, in the format of ours."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            facts["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        try:
+            self._log.emit(record.levelname.lower(), "log", facts)
+        except (OSError, KeyError):
+            self.handleError(record)
+
+
+def configure_logging(level: str = "info", pretty: bool | None = None, stream: TextIO | None = None) -> EventLog:
+    """Make the log of this process, and send the standard library's logging through it."""
+    log = EventLog(stream, level, pretty)
+    root = logging.getLogger()
+    root.handlers = [LibraryLines(log)]
+    root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.INFO))
+    return log

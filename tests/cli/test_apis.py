@@ -1,0 +1,107 @@
+"""`groat api`: the protected resources, their audiences and scopes."""
+
+from typing import Any
+
+import pytest
+
+from .running import AUDIENCE, ISSUER, Home
+
+STOCK = "https://stock.example.com"
+
+
+def test_an_api_from_its_cradle_to_its_grave(home: Home) -> None:
+    """Add, show, list, update, remove; each answer is the record as it is then."""
+    added = home.ok("--json", "api", "add", "stock", "--audience", STOCK, "--scope", "a", "--scope", "b").json
+    assert added | {"created_at": 0} == {"name": "stock", "audience": STOCK, "scopes": ["a", "b"], "created_at": 0}
+    assert home.ok("--json", "api", "show", "stock").json == added
+    assert [api["name"] for api in home.ok("--json", "api", "list").json] == ["orders", "stock"]
+    changed = home.ok(
+        "--json", "api", "update", "stock", "--audience", f"{STOCK}/v2", "--scope", "c", "--remove-scope", "a"
+    ).json
+    assert changed == added | {"audience": f"{STOCK}/v2", "scopes": ["b", "c"]}
+    assert home.ok("--json", "--yes", "api", "remove", "stock").json == {"name": "stock", "outcome": "removed"}
+    assert home.ok("-q", "api", "list").out == "orders\n"
+
+
+def test_a_scope_is_kept_once(home: Home) -> None:
+    """However often it is named."""
+    home.ok("api", "update", "orders", "--scope", "orders:read", "--scope", "x", "--scope", "x")
+    assert home.ok("--json", "api", "show", "orders").json["scopes"] == ["orders:read", "orders:write", "x"]
+
+
+@pytest.mark.rule("AS-TR-12")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("orders", "--audience", STOCK), "exists"),
+        (("stock", "--audience", AUDIENCE), "exists"),
+        (("a b", "--audience", STOCK), "API name 'a b' must be"),
+        (("", "--audience", STOCK), "API name '' must be"),
+        (("-", "--audience", STOCK), "API name '-' must be"),
+        (("stock", "--audience", "stock"), "absolute URI"),
+        (("stock", "--audience", ""), "absolute URI"),
+        (("stock", "--audience", f"{STOCK}#x"), "absolute URI without fragment"),
+        (("stock", "--audience", "https://[::1"), "not a URI"),
+        (("stock", "--audience", f"{STOCK}/a b"), "no spaces"),
+        (("stock", "--audience", ISSUER), "not this authorization server"),
+        (("stock", "--audience", f"{ISSUER}/"), "not this authorization server"),
+        (("stock", "--audience", f"{ISSUER}/token"), "not this authorization server"),
+        (("stock", "--audience", STOCK, "--scope", "a b"), "scope 'a b' must be"),
+        (("stock", "--audience", STOCK, "--scope", ""), "scope '' must be"),
+        (("stock", "--audience", STOCK, "--scope", 'a"'), "must be 1 to 128 printable ASCII"),
+        (("stock", "--audience", STOCK, "--scope", "x" * 129), "must be 1 to 128 printable ASCII"),
+    ],
+)
+def test_what_cannot_be_an_api_is_refused(home: Home, arguments: tuple[str, ...], said: str) -> None:
+    """One line with the reason, exit code 3, nothing registered."""
+    done = home("api", "add", *arguments)
+    assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+    assert said in done.err
+    assert home.ok("-q", "api", "list").out == "orders\n"
+
+
+def test_a_urn_may_be_an_audience(home: Home) -> None:
+    """Any absolute URI names a resource (RFC 8707 2)."""
+    assert home.ok("--json", "api", "add", "urn", "--audience", "urn:example:stock").json["scopes"] == []
+
+
+@pytest.mark.parametrize("command", [("show", "none"), ("update", "none"), ("remove", "none")])
+def test_an_api_that_is_not_registered_is_named(home: Home, command: tuple[str, ...]) -> None:
+    """One line that says where to look."""
+    done = home("--yes", "api", *command)
+    assert (done.code, done.out) == (3, "")
+    assert "no API none. See: groat api list" in done.err
+
+
+@pytest.mark.rule("AS-TR-12")
+def test_an_update_cannot_take_anothers_audience(home: Home) -> None:
+    """Two APIs with one audience would accept each other's tokens."""
+    home.ok("api", "add", "stock", "--audience", STOCK)
+    for audience, said in ((AUDIENCE, "exists"), (ISSUER, "not this authorization server")):
+        done = home("api", "update", "stock", "--audience", audience)
+        assert (done.code, said in done.err) == (3, True)
+    assert home.ok("--json", "api", "show", "stock").json["audience"] == STOCK
+
+
+@pytest.mark.rule("AS-CA-21")
+def test_a_new_api_of_an_old_name_inherits_no_grant(home: Home) -> None:
+    """What clients were allowed of the removed one does not come back to life with another resource."""
+    home.ok("--yes", "api", "remove", "orders")
+    home.ok("api", "add", "orders", "--audience", "https://payroll.example.com", "--scope", "orders:read")
+    allow: Any = home.ok("--json", "client", "show", "billing").json["allow"]
+    assert allow == {}
+
+
+@pytest.mark.rule("AS-CA-21")
+def test_a_scope_that_comes_back_is_granted_to_nobody(home: Home) -> None:
+    """Taking a scope away takes it from the clients too."""
+    home.ok("api", "update", "orders", "--remove-scope", "orders:read")
+    home.ok("api", "update", "orders", "--scope", "orders:read")
+    allow: Any = home.ok("--json", "client", "show", "billing").json["allow"]
+    assert "orders:read" not in allow.get("orders", [])
+
+
+def test_a_scope_that_the_api_has_not_cannot_be_removed(home: Home) -> None:
+    """A slip of the finger must not look like success."""
+    done = home("api", "update", "orders", "--remove-scope", "orders:raed")
+    assert (done.code, "orders:raed" in done.err) == (3, True)

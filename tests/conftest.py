@@ -1,0 +1,131 @@
+"""The real `groat` command in a directory of its own: shared by every suite that talks to real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+
+GROAT: Final = Path(sys.executable).with_name("groat")
+ISSUER: Final = "https://as.example"
+START_SECONDS: Final = 30.0
+
+
+@dataclass(slots=True)
+class Server:
+    """A running `groat serve`; `log` collects its stderr, one JSON object a line."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    address: tuple[str, int] = ("", 0)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address[0]}:{self.address[1]}"
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every complete log line so far; raises where one is not a JSON object."""
+        whole = self.log.read_bytes().rpartition(b"\n")[0]
+        documents = [json.loads(line) for line in whole.splitlines()]
+        assert all(isinstance(document, dict) for document in documents)
+        return documents
+
+    def workers(self) -> list[int]:
+        """The process ids that answer requests: the children of the supervisor, or the one process."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        children = [int(pid) for pid in task.read_text().split()]
+        found = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return found or [self.process.pid]
+
+    def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
+        """End it; returns the exit code. SIGKILL takes the workers along, as a power cut would."""
+        if self.process.poll() is None:
+            victims = [self.process.pid, *self.workers()] if sent is signal.SIGKILL else [self.process.pid]
+            for pid in victims:
+                os.kill(pid, sent)
+        return self.process.wait(20)
+
+
+@dataclass(slots=True)
+class Groat:
+    """One installation: its directory, its command line, its servers."""
+
+    directory: Path
+    servers: list[Server] = field(default_factory=list)
+
+    def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run one command here, without a terminal."""
+        done = subprocess.run(
+            [str(GROAT), *arguments],
+            cwd=self.directory,
+            env=self._env(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def serve(self, workers: int = 1, stderr: IO[bytes] | int | None = None, **env: str) -> Server:
+        """Start `groat serve` on a free port and wait until every worker is ready."""
+        log = self.directory / f"serve-{len(self.servers)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [str(GROAT), "serve", "--port", "0", "--workers", str(workers)],
+                cwd=self.directory,
+                env=self._env(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file if stderr is None else stderr,
+            )
+        server = Server(process, log)
+        self.servers.append(server)
+        if stderr is None:
+            self._wait_until_ready(server, workers)
+        return server
+
+    def _env(self, extra: dict[str, str]) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GROAT_")}
+        return {**inherited, "NO_COLOR": "1", **extra}
+
+    def _wait_until_ready(self, server: Server, workers: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert server.process.poll() is None, server.log.read_text()
+            lines = server.lines()
+            ready = sum(line.get("message") == "Application startup complete." for line in lines)
+            for line in lines:
+                if line["event"] == "server.started":
+                    parts = urlsplit(line["address"])
+                    server.address = (str(parts.hostname), int(parts.port or 0))
+            if ready >= workers and server.address[1]:
+                return
+            time.sleep(0.02)
+        raise AssertionError(server.log.read_text())
+
+
+@pytest.fixture(scope="session")
+def make_groat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Groat]]:
+    """Make an installation of that name with its first signing key; its servers end with the session."""
+    made: list[Groat] = []
+
+    def make(name: str) -> Groat:
+        groat = Groat(tmp_path_factory.mktemp(name))
+        made.append(groat)
+        groat.run("init", "--issuer", ISSUER)
+        return groat
+
+    yield make
+    for groat in made:
+        for server in groat.servers:
+            server.stop(signal.SIGKILL)

@@ -1,0 +1,320 @@
+"""The metadata document, and the policy that it is computed from."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from groat.protocol.access_token import access_token_claims
+from groat.protocol.client_auth import CLIENT_AUTH_METHODS
+from groat.protocol.errors import ConfigError, Finding, InvalidClient
+from groat.protocol.grants import GRANTS
+from groat.protocol.jwk import ALGORITHMS
+from groat.protocol.metadata import (
+    check_endpoint,
+    check_metadata,
+    issuer_path,
+    metadata_paths,
+    metadata_urls,
+    server_metadata,
+)
+from groat.protocol.models import Client, Grant, Policy, issuer_fault
+
+from .builders import API, CID, CLIENT, FAPI2, ISS, KEYS, POLICY, TE, assertion, authenticate
+
+
+@pytest.mark.rule("AS-MD-03", "AS-MD-05", "AS-MD-06", "AS-MD-07", "AS-MD-10")
+def test_the_whole_document() -> None:
+    """Every member, and no other."""
+    assert server_metadata(POLICY, ["write", "read", "read"]) == {
+        "issuer": ISS,
+        "token_endpoint": TE,
+        "jwks_uri": f"{ISS}/.well-known/jwks.json",
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": [*sorted(ALGORITHMS), "EdDSA"],
+        "scopes_supported": ["read", "write"],
+    }
+
+
+@pytest.mark.rule("AS-MD-07", "AS-MD-08", "AT-09", "JOSE-17")
+@pytest.mark.parametrize(
+    ("policy", "listed"),
+    [
+        (POLICY, {*ALGORITHMS, "EdDSA"}),
+        (FAPI2, {"ES256", "PS256", "Ed25519", "EdDSA"}),
+    ],
+    ids=["default", "fapi2"],
+)
+def test_every_listed_algorithm_works_and_no_other(policy: Policy, listed: set[str]) -> None:
+    """The list is the one by which assertions are judged; none and the COSE names are not in it."""
+    document = server_metadata(policy, [])
+    names = document["token_endpoint_auth_signing_alg_values_supported"]
+    assert (set(names), len(names)) == (listed, len(listed))
+    works = set()
+    for written in (*ALGORITHMS, "EdDSA", "ESP256", "ESP384", "ESP512", "Ed448", "HS256", "none", "ES256K"):
+        key = KEYS.get("Ed25519" if written == "EdDSA" else written, KEYS["ES256"])
+        client = Client(CID, (key.public,))
+        try:
+            authenticate(assertion(key, {"alg": written}), client, policy)
+        except InvalidClient:
+            continue
+        works.add(written)
+    assert works == listed
+
+
+@pytest.mark.rule("AS-MD-08")
+def test_the_lists_are_the_tables() -> None:
+    """Grants and methods are read from the tables that decide."""
+    document = server_metadata(POLICY, [])
+    assert document["grant_types_supported"] == list(GRANTS)
+    assert document["token_endpoint_auth_methods_supported"] == list(CLIENT_AUTH_METHODS)
+
+
+def _values(value: Any) -> Iterator[Any]:
+    yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values(item)
+
+
+@pytest.mark.rule("AS-MD-09")
+@pytest.mark.parametrize("scopes", [[], ["a"]])
+def test_no_array_is_empty(scopes: list[str]) -> None:
+    """What has no value is left out, response_types_supported with it."""
+    document = json.loads(json.dumps(server_metadata(POLICY, scopes)))
+    assert [] not in list(_values(document))
+    assert "response_types_supported" not in document
+    assert ("scopes_supported" in document) is bool(scopes)
+
+
+@pytest.mark.rule("AS-MD-03", "AT-03")
+def test_the_issuer_is_one_string_everywhere() -> None:
+    """Metadata, token and assertion audience agree to the byte, slash or no slash."""
+    for issuer in (ISS, f"{ISS}/", f"{ISS}/tenant", f"{ISS}/tenant/"):
+        policy = Policy(issuer)
+        assert server_metadata(policy, [])["issuer"] == issuer
+        assert access_token_claims(Grant(CID, API, (), 60), policy, 0, "j")["iss"] == issuer
+        assert authenticate(assertion(aud=issuer), CLIENT, policy).client is CLIENT
+
+
+@pytest.mark.rule("AS-MD-01", "AS-MD-05", "AS-MD-12", "AS-MD-17")
+@pytest.mark.parametrize(
+    ("issuer", "paths", "token"),
+    [
+        (
+            "https://h",
+            ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
+            "https://h/token",
+        ),
+        (
+            "https://h/",
+            ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
+            "https://h/token",
+        ),
+        (
+            "https://h:8443/t1",
+            (
+                "/.well-known/oauth-authorization-server/t1",
+                "/t1/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/t1",
+            ),
+            "https://h:8443/t1/token",
+        ),
+        (
+            "https://h/a/b/",
+            (
+                "/.well-known/oauth-authorization-server/a/b",
+                "/a/b/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/a/b",
+            ),
+            "https://h/a/b/token",
+        ),
+    ],
+)
+def test_where_the_document_is(issuer: str, paths: tuple[str, ...], token: str) -> None:
+    """Between host and issuer path; readers look there first and then where OpenID puts it."""
+    assert metadata_paths(issuer) == paths
+    policy = Policy(issuer)
+    assert (policy.token_endpoint, policy.jwks_uri) == (token, token[:-5] + ".well-known/jwks.json")
+    host = issuer.split("/")[2]
+    assert metadata_urls(issuer) == tuple(f"https://{host}{path}" for path in paths[:2])
+    assert not issuer_path(issuer).endswith("/")
+
+
+@pytest.mark.rule("AS-TE-02", "AS-MD-03", "DEMO-25")
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "",
+        "as.example",
+        "//as.example",
+        "https://",
+        "https:///path",
+        "https:as.example",
+        "ftp://as.example",
+        "http://as.example",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://192.168.0.1",
+        "https://as.example?x=1",
+        "https://as.example?",
+        "https://as.example#f",
+        "https://as.example#",
+        "https://user@as.example",
+        "https://user:pw@as.example",
+        "https://@as.example",
+        "https://as.example/a b",
+        "https://as.example/\n",
+        "https://as.example\t",
+        " https://as.example",
+        "https://äs.example",
+        "https://as.example/é",
+        "https://as.example:99999",
+        "https://as.example:x",
+        "https://[::1",
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+    ],
+)
+def test_what_is_no_issuer(issuer: str) -> None:
+    """https, a host, no query, fragment or user; plain http only on loopback."""
+    assert issuer_fault(issuer)
+    with pytest.raises(ConfigError):
+        Policy(issuer)
+
+
+@pytest.mark.rule("AS-TE-02")
+@pytest.mark.parametrize(
+    ("issuer", "hosts"),
+    [
+        ("https://as.example", frozenset()),
+        ("https://as.example:8443/t/", frozenset()),
+        ("http://localhost:3001", frozenset()),
+        ("http://127.0.0.1:3001", frozenset()),
+        ("http://[::1]:3001", frozenset()),
+        ("http://auth:3001", frozenset({"auth"})),
+    ],
+)
+def test_what_is_an_issuer(issuer: str, hosts: frozenset[str]) -> None:
+    """Loopback may speak plain http, and so may hosts that the operator lists by name."""
+    assert issuer_fault(issuer, hosts) == ""
+    assert Policy(issuer, allow_http_hosts=hosts).issuer == issuer
+
+
+@pytest.mark.rule("AT-08", "JOSE-20", "AS-CA-07")
+@pytest.mark.parametrize(
+    ("field", "low", "high"),
+    [("token_lifetime", 60, 3600), ("clock_tolerance", 10, 60), ("max_assertion_lifetime", 10, 3600)],
+)
+def test_the_caps_of_a_policy_are_hard(field: str, low: int, high: int) -> None:
+    """Both bounds are allowed; a second beyond is a configuration error that says so."""
+    for value in (low, high):
+        assert getattr(Policy(ISS, **{field: value}), field) == value  # type: ignore[arg-type]
+    for value in (low - 1, high + 1, 0, -1):
+        with pytest.raises(ConfigError, match=f"{low} to {high} seconds"):
+            Policy(ISS, **{field: value})  # type: ignore[arg-type]
+
+
+def test_a_policy_tells_all_its_mistakes_at_once() -> None:
+    """One round for the operator, not five."""
+    with pytest.raises(ConfigError) as caught:
+        Policy("http://x", token_lifetime=1, clock_tolerance=0, max_assertion_lifetime=0, extra_claims={"iss": 1})
+    assert len(caught.value.findings) == 5
+
+
+@pytest.mark.parametrize(
+    ("finding", "text"),
+    [
+        (Finding("wrong"), "wrong"),
+        (Finding("wrong", "a.toml"), "a.toml: wrong"),
+        (Finding("wrong", "a.toml", 3), "a.toml:3: wrong"),
+        (Finding("wrong", None, 3), "wrong"),
+    ],
+)
+def test_a_finding_says_where(finding: Finding, text: str) -> None:
+    """File and line where they are known."""
+    assert str(finding) == text
+    assert str(ConfigError(finding, "more")) == f"{text}\nmore"
+
+
+# --- reading somebody's document
+
+DOCUMENT = json.loads(json.dumps(server_metadata(POLICY, ["read"])))
+
+
+@pytest.mark.rule("CL-01", "RS-17", "AS-MD-03")
+def test_our_own_document_is_accepted() -> None:
+    """What we write, we read; optional members may be missing."""
+    read = check_metadata(DOCUMENT, ISS)
+    assert (read.issuer, read.token_endpoint, read.jwks_uri) == (ISS, TE, f"{ISS}/.well-known/jwks.json")
+    assert read.auth_methods == ("private_key_jwt",)
+    assert "EdDSA" in read.auth_signing_algs
+    bare = check_metadata({"issuer": ISS}, ISS)
+    assert (bare.token_endpoint, bare.jwks_uri, bare.auth_methods, bare.auth_signing_algs) == (None, None, (), ())
+
+
+@pytest.mark.rule("CL-01", "CL-02", "RS-17", "C01")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"issuer": f"{ISS}/"},
+        {"issuer": "https://evil.example"},
+        {"issuer": "https://AS.example"},
+        {"issuer": None},
+        {"issuer": [ISS]},
+        {"token_endpoint": "http://as.example/token"},
+        {"token_endpoint": "/token"},
+        {"token_endpoint": ""},
+        {"token_endpoint": 5},
+        {"token_endpoint": [TE]},
+        {"token_endpoint": f"{TE}#f"},
+        {"token_endpoint": "https://user@as.example/token"},
+        {"token_endpoint": "https:///token"},
+        {"jwks_uri": "http://169.254.169.254/keys"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "ftp://as.example/jwks"},
+        {"jwks_uri": "https://[as.example/jwks"},
+        {"jwks_uri": "data:application/json,{}"},
+        {"token_endpoint_auth_methods_supported": "private_key_jwt"},
+        {"token_endpoint_auth_methods_supported": None},
+        {"token_endpoint_auth_methods_supported": [5]},
+        {"token_endpoint_auth_signing_alg_values_supported": {"ES256": 1}},
+    ],
+    ids=repr,
+)
+def test_a_document_of_others_is_refused(changes: dict[str, Any]) -> None:
+    """Another issuer, an endpoint without TLS, a member of the wrong type: nothing of it is used."""
+    with pytest.raises(ConfigError):
+        check_metadata({**DOCUMENT, **changes}, ISS)
+
+
+@pytest.mark.rule("CL-01")
+def test_a_document_without_issuer_is_refused() -> None:
+    """It speaks for nobody."""
+    with pytest.raises(ConfigError):
+        check_metadata({name: value for name, value in DOCUMENT.items() if name != "issuer"}, ISS)
+
+
+@pytest.mark.rule("CL-02", "AS-TE-02")
+@pytest.mark.parametrize(
+    ("url", "hosts", "fine"),
+    [
+        ("https://as.example/token", (), True),
+        ("http://localhost:3001/token", (), True),
+        ("http://[::1]:3001/token", (), True),
+        ("http://auth:3001/token", ("auth",), True),
+        ("http://auth:3001/token", (), False),
+        ("http://localhost.evil.example/", (), False),
+        ("https://", (), False),
+        ("https://as.example/#", (), False),
+    ],
+)
+def test_where_requests_may_go(url: str, hosts: tuple[str, ...], fine: bool) -> None:
+    """https, or http on loopback and on listed hosts."""
+    if fine:
+        assert check_endpoint(url, frozenset(hosts)) == url
+        assert check_metadata({"issuer": ISS, "token_endpoint": url}, ISS, hosts).token_endpoint == url
+        return
+    with pytest.raises(ConfigError):
+        check_endpoint(url, frozenset(hosts))

@@ -1,0 +1,204 @@
+"""Where a setting comes from: flag before environment before file before default, and how one can tell."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from groat.server.config import BY_NAME, SETTINGS, load_config, settings_schema
+
+from .loading import HEAD, ISSUER, findings, load
+
+# For each setting: its default as read, a line of the file, a variable, a flag; and what each of the three is read as.
+TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any, Any]]]] = {
+    "issuer": (
+        ISSUER,
+        ('"https://f.example"', "https://f.example"),
+        ("https://e.example", "https://e.example"),
+        ("https://g.example", "https://g.example"),
+    ),
+    "profile": ("default", ('"fapi2"', "fapi2"), ("default", "default"), ("fapi2", "fapi2")),
+    "storage.url": (
+        "sqlite:///data/groat.db",
+        ('"sqlite:///f.db"', "sqlite:///f.db"),
+        ("sqlite:///e.db", "sqlite:///e.db"),
+        ("sqlite:///g.db", "sqlite:///g.db"),
+    ),
+    "tokens.lifetime": (600, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
+    "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
+    "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
+    "keys.algorithm": ("ES256", ('"PS256"', "PS256"), ("Ed25519", "Ed25519"), ("EdDSA", "EdDSA")),
+    "keys.encryption_key_file": ("data/key-encryption.key", ('"f"', "f"), ("e", "e"), ("g", "g")),
+    "server.host": ("127.0.0.1", ('"::1"', "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")),
+    "server.port": (3001, ("1", 1), ("65535", 65535), (0, 0)),
+    "server.workers": (1, ("2", 2), ("3", 3), (4, 4)),
+    "server.trusted_proxies": (
+        (),
+        ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
+        ("::1, 192.0.2.1", (ipaddress.ip_network("::1"), ipaddress.ip_network("192.0.2.1"))),
+        (["10.1.0.0/16"], (ipaddress.ip_network("10.1.0.0/16"),)),
+    ),
+    "throttle.client_failures": (30, ("1", 1), ("2", 2), (3, 3)),
+    "throttle.source_failures": (300, ("1", 1), ("2", 2), (3, 3)),
+    "log.level": ("info", ('"debug"', "debug"), ("warning", "warning"), ("error", "error")),
+    "log.format": ("auto", ('"json"', "json"), ("pretty", "pretty"), ("auto", "auto")),
+    "development.allow_http_hosts": (
+        (),
+        ('["a.example"]', ("a.example",)),
+        ("b.example, c.example", ("b.example", "c.example")),
+        (["d.example"], ("d.example",)),
+    ),
+}
+ONLY_IN_FILES: Final = frozenset({"tokens.extra_claims"})
+
+
+def file_text(name: str, value: str) -> str:
+    """A configuration file that sets the issuer and one setting."""
+    section, _, key = name.rpartition(".")
+    return f"issuer = {value}\n" if name == "issuer" else HEAD + (f"[{section}]\n" if section else "") + f"{key} = {value}"
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_nearest_source_wins(tmp_path: Path, name: str) -> None:
+    """Each of the four sources in turn is overridden by the next, and the origin says which one it was."""
+    default, (in_file, from_file), (in_env, from_env), (given, from_flag) = TABLE[name]
+    variable = BY_NAME[name].env
+    text, env = file_text(name, in_file), {variable: in_env}
+    plain = load(tmp_path, HEAD)
+    assert (plain[name], plain.origins[name]) == (default, "file" if name == "issuer" else "default")
+    filed = load(tmp_path, text)
+    assert (filed[name], filed.origins[name]) == (from_file, "file")
+    exported = load(tmp_path, text, env)
+    assert (exported[name], exported.origins[name]) == (from_env, variable)
+    flagged = load(tmp_path, text, env, {name: given})
+    assert (flagged[name], flagged.origins[name]) == (from_flag, "flag")
+
+
+def test_the_table_knows_every_setting() -> None:
+    """A new setting must get its row."""
+    assert TABLE.keys() | ONLY_IN_FILES == BY_NAME.keys()
+
+
+def test_a_flag_that_was_not_given_changes_nothing(tmp_path: Path) -> None:
+    """The command line passes None for it."""
+    assert load(tmp_path, HEAD, {}, {"server.port": None}).origins["server.port"] == "default"
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    """A container needs no file; paths are relative to where it would be."""
+    config = load(tmp_path, None, {"GROAT_ISSUER": ISSUER})
+    assert (config.policy.issuer, config.origins["issuer"]) == (ISSUER, "GROAT_ISSUER")
+    assert config.path("keys.encryption_key_file") == tmp_path / "data/key-encryption.key"
+    assert config.database == tmp_path / "data/groat.db"
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    """Four slashes and a leading slash mean what they say."""
+    config = load(
+        tmp_path / ".", HEAD + 'storage.url = "sqlite:////srv/g.db"\nkeys.encryption_key_file = "/run/secrets/kek"\n'
+    )
+    assert (config.database, config.path("keys.encryption_key_file")) == (Path("/srv/g.db"), Path("/run/secrets/kek"))
+
+
+def test_paths_do_not_depend_on_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay where they are when a process changes its directory after start."""
+    (tmp_path / "groat.toml").write_text(HEAD)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(Path("groat.toml"), {})
+    monkeypatch.chdir("/")
+    assert config.database == tmp_path / "data/groat.db"
+
+
+def test_sections_may_be_written_in_every_way_of_toml(tmp_path: Path) -> None:
+    """Table, dotted key and inline table are one and the same."""
+    for text in ("[server]\nport = 7", "server.port = 7", "server = {port = 7}", "['server']\n'port' = 7"):
+        assert load(tmp_path, HEAD + text)["server.port"] == 7
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90", 90), ('"90"', 90), ('"90s"', 90), ('"2m"', 120), ('"1h"', 3600), ("60", 60)],
+)
+def test_durations(tmp_path: Path, written: str, seconds: int) -> None:
+    """A number of seconds, or a number with a unit."""
+    assert load(tmp_path, HEAD + f"tokens.lifetime = {written}")["tokens.lifetime"] == seconds
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["true", "1.5", '""', '"m"', '"10 m"', '"1h30m"', '"-1m"', '"1w"', '"10M"', '" 10m"', '"10m\\n"', "[]", "10:00:00"],
+)
+def test_what_is_no_duration_is_refused(tmp_path: Path, written: str) -> None:
+    """The message shows how one looks; nothing is guessed."""
+    assert findings(tmp_path, HEAD + f"tokens.lifetime = {written}") == [
+        'groat.toml:2: tokens.lifetime must be a duration such as "90s", "10m", "2h" or "30d"'
+    ]
+
+
+def test_a_day_is_a_duration(tmp_path: Path) -> None:
+    """It is read as such; the limit of the setting then refuses it by its number of seconds."""
+    assert findings(tmp_path, HEAD + 'tokens.lifetime = "1d"') == [
+        "groat.toml:2: tokens.lifetime must be 60 to 3600 seconds, not 86400"
+    ]
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    """The variable with _FILE names it; the value loses its line end, and the origin tells."""
+    (tmp_path / "url").write_text("sqlite:///secret.db\n")
+    config = load(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")})
+    assert config["storage.url"] == "sqlite:///secret.db"
+    assert config.origins["storage.url"] == "GROAT_STORAGE__URL_FILE"
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("kind", ["missing", "directory", "not text"])
+def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
+    """The variable and the file; a start with the default instead would hide the mistake."""
+    path = tmp_path / "url"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "not text":
+        path.write_bytes(b"\xff\xfe")
+    (said,) = findings(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(path)})
+    assert "GROAT_STORAGE__URL_FILE" in said
+    assert "url" in said
+
+
+@pytest.mark.rule("OPS-03")
+def test_only_secrets_have_a_file_variable(tmp_path: Path) -> None:
+    """For anything else the variable is unknown, and is not ignored in silence."""
+    (said,) = findings(tmp_path, HEAD, {"GROAT_SERVER__PORT_FILE": "/dev/null"})
+    assert said.startswith("unknown variable GROAT_SERVER__PORT_FILE; did you mean ")
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("password", ["hunter2", "hun:ter2", "hun@ter2", "hunter2@", "hun/ter2"])
+def test_a_password_is_shown_nowhere(tmp_path: Path, password: str) -> None:
+    """Neither in what `config show` prints nor in a repr, whatever the password holds."""
+    config = load(tmp_path, HEAD, {"GROAT_STORAGE__URL": f"sqlite:///x?db://groat:{password}@db/groat"})
+    shown = f"{config.shown()} {config!r} {config}"
+    assert "hun" not in shown
+    assert "ter2" not in shown
+    assert "***" in str(config.shown()["storage.url"])
+
+
+def test_shown_settings_are_json(tmp_path: Path) -> None:
+    """Networks are strings, durations are seconds, nothing is left out."""
+    config = load(tmp_path, HEAD + 'server.trusted_proxies = ["10.0.0.0/8"]')
+    assert config.shown().keys() == BY_NAME.keys()
+    assert config.shown()["server.trusted_proxies"] == ["10.0.0.0/8"]
+    assert config.shown()["tokens.lifetime"] == 600
+
+
+def test_the_schema_lists_every_setting() -> None:
+    """With its variable, its default in file form and what it is for."""
+    schema = {entry["name"]: entry for entry in settings_schema()}
+    assert schema.keys() == BY_NAME.keys()
+    assert all(entry["about"] and entry["env"].startswith("GROAT_") for entry in schema.values())
+    assert [name for name, entry in schema.items() if entry["required"]] == ["issuer"]
+    assert schema["tokens.lifetime"]["default"] == "10m"
+    assert schema["tokens.lifetime"]["env"] == "GROAT_TOKENS__LIFETIME"
+    assert len(SETTINGS) == len(schema)

@@ -1,0 +1,94 @@
+"""Other servers' tokens: what each preset accepts and still refuses."""
+
+from typing import Any
+
+import pytest
+
+from groat.verifier import (
+    Verifier,
+)
+from groat.verifier.dialects import AUTH0, COGNITO, COGNITO_BY_CLIENT, ENTRA, KEYCLOAK
+
+from .issuer import Issuer
+from .tokens import ABSENT, AUD, claims, refused, signed
+
+
+def keyed(issuer: Issuer, dialect: Any) -> Verifier:
+    return issuer.verifier(dialect=dialect, algorithms=["ES256"])
+
+
+@pytest.mark.parametrize(
+    ("verifier", "issuer_url"),
+    [
+        (Verifier.keycloak("https://sso.example/", "acme", AUD), "https://sso.example/realms/acme"),
+        (Verifier.auth0("acme.eu.auth0.com", AUD), "https://acme.eu.auth0.com/"),
+        (Verifier.entra("8f5e", "app-id"), "https://login.microsoftonline.com/8f5e/v2.0"),
+        (Verifier.cognito("eu-west-1", "p_1", AUD), "https://cognito-idp.eu-west-1.amazonaws.com/p_1"),
+        (Verifier.cognito("eu-west-1", "p_1", client_id="c"), "https://cognito-idp.eu-west-1.amazonaws.com/p_1"),
+    ],
+)
+def test_preset_issuers(verifier: Verifier, issuer_url: str) -> None:
+    """Each preset knows how its server writes the issuer."""
+    assert verifier.issuers == (issuer_url,)
+
+
+@pytest.mark.rule("RS-11", "JOSE-23", "R10")
+@pytest.mark.parametrize(
+    ("dialect", "typ", "changes", "reason"),
+    [
+        pytest.param(KEYCLOAK, "JWT", {"typ": "Bearer", "azp": "c", "client_id": ABSENT}, None, id="Keycloak"),
+        pytest.param(KEYCLOAK, "at+jwt", {"typ": "Bearer", "azp": "c"}, None, id="Keycloak, RFC 9068 header"),
+        pytest.param(KEYCLOAK, "JWT", {"typ": "ID", "azp": "c"}, "type", id="Keycloak ID token"),
+        pytest.param(KEYCLOAK, "JWT", {"typ": "Refresh", "azp": "c"}, "type", id="Keycloak refresh token"),
+        pytest.param(KEYCLOAK, "JWT", {"typ": "DPoP", "azp": "c"}, "type", id="Keycloak DPoP token"),
+        pytest.param(KEYCLOAK, "JWT", {"azp": "c"}, "type", id="Keycloak without typ"),
+        pytest.param(KEYCLOAK, "logout+jwt", {"typ": "Bearer", "azp": "c"}, "type", id="Keycloak logout token"),
+        pytest.param(AUTH0, "JWT", {"azp": "c", "client_id": ABSENT, "jti": ABSENT}, None, id="Auth0"),
+        pytest.param(AUTH0, "at+jwt", {"client_id": "c"}, None, id="Auth0, RFC 9068 profile"),
+        pytest.param(AUTH0, "JWT", {"client_id": ABSENT}, "claims", id="Auth0 without a client"),
+        pytest.param(AUTH0, "JWT", {"azp": "c", "client_id": ABSENT, "aud": "c"}, "audience", id="Auth0 ID token"),
+        pytest.param(ENTRA, "JWT", {"azp": "c", "ver": "2.0", "jti": ABSENT}, None, id="Entra"),
+        pytest.param(ENTRA, "JWT", {"azp": "c", "ver": "1.0"}, "type", id="Entra v1.0"),
+        pytest.param(ENTRA, "JWT", {"ver": "2.0"}, "claims", id="Entra ID token"),
+        pytest.param(ENTRA, None, {"azp": "c", "ver": "2.0"}, "type", id="Entra without typ"),
+        pytest.param(COGNITO, None, {"token_use": "access", "client_id": "c"}, None, id="Cognito"),
+        pytest.param(COGNITO, None, {"token_use": "id", "client_id": "c"}, "type", id="Cognito ID token"),
+        pytest.param(COGNITO, None, {"token_use": "access", "aud": ABSENT}, "audience", id="Cognito without aud"),
+        pytest.param(
+            COGNITO_BY_CLIENT, None, {"token_use": "access", "client_id": "c"}, "audience", id="Cognito, other client"
+        ),
+    ],
+)
+def test_dialects(issuer: Issuer, dialect: Any, typ: str | None, changes: dict[str, Any], reason: str | None) -> None:
+    """Each dialect accepts its server's access tokens, and none of the other tokens that server signs."""
+    payload = claims(issuer.url, **changes)
+    token = signed(payload, issuer.key, typ=typ, kid=issuer.key.kid)
+    if reason is None:
+        assert keyed(issuer, dialect).verify(token).client_id == "c"
+        return
+    with refused(reason):
+        keyed(issuer, dialect).verify(token)
+
+
+def test_cognito_by_client(issuer: Issuer) -> None:
+    """Without aud, the one client that is named is the one that is accepted."""
+    verifier = Verifier(issuer.url, "c", dialect=COGNITO_BY_CLIENT)
+    payload = claims(issuer.url, client_id="c", aud=ABSENT, token_use="access")
+    assert verifier.verify(signed(payload, issuer.key, typ=None, kid=issuer.key.kid)).client_id == "c"
+
+
+@pytest.mark.rule("RS-22")
+@pytest.mark.parametrize(
+    ("changes", "scopes"),
+    [
+        ({"scp": "Orders.Read Orders.Write"}, {"Orders.Read", "Orders.Write"}),
+        ({"roles": ["Orders.Read.All"]}, {"Orders.Read.All"}),
+        ({"scp": "Orders.Read", "roles": ["Admin"]}, {"Orders.Read"}),
+        ({}, set()),
+    ],
+)
+def test_entra_scopes(issuer: Issuer, changes: dict[str, Any], scopes: set[str]) -> None:
+    """A delegated token has its scp, an application's token its roles, and `scope` means nothing."""
+    payload = claims(issuer.url, azp="c", ver="2.0", scope="ignored", **changes)
+    token = signed(payload, issuer.key, typ="JWT", kid=issuer.key.kid)
+    assert keyed(issuer, ENTRA).verify(token).scopes == scopes
