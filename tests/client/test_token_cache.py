@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from groat.client import ClientClosed, ClientError, MachineClient, RefreshPolicy, RetryPolicy, ServerUnreachable, Token
-from groat.client.token_cache import MAX_WISHES
+from groat.client.token import Clocks, Issued, Wish
+from groat.client.token_cache import MAX_WISHES, TokenCache
 from groat.protocol.errors import ConfigError
 
 from .clocks import Clock, eventually
@@ -469,3 +470,30 @@ def test_unreachable_is_transient() -> None:
     """A caller may ask an error whether later is another chance."""
     assert ServerUnreachable("x").transient
     assert not ClientError("x").transient
+
+
+@pytest.mark.rule("CL-14")
+def test_late_landing(clock: Clock) -> None:
+    """A request that was given up and lands after its successor does not put its older token in front."""
+    first_may_land = threading.Event()
+    calls: list[int] = []
+
+    def fetch(wish: Wish) -> Issued:
+        number = len(calls)
+        calls.append(number)
+        sent_at = 1000.0 + number
+        if number == 0:
+            assert first_may_land.wait(20)
+        return Issued(Token(f"token {number}", 0.0), sent_at, 600)
+
+    options = clock.options
+    clocks = Clocks(options["clock"], options["monotonic"], clock.sleep, options["random"])
+    cache = TokenCache(fetch, RefreshPolicy(), clocks, patience=-0.9)
+    wish = Wish("https://as.example", "billing", None, ())
+    with pytest.raises(ServerUnreachable):
+        cache.get(wish)
+    assert cache.get(wish).value == "token 1"
+    first_may_land.set()
+    eventually(lambda: "groat-token" not in {thread.name for thread in threading.enumerate()})
+    assert cache.get(wish).value == "token 1"
+    assert len(calls) == 2

@@ -96,3 +96,35 @@ def test_the_servers_outlive_the_demo(kept: Kept) -> None:
     time.sleep(0.1)
     assert kept.http.get(f"{kept.issuer}/readyz").status_code == 200
     assert kept.http.get(f"{kept.api}/health").status_code == 200
+
+
+@pytest.mark.rule("DEMO-22", "OPS-03", "CL-21", "RS-25", "R19")
+def test_no_secret_is_logged(kept: Kept) -> None:
+    """Tokens and assertions, good or bad, in headers, bodies or URLs, are in no log and no output."""
+    assertion, token = kept.assertion(), kept.token()
+    kept.ask(kept.form(client_assertion=assertion))
+    kept.ask(kept.form(client_assertion=assertion))
+    kept.call(f"Bearer {token}x")
+    kept.http.get(f"{kept.api}/protected", params={"access_token": token})
+    kept.http.get(f"{kept.issuer}/token", params={"client_assertion": assertion})
+    written = kept.logs() + kept.output
+    assert "assertion_replayed" in written
+    assert not LIKE_A_JWT.search(written)
+    for secret in (assertion, token):
+        assert all(part not in written for part in secret.split("."))
+
+
+@pytest.mark.rule("DEMO-34", "CL-12")
+def test_the_client_library_keeps_its_token(kept: Kept) -> None:
+    """Getting a token and calling the API with it is one token request, not two."""
+    lines = map(json.loads, (kept.directory / "server.log").read_text().splitlines())
+    issued = [line for line in lines if line["event"] == "token.issued"][:2]
+    # The second one of the demo itself is for the refusal that needs a token of another API.
+    assert [line["api"] for line in issued] == ["orders", "invoices"]
+
+
+@pytest.mark.rule("DEMO-35")
+def test_everything_tells_its_health(kept: Kept) -> None:
+    """Both processes answer GET /health, so that whatever starts them can wait."""
+    for url in (kept.issuer, kept.api):
+        assert kept.http.get(f"{url}/health").status_code == 200

@@ -81,7 +81,7 @@ def init(session: Session, issuer: str, algorithm: str, database: str) -> None:
 @click.pass_obj
 def serve(session: Session, host: str | None, port: int | None, workers: int | None, dev: bool) -> None:
     """Run the authorization server."""
-    from groat.server.run import run_server
+    from groat.cli.serving import run_server
 
     flags = {"server.host": host, "server.port": port, "server.workers": workers}
     if dev:

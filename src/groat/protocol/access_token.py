@@ -7,7 +7,7 @@ from typing import Any, Final
 from groat.protocol import jose
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
-from groat.protocol.models import MAX_CLOCK_TOLERANCE, Grant, Policy
+from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 
 TYP: Final = "at+jwt"
 DEFAULT_ALGORITHMS: Final = ("ES256", "PS256", "Ed25519", "RS256")
@@ -72,8 +72,8 @@ class Expectations:
             raise ConfigError("a verifier needs an issuer, an audience and known algorithms")
         if self.issuer == self.audience:
             raise ConfigError("audience must name the API, not the issuer")
-        if not 0 <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:
-            raise ConfigError(f"clock_tolerance must be 0 to {MAX_CLOCK_TOLERANCE} seconds")
+        if not MIN_CLOCK_TOLERANCE <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:
+            raise ConfigError(f"clock_tolerance must be {MIN_CLOCK_TOLERANCE} to {MAX_CLOCK_TOLERANCE} seconds")
         names = frozenset(ALGORITHM_NAMES[name].name for name in self.algorithms)
         object.__setattr__(self, "_names", names)
 

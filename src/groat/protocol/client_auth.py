@@ -90,10 +90,12 @@ def authenticate_client(
     `now`: epoch seconds. Raises InvalidClient. Not checked: whether the jti was used before.
     """
     jwt = credential.jwt
-    _check_header(jwt.header, client, policy)
+    _check_algorithm(jwt.header, policy)
+    # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
     key = _prove(jwt, client)
     if client is None:
-        raise InvalidClient("client_unknown", f"no client {printable(credential.client_id)}")
+        raise InvalidClient("client_unknown", "no client of that name is registered")
+    _check_header(jwt.header, client)
     if not client.enabled:
         raise InvalidClient("client_disabled", f"groat client enable {client.client_id}")
     try:
@@ -102,13 +104,16 @@ def authenticate_client(
         raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
 
 
-def _check_header(header: jose.Header, client: Client | None, policy: Policy) -> None:
+def _check_algorithm(header: jose.Header, policy: Policy) -> None:
     name = header.algorithm.name
     if name not in policy.algorithms:
         raise InvalidClient("assertion_algorithm", f"{name} is outside profile {policy.profile}")
-    if client is not None and client.signing_alg not in (None, name):
+
+
+def _check_header(header: jose.Header, client: Client) -> None:
+    if client.signing_alg not in (None, header.algorithm.name):
         raise InvalidClient("assertion_algorithm", f"the client is pinned to {client.signing_alg}")
-    types = _STRICT_TYPES if client is not None and client.strict_typ else _LENIENT_TYPES
+    types = _STRICT_TYPES if client.strict_typ else _LENIENT_TYPES
     if (header.typ if header.typ is None else jose.media_type(header.typ)) not in types:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
@@ -159,9 +164,10 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
         return policy.issuer
     values = jose.audience(claims)
     allowed = {policy.issuer}
-    if client.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT:
+    strict = policy.profile is Profile.FAPI2  # FAPI 2.0 5.3.2.1 (8): the issuer, as a string, whatever the client says
+    if client.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT and not strict:
         allowed.add(policy.token_endpoint)
-    array_refused = policy.profile is Profile.FAPI2 and not isinstance(claims["aud"], str)
+    array_refused = strict and not isinstance(claims["aud"], str)
     if len(values) != 1 or values[0] not in allowed or array_refused:
         shown = ", ".join(printable(value) for value in values[:3])
         raise InvalidClient(

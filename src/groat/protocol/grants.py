@@ -64,7 +64,7 @@ def _implied_permission(wanted: Sequence[str], client: Client) -> Permission:
     fitting = [p for p in client.permissions if wanted and p.scopes.issuperset(wanted)]
     if len(fitting) == 1:
         return fitting[0]
-    if wanted and not fitting:
+    if not fitting and (wanted or not client.permissions):
         raise _not_granted(wanted, client)
     raise InvalidTarget("resource", "several APIs fit; name one with resource")
 

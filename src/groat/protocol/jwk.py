@@ -164,6 +164,7 @@ def import_private_jwk(jwk: Mapping[str, Any], algorithm: str | None = None) -> 
         raise JoseError("key", "the JWK holds no private key")
     _check_usage(jwk, operation="sign")
     key = _import_members(jwk, private=True)
+    _check_pair(key)
     declared = dict(jwk) if "alg" in jwk or algorithm is None else {**jwk, "alg": algorithm}
     return private_key(key, _one_algorithm(_algorithms_of(declared, key)), _kid_of(jwk))
 
@@ -323,8 +324,29 @@ def _check_members(members: Mapping[str, Any], kty: str) -> None:
         raw = base64url_decode(members[name])
         if size is not None and len(raw) != size:
             raise JoseError("key", f"member {name} must be {size} bytes long")
+        if kty == "OKP" and name == "x" and _is_low_order(raw):
+            raise JoseError("key", "x is a point of low order: anybody could sign for it")
         if kty == "RSA" and raw[:1] in (b"", b"\0"):
             raise JoseError("key", f"member {name} must not be empty or begin with a zero byte")
+
+
+# The y coordinates of the points of order 1, 2, 4 and 8 (RFC 7748 7), and the same plus p, which also decode.
+_P25519: Final = 2**255 - 19
+_ORDER_8: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_LOW_ORDER_Y: Final = frozenset({0, 1, _P25519 - 1, _P25519, _P25519 + 1, _ORDER_8, _P25519 - _ORDER_8})
+
+
+def _is_low_order(x: bytes) -> bool:
+    """Whether an encoded Ed25519 point has a small order; the sign bit does not matter."""
+    return int.from_bytes(x, "little") & (2**255 - 1) in _LOW_ORDER_Y
+
+
+def _check_pair(key: KeyPair) -> None:
+    """Refuse an Ed25519 pair whose halves differ; joserfc notices that for the other types, but not here."""
+    if isinstance(key, OKPKey):
+        raw = key.private_key.public_key().public_bytes_raw() if key.private_key is not None else b""
+        if base64url_encode(raw).decode() != key.dict_value["x"]:
+            raise JoseError("key", "x is not the public half of d")
 
 
 def _check_rsa(key: KeyPair) -> None:

@@ -18,8 +18,7 @@ JWKS_PATH: Final = "/.well-known/jwks.json"
 def server_metadata(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
     """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2)."""
     algorithms = sorted(policy.algorithms)
-    if "Ed25519" in algorithms:
-        algorithms.append("EdDSA")
+    algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
     document: dict[str, Any] = {
         "issuer": policy.issuer,
         "token_endpoint": policy.token_endpoint,
@@ -83,7 +82,13 @@ def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: I
 
 def check_endpoint(url: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:
     """Return the URL if requests may go there: https, or http on a loopback or listed host. Raises ConfigError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  an impossible port shows only when it is asked for
+    except ValueError:
+        raise ConfigError("an endpoint is not a URL") from None
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigError("an endpoint must be printable ASCII without spaces")
     host_ok = parts.hostname in LOOPBACK_HOSTS or parts.hostname in allow_http_hosts
     if (parts.scheme == "https" and parts.hostname) or (parts.scheme == "http" and host_ok):
         if "#" not in url and parts.username is None:

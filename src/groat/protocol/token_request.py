@@ -108,6 +108,8 @@ def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes],
         raise InvalidRequest("grant_type", "grant_type is missing")
     if grant_type not in grants:
         raise UnsupportedGrantType("grant_type", "see grant_types_supported in the metadata")
+    if once.get("client_assertion") and not once.get("client_assertion_type"):
+        raise InvalidRequest("form", "client_assertion needs client_assertion_type")
     return TokenRequest(
         grant_type,
         once.get("scope") or None,
@@ -139,8 +141,6 @@ def _presented_methods(once: dict[str, str], authorization: Sequence[bytes]) -> 
         methods.append("client_secret")
     if once.get("client_assertion"):
         methods.append("client_assertion")
-        if not once.get("client_assertion_type"):
-            raise InvalidRequest("form", "client_assertion needs client_assertion_type")
     return tuple(methods)
 
 
@@ -148,14 +148,21 @@ def _scheme(authorization: bytes) -> str:
     return authorization.partition(b" ")[0].decode("latin-1").lower()
 
 
-@lru_cache(maxsize=512)
 def parse_scope(scope: str) -> tuple[str, ...]:
     """Read a scope value by the grammar of RFC 6749 3.3; repeats collapse, order stays. Raises InvalidScope."""
+    # Memory for strangers' values is kept small: only what a real client would repeat is remembered.
+    return _parse_short_scope(scope) if len(scope) < 256 else _parse_any_scope(scope)
+
+
+def _parse_any_scope(scope: str) -> tuple[str, ...]:
     if len(scope) > MAX_SCOPE_CHARS:
         raise InvalidScope("scope", f"scope is longer than {MAX_SCOPE_CHARS} characters")
     if SCOPE.fullmatch(scope) is None:
         raise InvalidScope("scope", "scope is not a list of tokens with single spaces between them")
     return tuple(dict.fromkeys(scope.split(" ")))
+
+
+_parse_short_scope = lru_cache(maxsize=512)(_parse_any_scope)
 
 
 def no_credential(request: TokenRequest) -> InvalidClient:

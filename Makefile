@@ -1,0 +1,53 @@
+# The commands of this project; CI calls these and has no logic of its own.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types fmt bench rules lock clean
+
+help:            ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groat needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)   ## Run all four roles for real, on loopback, with throw-away keys
+	$(BIN)/groat demo
+
+test: $(STAMP)   ## Run every test (installs what they need; npm peers where npm is present)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m tests.secret_scan
+
+lint: $(STAMP)   ## Style, format, import contracts, docs/rules.md up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.rules_index --check
+
+types: $(STAMP)  ## mypy --strict over sources, tests and benchmarks
+	$(BIN)/mypy
+
+fmt: $(STAMP)    ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+rules: $(STAMP)  ## Write docs/rules.md anew
+	$(BIN)/python -m tests.rules_index
+
+bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (needs wrk and npm)
+	cd tests/interop/node && npm ci --silent
+	$(BIN)/python -m benchmarks
+
+lock:            ## Resolve and hash the dependencies anew
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet requirements/runtime.in -o requirements/runtime.txt
+
+clean:           ## Remove what these commands made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules

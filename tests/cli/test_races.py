@@ -1,0 +1,125 @@
+"""Two operators at once: whoever loses is told so, and nobody's change is lost."""
+
+import asyncio
+import json
+import shutil
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groat.keys.custody import KeyEncryptionKey
+from groat.keys.keyring import Lead, SigningKey
+from groat.protocol.errors import ConfigError
+from groat.protocol.models import Policy
+from groat.server import operations
+from groat.server.operations import Operator
+from groat.server.store import StoreConflict
+from groat.server.store.sqlite import SqliteStore
+
+from .running import ISSUER, Home
+
+Work = Callable[[Operator], Coroutine[Any, Any, Any]]
+
+
+class Slow(SqliteStore):
+    """The real store, which lets both operators read before either writes."""
+
+    barrier: threading.Barrier
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]:
+        keys = await super().signing_keys()
+        self.barrier.wait(10)
+        return keys
+
+
+def at_once(home: Home, works: Sequence[Work]) -> list[Any]:
+    """Let operators work at the same time, each with a connection of its own; returns results or refusals."""
+    barrier = threading.Barrier(len(works))
+
+    def run(work: Work) -> Any:
+        async def operate() -> Any:
+            store = Slow.open(home.directory / "data" / "groat.db")
+            assert isinstance(store, Slow)
+            store.barrier = barrier
+            try:
+                return await work(Operator(store, Policy(ISSUER)))
+            except (StoreConflict, ConfigError) as refusal:
+                return refusal
+            finally:
+                await store.close()
+
+        return asyncio.run(operate())
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+@pytest.mark.rule("K09", "KEY-19", "KEY-20")
+def test_of_two_rotations_at_once_one_wins(home: Home) -> None:
+    """There is one successor; the other operator is told, and the ring is what one rotation makes."""
+    kek = KeyEncryptionKey.load(home.directory / "data" / "key-encryption.key")
+    work: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
+    results = at_once(home, [work, work])
+    assert sum(isinstance(result, Exception) for result in results) == 1
+    states = [key["state"] for key in home.ok("--json", "key", "list").json]
+    assert states == ["active", "pending"]
+
+
+@pytest.mark.rule("K09", "KEY-21")
+def test_a_revocation_beside_a_rotation_is_not_lost(home: Home) -> None:
+    """The stolen key does not come back because somebody rotated at the same moment."""
+    kek = KeyEncryptionKey.load(home.directory / "data" / "key-encryption.key")
+    (first,) = home.ok("--json", "key", "list").json
+    rotate: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
+    revoke: Work = lambda operator: operations.revoke_signing_key(operator, kek, first["kid"], "ES256")  # noqa: E731
+    results = at_once(home, [rotate, revoke])
+    states = {key["kid"]: key["state"] for key in home.ok("--json", "key", "list").json}
+    if isinstance(results[1], Exception):
+        assert states[first["kid"]] == "active"
+    else:
+        assert states[first["kid"]] == "removed"
+    assert list(states.values()).count("active") == 1
+
+
+@pytest.mark.rule("K09")
+def test_of_two_first_keys_at_once_one_is_made(empty: Home) -> None:
+    """Replicas that start on an empty store end up with exactly one signing key."""
+    empty.ok("init", "--issuer", ISSUER)
+    data = empty.directory / "data"
+    for path in data.glob("groat.db*"):
+        path.unlink()
+    asyncio.run(SqliteStore.create(data / "groat.db").close())
+    kek = KeyEncryptionKey.load(data / "key-encryption.key")
+    work: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
+    at_once(empty, [work, work])
+    assert [key["state"] for key in empty.ok("--json", "key", "list").json] == ["active"]
+
+
+@pytest.mark.rule("AS-CA-21", "AS-CA-22")
+@pytest.mark.parametrize("key", ["own", "same"])
+def test_of_many_registrations_at_once_one_wins(home: Home, key: str) -> None:
+    """One id, or one key, and several who want it: one gets it, and no key file of a loser stays."""
+    if key == "same":
+        home.file("public.json", json.dumps(home.document("billing.key.json") | {"kid": "x"}))
+        document = home.document("public.json")
+        home.ok("--yes", "client", "remove", "billing")
+        home.file("public.json", json.dumps({name: document[name] for name in ("kty", "crv", "x", "y")}))
+    racers = []
+    for number in range(4):
+        names = ("wanted", ("--new-key", f"k{number}.json")) if key == "own" else (f"c{number}", ("--jwks", "public.json"))
+        racers.append(home.start("-q", "client", "add", names[0], "--allow", "orders=orders:read", *names[1]))
+    codes = [racer.wait(60) for racer in racers]
+    assert sorted(codes) == [0, 3, 3, 3]
+    assert len(list(home.directory.glob("k*.json"))) == (1 if key == "own" else 0)
+
+
+@pytest.mark.rule("K08")
+def test_a_copy_of_an_installation_works_elsewhere(home: Home, tmp_path: Path) -> None:
+    """Nothing in it depends on where it lies: a backup is a copy."""
+    copy = Home(Path(shutil.copytree(home.directory, tmp_path / "copy")))
+    assert copy.ok("config", "check").out.startswith("config")
+    assert copy.ok("-q", "client", "list").out == home.ok("-q", "client", "list").out
