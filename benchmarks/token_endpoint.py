@@ -113,13 +113,13 @@ def line(row: Row) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=6000)
     parser.add_argument("--algorithms", nargs="+", default=["ES256", "RS256"])
     parser.add_argument("--no-peer", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print(HEADER)
     compare(options.algorithms, options.tokens, options.rounds, peer=not options.no_peer)
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -137,3 +138,17 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     if (isinstance(val, str) and len(val) > 40) or isinstance(val, bytes) or (not plain and "0x" in repr(val)):
         return argname
     return None
+
+
+SECRETS: Final = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY|\"d\": ?\"[\w-]{20,}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Scan what every test printed or logged: a token, assertion or private key there is a failure (OPS-03, I8)."""
+    report = yield
+    printed = "".join(text for title, text in report.sections if title.startswith("Captured"))
+    if report.passed and SECRETS.search(printed):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} printed a secret"
+    return report

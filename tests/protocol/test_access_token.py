@@ -554,7 +554,6 @@ def test_a_caller_shows_no_claims_and_cannot_be_changed() -> None:
         ("read", any_of("ead"), False),
         ("read\twrite", ["read"], False),
     ],
-    ids=repr,
 )
 def test_required_scopes(granted: str, required: Any, fine: bool) -> None:
     """All of a list, or any of any_of: whole tokens, case-sensitive; a lone string is one scope."""

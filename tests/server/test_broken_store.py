@@ -223,6 +223,9 @@ def test_a_full_disk(make_groat: "Callable[[str], Groat]") -> None:
     party = _install(groat)
     with _small_disk(groat) as data:
         server = groat.serve(1, **UNTHROTTLED)
+        before = [party.assertion() for _ in range(20)]
+        for assertion in before:
+            check_ok(post(server.address, base(assertion)))
         with (data / "ballast").open("wb") as ballast:
             with contextlib.suppress(OSError):
                 while True:
@@ -230,7 +233,7 @@ def test_a_full_disk(make_groat: "Callable[[str], Groat]") -> None:
             acknowledged, refused = _until_refused(server, party, 500)
             refused += _check_full(server, party)
         (data / "ballast").unlink()
-        _check_healed(server, party, acknowledged, refused)
+        _check_healed(server, party, before + acknowledged, refused)
         server.stop()
         with contextlib.closing(sqlite3.connect(data / "groat.db")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -23,7 +23,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: objects, and arrays for lists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
-@click.option("--no-color", is_flag=True, envvar="NO_COLOR", help="No colours.")
+@click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR.")
 @click.option("--no-input", is_flag=True, help="Never ask; fail instead.")
 @click.option("--yes", is_flag=True, help="Answer yes to every question.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
@@ -40,7 +40,7 @@ def cli(
     debug: bool,
 ) -> None:
     """Machine-to-machine OAuth 2.0: services prove who they are with a key they never share."""
-    context.obj = Session(config_file, as_json, quiet, verbose, not no_color, yes, not no_input)
+    context.obj = Session(config_file, as_json, quiet, verbose, not (no_color or os.environ.get("NO_COLOR")), yes, not no_input)
 
 
 cli.add_command(api)
@@ -98,7 +98,7 @@ def demo(session: Session, keep: bool, as_json: bool) -> None:
     """Run all four roles for real, on loopback, with throw-away keys."""
     from groat.demo import run_demo
 
-    raise click.exceptions.Exit(run_demo(keep=keep, as_json=as_json or session.as_json))
+    raise click.exceptions.Exit(run_demo(keep=keep, as_json=as_json or session.as_json, color=session.color))
 
 
 @cli.group()

@@ -51,6 +51,7 @@ def describe(stage: Stage, server: Service, api: Service, installation: Installa
 
 
 def _commands(installation: Installation, api: Service, clients: Clients) -> tuple[str, ...]:
+    # printf is built into the shell; an argument of curl would show the assertion to whoever lists processes.
     config, key = shlex.quote(str(installation.file)), shlex.quote(str(clients.key_file))
     issuer = installation.issuer
     return (

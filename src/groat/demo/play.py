@@ -15,6 +15,7 @@ def perform(*, keep: bool, as_json: bool, color: bool) -> int:
         try:
             _play(stage, report, keep)
         except DemoFailed as failure:
+            # Inside of the stage: behind it, the logs are gone.
             say_failed(str(failure), stage.services)
             return 1
     return 0
@@ -26,6 +27,7 @@ def _play(stage: Stage, report: Report, keep: bool) -> None:
     wire = Wire()
     with wire.http, steps.billing_client(scene, wire) as billing:
         token = steps.get_token(report, scene, billing, wire)
+        # Kept for the replay, before the client signs its next one.
         used_assertion = wire.assertion
         steps.call_api(report, scene, billing)
         steps.be_refused(report, scene, billing, used_assertion, token)

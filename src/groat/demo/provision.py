@@ -47,6 +47,7 @@ class Clients:
 
 def install(directory: Path, issuer: str, port: int) -> Installation:
     """As `groat init --issuer URL`, with the port written down, so that every other command finds the server."""
+    # Only errors: the report tells the rest.
     audit = Audit(configure_logging("error"))
     file = directory / "groat.toml"
     write_public_file(file, f'issuer = "{issuer}"\n\n[server]\nport = {port}\n'.encode())

@@ -77,6 +77,10 @@ class Stage:
             self.services.append(service)
         return service
 
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """A block that signals do not cut in half, such as a transaction; keep it short."""
+        return self._interrupts.held()
+
     def close(self) -> None:
         """End the processes and remove the directory; signals wait until that is done."""
         with self._interrupts.held():

@@ -34,25 +34,33 @@ class Scene:
 
 
 def set_up(stage: Stage, report: Report) -> Scene:
-    """Steps 1 and 2: keys and registrations; and both processes."""
-    server_port, api_port = free_ports(SERVER_PORT, API_PORT)
-    issuer = f"http://{HOST}:{server_port}"
-    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, "HOST": HOST, "PORT": str(api_port)}
-    # It needs the server at its first request only, so it may start while the keys are made.
-    api = stage.start("api", api_port, ("-m", "groat.demo.example_api"), settings)
+    """Steps 1 and 2: keys and registrations. Both processes are started on the way; neither is waited for."""
     with report.step("keys") as step:
+        server_port, api_port = free_ports(SERVER_PORT, API_PORT)
+        issuer = f"http://{HOST}:{server_port}"
+        # The API needs the server at its first request only, so it may start while the keys are made.
+        api = _start_api(stage, api_port, issuer)
         started = time.perf_counter()
-        installation = install(stage.directory, issuer, server_port)
+        with stage.undisturbed():
+            installation = install(stage.directory, issuer, server_port)
         took, kid = time.perf_counter() - started, installation.signing_kid
         line = f"{subject('issuer signing key')}{ALGORITHM}  kid {shortened(kid)}"
         step.tell(line, took=f"{took:.2f} s", issuer=issuer, alg=ALGORITHM, kid=kid, seconds=round(took, 6))
     with report.step("client") as step:
-        clients = register(installation)
+        with stage.undisturbed():
+            clients = register(installation)
+        # It reads its port from the configuration, as every other command does.
+        server = stage.start("server", server_port, (*_GROAT, "--config", str(installation.file), "serve"), {})
         kid = clients.billing.kid
         line = f"{subject(CLIENT)}{ALGORITHM}  kid {shortened(kid)}   the private key stays with the client"
         step.tell(line, client_id=CLIENT, alg=ALGORITHM, kid=kid)
-    server = stage.start("server", server_port, (*_GROAT, "--config", str(installation.file), "serve"), {})
     return Scene(installation, clients, server, api)
+
+
+def _start_api(stage: Stage, port: int, issuer: str) -> Service:
+    """The example API knows two names and no key: it finds the public keys by itself."""
+    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, "HOST": HOST, "PORT": str(port)}
+    return stage.start("api", port, ("-m", "groat.demo.example_api"), settings)
 
 
 def billing_client(scene: Scene, wire: Wire) -> MachineClient:
@@ -65,6 +73,8 @@ def get_token(report: Report, scene: Scene, billing: MachineClient, wire: Wire) 
     with report.step("assertion") as step:
         wait_ready(scene.server, "/readyz")
         outcome = _token_or_error(billing)
+        if isinstance(outcome, ClientError) and not wire.asked:
+            raise outcome  # it did not even get as far as signing
         assertion = parse_jwt(wire.assertion)
         claims, issuer = assertion.claims, scene.installation.issuer
         lifetime, jti = claims["exp"] - claims["iat"], claims["jti"]
@@ -104,9 +114,10 @@ def _token_facts(token: Token, issuer: str) -> dict[str, Any]:
 
 
 def call_api(report: Report, scene: Scene, billing: MachineClient) -> None:
-    """Step 5: the API lets the client in, and knows who it is."""
+    """Step 5: the API lets the client in, and knows who it is. The time includes its first look at the keys."""
     with report.step("call") as step:
         wait_ready(scene.api, "/health")
+        # The API's name is not where it listens here, so the origin that may get the token is named too.
         auth = billing.auth(resource=ORDERS, scopes=[SCOPE], origins=[scene.api.url])
         with httpx2.Client(auth=auth, trust_env=False) as http:
             started = time.perf_counter()
@@ -121,8 +132,9 @@ def call_api(report: Report, scene: Scene, billing: MachineClient) -> None:
 
 
 def be_refused(report: Report, scene: Scene, billing: MachineClient, used_assertion: str, token: str) -> None:
-    """Step 6: everything that must be refused is."""
+    """Step 6: everything that must be refused is. Not shown: why, which only the logs say."""
     with report.step("refusals") as step:
+        # A good token of the same server, only for another API.
         other = billing.token(resource=INVOICES, scopes=["invoices:read"])
         loot = Loot(scene.installation.issuer, scene.api.url, used_assertion, token, other.value, scene.clients)
         refusals = list(attempt_all(loot))
@@ -133,5 +145,6 @@ def be_refused(report: Report, scene: Scene, billing: MachineClient, used_assert
 
 
 def _require(what: str, actual: object, expected: object) -> None:
+    """Raise DemoFailed that shows both; never call it with a secret."""
     if actual != expected:
         raise DemoFailed(f"{what}: {actual!r}, not {expected!r}")

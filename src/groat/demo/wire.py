@@ -20,6 +20,11 @@ class Wire:
         self._sent_at = 0.0
 
     @property
+    def asked(self) -> bool:
+        """Whether a token request was sent."""
+        return bool(self._form)
+
+    @property
     def assertion(self) -> str:
         """The client assertion of the last token request. Raises DemoFailed if there was none."""
         try:

@@ -166,6 +166,8 @@ class SqliteStore:
     async def remove_api(self, name: str) -> None:
         with self._registration("") as connection:
             connection.execute("DELETE FROM apis WHERE name = ?", (name,))
+            # A later API of the same name is another API: nobody may inherit a grant for it.
+            connection.execute("UPDATE clients SET document = json_remove(document, ?)", (f'$.allow."{name}"',))
 
     async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None:
         taken = f"client {client.client_id} exists, or existed (ids are never reassigned)"
@@ -242,7 +244,8 @@ class SqliteStore:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
         except sqlite3.IntegrityError:
             raise

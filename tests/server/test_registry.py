@@ -1,0 +1,213 @@
+"""The registry in memory: what is cached, and for how long exactly."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from groat.keys.custody import KeyEncryptionKey
+from groat.protocol.jwk import generate_private_key
+from groat.protocol.models import Policy
+from groat.server import operations, registry
+from groat.server.operations import Operator
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.registry import Registry
+from groat.server.store import StoreUnavailable
+from groat.server.store.sqlite import SqliteStore
+
+from .builders import ISS, NOW
+
+Result = TypeVar("Result")
+KEY = generate_private_key("ES256")
+
+
+class Scene:
+    """A store with one API and one client, a registry on it, and an operator of another connection."""
+
+    def __init__(self, directory: Path, kind: type[SqliteStore] = SqliteStore) -> None:
+        SqliteStore.create(directory / "groat.db")
+        self.kek = KeyEncryptionKey.create(directory / "kek")
+        self.store = kind.open(directory / "groat.db")
+        self.registry = Registry(self.store, self.kek)
+        self.operator = Operator(SqliteStore.open(directory / "groat.db"), Policy(ISS), clock=lambda: NOW)
+
+    async def __aenter__(self) -> "Scene":
+        await operations.add_api(self.operator, "orders", "https://orders.example", ["read", "write"])
+        await operations.add_client(self.operator, "billing", {"orders": ["read"]}, (KEY.public,))
+        await operations.rotate_signing_key(self.operator, self.kek, "ES256", operations.Lead())
+        await self.registry.refresh()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.store.close()
+        await self.operator.store.close()
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(work)
+
+
+@pytest.mark.rule("AS-CA-24", "T12")
+def test_answers_change_only_when_the_version_is_seen(tmp_path: Path) -> None:
+    """Between versions the registry answers from memory; at a new version everything is read again."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            before = await scene.registry.find_client("billing")
+            assert before is not None
+            assert before.enabled
+            assert await scene.registry.find_client("billing") is before
+            await operations.enable_client(scene.operator, "billing", enabled=False)
+            assert await scene.registry.find_client("billing") is before
+            version = await scene.registry.refresh()
+            after = await scene.registry.find_client("billing")
+            assert after is not None
+            assert not after.enabled
+            assert not scene.registry.observe(version)
+            assert scene.registry.observe(version + 1)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-24")
+def test_absence_is_remembered_until_the_next_version(tmp_path: Path) -> None:
+    """An unknown id is unknown until the registry moves; then it may be known."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            assert await scene.registry.find_client("new") is None
+            await operations.add_client(scene.operator, "new", {}, (generate_private_key("ES256").public,))
+            assert await scene.registry.find_client("new") is None
+            await scene.registry.refresh()
+            assert await scene.registry.find_client("new") is not None
+
+    run(work())
+
+
+@pytest.mark.rule("A17", "AS-TE-14")
+def test_permissions_follow_the_apis(tmp_path: Path) -> None:
+    """A client may ask what it was allowed and the API still knows; a removed API is no permission."""
+
+    async def scopes(scene: Scene) -> list[frozenset[str]]:
+        await scene.registry.refresh()
+        client = await scene.registry.find_client("billing")
+        assert client is not None
+        return [permission.scopes for permission in client.permissions]
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            await operations.update_client(scene.operator, "billing", {"orders": ["read", "write"]})
+            assert await scopes(scene) == [{"read", "write"}]
+            await operations.update_api(scene.operator, "orders", remove_scopes=["write"])
+            assert await scopes(scene) == [{"read"}]
+            await operations.remove_api(scene.operator, "orders")
+            assert await scopes(scene) == []
+
+    run(work())
+
+
+@pytest.mark.rule("I9")
+def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for ever new names keeps a bounded number of answers."""
+    monkeypatch.setattr(registry, "MAX_CACHED_CLIENTS", 50)
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            for n in range(200):
+                assert await scene.registry.find_client(f"nobody-{n}") is None
+            assert len(scene.registry._clients) == 50
+            assert await scene.registry.find_client("billing") is not None
+
+    run(work())
+
+
+class SlowStore(SqliteStore):
+    """A store across a network: between question and answer others get their turn."""
+
+    async def find_client(self, client_id: str) -> ClientRecord | None:
+        record = await super().find_client(client_id)
+        await asyncio.sleep(0.02)
+        return record
+
+    async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
+        keys = await super().client_keys(client_id)
+        await asyncio.sleep(0.02)
+        return keys
+
+    async def list_apis(self) -> tuple[ApiRecord, ...]:
+        apis = await super().list_apis()
+        await asyncio.sleep(0.02)
+        return apis
+
+
+@pytest.mark.rule("AS-CA-24", "A17", "I6")
+@pytest.mark.parametrize("pause", [0.01, 0.03, 0.05])
+def test_an_answer_that_was_on_its_way_is_not_kept(tmp_path: Path, pause: float) -> None:
+    """A record read before a change, and seen after it, must not be remembered under the new version."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, SlowStore) as scene:
+            reading = asyncio.ensure_future(scene.registry.find_client("billing"))
+            await asyncio.sleep(pause)
+            await operations.enable_client(scene.operator, "billing", enabled=False)
+            await operations.update_client(scene.operator, "billing", {"orders": ["write"]})
+            await scene.registry.refresh()
+            await reading
+            await scene.registry.refresh()
+            client = await scene.registry.find_client("billing")
+            assert client is not None
+            assert not client.enabled
+            assert [permission.scopes for permission in client.permissions] == [{"write"}]
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-19", "KEY-21")
+def test_the_signer_follows_the_clock_and_the_version(tmp_path: Path) -> None:
+    """One signer until the instant of change, the next from there on, the old one again on a clock that steps back."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            first = (await scene.registry.signer(NOW)).public.kid
+            await operations.rotate_signing_key(scene.operator, scene.kek, "ES256", operations.Lead(publish=100))
+            await scene.registry.refresh()
+            kids = [(await scene.registry.signer(NOW + t)).public.kid for t in (0, 99, 99.9, 100, 101, 5000)]
+            assert kids[:3] == [first] * 3
+            assert len(set(kids[3:])) == 1
+            assert kids[3] != first
+            published = [{key.kid for key in await scene.registry.published(NOW + t)} for t in (0, 100, 100 + 3660)]
+            assert published == [{first, kids[3]}, {first, kids[3]}, {kids[3]}]
+            assert (await scene.registry.signer(NOW + 50)).public.kid == first
+
+    run(work())
+
+
+@pytest.mark.rule("AS-TE-30", "OPS-06", "KEY-14")
+def test_a_signing_key_that_cannot_be_unsealed(tmp_path: Path) -> None:
+    """With the wrong key-encryption key there is no signer, and the error names the kid alone."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            wrong = Registry(scene.store, KeyEncryptionKey.create(tmp_path / "other-kek"))
+            with pytest.raises(StoreUnavailable, match="cannot be unsealed"):
+                await wrong.signer(NOW)
+            with pytest.raises(StoreUnavailable, match="no active signing key"):
+                await scene.registry.signer(NOW - 10**6)
+
+    run(work())
+
+
+@pytest.mark.rule("OPS-06", "KEY-21")
+def test_no_signer_without_any_key(tmp_path: Path) -> None:
+    """An empty ring is a store that is not ready, not a bug."""
+
+    async def work() -> None:
+        SqliteStore.create(tmp_path / "empty.db")
+        store = SqliteStore.open(tmp_path / "empty.db")
+        with pytest.raises(StoreUnavailable):
+            await Registry(store, KeyEncryptionKey.create(tmp_path / "kek")).signer(NOW)
+        await store.close()
+
+    run(work())
