@@ -46,7 +46,7 @@ def wait_for(url: str, seconds: float = 15.0) -> None:
     """Poll until the URL answers 200. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310
+        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
             if answer.status == 200:
                 return
         time.sleep(0.01)

@@ -1,7 +1,7 @@
 """docs/rules.md: which test proves which rule, collected from the `rule` markers.
 
-    python -m tests.rules_index            write the file
-    python -m tests.rules_index --check    fail if it is stale
+python -m tests.rules_index            write the file
+python -m tests.rules_index --check    fail if it is stale
 """
 
 import ast

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 from unittest.mock import patch
 
+import pytest
+
 from groat.cli import main
 
 GROAT: Final = Path(sys.executable).with_name("groat")
@@ -71,12 +73,10 @@ def _content(stream: IO[str]) -> str:
 
 
 def _exit_code() -> int:
-    try:
+    with pytest.raises(SystemExit) as end:
         main()
-    except SystemExit as end:
-        assert isinstance(end.code, int)
-        return end.code
-    raise AssertionError("main returned")
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 @dataclass(slots=True)

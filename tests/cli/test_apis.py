@@ -29,7 +29,7 @@ def test_a_scope_is_kept_once(home: Home) -> None:
     assert home.ok("--json", "api", "show", "orders").json["scopes"] == ["orders:read", "orders:write", "x"]
 
 
-@pytest.mark.rule("AS-TR-12")
+@pytest.mark.rule("AS-TE-25")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -73,7 +73,7 @@ def test_an_api_that_is_not_registered_is_named(home: Home, command: tuple[str, 
     assert "no API none. See: groat api list" in done.err
 
 
-@pytest.mark.rule("AS-TR-12")
+@pytest.mark.rule("AS-TE-25")
 def test_an_update_cannot_take_anothers_audience(home: Home) -> None:
     """Two APIs with one audience would accept each other's tokens."""
     home.ok("api", "add", "stock", "--audience", STOCK)

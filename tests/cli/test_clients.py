@@ -170,9 +170,7 @@ def test_a_new_key_does_not_go_over_a_file(home: Home) -> None:
         (("new", *ALLOW, "--jwks", "x"), 2, "give exactly one of"),
     ],
 )
-def test_a_client_that_cannot_be_registered_leaves_no_key(
-    home: Home, arguments: Command, code: int, said: str
-) -> None:
+def test_a_client_that_cannot_be_registered_leaves_no_key(home: Home, arguments: Command, code: int, said: str) -> None:
     """Whatever the reason: no client, no file, one reason on standard error."""
     before = home.snapshot().keys()
     done = home("client", "add", *arguments, "--new-key", "left.json")

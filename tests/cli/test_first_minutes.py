@@ -28,7 +28,9 @@ def test_the_commands_of_the_introduction(empty: Home) -> None:
     assert (init.code, init.out.count("created")) == (0, 4)
     add = "api add orders --audience https://orders.example.com --scope orders:read --scope orders:write"
     assert empty.script(*add.split()).code == 0
-    client = empty.script(*"client add billing --allow orders=orders:read --new-key billing.key.json".split())
+    client = empty.script(
+        *["client", "add", "billing", "--allow", "orders=orders:read", "--new-key", "billing.key.json"]
+    )
     assert client.code == 0
     assert "never sees it" in client.err
     with empty.serving(port=port):
@@ -41,7 +43,7 @@ def test_the_commands_of_the_introduction(empty: Home) -> None:
 @pytest.mark.rule("KEY-07", "K08", "DEMO-23")
 def test_with_umask_000_nothing_private_is_open(empty: Home) -> None:
     """Every file of data/ and the client's key are for their owner alone."""
-    script = "umask 000; exec \"$0\" init --issuer https://as.example --database sqlite:///data/deep/groat.db"
+    script = 'umask 000; exec "$0" init --issuer https://as.example --database sqlite:///data/deep/groat.db'
     subprocess.run(["sh", "-c", script, str(GROAT)], cwd=empty.directory, env=environment(), check=True, timeout=30)
     private = [path for path in (empty.directory / "data").rglob("*") if path.is_file()]
     assert len(private) >= 2
@@ -74,8 +76,8 @@ def test_init_as_json(empty: Home) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--issuer", "https://other.example"), f"names issuer {ISSUER}"),
-        (("--issuer", f"{ISSUER}/"), f"names issuer {ISSUER}"),
+        (("--issuer", "https://other.example"), f"issuer {ISSUER}"),
+        (("--issuer", f"{ISSUER}/"), f"issuer {ISSUER}"),
         (("--issuer", ISSUER, "--algorithm", "RS256"), "ES256"),
         (("--issuer", ISSUER, "--database", "sqlite:///data/other.db"), "data/groat.db"),
     ],

@@ -107,6 +107,13 @@ def test_names_are_printed_as_they_are(home: Home, scope: str) -> None:
         assert scope in done.out
 
 
+def test_a_row_is_one_line_off_a_terminal(home: Home) -> None:
+    """However long it is: `grep` and `wc -l` work on lists."""
+    scopes = [word for number in range(40) for word in ("--scope", f"orders:action-{number}")]
+    home.ok("api", "update", "orders", *scopes)
+    assert len(home.ok("api", "list").out.splitlines()) == 2
+
+
 def test_errors_are_on_standard_error_alone(home: Home) -> None:
     """For people a line with the name of the program; for programs one JSON object."""
     plain, machine = home("api", "show", "none"), home("--json", "api", "show", "none")

@@ -110,7 +110,9 @@ def test_of_many_registrations_at_once_one_wins(home: Home, key: str) -> None:
         home.file("public.json", json.dumps({name: document[name] for name in ("kty", "crv", "x", "y")}))
     racers = []
     for number in range(4):
-        names = ("wanted", ("--new-key", f"k{number}.json")) if key == "own" else (f"c{number}", ("--jwks", "public.json"))
+        names = (
+            ("wanted", ("--new-key", f"k{number}.json")) if key == "own" else (f"c{number}", ("--jwks", "public.json"))
+        )
         racers.append(home.start("-q", "client", "add", names[0], "--allow", "orders=orders:read", *names[1]))
     codes = [racer.wait(60) for racer in racers]
     assert sorted(codes) == [0, 3, 3, 3]

@@ -1,9 +1,9 @@
 """No key material on any stream, in any argument or environment of a process, or in any file but its own."""
 
+import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +15,13 @@ from groat.server.config import load_config
 from groat.server.store.sqlite import SqliteStore
 
 from .conftest import Live, free_port
-from .running import AUDIENCE, Home, Outcome
+from .running import Home, Outcome
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
 
 
 def secrets_in(home: Home) -> dict[str, str]:
     """Every secret of an installation, by what it is."""
-    import asyncio
-
     config = load_config(home.directory / "groat.toml", {})
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
     store = SqliteStore.open(config.database)
@@ -92,7 +90,11 @@ def test_no_process_carries_a_secret(home: Home) -> None:
     home.env["GROAT_SERVER__PORT"] = str(port)
     with home.serving("--workers", "2", port=port) as server:
         ids = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True, timeout=10, check=True
+            ["ps", "-o", "pid=", "--ppid", str(server.process.pid)],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.split()
         assert len(ids) >= 2
         for pid in (str(server.process.pid), *ids):
@@ -136,10 +138,9 @@ def test_a_key_as_an_argument_is_not_repeated(home: Home, command: tuple[str, ..
 
 @pytest.mark.rule("KEY-14", "OPS-03")
 def test_a_debug_traceback_shows_no_secret(home: Home) -> None:
-    """Not even where the failure is next to the key: the store is read-only while the new key is saved."""
+    """Not even with a store that is damaged while keys are made and sealed."""
     secrets = secrets_in(home)
-    broken: Callable[[Path], None] = lambda path: path.write_bytes(os.urandom(10_000))  # noqa: E731
-    broken(home.directory / "data" / "groat.db")
+    (home.directory / "data" / "groat.db").write_bytes(os.urandom(10_000))
     done = home("--debug", "-v", "key", "rotate")
     assert done.code != 0
     assert leaks(secrets, done.out + done.err) == []

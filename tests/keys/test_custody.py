@@ -9,7 +9,7 @@ import pytest
 from groat.keys.custody import NONCE_BYTES, KeyEncryptionKey, LocalSigner
 from groat.protocol import jose
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 
 from .samples import KEYS, secrets_of
 
@@ -128,6 +128,6 @@ def test_a_local_signer_signs_with_its_one_algorithm(name: str) -> None:
     signer = LocalSigner(KEYS[name])
     data = jose.signing_input(jose.encode_header(name, signer.public.kid, "at+jwt"), {"sub": "x"})
     signature = asyncio.run(signer.sign(data))
-    token = data + b"." + jose.base64url_encode(signature)
+    token = data + b"." + base64url_encode(signature)
     jose.verify_signature(jose.parse_jwt(token), signer.public)
     assert signer.public.algorithms == {name}

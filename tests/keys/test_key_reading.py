@@ -165,9 +165,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, kind: str, message: str) -
         path.symlink_to(path)
     elif kind != "missing":
         private_file(tmp_path, b"{" + b" " * files.MAX_KEY_FILE_BYTES, 0o600 if kind == "too large" else 0)
-    with unprivileged(tmp_path) if kind == "unreadable" else contextlib.nullcontext():
-        with pytest.raises(ConfigError, match=message) as caught:
-            files.read_private_key(Path("key") if kind == "unreadable" else path)
+    place = unprivileged(tmp_path) if kind == "unreadable" else contextlib.nullcontext()
+    with place, pytest.raises(ConfigError, match=message) as caught:
+        files.read_private_key(Path("key") if kind == "unreadable" else path)
     assert "key" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_public_keys_come_as_jwk_set_or_pem(tmp_path: Path, name: str) -> None:
     forms = [json.dumps(jwk).encode(), json.dumps({"keys": [jwk]}).encode(), public_pem(name)]
     for content in forms:
         (key,) = files.read_public_keys(private_file(tmp_path, content, 0o644), name)
-        assert (key.thumbprint, key.algorithms) == (KEYS[name].public.thumbprint, {name})
+        assert (key.thumbprint, key.algorithms) == (KEYS[name].public.thumbprint, frozenset({name}))
 
 
 @pytest.mark.rule("KEY-23")
@@ -303,9 +303,7 @@ def test_a_file_without_public_keys_is_refused(tmp_path: Path, content: bytes) -
 @pytest.mark.rule("KEY-02")
 def test_written_rsa_keys_have_the_generated_size() -> None:
     """The samples aside, a generated key has 3072 bits; the file shows it."""
-    native = serialization.load_pem_private_key(
-        files.private_key_bytes(generate_private_key("RS256"), pem=True), None
-    )
+    native = serialization.load_pem_private_key(files.private_key_bytes(generate_private_key("RS256"), pem=True), None)
     assert isinstance(native, RSAPrivateKey)
     assert native.key_size == 3072
 

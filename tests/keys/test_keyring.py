@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from groat.keys.keyring import (
     CLOCK_SKEW,
@@ -243,6 +243,7 @@ class KeyRing(RuleBasedStateMachine):
             self.last_signed = last
 
 
-TestKeyRing = KeyRing.TestCase
-TestKeyRing.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
-TestKeyRing.pytestmark = [pytest.mark.rule("KEY-19", "KEY-20", "KEY-21", "AS-MD-15")]
+@pytest.mark.rule("KEY-19", "KEY-20", "KEY-21", "AS-MD-15")
+def test_any_order_of_operations_keeps_the_promises() -> None:
+    """There is always one signer, no verifier meets an unknown kid, and no live token loses its key."""
+    run_state_machine_as_test(KeyRing, settings=settings(max_examples=150, stateful_step_count=25, deadline=None))  # type: ignore[no-untyped-call]

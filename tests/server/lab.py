@@ -81,7 +81,12 @@ class Lab:
         return asyncio.run(run())
 
     def add_client(
-        self, client_id: str, key: PrivateKey | None = None, /, allow: dict[str, list[str]] | None = None, **settings: Any
+        self,
+        client_id: str,
+        key: PrivateKey | None = None,
+        /,
+        allow: dict[str, list[str]] | None = None,
+        **settings: Any,
     ) -> Party:
         """Register a client that may ask orders:read (and gets it by default), unless told otherwise."""
         party = Party(client_id, key or generate_private_key("ES256"))
@@ -136,7 +141,7 @@ def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algori
     kek = KeyEncryptionKey.create(config.path("keys.encryption_key_file"))
     asyncio.run(SqliteStore.create(config.database).close())
     log = directory / "log"
-    stream = log.open("a")  # noqa: SIM115 - `running` closes it
+    stream = log.open("a")
     audit = Audit(EventLog(stream, "debug", False))
     lab = Lab(directory, config, kek, Clock(), log, audit, stream)
     if algorithm is not None:

@@ -599,7 +599,9 @@ def test_a_longer_lifetime_is_a_setting_of_one_client(lab: Lab) -> None:
 
 
 @pytest.mark.rule("AS-CA-09", "DEMO-10")
-@pytest.mark.parametrize("jti", [ABSENT, "", 5, None, [], {}, True, "x" * 257, "x" * 300, "x" * 7000], ids=lambda j: repr(j)[:9])
+@pytest.mark.parametrize(
+    "jti", [ABSENT, "", 5, None, [], {}, True, "x" * 257, "x" * 300, "x" * 7000], ids=lambda j: repr(j)[:9]
+)
 def test_jti_is_required(lab: Lab, jti: Any) -> None:
     """Absent, empty, of another type or too long: EC."""
     check_ec(lab.ask(lab.party.assertion(jti=jti)))
@@ -644,7 +646,9 @@ def test_every_cause_looks_the_same(lab: Lab, other: Party) -> None:
         "assertion_algorithm": base(lab.party.headed(alg="none")),
         "assertion_type": base(lab.party.headed(typ="at+jwt")),
         "assertion_method": encoded([*{**good, "client_assertion_type": "x"}.items()]),
-        "auth_method": encoded([("grant_type", "client_credentials"), ("client_secret", "s"), ("client_id", "billing")]),
+        "auth_method": encoded(
+            [("grant_type", "client_credentials"), ("client_secret", "s"), ("client_id", "billing")]
+        ),
     }
     answers = {reason: lab.post(body) for reason, body in causes.items()}
     assert {reason: lab.reason(answer) for reason, answer in answers.items()} == {r: r.strip() for r in causes}
@@ -676,7 +680,9 @@ def test_removed_clients_stay_removed(lab: Lab) -> None:
 
 
 @pytest.mark.rule("AS-CA-21")
-@pytest.mark.parametrize("client_id", ["", "\n", "a\nb", "a b", "a\0b", "\u00e9", 'a"b', "a\\b", "x" * 129, "a\x7f", "a\tb"])
+@pytest.mark.parametrize(
+    "client_id", ["", "\n", "a\nb", "a b", "a\0b", "\u00e9", 'a"b', "a\\b", "x" * 129, "a\x7f", "a\tb"]
+)
 def test_client_ids_are_printable_ascii(lab: Lab, client_id: str) -> None:
     """Ids that could confuse a log, a shell or a form cannot be registered."""
     with pytest.raises(ConfigError):
@@ -728,7 +734,9 @@ def test_a_client_changes_over_without_a_gap(lab: Lab) -> None:
 @pytest.mark.rule("AS-CA-24", "A17")
 def test_every_change_acts_on_the_next_request(lab: Lab) -> None:
     """Disable, enable, scope cut, grant cut and a stricter setting act at once, in both directions."""
-    party = lab.add_client("changing", allow={"orders": ["orders:read", "orders:write"]}, default_scopes=("orders:read",))
+    party = lab.add_client(
+        "changing", allow={"orders": ["orders:read", "orders:write"]}, default_scopes=("orders:read",)
+    )
 
     def update(**settings: Any) -> None:
         lab.operate(lambda op: operations.update_client(op, "changing", settings=settings))

@@ -117,7 +117,7 @@ def test_what_an_issue_leaves_behind(lab: Lab) -> None:
 
 
 HOSTILE = {
-    "crlf": "a\r\n{\"event\":\"token.issued\"}",
+    "crlf": 'a\r\n{"event":"token.issued"}',
     "terminal": "\x1b[2J\x1b[31mred",
     "unicode": "\u2028\u2029\u0085\U0001f600",
     "pem": "-----BEGIN KEY-----",
@@ -127,7 +127,9 @@ HOSTILE = {
 
 @pytest.mark.rule("OPS-03", "OPS-04", "H06", "O04", "JOSE-12", "I8")
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("where", ["kid", "aud", "sub", "jti", "scope", "resource", "client_id", "typ", "type", "referer"])
+@pytest.mark.parametrize(
+    "where", ["kid", "aud", "sub", "jti", "scope", "resource", "client_id", "typ", "type", "referer"]
+)
 def test_hostile_values_leave_one_clean_line(lab: Lab, where: str, value: str) -> None:
     """Whatever part of a request carries it, the log gets one whole JSON line, ASCII, with its id, and no secret."""
     before = len(lab.lines())
@@ -158,7 +160,13 @@ def test_nothing_secret_in_a_whole_session(fresh_lab: Callable[..., Lab]) -> Non
     """Issuing, refusing, rotating, failing: at debug level no assertion, token, private value or sealed key is logged."""
     lab = fresh_lab()
     secrets = [str(lab.party.key.private_jwk()["d"]), "canary-secret"]
-    for assertion in (lab.party.assertion(), lab.party.assertion(aud="x"), lab.party.assertion(exp=NOW), JWT, "eyJhbGciOi"):
+    for assertion in (
+        lab.party.assertion(),
+        lab.party.assertion(aud="x"),
+        lab.party.assertion(exp=NOW),
+        JWT,
+        "eyJhbGciOi",
+    ):
         answer = lab.ask(assertion)
         secrets.append(assertion.rpartition(".")[2] or assertion)
         if answer.status == 200:

@@ -40,7 +40,8 @@ def test_etag_comparison(values: list[bytes], expected: bool) -> None:
 
 @pytest.mark.rule("H03", "I9")
 @pytest.mark.parametrize(
-    "value", [b"a" + b" " * 60_000 + b"b", b"," * 60_000, b" ," * 30_000, b"\t" * 60_000 + b"W/", b"W/" * 30_000],
+    "value",
+    [b"a" + b" " * 60_000 + b"b", b"," * 60_000, b" ," * 30_000, b"\t" * 60_000 + b"W/", b"W/" * 30_000],
     ids=["spaces", "commas", "pairs", "tabs", "weak"],
 )
 def test_etag_comparison_is_linear(value: bytes) -> None:
@@ -76,7 +77,6 @@ def test_head_is_get_without_the_body(lab: Lab, path: str) -> None:
         answer = send(lab.address, method, path, [], b"")
         assert (answer.status, answer.header("allow")) == (405, "GET, HEAD")
         assert answer.json["error"] == "invalid_request"
-
 
 
 @pytest.mark.rule("H01", "I9", "Z05")
@@ -170,11 +170,15 @@ _NAMES = st.sampled_from(
 )
 _VALUES = st.one_of(
     _TEXT,
-    st.sampled_from(["client_credentials", JWT_BEARER, "billing", "orders:read", "a.b.c", "https://orders.example", ""]),
+    st.sampled_from(
+        ["client_credentials", JWT_BEARER, "billing", "orders:read", "a.b.c", "https://orders.example", ""]
+    ),
 )
 _FORMS = st.lists(st.tuples(_NAMES, _VALUES), max_size=8).map(encoded)
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT, lambda inner: st.lists(inner, max_size=3), max_leaves=5
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT,
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
 )
 _CLAIMS = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "x"]), _JSON, max_size=8)
 _HEADER = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "jwk", "cty", "b64"]), _JSON, max_size=5)
@@ -189,7 +193,16 @@ _JWTS = st.builds(
 _BODIES = st.one_of(st.binary(max_size=400), _FORMS, _JWTS)
 _HEADER_VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60)
 _HEADER_NAMES = st.sampled_from(
-    ["Authorization", "X-Forwarded-For", "If-None-Match", "Content-Encoding", "Accept", "Origin", "Cookie", "X-Request-Id"]
+    [
+        "Authorization",
+        "X-Forwarded-For",
+        "If-None-Match",
+        "Content-Encoding",
+        "Accept",
+        "Origin",
+        "Cookie",
+        "X-Request-Id",
+    ]
 )
 _TYPES = st.one_of(st.just(FORM), st.just(FORM + "; charset=utf-8"), _HEADER_VALUES)
 _METHODS = st.sampled_from(["POST", "POST", "POST", "POST", "GET", "PUT", "DELETE", "OPTIONS"])
@@ -224,7 +237,9 @@ def test_anything_gets_a_json_answer_below_500(
 
 
 @pytest.mark.rule("Z01", "I10")
-@given(changes=st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "x"]), _JSON, max_size=3))
+@given(
+    changes=st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "x"]), _JSON, max_size=3)
+)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_claims_well_signed_get_a_json_answer_below_500(lab: Lab, changes: dict[str, Any]) -> None:
     """Arbitrary claims under a good signature reach the inner rules, and none of them breaks."""

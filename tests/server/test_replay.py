@@ -34,7 +34,9 @@ def test_an_assertion_works_once(lab: Lab) -> None:
 
 @pytest.mark.rule("AS-CA-10", "P02")
 @pytest.mark.parametrize(
-    "claims", [{"exp": NOW + 61}, {"exp": NOW + 300}, {"iat": NOW - 1}, {"nbf": NOW}, {"aud": [ISS]}, {"foo": 1}], ids=repr
+    "claims",
+    [{"exp": NOW + 61}, {"exp": NOW + 300}, {"iat": NOW - 1}, {"nbf": NOW}, {"aud": [ISS]}, {"foo": 1}],
+    ids=repr,
 )
 def test_a_jti_works_once_however_it_is_signed_again(lab: Lab, claims: dict[str, Any]) -> None:
     """The same jti in another assertion, by another key of the client too, is a replay."""
@@ -58,7 +60,15 @@ def test_jtis_belong_to_their_client(lab: Lab) -> None:
 def test_jtis_are_compared_exactly(lab: Lab) -> None:
     """Case, normal form, spaces and invisible characters make another jti."""
     cafe = "caf\u00e9"
-    values = [cafe, unicodedata.normalize("NFD", cafe), "Caf\u00e9", f"{cafe} ", f" {cafe}", f"{cafe}\0", f"{cafe}\u200b"]
+    values = [
+        cafe,
+        unicodedata.normalize("NFD", cafe),
+        "Caf\u00e9",
+        f"{cafe} ",
+        f" {cafe}",
+        f"{cafe}\0",
+        f"{cafe}\u200b",
+    ]
     for jti in values:
         check_ok(lab.ask(lab.party.assertion(jti=jti)))
     for jti in values:
@@ -98,7 +108,9 @@ def test_nobody_can_spend_another_clients_jti(lab: Lab) -> None:
 
 @pytest.mark.rule("AS-CA-12")
 @pytest.mark.parametrize(
-    ("fields", "code"), [({"scope": "nope"}, "invalid_scope"), ({"resource": "/x"}, "invalid_target")], ids=["scope", "target"]
+    ("fields", "code"),
+    [({"scope": "nope"}, "invalid_scope"), ({"resource": "/x"}, "invalid_target")],
+    ids=["scope", "target"],
 )
 def test_authentication_uses_up_the_jti(lab: Lab, fields: dict[str, str], code: str) -> None:
     """A request that authenticates and then fails has spent its jti: trying again needs a new assertion."""
@@ -139,7 +151,10 @@ def test_a_lost_answer_does_not_give_the_jti_back(lab: Lab) -> None:
     """A client that hangs up before the answer has spent its jti; with a new one it gets its token."""
     assertion = lab.party.assertion(jti="lost-answer")
     body = base(assertion)
-    head = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM.encode(), len(body))
+    head = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (
+        FORM.encode(),
+        len(body),
+    )
     issued = sum(b"token.issued" in line for line in lab.lines())
     with socket.create_connection(lab.address) as connection:
         connection.sendall(head + body)

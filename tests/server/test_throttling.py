@@ -76,9 +76,7 @@ def test_a_throttled_request_spends_nothing(fresh_lab: Callable[..., Lab]) -> No
     for _ in range(4):
         lab.post(base("a.b.c"), FORM, ("X-Forwarded-For", "192.0.2.1"))
     assertion = lab.party.assertion()
-    check_refused(
-        lab.post(base(assertion), FORM, ("X-Forwarded-For", "192.0.2.1")), "temporarily_unavailable", 429
-    )
+    check_refused(lab.post(base(assertion), FORM, ("X-Forwarded-For", "192.0.2.1")), "temporarily_unavailable", 429)
     check_ok(lab.post(base(assertion), FORM, ("X-Forwarded-For", "192.0.2.2")))
 
 
@@ -98,7 +96,9 @@ def test_forwarded_addresses_count_from_trusted_proxies_only(fresh_lab: Callable
 @pytest.mark.rule("OPS-02")
 def test_a_trusted_proxy_names_the_source(fresh_lab: Callable[..., Lab]) -> None:
     """From a trusted proxy the last foreign hop is the source, and each source has its own count."""
-    lab = fresh_lab('[server]\ntrusted_proxies = ["127.0.0.0/8"]\n[throttle]\nclient_failures = 2\nsource_failures = 3\n')
+    lab = fresh_lab(
+        '[server]\ntrusted_proxies = ["127.0.0.0/8"]\n[throttle]\nclient_failures = 2\nsource_failures = 3\n'
+    )
     answer = lab.post(base("a.b.c"), FORM, ("X-Forwarded-For", "198.51.100.9, 192.0.2.7"))
     assert lab.event(answer)["source"] == "192.0.2.7"
     for source, expected in (("192.0.2.1", 429), ("192.0.2.2", 401)):

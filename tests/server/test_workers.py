@@ -317,7 +317,10 @@ def test_a_graceful_stop_answers_what_it_took(groat: "Groat") -> None:
     party = add_client(groat, "leaving")
     server = groat.serve(1)
     body = base(fresh(party))
-    head = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM.encode(), len(body))
+    head = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (
+        FORM.encode(),
+        len(body),
+    )
     with socket.create_connection(server.address, 10) as connection:
         connection.sendall(head + body[:50])
         time.sleep(0.1)

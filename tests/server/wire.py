@@ -12,8 +12,16 @@ from urllib.parse import urlencode
 FORM: Final = "application/x-www-form-urlencoded"
 CHARSET: Final = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 5.2
 CODES: Final = frozenset(
-    "invalid_request invalid_client unauthorized_client unsupported_grant_type invalid_scope invalid_target "
-    "temporarily_unavailable server_error".split()
+    [
+        "invalid_request",
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+        "temporarily_unavailable",
+        "server_error",
+    ]
 )
 Address = tuple[str, int]
 Headers = Sequence[tuple[str, str]]

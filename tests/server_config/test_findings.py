@@ -223,9 +223,7 @@ def _check_limit(folder: Path, name: str, value: str, fine: bool) -> None:
         ("https://bücher.example", "", False),
     ],
 )
-def test_the_issuer_is_https_or_said_to_be_for_development(
-    tmp_path: Path, issuer: str, hosts: str, fine: bool
-) -> None:
+def test_the_issuer_is_https_or_said_to_be_for_development(tmp_path: Path, issuer: str, hosts: str, fine: bool) -> None:
     """Plain http is for loopback, and for hosts that are listed by name."""
     text = f'issuer = "{issuer}"\ndevelopment.allow_http_hosts = [{", ".join(f"{h!r}" for h in hosts.split())}]'
     if not fine:

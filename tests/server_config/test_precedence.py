@@ -57,7 +57,9 @@ ONLY_IN_FILES: Final = frozenset({"tokens.extra_claims"})
 def file_text(name: str, value: str) -> str:
     """A configuration file that sets the issuer and one setting."""
     section, _, key = name.rpartition(".")
-    return f"issuer = {value}\n" if name == "issuer" else HEAD + (f"[{section}]\n" if section else "") + f"{key} = {value}"
+    return (
+        f"issuer = {value}\n" if name == "issuer" else HEAD + (f"[{section}]\n" if section else "") + f"{key} = {value}"
+    )
 
 
 @pytest.mark.parametrize("name", TABLE)

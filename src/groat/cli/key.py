@@ -11,7 +11,7 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import public_key_pem
 from groat.keys.keyring import Lead, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import public_key_set
+from groat.protocol.jwk import ALGORITHM_NAMES, public_key_set
 from groat.server import operations
 
 COLUMNS = ("kid", "algorithm", "state", "created_at", "activates_at", "retires_at", "removes_at")
@@ -45,7 +45,7 @@ def list_(session: Session) -> None:
 
 
 @key.command()
-@click.option("--alg", help="Algorithm of the new key; default: keys.algorithm.")
+@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm; default: keys.algorithm.")
 @click.pass_obj
 def rotate(session: Session, alg: str | None) -> None:
     """Publish the next signing key; it takes over by itself once every verifier can know it."""

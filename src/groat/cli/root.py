@@ -40,7 +40,9 @@ def cli(
     debug: bool,
 ) -> None:
     """Machine-to-machine OAuth 2.0: services prove who they are with a key they never share."""
-    context.obj = Session(config_file, as_json, quiet, verbose, not (no_color or os.environ.get("NO_COLOR")), yes, not no_input)
+    context.obj = Session(
+        config_file, as_json, quiet, verbose, not (no_color or os.environ.get("NO_COLOR")), yes, not no_input
+    )
 
 
 cli.add_command(api)

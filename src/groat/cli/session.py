@@ -115,12 +115,13 @@ class Session:
     def _table(self, rows: list[list[str]], columns: Sequence[str]) -> None:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold" if self.color else "")
         for column in columns:
-            table.add_column(column.replace("_", " "), overflow="fold")
+            table.add_column(Text(column.replace("_", " ")), overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(cell) for cell in row))  # text, so that no name is read as markup
         width = None if sys.stdout.isatty() else 200
         Console(no_color=not self.color, width=width, highlight=False).print(table)
 

@@ -75,8 +75,10 @@ def get(
         key=read_key(key_file),
         token_endpoint=f"{local}/token" if local is not None else None,
     )
-    granted = machine.token(resource=resource, scopes=list(scopes))
-    machine.close()
+    try:
+        granted = machine.token(resource=resource, scopes=list(scopes))
+    finally:
+        machine.close()
     if print_token:
         click.echo(granted.value)
         return

@@ -49,7 +49,7 @@ def write_public_file(path: Path, content: bytes) -> None:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    if path.exists():
+    if os.path.exists(path):
         raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -66,7 +66,8 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

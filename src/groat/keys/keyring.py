@@ -116,6 +116,10 @@ def plan_revocation(keys: Sequence[SigningKey], kid: str, now: int) -> tuple[tup
         raise ConfigError(f"no published key has kid {kid}")
     changed = [replace(revoked, retires_at=now, removes_at=now)]
     rest = [key for key in keys if key.kid != kid]
+    if revoked.state(now) is KeyState.PENDING:
+        # Whoever was to retire for it has nobody to retire for, and stays in office.
+        stays = [key for key in rest if key.retires_at == revoked.activates_at]
+        return (*changed, *(replace(key, retires_at=None, removes_at=None) for key in stays)), False
     if active_key(rest, now) is not None:
         return tuple(changed), False
     successor = next((key for key in rest if key.state(now) is KeyState.PENDING), None)

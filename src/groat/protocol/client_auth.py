@@ -27,8 +27,8 @@ from groat.protocol.token_request import no_credential
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP: Final = "client-authentication+jwt"
 # The draft advises against refusing untyped assertions, so absent and JWT pass unless the client is strict.
-_LENIENT_TYPES: Final = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
-_STRICT_TYPES: Final = frozenset({f"application/{ASSERTION_TYP}"})
+_LENIENT_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
+_STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTION_TYP}"})
 MAX_JTI_CHARS: Final = 256
 
 
@@ -108,12 +108,17 @@ def _check_algorithm(header: jose.Header, policy: Policy) -> None:
     name = header.algorithm.name
     if name not in policy.algorithms:
         raise InvalidClient("assertion_algorithm", f"{name} is outside profile {policy.profile}")
+    _check_type(header, _LENIENT_TYPES)
 
 
 def _check_header(header: jose.Header, client: Client) -> None:
     if client.signing_alg not in (None, header.algorithm.name):
         raise InvalidClient("assertion_algorithm", f"the client is pinned to {client.signing_alg}")
-    types = _STRICT_TYPES if client.strict_typ else _LENIENT_TYPES
+    if client.strict_typ:
+        _check_type(header, _STRICT_TYPES)
+
+
+def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
     if (header.typ if header.typ is None else jose.media_type(header.typ)) not in types:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 

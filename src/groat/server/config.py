@@ -240,7 +240,7 @@ def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]
         raise ConfigError(Finding(f"not TOML: {error}", str(path), int(line[1]) if line else 1)) from None
     lines = _line_finder(path)
     flat = _flatten(document)
-    for name in flat.keys() - BY_NAME.keys():
+    for name in (name for name in flat if name not in BY_NAME):
         findings.append(Finding(_unknown(name), str(path), lines(name) or 1))
     return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
 

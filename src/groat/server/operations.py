@@ -87,8 +87,17 @@ async def update_api(
         scopes=_scopes([*kept, *add_scopes]),
     )
     await operator.store.update_api(changed)
+    await _withdraw_scopes(operator, name, set(api.scopes) - set(changed.scopes))
     operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes)})
     return changed
+
+
+async def _withdraw_scopes(operator: Operator, name: str, gone: set[str]) -> None:
+    """Take scopes that an API lost from every grant, so that a later scope of that name is granted to nobody."""
+    for client in await operator.store.list_clients() if gone else ():
+        kept = tuple(scope for scope in client.allow.get(name, ()) if scope not in gone)
+        if kept != client.allow.get(name, ()):
+            await operator.store.update_client(replace(client, allow={**client.allow, name: kept}))
 
 
 async def remove_api(operator: Operator, name: str) -> None:
@@ -216,7 +225,10 @@ async def revoke_signing_key(
     operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
 ) -> tuple[SigningKey, ...]:
     """Take a stolen key out of signing and the JWKS at once; a new one signs from the same moment (KEY-21)."""
-    changed, needs_key = plan_revocation(await operator.store.signing_keys(), kid, operator.now)
+    keys = await operator.store.signing_keys()
+    for key in keys:
+        kek.unseal(key.sealed, key.kid)
+    changed, needs_key = plan_revocation(keys, kid, operator.now)
     if needs_key:
         changed = (*changed, _fresh_key(operator, kek, algorithm))
     await operator.store.save_signing_keys(changed)
