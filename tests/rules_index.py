@@ -25,7 +25,11 @@ AS-TE-01 are protocol rules; A01, P01, R01, K01, C01 and the like are attack cas
 def _ids(decorator: ast.expr) -> list[str]:
     if not isinstance(decorator, ast.Call) or not ast.unparse(decorator.func).endswith("mark.rule"):
         return []
-    return [argument.value for argument in decorator.args if isinstance(argument, ast.Constant)]
+    return [
+        str(argument.value)
+        for argument in decorator.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
 
 
 def _rows() -> dict[str, set[str]]:

@@ -257,6 +257,7 @@ def test_several_origins(machine: MachineClient, issuer: AuthorizationServer, ap
         ("https://user@orders.example", None),
         ("https://örders.example", None),
         ("https://good.example\\@evil.example", None),
+        ("https://good.example\\.evil.example", None),
         ("https://orders.example:port", None),
         ("ftp://orders.example", None),
         ("https://", None),

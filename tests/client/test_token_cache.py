@@ -60,6 +60,11 @@ def settle(issuer: AuthorizationServer, machine: MachineClient, requests: int) -
     eventually(lambda: machine.token().value == newest)
 
 
+def no_flights() -> None:
+    """Wait until every request thread, also one that was started just now, has ended."""
+    eventually(lambda: "groat-token" not in {thread.name for thread in threading.enumerate()})
+
+
 @pytest.mark.rule("CL-13", "C03")
 @pytest.mark.parametrize(
     ("lifetime", "soft", "hard"),
@@ -169,8 +174,9 @@ def test_failed_renewal(machine: MachineClient, issuer: AuthorizationServer, clo
     clock.advance(480)
     issuer.script.append(Reply(400, {"error": "invalid_client"}))
     assert machine.token() == first
-    eventually(lambda: "groat-token" not in {thread.name for thread in threading.enumerate()})
+    no_flights()
     assert [machine.token() for _ in range(10)] == [first] * 10
+    no_flights()
     assert len(issuer.token_requests) == 2
     clock.advance(5)
     assert machine.token() == first
@@ -184,9 +190,10 @@ def test_renewal_honours_retry_after(machine: MachineClient, issuer: Authorizati
     clock.advance(480)
     issuer.script.append(Reply(503, headers={"Retry-After": "60"}))
     assert machine.token() == first
-    eventually(lambda: "groat-token" not in {thread.name for thread in threading.enumerate()})
+    no_flights()
     clock.advance(59)
     assert machine.token() == first
+    no_flights()
     assert len(issuer.token_requests) == 2
     clock.advance(1)
     machine.token()
@@ -494,6 +501,6 @@ def test_late_landing(clock: Clock) -> None:
         cache.get(wish)
     assert cache.get(wish).value == "token 1"
     first_may_land.set()
-    eventually(lambda: "groat-token" not in {thread.name for thread in threading.enumerate()})
+    no_flights()
     assert cache.get(wish).value == "token 1"
     assert len(calls) == 2

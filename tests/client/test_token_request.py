@@ -240,6 +240,14 @@ def test_slow_body(make: MakeMachine, issuer: AuthorizationServer) -> None:
 
 
 @pytest.mark.rule("CL-18")
+def test_slow_body_at_the_total_deadline(make: MakeMachine, issuer: AuthorizationServer) -> None:
+    """The total deadline also cuts an exchange whose own timeout is longer."""
+    issuer.script.append(Reply(200, {"access_token": "x" * 200, "token_type": "Bearer"}, drip=0.05))
+    with pytest.raises(ServerUnreachable, match="too slowly"):
+        make(timeout=60, retry=RetryPolicy(total=0.4)).token()
+
+
+@pytest.mark.rule("CL-18")
 def test_silent_server(make: MakeMachine, issuer: AuthorizationServer) -> None:
     """A server that does not answer runs into the timeout, and the next attempt may succeed."""
     issuer.script.append(Reply(200, "{", drip=1.0))

@@ -77,7 +77,7 @@ def _judge(decode: Decode, refusals: type[Exception] | tuple[type[Exception], ..
 def our_verifier(expected: Expected) -> Judge:
     """The steps of Verifier.verify after the keys are there. InvalidToken is the only refusal it may raise."""
     keys = import_key_set(expected.jwks)
-    demands = Expectations(expected.issuer, expected.audience, clock_tolerance=0)
+    demands = Expectations(expected.issuer, expected.audience)
 
     def decode(token: str) -> Mapping[str, Any]:
         unverified = parse_access_token(token, demands)

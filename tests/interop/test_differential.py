@@ -8,7 +8,7 @@ the libraries is the purpose of our envelope. A table of the counts stands at th
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -38,7 +38,9 @@ pytestmark = [
 ]
 
 # (judge, kind of mutation, its word for the refusal): why the library is wrong to refuse what we accept.
-JUSTIFIED: Final[Mapping[tuple[str, str, str], str]] = {}
+JUSTIFIED: Final[Mapping[tuple[str, str, str], str]] = {
+    ("joserfc", "no_kid", "InvalidKeyIdError"): "kid is optional (RFC 7515 4.1.4) where one key of the set fits",
+}
 # PyJWT does not know the name Ed25519 (RFC 9864), so it is not asked about tokens that carry it.
 NOT_ASKED: Final = frozenset({("PyJWT", "Ed25519")})
 
@@ -63,7 +65,7 @@ class Purpose:
 _TIMES: Final = {"iat": NOW, "exp": NOW + 300}
 ACCESS_TOKEN: Final = Purpose(
     "access tokens",
-    4200,
+    4000,
     "at+jwt",
     {"iss": ISS, "sub": CID, "aud": RES, "client_id": CID, **_TIMES, "jti": "t" * 22, "scope": "read"},
     ("iss", "sub", "aud", "client_id", "iat", "exp", "jti"),
@@ -72,7 +74,7 @@ ACCESS_TOKEN: Final = Purpose(
 # client_id and scope mean nothing in an assertion; they are there for the mutations that take them away.
 ASSERTION: Final = Purpose(
     "client assertions",
-    1100,
+    1000,
     ASSERTION_TYP,
     {"iss": CID, "sub": CID, "aud": ISS, "client_id": CID, **_TIMES, "jti": "a" * 22, "scope": "read"},
     ("iss", "sub", "aud", "exp", "jti"),
@@ -95,6 +97,20 @@ class Case:
             for judge, verdict in self.verdicts.items():
                 if not verdict.accepted:
                     yield judge, self.kind, verdict.why
+
+    def readings(self) -> int:
+        """How many different sets of claims were accepted."""
+        accepted = (verdict.claims for verdict in self.verdicts.values() if verdict.accepted)
+        # JavaScript has doubles only, so that integers beyond 2^53 come back rounded.
+        return len({json.dumps(_doubles(claims), sort_keys=True) for claims in accepted})
+
+
+def _doubles(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _doubles(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_doubles(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 @cache
@@ -134,11 +150,13 @@ def _all_cases(purpose: Purpose) -> Iterator[Case]:
         yield from _cases(purpose, base)
 
 
-def _shown(cases: Iterable[Case], purpose: Purpose, base: str) -> str:
-    """Everything that is needed to judge these cases again by hand."""
-    lines = [f"seed {SEED}, now {NOW}, jwks {json.dumps(_jwks(base))}"]
-    lines += [f"{case.kind}: {case.token} {case.verdicts}" for case in list(cases)[:5]]
-    return "\n".join(lines)
+def _shown(cases: Sequence[Case], base: str) -> str:
+    """Which differences there are, and all that is needed to judge the first of them again by hand."""
+    if not cases:
+        return ""
+    found = Counter(triple for case in cases for triple in case.alone("groat"))
+    first = cases[0]
+    return f"{found}\nseed {SEED}, now {NOW}, {first.kind}: {first.token}\n{first.verdicts}\n{json.dumps(_jwks(base))}"
 
 
 every_corpus = pytest.mark.parametrize("base", BASES)
@@ -163,7 +181,7 @@ def test_unchanged_jwt_is_accepted_by_everybody(base: str, purpose: Purpose) -> 
 def test_we_accept_nothing_that_another_refuses(base: str, purpose: Purpose) -> None:
     """Every refusal by another judge of what we accept is in the table of justified differences."""
     suspects = [case for case in _cases(purpose, base) if set(case.alone("groat")) - JUSTIFIED.keys()]
-    assert not suspects, _shown(suspects, purpose, base)
+    assert not suspects, _shown(suspects, base)
 
 
 @pytest.mark.rule("Z04", "JOSE-03", "JOSE-04")
@@ -171,12 +189,8 @@ def test_we_accept_nothing_that_another_refuses(base: str, purpose: Purpose) -> 
 @every_corpus
 def test_what_is_accepted_is_read_alike(base: str, purpose: Purpose) -> None:
     """No two judges see different claims in a JWT that we accept."""
-    unlike = []
-    for case in _cases(purpose, base):
-        ours = case.verdicts["groat"].claims
-        if ours is not None and any(v.accepted and v.claims != ours for v in case.verdicts.values()):
-            unlike.append(case)
-    assert not unlike, _shown(unlike, purpose, base)
+    unlike = [case for case in _cases(purpose, base) if case.verdicts["groat"].accepted and case.readings() > 1]
+    assert not unlike, _shown(unlike, base)
 
 
 @pytest.mark.rule("Z04", "RS-08", "JOSE-10")

@@ -246,4 +246,4 @@ class KeyRing(RuleBasedStateMachine):
 @pytest.mark.rule("KEY-19", "KEY-20", "KEY-21", "AS-MD-15")
 def test_any_order_of_operations_keeps_the_promises() -> None:
     """There is always one signer, no verifier meets an unknown kid, and no live token loses its key."""
-    run_state_machine_as_test(KeyRing, settings=settings(max_examples=150, stateful_step_count=25, deadline=None))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(KeyRing, settings=settings(max_examples=150, stateful_step_count=25, deadline=None))

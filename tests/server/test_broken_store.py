@@ -222,7 +222,7 @@ def test_a_full_disk(make_groat: "Callable[[str], Groat]") -> None:
     groat = make_groat("full-disk")
     party = _install(groat)
     with _small_disk(groat) as data:
-        server = groat.serve(1, **UNTHROTTLED)
+        server = groat.serve(1, **UNTHROTTLED)  # type: ignore[arg-type]
         before = [party.assertion() for _ in range(20)]
         for assertion in before:
             check_ok(post(server.address, base(assertion)))
@@ -244,7 +244,7 @@ def test_a_file_size_limit(make_groat: "Callable[[str], Groat]") -> None:
     """Where the kernel refuses to let the log of the database grow: the same, and the same recovery."""
     groat = make_groat("size-limit")
     party = _install(groat)
-    server = groat.serve(1, **UNTHROTTLED)
+    server = groat.serve(1, **UNTHROTTLED)  # type: ignore[arg-type]
     check_ok(post(server.address, base(party.assertion())))
     pid = server.process.pid
     wal = groat.directory / "data" / "groat.db-wal"

@@ -704,7 +704,7 @@ def test_one_key_has_one_owner(lab: Lab) -> None:
         with pytest.raises(StoreConflict):
             lab.add_client("copycat", key)
         with pytest.raises(StoreConflict):
-            lab.operate(lambda op, key=key: operations.add_client_keys(op, "billing", (key.public,)))
+            lab.operate(lambda op, key=key: operations.add_client_keys(op, "billing", (key.public,)))  # type: ignore[misc]
     check_ec(lab.ask(Party("copycat", lab.party.key).assertion()))
 
 
@@ -714,7 +714,7 @@ def test_one_modulus_has_one_algorithm(lab: Lab, rsa: Party) -> None:
     again = private_key(RSA_PAIR, "PS256", "another-kid")
     for client_id in ("rsa", "billing"):
         with pytest.raises(StoreConflict):
-            lab.operate(lambda op, name=client_id: operations.add_client_keys(op, name, (again.public,)))
+            lab.operate(lambda op, name=client_id: operations.add_client_keys(op, name, (again.public,)))  # type: ignore[misc]
 
 
 @pytest.mark.rule("KEY-23", "AS-CA-24")

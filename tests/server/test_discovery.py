@@ -45,7 +45,7 @@ def test_no_empty_arrays(fresh_lab: Callable[..., Lab]) -> None:
     """Without any scope there is no scopes_supported, and it follows the registry at once."""
     lab = fresh_lab()
     for name in ("orders", "stock"):
-        lab.operate(lambda op, name=name: operations.remove_api(op, name))
+        lab.operate(lambda op, name=name: operations.remove_api(op, name))  # type: ignore[misc]
     assert "scopes_supported" not in lab.get(METADATA).json
     lab.operate(lambda op: operations.add_api(op, "new", "https://new.example", ["z", "a"]))
     assert lab.get(METADATA).json["scopes_supported"] == ["a", "z"]
@@ -215,7 +215,7 @@ def test_a_revoked_key_is_gone_at_once(fresh_lab: Callable[..., Lab]) -> None:
     lab.operate(lambda op: operations.revoke_signing_key(op, lab.kek, old, "ES256"))
     assert old not in lab.kids()
     assert decoded(lab.token())[0]["kid"] != old
-    with pytest.raises(jose.JoseError):
+    with pytest.raises(jose.JoseError):  # type: ignore[attr-defined]
         _verify(lab, token, NOW)
 
 

@@ -36,7 +36,7 @@ def groat(make_groat: "Callable[[str], Groat]") -> "Groat":
 @pytest.fixture(scope="module")
 def running(groat: "Groat") -> "Iterator[list[Server]]":
     """The server with four workers; a test that restarts it replaces the one element."""
-    servers = [groat.serve(WORKERS, **UNTHROTTLED)]
+    servers = [groat.serve(WORKERS, **UNTHROTTLED)]  # type: ignore[arg-type]
     yield servers
     servers[0].stop()
 
@@ -201,7 +201,7 @@ def test_a_restart_forgets_nothing(groat: "Groat", running: "list[Server]") -> N
         check_ok(post(running[0].address, body))
     unused = base(fresh(party))
     assert running[0].stop() == 0
-    running[0] = groat.serve(WORKERS, **UNTHROTTLED)
+    running[0] = groat.serve(WORKERS, **UNTHROTTLED)  # type: ignore[arg-type]
     for body in used:
         check_ec(post(running[0].address, body))
     check_ok(post(running[0].address, unused))
@@ -276,7 +276,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 def test_kill_minus_nine_forgets_nothing(groat: "Groat") -> None:
     """Workers, then everything, die under load: no acknowledged jti is accepted again, and new ones are."""
     party = add_client(groat, "killed")
-    server = groat.serve(2, **UNTHROTTLED)
+    server = groat.serve(2, **UNTHROTTLED)  # type: ignore[arg-type]
     with Load(server, party, callers=6, limit=1500) as load:
         for round_ in range(1, 4):
             _wait_for(lambda need=150 * round_: len(load.acknowledged) >= need)  # type: ignore[misc]
@@ -286,7 +286,7 @@ def test_kill_minus_nine_forgets_nothing(groat: "Groat") -> None:
         time.sleep(0.1)
     assert len(load.acknowledged) >= 600
     assert set(load.others) <= {503}
-    again = groat.serve(2, **UNTHROTTLED)
+    again = groat.serve(2, **UNTHROTTLED)  # type: ignore[arg-type]
     assert set(present_again(again, load.acknowledged)) == {401}
     second = present_again(again, load.ambiguous)
     assert set(second) <= {200, 401}

@@ -31,7 +31,7 @@ class Registry:
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
-        self._active: tuple[str, float] = ("", 0.0)
+        self._active: tuple[str, float, float] = ("", 0.0, 0.0)
 
     def observe(self, version: int) -> bool:
         """Take note of the version in force; returns whether it is another one than before."""
@@ -41,7 +41,7 @@ class Registry:
         self._clients.clear()
         self._apis = None
         self._signing_keys = None
-        self._active = ("", 0.0)
+        self._active = ("", 0.0, 0.0)
         return True
 
     async def refresh(self) -> int:
@@ -54,7 +54,10 @@ class Registry:
         clients = self._clients
         if client_id in clients:
             return clients[client_id]
+        version = self.version
         client = await self._load(client_id)
+        if version != self.version:
+            return client  # read before the change that was seen meanwhile: good for now, not to be remembered
         clients[client_id] = client
         if len(clients) > MAX_CACHED_CLIENTS:
             clients.popitem(last=False)
@@ -68,15 +71,23 @@ class Registry:
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
-        if self._apis is None:
-            self._apis = {record.name: to_api(record) for record in await self._store.list_apis()}
-        return self._apis
+        if self._apis is not None:
+            return self._apis
+        version = self.version
+        apis = {record.name: to_api(record) for record in await self._store.list_apis()}
+        if version == self.version:
+            self._apis = apis
+        return apis
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
         """All signing keys, whatever their state."""
-        if self._signing_keys is None:
-            self._signing_keys = await self._store.signing_keys()
-        return self._signing_keys
+        if self._signing_keys is not None:
+            return self._signing_keys
+        version = self.version
+        keys = await self._store.signing_keys()
+        if version == self.version:
+            self._signing_keys = keys
+        return keys
 
     async def published(self, now: float) -> tuple[PublicKey, ...]:
         """The public keys of the JWKS at this instant."""
@@ -84,8 +95,8 @@ class Registry:
 
     async def signer(self, now: float) -> Signer:
         """The signer that is active at this instant. Raises StoreUnavailable when there is none."""
-        kid, until = self._active
-        if now < until and kid in self._signers:
+        kid, since, until = self._active
+        if since <= now < until and kid in self._signers:
             return self._signers[kid]
         keys = await self.signing_keys()
         key = active_key(keys, now)
@@ -94,7 +105,7 @@ class Registry:
         signer = self._signers.get(key.kid)
         if signer is None:
             signer = self._signers[key.kid] = self._unsealed(key)
-        self._active = (key.kid, next_change(keys, now))
+        self._active = (key.kid, now, next_change(keys, now))
         return signer
 
     def _unsealed(self, key: SigningKey) -> Signer:

@@ -100,6 +100,8 @@ def request_source(peer: str, forwarded_for: Sequence[bytes], trusted: Networks)
 def _is_trusted(address: str, trusted: Networks) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
     except ValueError:
         return False
     return any(parsed in network for network in trusted)
@@ -109,6 +111,9 @@ def _block(address: str) -> str:
     if ":" not in address:
         return address[:64]
     try:
+        parsed = ipaddress.IPv6Address(address)
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network(f"{address}/64", strict=False))
     except ValueError:
         return "unknown"

@@ -93,7 +93,10 @@ class GroupCommit:
         if self._watch is not None:
             self._watch.cancel()
         if self._thread is not None:
-            await asyncio.gather(*(use.future for use in (*self._writing, *self._waiting)), return_exceptions=True)
+            waiting = [use.future for use in (*self._writing, *self._waiting)]
+            if waiting:
+                await asyncio.wait(waiting, timeout=DEADLINE_SECONDS)
+            _fail((*self._writing, *self._waiting), StoreUnavailable("the store is closing"))
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join, DEADLINE_SECONDS)
 
@@ -142,16 +145,20 @@ class GroupCommit:
 
     def _write_forever(self) -> None:
         connection: sqlite3.Connection | None = None
-        with _lock(self._lock_file) as lock:
-            while (batch := self._queue.get()) is not None:
-                try:
-                    connection = connection or self._connect()
-                    with _held(lock):
-                        self._perform(connection, batch)
-                except (sqlite3.Error, StoreUnavailable) as error:
-                    self._answer_error(batch, StoreUnavailable(f"SQLite: {error}"))
+        lock: int | None = None
+        while (batch := self._queue.get()) is not None:
+            try:
+                # Opened when needed and until it works: what is missing now may be there for the next batch.
+                lock = lock or _open_lock(self._lock_file)
+                connection = connection or self._connect()
+                with _held(lock):
+                    self._perform(connection, batch)
+            except (sqlite3.Error, StoreUnavailable, OSError) as error:
+                self._answer_error(batch, StoreUnavailable(f"SQLite: {error}"))
         if connection is not None:
             connection.close()
+        if lock is not None:
+            os.close(lock)
 
     def _perform(self, connection: sqlite3.Connection, batch: Sequence[_Use] | _Job) -> None:
         if isinstance(batch, _Job):
@@ -201,13 +208,8 @@ def _fail(waiters: Sequence[_Use | _Job], error: StoreUnavailable) -> None:
             waiter.future.set_exception(error)
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 @contextlib.contextmanager

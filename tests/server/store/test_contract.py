@@ -1,0 +1,554 @@
+"""What every store promises, whatever engine it stands on: written against the Store protocol alone."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from groat.keys.keyring import SigningKey
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.models import AssertionAudience, OneTimeValue
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store import Receipt, Store, StoreConflict, StoreUnavailable
+from groat.server.store.sqlite import SqliteStore
+
+NOW = 1_800_000_000
+Result = TypeVar("Result")
+ORDERS = ApiRecord("orders", "https://orders.example", ("read", "write"), NOW)
+KEYS = [generate_private_key("ES256") for _ in range(4)]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How to make, open and disturb one kind of store in a directory."""
+
+    name: str
+    create: Callable[[Path], Store]
+    open: Callable[[Path], Store]
+    # Hold up every write for as long as the returned function is not called.
+    block: Callable[[Path], Callable[[], None]]
+
+
+def _block_sqlite(directory: Path) -> Callable[[], None]:
+    connection = sqlite3.connect(directory / "groat.db", isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+
+    def release() -> None:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    return release
+
+
+ENGINES = [
+    Engine(
+        "sqlite",
+        lambda directory: SqliteStore.create(directory / "groat.db"),
+        lambda directory: SqliteStore.open(directory / "groat.db"),
+        _block_sqlite,
+    )
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One store's place: every `store()` is another process's view of the same one."""
+
+    engine: Engine
+    directory: Path
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        store = self.engine.open(self.directory)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+@pytest.fixture(params=ENGINES, ids=[engine.name for engine in ENGINES])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A fresh, empty store."""
+    engine: Engine = request.param
+
+    async def create() -> None:
+        await engine.create(tmp_path).close()
+
+    asyncio.run(create())
+    return Place(engine, tmp_path)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(work)
+
+
+def once(value: str, client_id: str = "billing", expires_at: int = NOW + 60) -> OneTimeValue:
+    return OneTimeValue(client_id, value, expires_at)
+
+
+def client(client_id: str = "billing", **changes: Any) -> ClientRecord:
+    return replace(ClientRecord(client_id, {"orders": ("read",)}, NOW), **changes)
+
+
+def key_record(key: PrivateKey, client_id: str = "billing") -> ClientKeyRecord:
+    public = key.public
+    return ClientKeyRecord(public.kid, client_id, public.thumbprint, public.algorithm, dict(public.jwk), NOW)
+
+
+def signing(key: PrivateKey, **changes: Any) -> SigningKey:
+    return replace(SigningKey(key.public, NOW, NOW, sealed=b"sealed"), **changes)
+
+
+# use_once
+
+
+@pytest.mark.rule("AS-CA-10", "I1")
+def test_a_value_is_fresh_once(place: Place) -> None:
+    """The first use is fresh and no later one is, by this store, another one, or one opened later."""
+
+    async def work() -> list[bool]:
+        fresh = []  # type: ignore[var-annotated]
+        async with place.store() as one, place.store() as two:
+            for store in (one, one, two):
+                fresh.append((await store.use_once(once("a"), f"t{len(fresh)}")).fresh)
+        async with place.store() as three:
+            fresh.append((await three.use_once(once("a"), "t9")).fresh)
+        return fresh
+
+    assert run(work()) == [True, False, False, False]
+
+
+@pytest.mark.rule("AS-CA-11", "P02", "I1")
+@pytest.mark.parametrize("stores", [1, 2, 3])
+def test_duplicates_in_flight_together(place: Place, stores: int) -> None:
+    """Of sixty uses of one value in one turn of the loop, over one or more stores, exactly one is fresh."""
+
+    async def work() -> list[Receipt]:
+        async with place.store() as one, place.store() as two, place.store() as three:
+            chosen = [one, two, three][:stores]
+            uses = [chosen[n % stores].use_once(once("same"), f"t{n}") for n in range(60)]
+            return await asyncio.gather(*uses)
+
+    assert sum(receipt.fresh for receipt in run(work())) == 1
+
+
+@pytest.mark.rule("AS-CA-11", "L03", "I1")
+def test_two_writers_race(place: Place) -> None:
+    """Six hundred values through two stores at once, each four times in mixed batches: each is fresh exactly once."""
+
+    async def work() -> dict[str, int]:
+        wins: dict[str, int] = {}
+        async with place.store() as one, place.store() as two:
+
+            async def use(store: Store, value: str, token_id: str) -> None:
+                if (await store.use_once(once(value), token_id)).fresh:
+                    wins[value] = wins.get(value, 0) + 1
+
+            uses = [use((one, two)[n % 2], f"v{(n * 7) % 600}", f"t{n}") for n in range(2400)]
+            await asyncio.gather(*uses)
+        return wins
+
+    wins = run(work())
+    assert len(wins) == 600
+    assert set(wins.values()) == {1}
+
+
+@pytest.mark.rule("AS-CA-11", "P02")
+def test_an_expiry_makes_no_other_value(place: Place) -> None:
+    """The same value with another expiry is the same value."""
+
+    async def work() -> list[bool]:
+        async with place.store() as store:
+            return [(await store.use_once(once("a", expires_at=NOW + n), f"t{n}")).fresh for n in (60, 61, 600)]
+
+    assert run(work()) == [True, False, False]
+
+
+@pytest.mark.rule("P06", "A12")
+def test_values_belong_to_clients(place: Place) -> None:
+    """Pairs that only look alike are different values, whatever characters they hold."""
+    pairs = [("ab", "c"), ("a", "bc"), ("a", "b"), ("a", "B"), ("a", "b "), ("a", "b\0"), ("a", "\0b"), ("a", "'"),
+             ("a", "\U0001f600"), ("a", "e\u0301"), ("a", "\u00e9"), ("a", "x" * 256)]  # fmt: skip
+
+    async def work() -> list[bool]:
+        async with place.store() as store:
+            uses = [store.use_once(once(value, name), f"t{n}") for n, (name, value) in enumerate(pairs)]
+            return [receipt.fresh for receipt in await asyncio.gather(*uses)]
+
+    assert run(work()) == [True] * len(pairs)
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_a_receipt_tells_the_version_in_force(place: Place) -> None:
+    """The version that comes with a use is at least that of every change that was done before the answer."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as operator:
+            await operator.add_api(ORDERS)
+            for n in range(10):
+                await operator.update_api(replace(ORDERS, scopes=(f"s{n}",)))
+                receipt = await store.use_once(once(f"v{n}"), f"t{n}")
+                assert receipt.registry_version == await operator.registry_version()
+                assert receipt.registry_version == await store.registry_version()
+
+    run(work())
+
+
+@pytest.mark.rule("AS-TE-30", "F04")
+def test_a_use_that_cannot_be_written_in_time(place: Place) -> None:
+    """While writes are held up: StoreUnavailable within seconds, reads go on, and the value is not used up."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.use_once(once("warm"), "t0")
+            release = place.engine.block(place.directory)
+            try:
+                began = time.monotonic()
+                reading = await store.registry_version()
+                results = await asyncio.gather(
+                    *(store.use_once(once(f"v{n}"), f"t{n}") for n in range(5)), return_exceptions=True
+                )
+                assert all(isinstance(result, StoreUnavailable) for result in results), results
+                assert time.monotonic() - began < 4
+                assert reading == await store.registry_version()
+            finally:
+                release()
+            assert (await store.use_once(once("v0"), "again")).fresh
+
+    run(work())
+
+
+@pytest.mark.rule("AS-TE-30")
+def test_a_registration_that_cannot_be_written(place: Place) -> None:
+    """A write to the registry that is held up raises StoreUnavailable and changes nothing."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            before = await store.registry_version()
+            release = place.engine.block(place.directory)
+            try:
+                with pytest.raises(StoreUnavailable):
+                    await store.add_api(ORDERS)
+            finally:
+                release()
+            assert await store.list_apis() == ()
+            assert await store.registry_version() == before
+            await store.add_api(ORDERS)
+
+    run(work())
+
+
+@pytest.mark.rule("F12")
+def test_close_writes_what_waits(place: Place) -> None:
+    """Uses that are in flight when the store closes are answered and remembered."""
+
+    async def work() -> tuple[list[bool], list[bool]]:
+        store = place.engine.open(place.directory)
+        pending = [asyncio.ensure_future(store.use_once(once(f"v{n}"), f"t{n}")) for n in range(300)]
+        await asyncio.sleep(0)
+        await store.close()
+        first = [receipt.fresh for receipt in await asyncio.wait_for(asyncio.gather(*pending), 5)]
+        async with place.store() as again:
+            second = await asyncio.gather(*(again.use_once(once(f"v{n}"), f"u{n}") for n in range(300)))
+        return first, [receipt.fresh for receipt in second]
+
+    first, second = run(work())
+    assert first == [True] * 300
+    assert second == [False] * 300
+
+
+@pytest.mark.rule("F12")
+def test_close_is_possible_at_any_time(place: Place) -> None:
+    """A store that was never used closes, and so does one whose callers gave up."""
+
+    async def work() -> None:
+        await place.engine.open(place.directory).close()
+        store = place.engine.open(place.directory)
+        task = asyncio.ensure_future(store.use_once(once("a"), "t"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait_for(store.close(), 5)
+
+    run(work())
+
+
+@pytest.mark.rule("P10")
+def test_callers_that_give_up_disturb_nobody(place: Place) -> None:
+    """Half of the callers are cancelled at some moment; the others get their own answers, and later ones too."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.use_once(once("odd-1"), "used")
+            for round_ in range(10):
+                tasks = [
+                    asyncio.ensure_future(
+                        store.use_once(once(f"r{round_}-{n}" if n % 3 else "odd-1"), f"t{round_}-{n}")
+                    )
+                    for n in range(60)
+                ]
+                await asyncio.sleep(0.0005 * round_)
+                for task in tasks[::2]:
+                    task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                for n, result in enumerate(results):
+                    if not isinstance(result, asyncio.CancelledError):
+                        assert isinstance(result, Receipt)
+                        assert result.fresh is bool(n % 3)
+
+    run(work())
+
+
+# forget_expired
+
+
+@pytest.mark.rule("AS-CA-13", "P09", "L09")
+def test_forgetting_is_complete_bounded_and_careful(place: Place) -> None:
+    """What expired goes, in small chunks; what did not stays; nothing that is still alive becomes fresh again."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            old = [once(f"old{n}", expires_at=NOW - 1) for n in range(2000)]
+            young = [once(f"young{n}", expires_at=NOW) for n in range(200)]
+            await asyncio.gather(*(store.use_once(value, f"t{n}") for n, value in enumerate([*old, *young])))
+            dropped = [await store.forget_expired(NOW) for _ in range(256)]
+            assert sum(dropped) == 2000
+            assert max(dropped) < 200
+            assert sum([await other.forget_expired(NOW) for _ in range(256)]) == 0
+            again = await asyncio.gather(*(other.use_once(value, f"u{n}") for n, value in enumerate(young)))
+            assert not any(receipt.fresh for receipt in again)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-13")
+def test_forgetting_goes_on_beside_uses(place: Place) -> None:
+    """Purging and using at the same time disturb each other in no way."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            uses = [store.use_once(once(f"v{n}", expires_at=NOW + n), f"t{n}") for n in range(500)]
+            purges = [store.forget_expired(NOW) for _ in range(50)]
+            results = await asyncio.gather(*uses, *purges)
+            assert all(result.fresh for result in results[:500] if isinstance(result, Receipt))
+
+    run(work())
+
+
+# The registry
+
+Write = Callable[[Store], Coroutine[Any, Any, None]]
+WRITES: dict[str, Write] = {
+    "add_api": lambda store: store.add_api(replace(ORDERS, name="new", audience="https://new.example")),
+    "update_api": lambda store: store.update_api(replace(ORDERS, scopes=("read",))),
+    "remove_api": lambda store: store.remove_api("orders"),
+    "add_client": lambda store: store.add_client(client("new"), [key_record(KEYS[1], "new")]),
+    "update_client": lambda store: store.update_client(client(enabled=False)),
+    "remove_client": lambda store: store.remove_client("billing"),
+    "add_client_keys": lambda store: store.add_client_keys([key_record(KEYS[1])]),
+    "remove_client_key": lambda store: store.remove_client_key("billing", KEYS[0].kid),
+    "save_signing_keys": lambda store: store.save_signing_keys([signing(KEYS[2])]),
+}
+
+
+async def _furnish(store: Store) -> None:
+    await store.add_api(ORDERS)
+    await store.add_client(client(), [key_record(KEYS[0])])
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+@pytest.mark.parametrize("name", WRITES)
+def test_every_write_raises_the_version(place: Place, name: str) -> None:
+    """Each kind of write is seen by another process as a new, higher version."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            await _furnish(store)
+            before = await other.registry_version()
+            await WRITES[name](store)
+            assert await other.registry_version() > before
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-10")
+def test_uses_and_purges_leave_the_version_alone(place: Place) -> None:
+    """Single use is no change of the registry."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            before = await store.registry_version()
+            await store.use_once(once("a"), "t")
+            await store.forget_expired(NOW)
+            assert await store.registry_version() == before
+
+    run(work())
+
+
+def test_records_come_back_as_they_went_in(place: Place) -> None:
+    """Every field of APIs, clients, keys and signing keys survives, also in another process."""
+    full = client(
+        allow={"orders": ("read", "write"), "z": ()}, enabled=False, default_scopes=("read",), grant_types=("a", "b"),
+        assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT, max_assertion_lifetime=77, signing_alg="ES256",
+        strict_typ=True,
+    )  # fmt: skip
+    ring = (signing(KEYS[2], retires_at=NOW + 1, removes_at=NOW + 2), signing(KEYS[3], activates_at=NOW + 1))
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            await store.add_api(ORDERS)
+            await store.add_client(full, [key_record(KEYS[0]), key_record(KEYS[1])])
+            await store.save_signing_keys(ring)
+            assert await other.list_apis() == (ORDERS,)
+            assert await other.find_client("billing") == full
+            assert await other.list_clients() == (full,)
+            assert {k.kid for k in await other.client_keys("billing")} == {KEYS[0].kid, KEYS[1].kid}
+            assert key_record(KEYS[0]) in await other.client_keys("billing")
+            read = await other.signing_keys()
+            assert [(k.kid, k.created_at, k.activates_at, k.retires_at, k.removes_at, k.sealed) for k in read] == [
+                (k.kid, k.created_at, k.activates_at, k.retires_at, k.removes_at, k.sealed) for k in ring
+            ]
+
+    run(work())
+
+
+def test_what_is_not_there(place: Place) -> None:
+    """Unknown names are None or empty, exactly: no pattern and no other case matches."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await _furnish(store)
+            for name in ("", "bill", "BILLING", "billing ", "%", "_illing", "' OR 1=1--", "billing\0"):
+                assert await store.find_client(name) is None
+                assert await store.client_keys(name) == ()
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-21", "AS-CA-22", "KEY-01", "DEMO-01")
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda store: store.add_api(ORDERS), id="same-api"),
+        pytest.param(lambda store: store.add_api(replace(ORDERS, name="x")), id="same-audience"),
+        pytest.param(lambda store: store.add_client(client(), [key_record(KEYS[1])]), id="same-client"),
+        pytest.param(lambda store: store.add_client(client("x"), [key_record(KEYS[0], "x")]), id="same-key"),
+        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[0])]), id="key-again"),
+        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[1]), key_record(KEYS[1])]), id="key-twice"),
+        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[2])]), id="key-of-the-server"),
+        pytest.param(
+            lambda store: store.add_client_keys([replace(key_record(KEYS[1]), kid=KEYS[0].kid)]), id="same-kid"
+        ),
+        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[1], "nobody")]), id="key-of-nobody"),
+        pytest.param(lambda store: store.save_signing_keys([signing(KEYS[0])]), id="clients-key-as-servers"),
+        pytest.param(lambda store: store.save_signing_keys([signing(KEYS[3]), signing(KEYS[0])]), id="all-or-none"),
+    ],
+)
+def test_collisions(place: Place, write: Write) -> None:
+    """What collides is StoreConflict, changes nothing at all, and leaves the store usable."""
+
+    async def snapshot(store: Store) -> tuple[object, ...]:
+        return (
+            await store.registry_version(), await store.list_apis(), await store.list_clients(),
+            await store.client_keys("billing"), [key.kid for key in await store.signing_keys()],
+        )  # fmt: skip
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            await _furnish(store)
+            await store.save_signing_keys([signing(KEYS[2])])
+            before = await snapshot(other)
+            with pytest.raises(StoreConflict):
+                await write(store)
+            assert await snapshot(other) == before
+            await store.update_api(replace(ORDERS, scopes=()))
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-21", "AS-CA-05")
+def test_a_removed_client_is_gone_for_good(place: Place) -> None:
+    """Its record and keys are gone, an update does not revive it, its id is taken, and its key is free."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await _furnish(store)
+            await store.remove_client("billing")
+            assert await store.find_client("billing") is None
+            assert await store.list_clients() == ()
+            assert await store.client_keys("billing") == ()
+            await store.update_client(client())
+            assert await store.find_client("billing") is None
+            with pytest.raises(StoreConflict):
+                await store.add_client(client(), [key_record(KEYS[1])])
+            await store.add_client(client("heir"), [key_record(KEYS[0], "heir")])
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-05", "AS-CA-21")
+def test_a_removed_client_takes_no_keys(place: Place) -> None:
+    """A key cannot be registered for a client that is gone."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await _furnish(store)
+            await store.remove_client("billing")
+            with pytest.raises(StoreConflict):
+                await store.add_client_keys([key_record(KEYS[1])])
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-24")
+def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
+    """An operator who disables a client wins over one who read the record before and writes it back after."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            read = await one.find_client("billing")
+            assert read is not None
+            await two.update_client(replace(read, enabled=False))
+            try:
+                await one.update_client(replace(read, default_scopes=("read",)))
+            except StoreConflict:
+                return  # an honest store may also refuse the stale write
+            after = await two.find_client("billing")
+            assert after is not None
+            assert not after.enabled
+
+    run(work())
+
+
+def test_saving_signing_keys_replaces_by_kid(place: Place) -> None:
+    """A key that is saved again changes its instants and stays one key."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.save_signing_keys([signing(KEYS[2]), signing(KEYS[3])])
+            await store.save_signing_keys([signing(KEYS[2], retires_at=NOW + 9)])
+            instants = {key.kid: key.retires_at for key in await store.signing_keys()}
+            assert instants == {KEYS[2].kid: NOW + 9, KEYS[3].kid: None}
+
+    run(work())
+
+
+def test_many_writers_of_the_registry(place: Place) -> None:
+    """Registrations from two processes at once all arrive, and the version counts every one of them."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            before = await one.registry_version()
+            apis = [ApiRecord(f"a{n}", f"https://a{n}.example", (), NOW) for n in range(40)]
+            await asyncio.gather(*((one, two)[n % 2].add_api(api) for n, api in enumerate(apis)))
+            assert await two.registry_version() == before + 40
+            assert len(await one.list_apis()) == 40
+
+    run(work())
