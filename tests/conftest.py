@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -77,14 +77,16 @@ class Groat:
         assert not check or done.returncode == 0, done.stderr
         return done
 
-    def serve(self, workers: int = 1, stderr: IO[bytes] | int | None = None, **env: str) -> Server:
-        """Start `groat serve` on a free port and wait until every worker is ready."""
+    def serve(
+        self, workers: int = 1, stderr: IO[bytes] | int | None = None, env: Mapping[str, str] | None = None
+    ) -> Server:
+        """Start `groat serve` on a free port and wait until every worker is ready (not with a `stderr` of one's own)."""
         log = self.directory / f"serve-{len(self.servers)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [str(GROAT), "serve", "--port", "0", "--workers", str(workers)],
                 cwd=self.directory,
-                env=self._env(env),
+                env=self._env(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file if stderr is None else stderr,
@@ -95,7 +97,7 @@ class Groat:
             self._wait_until_ready(server, workers)
         return server
 
-    def _env(self, extra: dict[str, str]) -> dict[str, str]:
+    def _env(self, extra: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GROAT_")}
         return {**inherited, "NO_COLOR": "1", **extra}
 
@@ -152,3 +154,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} printed a secret"
     return report
+
+
+OPEN_FINDINGS: Final = Path(__file__).with_name("open_findings.txt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of known, unfixed findings run and are reported as such; SECURITY.md names the list."""
+    known = set(OPEN_FINDINGS.read_text("utf-8").splitlines()) if OPEN_FINDINGS.exists() else set()
+    for item in items:
+        if item.nodeid in known or item.nodeid.partition("[")[0] in known:
+            item.add_marker(pytest.mark.xfail(reason="open finding", strict=False))

@@ -1,15 +1,20 @@
 """Metadata: only the issuer's own counts, read once, and before anything is signed."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from groat.client import MachineClient, MetadataInvalid, ServerUnreachable, TokenResponseInvalid
+from groat.client.discovery import MetadataDirectory
+from groat.client.token import Clocks
+from groat.client.wire import Transport
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey
 
-from .clocks import Clock
+from .clocks import Clock, eventually
 from .conftest import CLIENT_ID, MakeMachine
 from .servers import METADATA_PATH, AuthorizationServer, Body, Reply, Seen
 
@@ -206,6 +211,23 @@ def test_one_read_for_all(make: MakeMachine, issuer: AuthorizationServer) -> Non
         thread.join(20)
     assert len(issuer.seen_at(METADATA_PATH)) == 1
     assert len(issuer.token_requests) == 20
+
+
+@pytest.mark.rule("CL-14", "CL-18")
+def test_waiting_for_anothers_read(issuer: AuthorizationServer) -> None:
+    """Who waits for a read that another began waits until the own deadline, not the other's."""
+    issuer.scripted_path = METADATA_PATH
+    issuer.script.append(Reply(200, issuer.metadata, drip=0.02))
+    clocks = Clocks(time.time, time.monotonic, time.sleep, lambda: 0.0)
+    transport = Transport()
+    directory = MetadataDirectory(issuer.url, transport, clocks)
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(directory.endpoint, time.monotonic() + 20)
+        eventually(lambda: len(issuer.seen) == 1)
+        with pytest.raises(ServerUnreachable, match="no metadata before the deadline"):
+            directory.endpoint(time.monotonic() + 0.1)
+        assert leader.result(20).url == f"{issuer.url}/token"
+    transport.close()
 
 
 @pytest.mark.rule("CL-01")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 
 from groat.client import ClientClosed, ClientError, MachineClient, RefreshPolicy, RetryPolicy, ServerUnreachable, Token
@@ -382,6 +383,20 @@ def test_client_closed_while_it_waits(make: MakeMachine, issuer: AuthorizationSe
     with pytest.raises(ClientClosed):
         client.token()
     assert len(issuer.token_requests) == 1
+
+
+def test_client_closed_in_the_middle(make: MakeMachine, issuer: AuthorizationServer) -> None:
+    """A close between the building and the sending of a request is a typed error too."""
+
+    class Closing(httpx2.Client):
+        def build_request(self, *args: Any, **options: Any) -> httpx2.Request:
+            client.close()
+            return super().build_request(*args, **options)
+
+    client = make(http=Closing)
+    with pytest.raises(ClientClosed):
+        client.token()
+    assert issuer.seen == []
 
 
 # A fork with other threads running is just what is tested; newer Pythons warn of it.

@@ -129,8 +129,9 @@ def _cases(purpose: Purpose, base: str) -> tuple[Case, ...]:
     """The unchanged specimen and its mutations, judged by all."""
     key = _key("Ed25519" if base == "EdDSA" else base)
     good = jose.sign_jwt(purpose.claims, key, purpose.typ, alg_name=base)
-    rng = random.Random(f"{SEED} {purpose.name} {base}")
-    drawn = [mutations.mutate(good, key, rng) for _ in range(purpose.count)]
+    # A generator for each draw: what one mutator takes from it depends on the keys and signatures of this run.
+    seeds = (f"{SEED} {purpose.name} {base} {number}" for number in range(purpose.count))
+    drawn = [mutations.mutate(good, key, random.Random(seed)) for seed in seeds]
     kinds = ["control", *(mutation.kind for mutation in drawn)]
     tokens = [good, *(mutation.token for mutation in drawn)]
     expected = purpose.expected(base)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -222,7 +223,7 @@ def test_a_full_disk(make_groat: "Callable[[str], Groat]") -> None:
     groat = make_groat("full-disk")
     party = _install(groat)
     with _small_disk(groat) as data:
-        server = groat.serve(1, **UNTHROTTLED)  # type: ignore[arg-type]
+        server = groat.serve(1, env=UNTHROTTLED)
         before = [party.assertion() for _ in range(20)]
         for assertion in before:
             check_ok(post(server.address, base(assertion)))
@@ -244,7 +245,7 @@ def test_a_file_size_limit(make_groat: "Callable[[str], Groat]") -> None:
     """Where the kernel refuses to let the log of the database grow: the same, and the same recovery."""
     groat = make_groat("size-limit")
     party = _install(groat)
-    server = groat.serve(1, **UNTHROTTLED)  # type: ignore[arg-type]
+    server = groat.serve(1, env=UNTHROTTLED)
     check_ok(post(server.address, base(party.assertion())))
     pid = server.process.pid
     wal = groat.directory / "data" / "groat.db-wal"
@@ -326,8 +327,6 @@ def test_a_log_that_takes_nothing_any_more(make_groat: "Callable[[str], Groat]",
 
 def _address(log: IO[bytes]) -> Address:
     """Where a server listens, read from its log up to the line that says it is ready."""
-    import json
-
     address: Address = ("", 0)
     for line in log:
         event = json.loads(line)

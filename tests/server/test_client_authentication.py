@@ -57,6 +57,11 @@ def refused(lab: Lab, assertion: str, reason: str | None = None, **fields: Any) 
         assert lab.reason(answer) == reason
 
 
+def add_key(lab: Lab, client_id: str, key: PrivateKey) -> None:
+    """Register one more key of a client."""
+    lab.operate(lambda op: operations.add_client_keys(op, client_id, (key.public,)))
+
+
 # AS-CA-01 to 03: the form
 
 
@@ -704,7 +709,7 @@ def test_one_key_has_one_owner(lab: Lab) -> None:
         with pytest.raises(StoreConflict):
             lab.add_client("copycat", key)
         with pytest.raises(StoreConflict):
-            lab.operate(lambda op, key=key: operations.add_client_keys(op, "billing", (key.public,)))  # type: ignore[misc]
+            add_key(lab, "billing", key)
     check_ec(lab.ask(Party("copycat", lab.party.key).assertion()))
 
 
@@ -714,7 +719,7 @@ def test_one_modulus_has_one_algorithm(lab: Lab, rsa: Party) -> None:
     again = private_key(RSA_PAIR, "PS256", "another-kid")
     for client_id in ("rsa", "billing"):
         with pytest.raises(StoreConflict):
-            lab.operate(lambda op, name=client_id: operations.add_client_keys(op, name, (again.public,)))  # type: ignore[misc]
+            add_key(lab, client_id, again)
 
 
 @pytest.mark.rule("KEY-23", "AS-CA-24")

@@ -41,7 +41,16 @@ def test_redact_cuts_secrets(text: str) -> None:
 
 @pytest.mark.rule("OPS-04", "H06", "O04")
 @pytest.mark.parametrize(
-    "text", ["-----BEGIN KEY-----", "-----BEGIN A-----x", "-----BEGIN KEY----- -----END KEY-----", PEM[:-30], JWT]
+    "text",
+    [
+        "-----BEGIN KEY-----",
+        "-----BEGIN A-----x",
+        "-----BEGIN KEY----- -----END KEY-----",
+        '-----BEGIN A-----"x',
+        "-----BEGIN A-----\\",
+        PEM[:-30],
+        JWT,
+    ],
 )
 def test_redact_leaves_one_json_object(text: str) -> None:
     """Whatever is cut, the line stays one JSON object with its other members: nobody can blot out a log line."""
@@ -120,6 +129,8 @@ HOSTILE = {
     "terminal": "\x1b[2J\x1b[31mred",
     "unicode": "\u2028\u2029\u0085\U0001f600",
     "pem": "-----BEGIN KEY-----",
+    "pem-quote": '-----BEGIN KEY-----"x',
+    "pem-backslash": "-----BEGIN KEY-----\\",
     "jwt": JWT,
 }
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
+from groat.keys.keyring import Lead
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations, registry
@@ -36,7 +37,7 @@ class Scene:
     async def __aenter__(self) -> "Scene":
         await operations.add_api(self.operator, "orders", "https://orders.example", ["read", "write"])
         await operations.add_client(self.operator, "billing", {"orders": ["read"]}, (KEY.public,))
-        await operations.rotate_signing_key(self.operator, self.kek, "ES256", operations.Lead())  # type: ignore[attr-defined]
+        await operations.rotate_signing_key(self.operator, self.kek, "ES256", Lead())
         await self.registry.refresh()
         return self
 
@@ -171,7 +172,7 @@ def test_the_signer_follows_the_clock_and_the_version(tmp_path: Path) -> None:
     async def work() -> None:
         async with Scene(tmp_path) as scene:
             first = (await scene.registry.signer(NOW)).public.kid
-            await operations.rotate_signing_key(scene.operator, scene.kek, "ES256", operations.Lead(publish=100))  # type: ignore[attr-defined]
+            await operations.rotate_signing_key(scene.operator, scene.kek, "ES256", Lead(publish=100))
             await scene.registry.refresh()
             kids = [(await scene.registry.signer(NOW + t)).public.kid for t in (0, 99, 99.9, 100, 101, 5000)]
             assert kids[:3] == [first] * 3

@@ -18,6 +18,7 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import private_key_bytes
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PRIVATE_MEMBERS
+from groat.server.audit import Audit
 from groat.server.bootstrap import initialise
 from groat.server.config import load_config
 from groat.server.store import StoreUnavailable
@@ -69,7 +70,8 @@ def test_a_plain_http_issuer_does_not_start(groat: "Groat", tmp_path: Path) -> N
     located = groat.run("--config", str(file), "serve", "--port", "0", check=False)
     assert located.returncode == 3
     assert f"{file}:2" in located.stderr
-    server = groat.serve(1, GROAT_ISSUER="http://as.example", GROAT_DEVELOPMENT__ALLOW_HTTP_HOSTS="as.example")
+    allowed = {"GROAT_ISSUER": "http://as.example", "GROAT_DEVELOPMENT__ALLOW_HTTP_HOSTS": "as.example"}
+    server = groat.serve(1, env=allowed)
     warnings = [line for line in server.lines() if line["event"] == "server.plain_http"]
     assert len(warnings) == 1
     assert warnings[0]["level"] == "warning"
@@ -172,7 +174,7 @@ def test_a_lost_key_encryption_key_is_not_replaced(groat: "Groat") -> None:
 
 
 def _init(directory: Path) -> list[str]:
-    _, steps = asyncio.run(initialise(directory / "groat.toml", "https://as.example", "ES256", STORAGE, {}))  # type: ignore[call-arg]
+    _, steps = asyncio.run(initialise(directory / "groat.toml", "https://as.example", "ES256", STORAGE, {}, Audit()))
     return [step.outcome for step in steps]
 
 

@@ -1,6 +1,7 @@
 """Real worker processes: single use across them, over restarts and kills, and changes that reach each of them."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from groat.keys.files import read_private_key
 
-from .builders import Party, base, compact
+from .builders import Party, base, compact, decoded
 from .wire import FORM, Answer, Connection, check_ec, check_ok, check_refused, post
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def groat(make_groat: "Callable[[str], Groat]") -> "Groat":
 @pytest.fixture(scope="module")
 def running(groat: "Groat") -> "Iterator[list[Server]]":
     """The server with four workers; a test that restarts it replaces the one element."""
-    servers = [groat.serve(WORKERS, **UNTHROTTLED)]  # type: ignore[arg-type]
+    servers = [groat.serve(WORKERS, env=UNTHROTTLED)]
     yield servers
     servers[0].stop()
 
@@ -157,8 +158,6 @@ def test_every_worker_sees_a_change_on_its_next_request(groat: "Groat", running:
 
 
 def _public(party: Party) -> str:
-    import json
-
     return json.dumps(dict(party.key.public.jwk))
 
 
@@ -187,8 +186,6 @@ def test_every_worker_sees_a_rotation_and_a_revocation(groat: "Groat", running: 
 
 
 def _kid(token: str) -> str:
-    from .builders import decoded
-
     return str(decoded(token)[0]["kid"])
 
 
@@ -201,7 +198,7 @@ def test_a_restart_forgets_nothing(groat: "Groat", running: "list[Server]") -> N
         check_ok(post(running[0].address, body))
     unused = base(fresh(party))
     assert running[0].stop() == 0
-    running[0] = groat.serve(WORKERS, **UNTHROTTLED)  # type: ignore[arg-type]
+    running[0] = groat.serve(WORKERS, env=UNTHROTTLED)
     for body in used:
         check_ec(post(running[0].address, body))
     check_ok(post(running[0].address, unused))
@@ -229,6 +226,13 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+
+    def wait_for(self, acknowledged: int, seconds: float = 30.0) -> None:
+        """Let the callers work until so many tokens were issued."""
+        deadline = time.monotonic() + seconds
+        while len(self.acknowledged) < acknowledged:
+            assert time.monotonic() < deadline, self.others
+            time.sleep(0.01)
 
     def _run(self) -> None:
         connection: Connection | None = None
@@ -265,28 +269,21 @@ def present_again(server: "Server", assertions: Sequence[str]) -> list[int]:
         return [status for part in pool.map(some, [assertions[n::4] for n in range(4)]) for status in part]
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.rule("F01", "F15", "P04", "I1")
 def test_kill_minus_nine_forgets_nothing(groat: "Groat") -> None:
     """Workers, then everything, die under load: no acknowledged jti is accepted again, and new ones are."""
     party = add_client(groat, "killed")
-    server = groat.serve(2, **UNTHROTTLED)  # type: ignore[arg-type]
+    server = groat.serve(2, env=UNTHROTTLED)
     with Load(server, party, callers=6, limit=1500) as load:
         for round_ in range(1, 4):
-            _wait_for(lambda need=150 * round_: len(load.acknowledged) >= need)  # type: ignore[misc]
+            load.wait_for(150 * round_)
             os.kill(server.workers()[0], signal.SIGKILL)
-        _wait_for(lambda: len(load.acknowledged) >= 600)
+        load.wait_for(600)
         server.stop(signal.SIGKILL)
         time.sleep(0.1)
     assert len(load.acknowledged) >= 600
     assert set(load.others) <= {503}
-    again = groat.serve(2, **UNTHROTTLED)  # type: ignore[arg-type]
+    again = groat.serve(2, env=UNTHROTTLED)
     assert set(present_again(again, load.acknowledged)) == {401}
     second = present_again(again, load.ambiguous)
     assert set(second) <= {200, 401}
@@ -342,8 +339,6 @@ def test_the_logs_of_the_workers(groat: "Groat", running: "list[Server]") -> Non
     lines = running[0].lines()
     issued = [line for line in lines if line["event"] == "token.issued" and line["client"] == "logged"]
     tokens = [check_ok(answer)["access_token"] for answer in answers]
-    from .builders import decoded
-
     assert {line["jti"] for line in issued} == {decoded(token)[1]["jti"] for token in tokens}
     assert {line["request_id"] for line in issued} == {answer.request_id for answer in answers}
     text = running[0].log.read_text()

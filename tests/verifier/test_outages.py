@@ -9,7 +9,7 @@ import pytest
 from groat.verifier import KeysUnavailable, Response, Verifier, key_source
 
 from .issuer import JWKS, METADATA, Answer, Clock, Issuer, closed_port, eventually, held, json_answer, outcome
-from .tokens import AUD
+from .tokens import AUD, refused
 
 
 @pytest.mark.rule("RS-21", "R15", "R17", "I7", "S03")
@@ -118,17 +118,20 @@ def test_hanging_fetch_ends_in_503(issuer: Issuer, path: str, monkeypatch: pytes
 
 
 @pytest.mark.rule("RS-21", "R20")
-def test_fetch_that_never_ends_is_given_up(issuer: Issuer, monotonic: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hanging `http` callable blocks no later attempt, and its late answer does not displace newer keys."""
+@pytest.mark.parametrize("late_status", [200, 500])
+def test_fetch_that_never_ends_is_given_up(
+    issuer: Issuer, monotonic: Clock, monkeypatch: pytest.MonkeyPatch, late_status: int
+) -> None:
+    """A hanging `http` callable blocks no later attempt, and its late answer, good or bad, changes nothing."""
     monkeypatch.setattr(key_source, "WAIT", 0.1)
     release, calls = threading.Event(), []
 
     def http(url: str, headers: Mapping[str, str]) -> Response:
         calls.append(url)
-        answer = issuer.answer(JWKS, {})
-        if len(calls) == 1:
+        answer, first = issuer.answer(JWKS, {}), len(calls) == 1
+        if first:
             assert release.wait(20)
-        return Response(200, {"Content-Type": "application/json"}, answer.body)
+        return Response(late_status if first else 200, {"Content-Type": "application/json"}, answer.body)
 
     verifier = issuer.verifier(http=http, jwks_uri=issuer.origin + JWKS, monotonic=monotonic)
     with pytest.raises(KeysUnavailable):
@@ -139,6 +142,9 @@ def test_fetch_that_never_ends_is_given_up(issuer: Issuer, monotonic: Clock, mon
     release.set()
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "groat-jwks"])
     assert verifier.verify(issuer.token()).client_id == "billing"
+    with refused("key_unknown"):
+        verifier.verify(issuer.token(kid="stranger"))
+    assert len(calls) == 3
 
 
 @pytest.mark.rule("RS-21")

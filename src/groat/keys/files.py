@@ -33,7 +33,10 @@ def make_private_directory(path: Path) -> None:
     """Create a directory of mode 0700 with its parents; an existing one stays as it is."""
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for parent in reversed(path.parents):
+        if not parent.exists():
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o755)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
 

@@ -210,13 +210,14 @@ async def rotate_signing_key(
     operator: Operator, kek: KeyEncryptionKey, algorithm: str, lead: Lead
 ) -> tuple[SigningKey, ...]:
     """Make the next signing key: published now, signing once every verifier can know it (KEY-19, KEY-20)."""
+    seen = await operator.store.registry_version()
     keys = await operator.store.signing_keys()
     for key in keys:
         # The wrong key-encryption key must show now, not when the new key is to sign.
         kek.unseal(key.sealed, key.kid)
     fresh = _fresh_key(operator, kek, algorithm)
     changed = plan_rotation(keys, fresh, operator.now, lead)
-    await operator.store.save_signing_keys(changed)
+    await operator.store.save_signing_keys(changed, seen)
     operator.audit.operated("key.rotated", {"kid": fresh.kid, "activates_at": changed[0].activates_at})
     return changed
 
@@ -225,13 +226,14 @@ async def revoke_signing_key(
     operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
 ) -> tuple[SigningKey, ...]:
     """Take a stolen key out of signing and the JWKS at once; a new one signs from the same moment (KEY-21)."""
+    seen = await operator.store.registry_version()
     keys = await operator.store.signing_keys()
     for key in keys:
         kek.unseal(key.sealed, key.kid)
     changed, needs_key = plan_revocation(keys, kid, operator.now)
     if needs_key:
         changed = (*changed, _fresh_key(operator, kek, algorithm))
-    await operator.store.save_signing_keys(changed)
+    await operator.store.save_signing_keys(changed, seen)
     operator.audit.operated("key.revoked", {"kid": kid})
     return changed
 

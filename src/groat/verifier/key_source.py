@@ -68,7 +68,7 @@ class KeySource:
         _sources.add(self)
 
     def known_key(self, header: Header) -> PublicKey | None:
-        """The key for this header if it can be had without waiting: no lock, no I/O. Raises InvalidToken."""
+        """The key for this header if it can be had without waiting for a fetch. Raises InvalidToken."""
         if self._monotonic() >= self._wake_at and not self._attend():
             return None
         keys = self._keys
@@ -169,8 +169,8 @@ class KeySource:
             if self._flight is flight:
                 self._flight = None
             self._wake_at = self._schedule.wake_at(in_flight=self._flight is not None)
-        self._report(outcome)
         flight.done.set_result(None)
+        self._report(outcome)
 
     def _accept(self, flight: _Flight, keys: KeySet) -> None:
         loaded_at = self._schedule.loaded_at

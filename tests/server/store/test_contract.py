@@ -113,7 +113,7 @@ def test_a_value_is_fresh_once(place: Place) -> None:
     """The first use is fresh and no later one is, by this store, another one, or one opened later."""
 
     async def work() -> list[bool]:
-        fresh = []  # type: ignore[var-annotated]
+        fresh: list[bool] = []
         async with place.store() as one, place.store() as two:
             for store in (one, one, two):
                 fresh.append((await store.use_once(once("a"), f"t{len(fresh)}")).fresh)

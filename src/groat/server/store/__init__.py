@@ -67,8 +67,8 @@ class Store(Protocol):
 
     async def remove_client_key(self, client_id: str, kid: str) -> None: ...
 
-    async def save_signing_keys(self, keys: Sequence[SigningKey]) -> None:
-        """Insert or replace these keys, all or none."""
+    async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
+        """Insert or replace these keys, all or none; StoreConflict if the registry is past version `seen`."""
         ...
 
     async def close(self) -> None: ...

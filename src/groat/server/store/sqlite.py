@@ -200,8 +200,11 @@ class SqliteStore:
         with self._registration("") as connection:
             connection.execute("DELETE FROM client_keys WHERE client_id = ? AND kid = ?", (client_id, kid))
 
-    async def save_signing_keys(self, keys: Sequence[SigningKey]) -> None:
+    async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         with self._registration("a signing key must not be a client's key") as connection:
+            (version,) = connection.execute("SELECT version FROM registry").fetchone()
+            if seen is not None and version != seen:
+                raise StoreConflict("the registry was changed meanwhile; nothing was done. Try again")
             for key in keys:
                 _refuse_foreign(connection, "client_keys", key.public.thumbprint)
                 connection.execute(
