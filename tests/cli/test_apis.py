@@ -101,6 +101,24 @@ def test_a_scope_that_comes_back_is_granted_to_nobody(home: Home) -> None:
     assert "orders:read" not in allow.get("orders", [])
 
 
+@pytest.mark.rule("AS-TE-26")
+def test_a_scope_that_goes_is_no_default_either(home: Home) -> None:
+    """Otherwise the client could not be changed any more: its default would not be among its grants."""
+    home.ok("client", "update", "billing", "--default-scope", "orders:read")
+    home.ok("api", "update", "orders", "--remove-scope", "orders:read")
+    changed: Any = home.ok("--json", "client", "update", "billing", "--strict-typ").json
+    assert changed["default_scopes"] == []
+
+
+@pytest.mark.rule("AS-TE-26")
+def test_an_api_that_goes_takes_its_default_scopes(home: Home) -> None:
+    """The same for a whole API."""
+    home.ok("client", "update", "billing", "--default-scope", "orders:read")
+    home.ok("--yes", "api", "remove", "orders")
+    changed: Any = home.ok("--json", "client", "update", "billing", "--strict-typ").json
+    assert (changed["allow"], changed["default_scopes"]) == ({}, [])
+
+
 def test_a_scope_that_the_api_has_not_cannot_be_removed(home: Home) -> None:
     """A slip of the finger must not look like success."""
     done = home("api", "update", "orders", "--remove-scope", "orders:raed")

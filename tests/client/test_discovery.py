@@ -219,7 +219,7 @@ def test_waiting_for_anothers_read(issuer: AuthorizationServer) -> None:
     issuer.scripted_path = METADATA_PATH
     issuer.script.append(Reply(200, issuer.metadata, drip=0.02))
     clocks = Clocks(time.time, time.monotonic, time.sleep, lambda: 0.0)
-    transport = Transport()
+    transport = Transport(timeout=30)
     directory = MetadataDirectory(issuer.url, transport, clocks)
     with ThreadPoolExecutor(1) as pool:
         leader = pool.submit(directory.endpoint, time.monotonic() + 20)

@@ -95,7 +95,7 @@ FAILURES: list[tuple[str, Callable[[AuthorizationServer], None]]] = [
         lambda issuer: issuer.script.append(Reply(200, strict_json.dumps(LEAK), {"Content-Encoding": "br"})),
     ),
     ("huge", lambda issuer: issuer.script.append(Reply(200, {**LEAK, "x": "x" * 70_000}))),
-    ("slow", lambda issuer: issuer.script.append(Reply(200, LEAK, drip=0.1))),
+    ("slow", lambda issuer: issuer.script.append(Reply(200, LEAK, drip=0.2))),
     ("disconnect", lambda issuer: issuer.script.append(Reply(0))),
 ]
 
@@ -107,7 +107,7 @@ def test_errors(
 ) -> None:
     """Whatever fails, nothing that hangs on the exception holds a secret."""
     prepare(issuer)
-    client = make(retry=RetryPolicy(retries=0), timeout=0.5)
+    client = make(retry=RetryPolicy(retries=0), timeout=2.0)
     with pytest.raises(ClientError) as failed:
         client.token(scopes="a")
     assert leaks(everything_in(failed.value), secrets_of(issuer, key)) == []

@@ -82,7 +82,7 @@ class MetadataDirectory:
             raise ServerUnreachable(f"{self._issuer}: no metadata before the deadline") from None
 
     def _lead(self, flight: Future[Endpoint], end: float) -> None:
-        """Fetch in this thread, for everybody."""
+        """Fetch in this thread, for everybody; whatever comes of it, nobody is left waiting."""
         try:
             endpoint, max_age = self._refetch(end)
         except BaseException as error:
@@ -105,6 +105,7 @@ class MetadataDirectory:
             return self._known, STALE_RETRY
 
     def _fetch(self, end: float) -> Endpoint:
+        # A wrong document ends the search at once: only where there is none, the next place is worth a look.
         statuses = []
         for url in metadata_urls(self._issuer):
             answer = self._transport.exchange(Outgoing("GET", url, {"Accept": "application/json"}), end)

@@ -55,6 +55,7 @@ class TokenEndpoint:
         assertion = self.credential.assertion(statement, endpoint)
         logger.debug("token request: %s kid=%s jti=%s attempt=%d", wish, assertion.kid, assertion.jti, attempt + 1)
         request = Outgoing("POST", endpoint.url, FORM_HEADERS, _form(wish, assertion))
+        # The server starts counting expires_in at some moment after this one, so the token is never used for too long.
         sent_at, now = self.clocks.monotonic(), self.clocks.now()
         answer = self.transport.exchange(request, end)
         if answer.status != 200:
@@ -69,6 +70,7 @@ class TokenEndpoint:
 def _form(wish: Wish, assertion: Assertion) -> bytes:
     fields = {
         "grant_type": "client_credentials",
+        # Not needed beside an assertion (RFC 7521 4.2), but several servers look the client up by it.
         "client_id": wish.client_id,
         "client_assertion_type": assertion.assertion_type,
         "client_assertion": assertion.value,

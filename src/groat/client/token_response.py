@@ -46,6 +46,7 @@ def issued_token(
     value, token_type = members.get("access_token"), members.get("token_type")
     if not isinstance(value, str) or _ACCESS_TOKEN.fullmatch(value) is None:
         return TokenResponseInvalid("access_token is missing or cannot stand in a header", status=answer.status)
+    # A token of a type that we cannot present as it must be is of no use (RFC 6749 7.1).
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         shown = foreign(token_type) if isinstance(token_type, str) else "missing"
         return TokenResponseInvalid(f"token_type is {shown}, not Bearer", status=answer.status)
@@ -126,6 +127,7 @@ def _granted(scope: Any, wish: Wish) -> tuple[str, ...]:
 
 
 def _lifetime(expires_in: Any, policy: RefreshPolicy) -> float:
+    # True is an int to Python, and a server may write 3599.0: neither an error nor a reason to keep a token for ever.
     number = isinstance(expires_in, int | float) and not isinstance(expires_in, bool)
     if not number or not math.isfinite(expires_in) or expires_in <= 0:
         return policy.default_lifetime

@@ -129,11 +129,12 @@ class Transport:
             own.close()
 
     def _exchange(self, request: Outgoing, end: float) -> Answer | TokenResponseInvalid:
+        # Making a client loads an HTTP library and the CA certificates; that must not eat the exchange's time.
+        client = self._client()
         started = self._monotonic()
         left = min(self._timeout, end - started)
         if left <= 0:
             raise TimeoutError("the deadline has passed")
-        client = self._client()
         headers = {**request.headers, "Accept-Encoding": "identity"}
         built = client.build_request(
             request.method, request.url, content=request.body or None, headers=headers, timeout=left

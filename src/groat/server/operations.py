@@ -163,7 +163,7 @@ async def update_client(
 async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:
     """Switch a client on or off, with effect on the next request."""
     record = replace(await find_client(operator, client_id), enabled=enabled)
-    await operator.store.update_client(record)
+    await operator.store.switch_client(client_id, enabled=enabled)
     operator.audit.operated("client.enabled" if enabled else "client.disabled", {"client": client_id})
     return record
 

@@ -181,9 +181,14 @@ class SqliteStore:
     async def update_client(self, client: ClientRecord) -> None:
         with self._registration("") as connection:
             connection.execute(
-                "UPDATE clients SET document = ?, enabled = ? WHERE client_id = ?",
-                (_client_document(client), client.enabled, client.client_id),
+                # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
+                "UPDATE clients SET document = ? WHERE client_id = ?",
+                (_client_document(client), client.client_id),
             )
+
+    async def switch_client(self, client_id: str, *, enabled: bool) -> None:
+        with self._registration("") as connection:
+            connection.execute("UPDATE clients SET enabled = ? WHERE client_id = ?", (enabled, client_id))
 
     async def remove_client(self, client_id: str) -> None:
         with self._registration("") as connection:
@@ -273,6 +278,9 @@ def _refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str)
 
 def _insert_client_keys(connection: sqlite3.Connection, keys: Sequence[ClientKeyRecord]) -> None:
     for key in keys:
+        live = "SELECT 1 FROM clients WHERE client_id = ? AND removed_at IS NULL"
+        if connection.execute(live, (key.client_id,)).fetchone() is None:
+            raise StoreConflict(f"client {key.client_id} was removed meanwhile")
         _refuse_foreign(connection, "client_keys", key.thumbprint)
         _refuse_foreign(connection, "signing_keys", key.thumbprint)
         connection.execute(
