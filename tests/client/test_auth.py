@@ -335,7 +335,7 @@ def test_callers_own_header_is_replaced(machine: MachineClient, api: Api, call: 
     assert (request.header("authorization") or "").startswith("Bearer ")
 
 
-def test_seen_helper_counts_repeats() -> None:
+def test_recorder_counts_repeats() -> None:
     """The recorder itself notices a header that is sent twice."""
     twice: Any = Seen("GET", "/", (("A", "1"), ("a", "2")), b"")
     with pytest.raises(AssertionError):

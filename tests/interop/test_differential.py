@@ -6,6 +6,7 @@ the libraries is the purpose of our envelope. A table of the counts stands at th
 """
 
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,7 +111,9 @@ def _doubles(value: Any) -> Any:
         return {name: _doubles(member) for name, member in value.items()}
     if isinstance(value, list):
         return [_doubles(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return float(value) if abs(value) < 2**1023 else math.inf
 
 
 @cache
