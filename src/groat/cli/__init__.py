@@ -10,7 +10,7 @@ from groat.cli.session import report_failure
 def main() -> None:
     """Run one command and exit with its code (0, 1 bug, 2 usage, 3 input, 4 refused, 5 unreachable, 6 invalid)."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="groat", standalone_mode=False)
     except SystemExit as error:  # click's answer to a closed pipe
         code = error.code
     except BaseException as error:

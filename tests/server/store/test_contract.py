@@ -349,7 +349,8 @@ WRITES: dict[str, Write] = {
     "update_api": lambda store: store.update_api(replace(ORDERS, scopes=("read",))),
     "remove_api": lambda store: store.remove_api("orders"),
     "add_client": lambda store: store.add_client(client("new"), [key_record(KEYS[1], "new")]),
-    "update_client": lambda store: store.update_client(client(enabled=False)),
+    "update_client": lambda store: store.update_client(client(default_scopes=("read",))),
+    "switch_client": lambda store: store.switch_client("billing", enabled=False),
     "remove_client": lambda store: store.remove_client("billing"),
     "add_client_keys": lambda store: store.add_client_keys([key_record(KEYS[1])]),
     "remove_client_key": lambda store: store.remove_client_key("billing", KEYS[0].kid),
@@ -484,6 +485,7 @@ def test_a_removed_client_is_gone_for_good(place: Place) -> None:
             assert await store.list_clients() == ()
             assert await store.client_keys("billing") == ()
             await store.update_client(client())
+            await store.switch_client("billing", enabled=True)
             assert await store.find_client("billing") is None
             with pytest.raises(StoreConflict):
                 await store.add_client(client(), [key_record(KEYS[1])])
@@ -515,14 +517,28 @@ def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
             await _furnish(one)
             read = await one.find_client("billing")
             assert read is not None
-            await two.update_client(replace(read, enabled=False))
-            try:
-                await one.update_client(replace(read, default_scopes=("read",)))
-            except StoreConflict:
-                return  # an honest store may also refuse the stale write
+            await two.switch_client("billing", enabled=False)
+            await one.update_client(replace(read, default_scopes=("read",)))
             after = await two.find_client("billing")
-            assert after is not None
-            assert not after.enabled
+            assert after == replace(read, default_scopes=("read",), enabled=False)
+            await one.switch_client("billing", enabled=True)
+            assert await two.find_client("billing") == replace(after, enabled=True)
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-19", "K09")
+def test_of_two_plans_for_one_ring_one_is_written(place: Place) -> None:
+    """Signing keys that were planned on an older registry are StoreConflict, and none of them is written."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            seen = await one.registry_version()
+            await two.save_signing_keys([signing(KEYS[2])], seen)
+            with pytest.raises(StoreConflict):
+                await one.save_signing_keys([signing(KEYS[3])], seen)
+            assert [key.kid for key in await one.signing_keys()] == [KEYS[2].kid]
+            await one.save_signing_keys([signing(KEYS[3])], await one.registry_version())
 
     run(work())
 
