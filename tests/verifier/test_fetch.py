@@ -226,6 +226,18 @@ def test_conditional_request(issuer: Issuer) -> None:
     assert third.by_kid[issuer.keys[0].kid] is first.by_kid[issuer.keys[0].kid]
 
 
+@pytest.mark.rule("RS-18")
+def test_etag_belongs_to_its_address(issuer: Issuer) -> None:
+    """The ETag of one JWKS is not shown to another, whose 304 would keep keys that it never had."""
+    issuer.etag = '"one"'
+    first = fetched(issuer)
+    issuer.spoil("/moved", Answer(status=304))
+    issuer.spoil(METADATA, json_answer({**issuer.metadata(), "jwks_uri": issuer.origin + "/moved"}))
+    with pytest.raises(FetchError, match="304"):
+        KeyFetcher(issuer.url).fetch(first, 0.0, rediscover=True)
+    assert "If-None-Match" not in issuer.seen_headers[-1][1]
+
+
 @pytest.mark.rule("RS-17")
 def test_discovery_is_repeated_hourly_and_after_failure(issuer: Issuer) -> None:
     """The jwks_uri is remembered for an hour, and looked up anew when asked to."""

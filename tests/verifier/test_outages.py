@@ -142,6 +142,7 @@ def test_fetch_that_never_ends_is_given_up(
     release.set()
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "groat-jwks"])
     assert verifier.verify(issuer.token()).client_id == "billing"
+    assert len(calls) == 2
     with refused("key_unknown"):
         verifier.verify(issuer.token(kid="stranger"))
     assert len(calls) == 3

@@ -170,8 +170,9 @@ def test_own_http_callable(issuer: Issuer) -> None:
     def large(url: str, headers: Mapping[str, str]) -> Response:
         return Response(200, {"Content-Type": "application/json"}, b" " * (MAX_BODY_BYTES + 1))
 
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(KeysUnavailable) as caught:
         issuer.verifier(http=large).verify(issuer.token())
+    assert caught.value.hint == "the answer is too large"
 
     def broken(url: str, headers: Mapping[str, str]) -> Response:
         raise LookupError(url)
@@ -179,6 +180,21 @@ def test_own_http_callable(issuer: Issuer) -> None:
     with pytest.raises(KeysUnavailable, match="key_unavailable") as caught:
         issuer.verifier(http=broken).verify(issuer.token())
     assert "LookupError" in caught.value.hint
+
+
+@pytest.mark.rule("RS-18", "R14")
+@pytest.mark.parametrize("uri", ["http://keys.example/jwks", "file:///etc/passwd", "https://user@keys.example/jwks"])
+def test_unfit_address_is_never_visited(uri: str) -> None:
+    """The fetcher itself refuses an address before anybody is asked, whoever gave it."""
+    asked: list[str] = []
+
+    def http(url: str, headers: Mapping[str, str]) -> Response:
+        asked.append(url)
+        return Response(200, {}, b"")
+
+    with pytest.raises(FetchError, match="must be https"):
+        KeyFetcher("https://as.example", uri, http=http).fetch(None, 0.0)
+    assert asked == []
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 _JWT = re.compile(rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){1,4}")
-_PEM = re.compile(rb'-----BEGIN [A-Z ]+-----[^"]*')  # to the end of its JSON string
+_PEM = re.compile(rb'-----BEGIN [A-Z ]+-----(?:[^"\\]|\\.)*')  # to the end of its JSON string
 _SECRET_NAMES: Final = frozenset(
     {"client_assertion", "access_token", "authorization", "dpop", "client_secret", "assertion", "token", "d"}
 )
