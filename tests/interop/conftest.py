@@ -1,6 +1,7 @@
 """The servers that these tests talk to, each started once per run and only when somebody asks for it."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache
 
@@ -11,14 +12,31 @@ from .processes import GroatServer, groat_server, install_node_peers
 
 CLIENT = "billing"
 IssuerOf = Callable[[str], GroatServer]
-SUMMARY = pytest.StashKey[list[str]]()
+COUNTS = "interop-counts"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what the tests counted, without any option; a run split over processes counts in none of them."""
-    for table in config.stash.get(SUMMARY, []):
-        terminalreporter.section("interoperability")
-        terminalreporter.write_line(table)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the differential tests counted, without any option."""
+    tables: dict[str, dict[str, Counter[str]]] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            for title, rows in value.items() if name == COUNTS and report.when == "call" else ():
+                for kind, row in rows.items():
+                    tables.setdefault(title, {}).setdefault(kind, Counter()).update(row)
+    for title, table in tables.items():
+        terminalreporter.section(title)
+        for line in _lines(table):
+            terminalreporter.write_line(line)
+
+
+def _lines(table: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """Kinds of which anybody accepted one, and the sum over all."""
+    total = sum(table.values(), Counter[str]())
+    columns = list(total)
+    yield f"{'accepted by':<24}" + "".join(f"{name:>10}" for name in columns)
+    rows = {kind: row for kind, row in sorted(table.items()) if row.total() > row["drawn"]}
+    for kind, row in (rows | {"all": total}).items():
+        yield f"{kind:<24}" + "".join(f"{row[name]:>10}" for name in columns)
 
 
 @pytest.fixture(scope="session")

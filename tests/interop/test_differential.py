@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
@@ -21,7 +21,7 @@ from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP
 from groat.protocol.jwk import PrivateKey, generate_private_key, public_key_set
 
-from .conftest import SUMMARY
+from .conftest import COUNTS
 from .judges import PEERS, Expected, Judge, Verdict, frozen_clocks, our_server, our_verifier
 
 # The mutator belongs to the tests of the protocol, a package beside this one.
@@ -127,7 +127,6 @@ def _jwks(base: str) -> dict[str, Any]:
     return {"keys": [{**key, "alg": base} if base == "EdDSA" and key["kty"] == "OKP" else key for key in keys]}
 
 
-@cache
 def _cases(purpose: Purpose, base: str) -> tuple[Case, ...]:
     """The unchanged specimen and its mutations, judged by all."""
     key = _key("Ed25519" if base == "EdDSA" else base)
@@ -149,11 +148,6 @@ def _cases(purpose: Purpose, base: str) -> tuple[Case, ...]:
     )
 
 
-def _all_cases(purpose: Purpose) -> Iterator[Case]:
-    for base in BASES:
-        yield from _cases(purpose, base)
-
-
 def _shown(cases: Sequence[Case], base: str) -> str:
     """Which differences there are, and all that is needed to judge the first of them again by hand."""
     if not cases:
@@ -163,93 +157,72 @@ def _shown(cases: Sequence[Case], base: str) -> str:
     return f"{found}\nseed {SEED}, now {NOW}, {first.kind}: {first.token}\n{first.verdicts}\n{json.dumps(_jwks(base))}"
 
 
-every_corpus = pytest.mark.parametrize("base", BASES)
-every_purpose = pytest.mark.parametrize("purpose", PURPOSES, ids=lambda purpose: purpose.name)
-
-
-@pytest.mark.rule("Z04", "JOSE-06", "RS-08")
-@every_purpose
-@every_corpus
-def test_unchanged_jwt_is_accepted_by_everybody(base: str, purpose: Purpose) -> None:
-    """Otherwise agreement would mean nothing; and everybody reads the very claims that were signed."""
-    control = _cases(purpose, base)[0]
+def _check_control(control: Case, claims: Mapping[str, Any]) -> None:
+    """Everybody accepts the unchanged specimen and reads what was signed: otherwise agreement would mean nothing."""
     assert control.kind == "control"
-    assert {name: verdict.claims for name, verdict in control.verdicts.items()} == dict.fromkeys(
-        control.verdicts, purpose.claims
-    ), control.verdicts
+    readings = {name: verdict.claims for name, verdict in control.verdicts.items()}
+    assert readings == dict.fromkeys(control.verdicts, claims), control.verdicts
 
 
-@pytest.mark.rule("Z04", "JOSE-01", "JOSE-02", "JOSE-03", "JOSE-04", "JOSE-05", "JOSE-07", "JOSE-08", "JOSE-18", "A12")
-@every_purpose
-@every_corpus
-def test_we_accept_nothing_that_another_refuses(base: str, purpose: Purpose) -> None:
-    """Every refusal by another judge of what we accept is in the table of justified differences."""
-    suspects = [case for case in _cases(purpose, base) if set(case.alone("groat")) - JUSTIFIED.keys()]
-    assert not suspects, _shown(suspects, base)
-
-
-@pytest.mark.rule("Z04", "JOSE-03", "JOSE-04")
-@every_purpose
-@every_corpus
-def test_what_is_accepted_is_read_alike(base: str, purpose: Purpose) -> None:
-    """No two judges see different claims in a JWT that we accept."""
-    unlike = [case for case in _cases(purpose, base) if case.verdicts["groat"].accepted and case.readings() > 1]
+def _check_verdicts(cases: Sequence[Case], base: str) -> None:
+    """Every refusal of what we accept is justified, no justification is left over, and all read the same claims."""
+    alone = [case for case in cases if set(case.alone("groat")) - JUSTIFIED.keys()]
+    assert not alone, _shown(alone, base)
+    assert JUSTIFIED.keys() <= {difference for case in cases for difference in case.alone("groat")}
+    unlike = [case for case in cases if case.verdicts["groat"].accepted and case.readings() > 1]
     assert not unlike, _shown(unlike, base)
 
 
-@pytest.mark.rule("Z04", "RS-08", "JOSE-10")
-@every_purpose
-def test_the_mutations_reach_every_kind_and_both_verdicts(purpose: Purpose) -> None:
-    """The corpus has the promised size, misses no kind, and keeps the mutator's own promises about us."""
-    accepted, refused = Counter[str](), Counter[str]()
-    for case in _all_cases(purpose):
-        (accepted if case.verdicts["groat"].accepted else refused)[case.kind] += 1
-    assert accepted.total() + refused.total() > purpose.count * len(BASES)
-    drawn = accepted + refused
+def _check_corpus(cases: Sequence[Case], purpose: Purpose) -> None:
+    """No kind of mutation is missing, and the mutator's own promises about us hold."""
+    drawn = Counter(case.kind for case in cases)
+    accepted = Counter(case.kind for case in cases if case.verdicts["groat"].accepted)
+    assert len(cases) == purpose.count + 1
     assert len(mutations.KINDS) >= 40
-    assert min(drawn[kind] for kind in mutations.KINDS) > purpose.count * len(BASES) / len(mutations.KINDS) / 2
-    assert not mutations.HARMLESS & refused.keys()
+    assert min(drawn[kind] for kind in mutations.KINDS) > purpose.count / len(mutations.KINDS) / 3
+    assert all(accepted[kind] == drawn[kind] for kind in mutations.HARMLESS)
     tolerated = {"client_id_not_a_string"} if purpose is ASSERTION else set()
     assert not (mutations.MUST_FAIL - tolerated) & accepted.keys()
-    assert accepted.total() > drawn.total() / 20, "a judge that refuses everything would pass"
+    assert accepted.total() > len(cases) / 20, "a judge that refuses everything would pass"
 
 
-@pytest.mark.rule("Z04", "A03", "A05")
-@every_purpose
-def test_nobody_accepts_a_forgery(purpose: Purpose) -> None:
-    """Signatures by a stranger or by HMAC over the public key are refused by all: each judge really looks."""
-    for case in _all_cases(purpose):
-        if case.kind in ("stranger_signs", "hmac_with_public_key", "other_claims"):
-            assert not any(verdict.accepted for verdict in case.verdicts.values()), case
+def _check_forgeries(cases: Sequence[Case]) -> None:
+    """Nobody accepts another key's signature, an HMAC over the public key, or claims without a new signature."""
+    forged = [case for case in cases if case.kind in ("stranger_signs", "hmac_with_public_key", "other_claims")]
+    assert forged
+    for case in forged:
+        assert not any(verdict.accepted for verdict in case.verdicts.values()), case
 
 
-@pytest.mark.parametrize("candidate", PEERS)
-def test_the_comparison_finds_the_known_laxness_of_others(candidate: str) -> None:
+def _counts(cases: Sequence[Case]) -> dict[str, dict[str, int]]:
+    """By kind of mutation: how many were drawn, and how many each judge accepted."""
+    rows: dict[str, dict[str, int]] = {}
+    for case in cases:
+        row = rows.setdefault(case.kind, dict.fromkeys(("drawn", "groat", *PEERS), 0))
+        for name in ("drawn", *(name for name, verdict in case.verdicts.items() if verdict.accepted)):
+            row[name] += 1
+    return rows
+
+
+@pytest.mark.rule("Z04", "RS-08", "A03", "A05", "A12")
+@pytest.mark.rule("JOSE-01", "JOSE-02", "JOSE-03", "JOSE-04", "JOSE-05", "JOSE-06", "JOSE-07", "JOSE-08", "JOSE-10")
+@pytest.mark.rule("JOSE-18", "AS-CA-02")
+@pytest.mark.parametrize("purpose", PURPOSES, ids=lambda purpose: purpose.name)
+@pytest.mark.parametrize("base", BASES)
+def test_we_accept_nothing_that_another_refuses(
+    base: str, purpose: Purpose, record_property: Callable[[str, object], None]
+) -> None:
+    """Over a whole corpus, groat is nowhere laxer than another judge and nowhere reads other claims."""
+    cases = _cases(purpose, base)
+    record_property(COUNTS, {f"{purpose.name}, seed {SEED}": _counts(cases)})
+    _check_control(cases[0], purpose.claims)
+    _check_verdicts(cases, base)
+    _check_corpus(cases, purpose)
+    _check_forgeries(cases)
+
+
+def test_the_comparison_finds_the_known_laxness_of_others() -> None:
     """In our place each of the libraries would be caught: the comparison above can fail."""
-    caught = {kind for case in _cases(ACCESS_TOKEN, "ES256") for _, kind, _ in case.alone(candidate)}
-    assert "raw_claims" in caught
-
-
-def test_no_exemption_is_left_over() -> None:
-    """Every line of the table of justified differences is still needed."""
-    seen = {found for purpose in PURPOSES for case in _all_cases(purpose) for found in case.alone("groat")}
-    assert JUSTIFIED.keys() <= seen
-
-
-@every_purpose
-def test_counts_for_the_summary(purpose: Purpose, request: pytest.FixtureRequest) -> None:
-    """Put a table at the end of the run: per kind of mutation, how many each judge accepted."""
-    drawn, accepted = Counter[str](), Counter[tuple[str, str]]()
-    for case in _all_cases(purpose):
-        drawn[case.kind] += 1
-        accepted.update((case.kind, name) for name, verdict in case.verdicts.items() if verdict.accepted)
-    judges = ("groat", *PEERS)
-    lines = [f"{sum(drawn.values())} {purpose.name}, seed {SEED}: accepted by kind of mutation (PyJWT: no Ed25519)"]
-    lines.append(f"{'kind':<24}{'drawn':>7}" + "".join(f"{name:>10}" for name in judges))
-    for kind, count in sorted(drawn.items()):
-        if any(accepted[kind, name] for name in judges):
-            lines.append(f"{kind:<24}{count:>7}" + "".join(f"{accepted[kind, name]:>10}" for name in judges))
-    total = "".join(f"{sum(n for (_, who), n in accepted.items() if who == name):>10}" for name in judges)
-    lines.append(f"{'all':<24}{sum(drawn.values()):>7}{total}")
-    request.config.stash.setdefault(SUMMARY, []).append("\n".join(lines))
-    assert sum(drawn.values()) == (purpose.count + 1) * len(BASES)
+    cases = _cases(replace(ACCESS_TOKEN, count=600), "ES256")
+    for candidate in PEERS:
+        assert "raw_claims" in {kind for case in cases for _, kind, _ in case.alone(candidate)}, candidate
