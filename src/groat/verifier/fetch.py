@@ -111,10 +111,7 @@ class KeyFetcher:
     def _discover(self, url: str, deadline: float) -> str:
         response = self._get(url, {}, deadline)
         _require(response, _METADATA_TYPES, "the metadata document")
-        try:
-            found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
-        except ValueError:
-            raise FetchError("the metadata document holds an impossible URL") from None
+        found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
         if found.jwks_uri is None:
             raise FetchError("the metadata document has no jwks_uri")
         return found.jwks_uri

@@ -117,18 +117,16 @@ class Verifier:
         if findings:
             raise ConfigError(*findings)
         schedule = Schedule(max_stale=max_stale, cooldown=refresh_cooldown)
-
-        def trust(one: TrustedIssuer) -> _Trust:
-            fetcher = KeyFetcher(one.issuer, one.jwks_uri, hosts, http)
-            expected = Expectations(one.issuer, audience or "", tuple(one.algorithms), clock_tolerance, one.dialect)
-            return _Trust(expected, KeySource(fetcher, schedule, monotonic=monotonic))
-
+        fetchers = [KeyFetcher(one.issuer, one.jwks_uri, hosts, http) for one in trusted]
+        sources = [KeySource(fetcher, schedule, monotonic=monotonic) for fetcher in fetchers]
+        expected = [_expectations(one, audience or "", clock_tolerance) for one in trusted]
         self.audience = audience or ""
         self.issuers = tuple(one.issuer for one in trusted)
         self.realm = realm
         self.explain = os.environ.get("GROAT_DEV") == "1"
-        self._trusts: Mapping[str, _Trust] = {one.issuer: trust(one) for one in trusted}
-        self._only = next(iter(self._trusts.values())) if len(trusted) == 1 else None
+        self._trusts: Mapping[str, _Trust] = dict(zip(self.issuers, map(_Trust, expected, sources), strict=True))
+        # With one issuer nothing has to be read from the token to know whose keys must prove it.
+        self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
         self._cache = TokenCache(cache_size) if cache_size else None
         self._clock = clock
         if strict_startup:
@@ -332,12 +330,18 @@ def _trusted(
     return named
 
 
+def _expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) -> Expectations:
+    return Expectations(
+        trusted.issuer, audience, tuple(trusted.algorithms), clock_tolerance=clock_tolerance, dialect=trusted.dialect
+    )
+
+
 def _faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:
     faults = [f"{one.issuer}: {fault}" for one in trusted if (fault := issuer_fault(one.issuer, hosts))]
     for one in trusted:
         try:
             check_endpoint(one.jwks_uri or "https://none", hosts)
-        except (ConfigError, ValueError):
+        except ConfigError:
             faults.append(f"jwks_uri of {one.issuer} must be https, or http on loopback")
     return faults
 
