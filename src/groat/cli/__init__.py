@@ -1,16 +1,40 @@
 """The command line: noun, verb; the result on stdout, everything else on stderr."""
 
 import os
+import re
 import sys
+import warnings
+from collections.abc import Sequence
+from typing import Final
+
+from joserfc.errors import SecurityWarning
 
 from groat.cli.root import cli
 from groat.cli.session import report_failure
 
+_ANYWHERE: Final = frozenset(
+    {"--json", "-q", "--quiet", "-v", "--verbose", "--no-color", "--no-input", "--yes", "--debug"}
+)
+# A kid is a thumbprint, and one in 64 of those begins with a dash.
+_DASHED_KID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
+
+
+def _in_order(argv: Sequence[str]) -> list[str]:
+    """The words as click wants them: global flags first, kids that look like options behind `--`."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    words, rest = argv[:end], list(argv[end:])
+    flags = [word for word in words if word in _ANYWHERE]
+    kids = [word for word in words if _DASHED_KID.fullmatch(word)]
+    others = [word for word in words if word not in flags and word not in kids]
+    return [*flags, *others, *(["--", *kids, *rest[1:]] if kids else rest)]
+
 
 def main() -> None:
     """Run one command and exit with its code (0, 1 bug, 2 usage, 3 input, 4 refused, 5 unreachable, 6 invalid)."""
+    # Keys that are too small are refused in words of our own.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
-        code = cli.main(prog_name="groat", standalone_mode=False)
+        code = cli.main(_in_order(sys.argv[1:]), prog_name="groat", standalone_mode=False)
     except SystemExit as error:  # click's answer to a closed pipe
         code = error.code
     except BaseException as error:

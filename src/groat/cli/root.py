@@ -53,10 +53,10 @@ cli.add_command(token)
 
 @cli.command()
 @click.option("--issuer", required=True, metavar="URL", help="The public https URL of this server.")
-@click.option("--algorithm", default="ES256", show_default=True, type=click.Choice(list(ALGORITHM_NAMES)))
-@click.option("--database", default="sqlite:///data/groat.db", show_default=True, metavar="URL")
+@click.option("--algorithm", show_default="ES256", type=click.Choice(list(ALGORITHM_NAMES)))
+@click.option("--database", show_default="sqlite:///data/groat.db", metavar="URL")
 @click.pass_obj
-def init(session: Session, issuer: str, algorithm: str, database: str) -> None:
+def init(session: Session, issuer: str, algorithm: str | None, database: str | None) -> None:
     """Make the configuration, the data directory and the first signing key; safe to repeat."""
     from groat.server.audit import Audit
     from groat.server.bootstrap import initialise

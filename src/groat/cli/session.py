@@ -122,7 +122,7 @@ class Session:
             table.add_column(Text(column.replace("_", " ")), overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))  # text, so that no name is read as markup
-        width = None if sys.stdout.isatty() else 200
+        width = None if sys.stdout.isatty() else 10_000
         Console(no_color=not self.color, width=width, highlight=False).print(table)
 
     def note(self, message: str) -> None:
@@ -155,6 +155,9 @@ def _cell(value: Any) -> str:
 
 def report_failure(error: BaseException, argv: Sequence[str]) -> int:
     """Say what went wrong on stderr, in one line a finding, and return the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
     code, kind, lines = _explain(error)
     if code == Exit.BUG and "--debug" in argv:
         traceback.print_exception(error)

@@ -1,5 +1,6 @@
 """`groat token`: get one, verify one, look into one."""
 
+import contextlib
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ import click
 from groat.cli.session import Session
 from groat.keys.files import parse_private_key, read_private_key
 from groat.protocol import jose
-from groat.protocol.errors import InvalidToken, JoseError
+from groat.protocol.errors import ConfigError, InvalidToken, JoseError
 from groat.protocol.jwk import PrivateKey, base64url_decode
 from groat.protocol.metadata import JWKS_PATH, issuer_path
 
@@ -23,13 +24,15 @@ def token() -> None:
 
 def read_key(name: str) -> PrivateKey:
     """A private key from a file, or from stdin for `-`. Raises ConfigError."""
+    if name.lstrip().startswith(("{", "-----BEGIN")):
+        raise ConfigError("--key takes the name of a file, or - for standard input; not the key itself")
     if name == "-":
         return parse_private_key(sys.stdin.buffer.read(), "standard input")
     return read_private_key(Path(name))
 
 
 def _read_token(value: str) -> str:
-    return (sys.stdin.read() if value == "-" else value).strip()
+    return (sys.stdin.buffer.read().decode("utf-8", "replace") if value == "-" else value).strip()
 
 
 def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
@@ -42,7 +45,8 @@ def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
         return named, None
     config = session.config()
     host = config["server.host"]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    shown = f"[{reachable}]" if ":" in reachable else reachable
     return config.policy.issuer, f"http://{shown}:{config['server.port']}{issuer_path(config.policy.issuer)}"
 
 
@@ -104,7 +108,8 @@ def verify(session: Session, value: str, issuer: str | None, audience: str, scop
 
     name, local = _local(session, issuer)
     jwks_uri = f"{local}{JWKS_PATH}" if local is not None else None
-    caller = Verifier(issuer=name, audience=audience, jwks_uri=jwks_uri).verify(_read_token(value), scopes=list(scopes))
+    with contextlib.closing(Verifier(issuer=name, audience=audience, jwks_uri=jwks_uri)) as verifier:
+        caller = verifier.verify(_read_token(value), scopes=list(scopes))
     facts: dict[str, Any] = {
         "client_id": caller.client_id,
         "subject": caller.subject,

@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import (
+    ALGORITHM_NAMES,
     ALGORITHMS,
     PrivateKey,
     PublicKey,
@@ -30,15 +31,27 @@ DEFAULT_RSA_ALGORITHM: Final = "RS256"
 
 
 def make_private_directory(path: Path) -> None:
-    """Create a directory of mode 0700 with its parents; an existing one stays as it is."""
-    if path.is_dir():
-        return
-    for parent in reversed(path.parents):
-        if not parent.exists():
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(parent, 0o755)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
+    """Create a directory of mode 0700 with its parents; an existing one stays as it is. Raises ConfigError."""
+    make_directory(path.parent)
+    _make_directory(path, 0o700)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory of mode 0755 (less the umask) with its parents. Raises ConfigError.
+
+    Whoever may write to a parent may put another directory in the place of a private one.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        _make_directory(path, 0o755)
+
+
+def _make_directory(path: Path, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except OSError as error:
+        if not path.is_dir():
+            raise ConfigError(f"cannot make directory {path}: {error.strerror}") from None
 
 
 def write_private_file(path: Path, content: bytes) -> None:
@@ -52,7 +65,7 @@ def write_public_file(path: Path, content: bytes) -> None:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    if os.path.exists(path):
+    if os.path.lexists(path):
         raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -142,6 +155,9 @@ def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[Publi
     if not isinstance(entries, list) or not entries or any(not isinstance(e, dict) for e in entries):
         raise JoseError("key", "keys must be a non-empty array of JWKs")
     labelled = [entry if "alg" in entry or not algorithm else {**entry, "alg": algorithm} for entry in entries]
+    for entry in labelled if algorithm else ():
+        if ALGORITHM_NAMES.get(str(entry["alg"])) is not ALGORITHM_NAMES.get(algorithm or ""):
+            raise JoseError("key", f"a JWK is for another algorithm than {algorithm}")
     return tuple(import_public_jwk(_with_algorithm(entry)) for entry in labelled)
 
 

@@ -1,18 +1,21 @@
 """The first start: what must exist before `groat serve`, made once and left alone afterwards."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.files import make_private_directory, write_public_file
-from groat.keys.keyring import Lead
+from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.protocol.errors import ConfigError
-from groat.protocol.models import issuer_fault
 from groat.server.audit import Audit
-from groat.server.config import Config, load_config, sample_config
-from groat.server.operations import Operator, list_signing_keys, rotate_signing_key
+from groat.server.config import BY_NAME, Config, load_config, sample_config
+from groat.server.operations import Operator, first_signing_key, list_signing_keys
+from groat.server.store import StoreConflict
 from groat.server.store.sqlite import SqliteStore
+
+FIRST_KEY_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,14 @@ class Step:
 
 
 async def initialise(
-    path: Path, issuer: str, algorithm: str, storage_url: str, env: Mapping[str, str], audit: Audit
+    path: Path, issuer: str, algorithm: str | None, storage_url: str | None, env: Mapping[str, str], audit: Audit
 ) -> tuple[Config, list[Step]]:
     """Make the configuration file, the key-encryption key, the store and the first signing key.
 
     Safe to repeat: what exists stays as it is. Raises ConfigError when the existing parts contradict the request.
     """
-    config, written = _configuration(path, issuer, algorithm, storage_url, env)
+    chosen = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
+    config, written = _configuration(path, {n: v for n, v in chosen.items() if v is not None}, env)
     steps = [Step("configuration", str(path), written)]
     database, kek_path = config.database, config.path("keys.encryption_key_file")
     for directory in (database.parent, kek_path.parent):
@@ -52,19 +56,29 @@ async def initialise(
     return config, steps
 
 
-def _configuration(
-    path: Path, issuer: str, algorithm: str, storage_url: str, env: Mapping[str, str]
-) -> tuple[Config, bool]:
-    written = not path.exists()
-    if written:
-        if fault := issuer_fault(issuer):
-            raise ConfigError(fault)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_public_file(path, sample_config(issuer, algorithm, storage_url).encode())
-    config = load_config(path, env)
-    if config.policy.issuer != issuer:
-        raise ConfigError(f"{path} exists and names issuer {config.policy.issuer}; nothing was changed")
-    return config, written
+def _configuration(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> tuple[Config, bool]:
+    """Read the file, or try what it would say before it is written: a refusal leaves nothing behind."""
+    exists = path.exists()
+    config = load_config(path, env if exists else {**{BY_NAME[n].env: v for n, v in chosen.items()}, **env})
+    for name, value in chosen.items():
+        if config[name] != value:
+            where = path if config.origins[name] in ("file", "default") else config.origins[name]
+            raise ConfigError(f"{where} says {name} {config.shown()[name]}, not {value}; nothing was changed")
+    if exists:
+        return config, False
+    make_directory(path.parent)
+    return config, _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
+
+
+def _unless_there(path: Path, text: str) -> bool:
+    """Write the file; False where another process that does the same was faster."""
+    try:
+        write_public_file(path, text.encode())
+    except ConfigError:
+        if not path.exists():
+            raise
+        return False
+    return True
 
 
 def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey, bool]:
@@ -73,14 +87,22 @@ def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey
     if not fresh_store:
         # A new key could not open the signing keys that the store holds.
         raise ConfigError(f"{path} is missing, but the store exists. Restore it from your backup")
-    return KeyEncryptionKey.create(path), True
+    try:
+        return KeyEncryptionKey.create(path), True
+    except ConfigError:
+        if not path.exists():
+            raise
+        return KeyEncryptionKey.load(path), False  # another process that does the same was faster
 
 
 async def _first_key(operator: Operator, config: Config, kek: KeyEncryptionKey) -> Step:
-    keys = await list_signing_keys(operator)
-    if keys:
-        for key in keys:
-            kek.unseal(key.sealed, key.kid)
-        return Step("signing key", keys[-1].kid, False)
-    (first,) = await rotate_signing_key(operator, kek, config["keys.algorithm"], Lead())
-    return Step("signing key", first.kid, True)
+    for _ in range(FIRST_KEY_ATTEMPTS):
+        keys = await list_signing_keys(operator)
+        if keys:
+            for key in keys:
+                kek.unseal(key.sealed, key.kid)
+            return Step("signing key", keys[-1].kid, False)
+        with contextlib.suppress(StoreConflict):
+            first = await first_signing_key(operator, kek, config["keys.algorithm"])
+            return Step("signing key", first.kid, True)
+    raise ConfigError("the store keeps changing; run groat init again")

@@ -6,6 +6,7 @@ hold a password can come from a file named by the same variable with _FILE behin
 
 import difflib
 import ipaddress
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -60,9 +61,12 @@ def networks(value: Any) -> Networks:
 
 
 def table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("a table of claims")
-    return dict(value)
+    try:
+        if not isinstance(value, dict):
+            raise TypeError
+        return dict(json.loads(json.dumps(value, allow_nan=False)))
+    except (TypeError, ValueError):
+        raise ValueError("a table of claims: strings, numbers, booleans, arrays and tables of these") from None
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -158,7 +162,7 @@ class Config:
 
 def _show(setting: Setting, value: Any) -> Any:
     if setting.secret:
-        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)
+        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", value)
     if isinstance(value, tuple):
         return [str(item) for item in value]
     return value
@@ -203,9 +207,9 @@ def _policy(
             allow_http_hosts=frozenset(values["development.allow_http_hosts"]),
             extra_claims=values["tokens.extra_claims"],
         )
+        _check_combinations(values, policy)
     except ConfigError as error:
         raise ConfigError(*(_relocated(f, origins, path, lines) for f in error.findings)) from None
-    _check_combinations(values, policy)
     return policy
 
 
@@ -273,6 +277,8 @@ def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tupl
                 given[setting.name] = (f"{setting.env}_FILE", file.read_text("utf-8").strip())
             except OSError as error:
                 findings.append(Finding(f"{setting.env}_FILE: cannot read {file}: {error.strerror}"))
+            except UnicodeDecodeError:
+                findings.append(Finding(f"{setting.env}_FILE: {file} is not UTF-8 text"))
     known = {setting.env for setting in SETTINGS} | {f"{s.env}_FILE" for s in SETTINGS if s.secret}
     for name in sorted(env):
         if name.startswith("GROAT_") and "__" in name and name not in known:
@@ -289,8 +295,10 @@ def _line_finder(path: Path) -> Callable[[str], int | None]:
         section, _, key = name.rpartition(".")
         current = ""
         for number, line in enumerate(lines, 1):
-            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-                current = header[1].strip()
+            if line.lstrip().startswith("#"):  # the sample file shows every default in a comment
+                continue
+            if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
+                current = header[1].strip().strip("'\"")
                 if current == name:
                     return number
             body = line[header.end() :] if header else line
@@ -333,7 +341,8 @@ def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # JSON escapes are TOML escapes; DEL is the one character that only TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Sequence):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return "{}" if isinstance(value, Mapping) else str(value)

@@ -25,7 +25,7 @@ from groat.protocol.models import (
 )
 from groat.server.audit import Audit
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Store
+from groat.server.store import Store, StoreConflict
 
 
 class NotRegistered(Exception):
@@ -80,6 +80,8 @@ async def update_api(
 ) -> ApiRecord:
     """Change an API; a scope that it loses is gone from every client's next token."""
     api = await find_api(operator, name)
+    unknown = sorted(set(remove_scopes) - set(api.scopes))
+    _check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(api.scopes)}")
     kept = [scope for scope in api.scopes if scope not in remove_scopes]
     changed = replace(
         api,
@@ -92,17 +94,22 @@ async def update_api(
     return changed
 
 
-async def _withdraw_scopes(operator: Operator, name: str, gone: set[str]) -> None:
-    """Take scopes that an API lost from every grant, so that a later scope of that name is granted to nobody."""
+async def _withdraw_scopes(operator: Operator, api: str, gone: set[str]) -> None:
+    """Take scopes from every grant and default, so that a later scope of that name is granted to nobody."""
     for client in await operator.store.list_clients() if gone else ():
-        kept = tuple(scope for scope in client.allow.get(name, ()) if scope not in gone)
-        if kept != client.allow.get(name, ()):
-            await operator.store.update_client(replace(client, allow={**client.allow, name: kept}))
+        if gone.isdisjoint(client.allow.get(api, ())):
+            continue
+        left = {**client.allow, api: tuple(scope for scope in client.allow[api] if scope not in gone)}
+        allow = {name: scopes for name, scopes in left.items() if scopes}
+        still = {scope for scopes in allow.values() for scope in scopes}
+        defaults = tuple(scope for scope in client.default_scopes if scope in still)
+        await operator.store.update_client(replace(client, allow=allow, default_scopes=defaults))
 
 
 async def remove_api(operator: Operator, name: str) -> None:
     """Remove an API; nobody gets a token for it any more."""
-    await find_api(operator, name)
+    api = await find_api(operator, name)
+    await _withdraw_scopes(operator, name, set(api.scopes))
     await operator.store.remove_api(name)
     operator.audit.operated("api.removed", {"api": name})
 
@@ -220,6 +227,17 @@ async def rotate_signing_key(
     await operator.store.save_signing_keys(changed, seen)
     operator.audit.operated("key.rotated", {"kid": fresh.kid, "activates_at": changed[0].activates_at})
     return changed
+
+
+async def first_signing_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
+    """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
+    seen = await operator.store.registry_version()
+    if await operator.store.signing_keys():
+        raise StoreConflict("there is a signing key already")
+    (first,) = plan_rotation((), _fresh_key(operator, kek, algorithm), operator.now, Lead())
+    await operator.store.save_signing_keys((first,), seen)
+    operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
+    return first
 
 
 async def revoke_signing_key(

@@ -38,8 +38,12 @@ class SqliteStore:
     @classmethod
     def create(cls, path: Path) -> "SqliteStore":
         """Make the file (mode 0600) and bring its schema up to date; safe to repeat."""
-        with contextlib.suppress(FileExistsError):
+        try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise StoreUnavailable(f"cannot make {path}: {error.strerror}") from None
         store = cls(path)
         store._migrate()
         return store
@@ -276,11 +280,19 @@ def _refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str)
         raise StoreConflict("this public key belongs to somebody else already: one key, one owner")
 
 
+def _refuse_known(connection: sqlite3.Connection, key: ClientKeyRecord) -> None:
+    own = "SELECT thumbprint FROM client_keys WHERE client_id = ? AND (kid = ? OR thumbprint = ?)"
+    for (thumbprint,) in connection.execute(own, (key.client_id, key.kid, key.thumbprint)).fetchall():
+        what = "this key already" if thumbprint == key.thumbprint else f"another key with kid {key.kid}"
+        raise StoreConflict(f"client {key.client_id} has {what}")
+
+
 def _insert_client_keys(connection: sqlite3.Connection, keys: Sequence[ClientKeyRecord]) -> None:
     for key in keys:
         live = "SELECT 1 FROM clients WHERE client_id = ? AND removed_at IS NULL"
         if connection.execute(live, (key.client_id,)).fetchone() is None:
             raise StoreConflict(f"client {key.client_id} was removed meanwhile")
+        _refuse_known(connection, key)
         _refuse_foreign(connection, "client_keys", key.thumbprint)
         _refuse_foreign(connection, "signing_keys", key.thumbprint)
         connection.execute(
