@@ -154,14 +154,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} printed a secret"
     return report
-
-
-OPEN_FINDINGS: Final = Path(__file__).with_name("open_findings.txt")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of known, unfixed findings run and are reported as such; SECURITY.md names the list."""
-    known = set(OPEN_FINDINGS.read_text("utf-8").splitlines()) if OPEN_FINDINGS.exists() else set()
-    for item in items:
-        if item.nodeid in known or item.nodeid.partition("[")[0] in known:
-            item.add_marker(pytest.mark.xfail(reason="open finding", strict=False))

@@ -153,7 +153,7 @@ class GroupCommit:
                 connection = connection or self._connect()
                 with _held(lock):
                     self._perform(connection, batch)
-            except (sqlite3.Error, StoreUnavailable, OSError) as error:
+            except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
                 self._answer_error(batch, StoreUnavailable(f"SQLite: {error}"))
         if connection is not None:
             connection.close()
@@ -164,8 +164,10 @@ class GroupCommit:
         if isinstance(batch, _Job):
             self._call(_set_result, batch.future, batch.run(connection))
         else:
-            fresh = write_batch(connection, [(use.once, use.token_id) for use in batch])
-            self._call(self._written, batch, fresh)
+            # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
+            live = [use for use in batch if not use.future.done()]
+            fresh = write_batch(connection, [(use.once, use.token_id) for use in live]) if live else []
+            self._call(self._written, live, fresh)
 
     def _answer_error(self, batch: Sequence[_Use] | _Job, error: StoreUnavailable) -> None:
         if isinstance(batch, _Job):
