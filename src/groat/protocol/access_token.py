@@ -134,7 +134,7 @@ def check_access_token(jwt: jose.UnverifiedJwt, key: PublicKey, expected: Expect
         raise InvalidToken(error.reason, error.hint) from None
 
 
-def _caller(claims: Mapping[str, Any], expected: Expectations, now: float) -> Caller:
+def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Caller:
     dialect = expected.dialect
     if claims.get("iss") != expected.issuer:
         raise JoseError("issuer", _issuer_hint(claims.get("iss"), expected.issuer))
@@ -162,6 +162,8 @@ def _caller(claims: Mapping[str, Any], expected: Expectations, now: float) -> Ca
 
 def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> None:
     name = expected.dialect.audience
+    if claims.get(name) == expected.audience:
+        return
     values = jose.audience(claims if name == "aud" else {"aud": claims.get(name)})
     if expected.audience not in values:
         raise JoseError("audience", "the token is for another audience")
@@ -182,7 +184,7 @@ def _scopes(claims: Mapping[str, Any], dialect: Dialect) -> frozenset[str]:
     if value is None and not any(name in claims for name in dialect.scopes):
         return frozenset()
     if isinstance(value, str):
-        return frozenset(part for part in value.split(" ") if part)
+        return frozenset(filter(None, value.split(" ")))
     if dialect.scope_array and isinstance(value, list) and all(isinstance(s, str) for s in value):
         return frozenset(value)
     raise JoseError("claims", "scope is not a string")

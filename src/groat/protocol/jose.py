@@ -45,7 +45,7 @@ class UnverifiedJwt:
     """A well-formed JWT whose signature nobody has checked yet: its claims are rumours."""
 
     header: Header
-    claims: Mapping[str, Any] = field(repr=False)
+    claims: dict[str, Any] = field(repr=False)
     signing_input: bytes = field(repr=False)
     signature: bytes = field(repr=False)
 
@@ -176,6 +176,8 @@ def numeric_date(claims: Mapping[str, Any], name: str) -> Number | None:
     if name not in claims:
         return None
     value = claims[name]
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise JoseError("claims", f"{name} is not a number")
     return value
