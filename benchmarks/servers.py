@@ -67,7 +67,7 @@ def groat_server(algorithm: str, workers: int = 1, database: Path | None = None)
     issuer = f"http://127.0.0.1:{port}"
     run_groat(directory, "init", "--issuer", issuer, "--algorithm", algorithm)
     run_groat(directory, "api", "add", "orders", "--audience", RESOURCE, "--scope", SCOPE)
-    key_options = ["--alg", algorithm, "--rsa-bits", "2048", "--new-key", "client.key.json"]
+    key_options = ["--alg", algorithm, "--rsa-bits", "3072", "--new-key", "client.key.json"]
     run_groat(directory, "client", "add", CLIENT, "--allow", f"orders={SCOPE}", *key_options)
     command = [GROAT, "serve", "--port", str(port), "--workers", str(workers)]
     begun = time.monotonic()
@@ -136,5 +136,5 @@ def oidc_provider(algorithm: str) -> Iterator[Server]:
 
 def _generate(algorithm: str) -> PrivateKey:
     return (
-        generate_private_key(algorithm, 2048) if algorithm.startswith(("RS", "PS")) else generate_private_key(algorithm)
+        generate_private_key(algorithm, 3072) if algorithm.startswith(("RS", "PS")) else generate_private_key(algorithm)
     )

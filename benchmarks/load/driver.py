@@ -158,7 +158,7 @@ def _ecdsa(curve: ec.EllipticCurve, digest: hashes.HashAlgorithm) -> _Algorithm:
 def _rsa(scheme: padding.AsymmetricPadding) -> _Algorithm:
     digest = hashes.SHA256()
     return _Algorithm(
-        generate=partial(rsa.generate_private_key, 65537, 2048),
+        generate=partial(rsa.generate_private_key, 65537, 3072),
         sign=lambda key, message: key.sign(message, scheme, digest),
         verify=lambda key, signature, message: key.verify(signature, message, scheme, digest),
     )
@@ -281,13 +281,13 @@ def raw_cost(alg: str) -> float:
 
 
 def raw_sign_cost(alg: str) -> float:
-    """CPU seconds of one bare signature (2048 bits for RSA), median of several rounds."""
+    """CPU seconds of one bare signature (3072 bits for RSA), median of several rounds."""
     algorithm = ALGORITHMS[alg]
     return _median_cpu_seconds(partial(algorithm.sign, algorithm.generate(), _RAW_MESSAGE))
 
 
 def raw_verify_cost(alg: str) -> float:
-    """CPU seconds of one bare signature check (2048 bits for RSA), median of several rounds."""
+    """CPU seconds of one bare signature check (3072 bits for RSA), median of several rounds."""
     algorithm = ALGORITHMS[alg]
     key = algorithm.generate()
     signature = algorithm.sign(key, _RAW_MESSAGE)
