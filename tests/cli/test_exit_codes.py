@@ -54,6 +54,7 @@ def test_3_no_configuration(empty: Home, command: tuple[str, ...]) -> None:
     assert empty.snapshot() == {}
 
 
+@pytest.mark.rule("CL-25")
 @pytest.mark.parametrize("command", [("serve",), ("client", "list"), ("config", "check")], ids=" ".join)
 def test_3_a_wrong_configuration(home: Home, command: tuple[str, ...]) -> None:
     """File and line, before anything else happens."""

@@ -29,10 +29,13 @@ class Slow(SqliteStore):
     """The real store, which lets both operators read before either writes."""
 
     barrier: threading.Barrier
+    met = False
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
         keys = await super().signing_keys()
-        self.barrier.wait(10)
+        if not self.met:  # who has to start over finds the others gone
+            self.met = True
+            self.barrier.wait(10)
         return keys
 
 
@@ -71,17 +74,15 @@ def test_of_two_rotations_at_once_one_wins(home: Home) -> None:
 
 @pytest.mark.rule("K09", "KEY-21")
 def test_a_revocation_beside_a_rotation_is_not_lost(home: Home) -> None:
-    """The stolen key does not come back because somebody rotated at the same moment."""
+    """The emergency goes through, and the stolen key does not come back, because somebody rotated meanwhile."""
     kek = KeyEncryptionKey.load(home.directory / "data" / "key-encryption.key")
     (first,) = home.ok("--json", "key", "list").json
     rotate: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
     revoke: Work = lambda operator: operations.revoke_signing_key(operator, kek, first["kid"], "ES256")  # noqa: E731
     results = at_once(home, [rotate, revoke])
     states = {key["kid"]: key["state"] for key in home.ok("--json", "key", "list").json}
-    if isinstance(results[1], Exception):
-        assert states[first["kid"]] == "active"
-    else:
-        assert states[first["kid"]] == "removed"
+    assert not isinstance(results[1], Exception)
+    assert states[first["kid"]] == "removed"
     assert list(states.values()).count("active") == 1
 
 
@@ -94,7 +95,7 @@ def test_of_two_first_keys_at_once_one_is_made(empty: Home) -> None:
         path.unlink()
     asyncio.run(SqliteStore.create(data / "groat.db").close())
     kek = KeyEncryptionKey.load(data / "key-encryption.key")
-    work: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
+    work: Work = lambda operator: operations.first_signing_key(operator, kek, "ES256")  # noqa: E731
     at_once(empty, [work, work])
     assert [key["state"] for key in empty.ok("--json", "key", "list").json] == ["active"]
 

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from groat.client import KeyUnusable
-from groat.client.key_file import MAX_KEY_FILE_BYTES, KeyFile
+from groat.client.key_file import KeyFile
+from groat.keys.private_key import MAX_KEY_FILE_BYTES
 from groat.protocol import strict_json
 from groat.protocol.jwk import PrivateKey, generate_private_key
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from joserfc.jwk import RSAKey
 
 from groat.keys import files
+from groat.keys.private_key import MAX_KEY_FILE_BYTES
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import (
     ALGORITHMS,
@@ -164,7 +165,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, kind: str, message: str) -
     elif kind == "loop":
         path.symlink_to(path)
     elif kind != "missing":
-        private_file(tmp_path, b"{" + b" " * files.MAX_KEY_FILE_BYTES, 0o600 if kind == "too large" else 0)
+        private_file(tmp_path, b"{" + b" " * MAX_KEY_FILE_BYTES, 0o600 if kind == "too large" else 0)
     place = unprivileged(tmp_path) if kind == "unreadable" else contextlib.nullcontext()
     with place, pytest.raises(ConfigError, match=message) as caught:
         files.read_private_key(Path("key") if kind == "unreadable" else path)

@@ -9,7 +9,8 @@ from typing import Final, Protocol, runtime_checkable
 
 from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
-from groat.client.key_file import KeyFile, read_private_key
+from groat.client.key_file import KeyFile
+from groat.keys.private_key import read_private_key
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError

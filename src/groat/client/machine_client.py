@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
-from groat.client.key_file import read_private_key
 from groat.client.origin import allowed_origins
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Clocks, Token, Wish, scope_set
 from groat.client.token_cache import TokenCache
 from groat.client.token_endpoint import TokenEndpoint
 from groat.client.wire import HttpSource, Transport
+from groat.keys.private_key import read_private_key
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint, issuer_fault
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import serialization
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
+from groat.keys import private_key
+from groat.keys.private_key import MAX_KEY_FILE_BYTES
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import (
@@ -20,12 +22,9 @@ from groat.protocol.jwk import (
     ALGORITHMS,
     PrivateKey,
     PublicKey,
-    import_private_jwk,
     import_public_jwk,
-    private_key,
 )
 
-MAX_KEY_FILE_BYTES: Final = 256 * 1024
 # A PEM cannot say which algorithm it is for; RSA keys then get the one that every server knows (RFC 7518 3.1).
 DEFAULT_RSA_ALGORITHM: Final = "RS256"
 
@@ -124,15 +123,10 @@ def read_private_key(path: Path, algorithm: str | None = None, *, allow_shared: 
 
 def parse_private_key(content: bytes, name: str, algorithm: str | None = None) -> PrivateKey:
     """Read a private key from bytes; `name` is how errors call it. Raises ConfigError, without any content."""
-    try:
-        if content.lstrip()[:1] == b"{":
-            return import_private_jwk(strict_json.loads_object(content), algorithm)
-        key = _import_pem(content)
-        if not key.is_private:
-            raise JoseError("key", "the file holds a public key")
-        return private_key(key, algorithm or _algorithm_of(key))
-    except JoseError as error:
-        raise ConfigError(f"{name} holds no usable private key: {error.hint}") from None
+    key = private_key.read_private_key(content, algorithm, rsa_algorithm=DEFAULT_RSA_ALGORITHM)
+    if isinstance(key, str):
+        raise ConfigError(f"{name} holds no usable private key: {key}")
+    return key
 
 
 def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKey, ...]:

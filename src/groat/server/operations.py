@@ -5,10 +5,12 @@ the change on their next request. Raises ConfigError for input that cannot be ri
 NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from groat.keys.custody import KeyEncryptionKey
@@ -25,7 +27,7 @@ from groat.protocol.models import (
 )
 from groat.server.audit import Audit
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Store, StoreConflict
+from groat.server.store import RegistryMoved, Store, StoreConflict
 
 
 class NotRegistered(Exception):
@@ -44,6 +46,26 @@ class Operator:
     @property
     def now(self) -> int:
         return int(self.clock())
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+ATTEMPTS: Final = 10
+
+
+def _again_if_moved(
+    operation: Callable[Arguments, Awaitable[Result]],
+) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
+    """Start over when somebody else changed the registry between reading and writing: no change is ever lost."""
+
+    @wraps(operation)
+    async def attempt(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(RegistryMoved):
+                return await operation(*arguments, **options)
+        return await operation(*arguments, **options)
+
+    return attempt
 
 
 # APIs
@@ -71,6 +93,7 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
+@_again_if_moved
 async def update_api(
     operator: Operator,
     name: str,
@@ -79,6 +102,7 @@ async def update_api(
     remove_scopes: Sequence[str] = (),
 ) -> ApiRecord:
     """Change an API; a scope that it loses is gone from every client's next token."""
+    seen = await operator.store.registry_version()
     api = await find_api(operator, name)
     unknown = sorted(set(remove_scopes) - set(api.scopes))
     _check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(api.scopes)}")
@@ -88,14 +112,15 @@ async def update_api(
         audience=_audience(operator.policy, audience) if audience else api.audience,
         scopes=_scopes([*kept, *add_scopes]),
     )
-    await operator.store.update_api(changed)
-    await _withdraw_scopes(operator, name, set(api.scopes) - set(changed.scopes))
+    affected = await _without_scopes(operator, name, set(api.scopes) - set(changed.scopes))
+    await operator.store.update_api(changed, affected, seen)
     operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes)})
     return changed
 
 
-async def _withdraw_scopes(operator: Operator, api: str, gone: set[str]) -> None:
-    """Take scopes from every grant and default, so that a later scope of that name is granted to nobody."""
+async def _without_scopes(operator: Operator, api: str, gone: set[str]) -> list[ClientRecord]:
+    """The clients that lose a grant or default with these scopes: a later scope of that name is granted to nobody."""
+    affected = []
     for client in await operator.store.list_clients() if gone else ():
         if gone.isdisjoint(client.allow.get(api, ())):
             continue
@@ -103,14 +128,16 @@ async def _withdraw_scopes(operator: Operator, api: str, gone: set[str]) -> None
         allow = {name: scopes for name, scopes in left.items() if scopes}
         still = {scope for scopes in allow.values() for scope in scopes}
         defaults = tuple(scope for scope in client.default_scopes if scope in still)
-        await operator.store.update_client(replace(client, allow=allow, default_scopes=defaults))
+        affected.append(replace(client, allow=allow, default_scopes=defaults))
+    return affected
 
 
+@_again_if_moved
 async def remove_api(operator: Operator, name: str) -> None:
     """Remove an API; nobody gets a token for it any more."""
+    seen = await operator.store.registry_version()
     api = await find_api(operator, name)
-    await _withdraw_scopes(operator, name, set(api.scopes))
-    await operator.store.remove_api(name)
+    await operator.store.remove_api(name, await _without_scopes(operator, name, set(api.scopes)), seen)
     operator.audit.operated("api.removed", {"api": name})
 
 
@@ -150,6 +177,7 @@ async def find_client(operator: Operator, client_id: str) -> ClientRecord:
     return record
 
 
+@_again_if_moved
 async def update_client(
     operator: Operator,
     client_id: str,
@@ -157,12 +185,13 @@ async def update_client(
     settings: Mapping[str, Any] | None = None,
 ) -> ClientRecord:
     """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
+    seen = await operator.store.registry_version()
     record = await find_client(operator, client_id)
     if allow:
         merged = {**record.allow, **await _allow(operator, allow)}
         record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
     record = await _with_settings(operator, record, settings or {})
-    await operator.store.update_client(record)
+    await operator.store.update_client(record, seen)
     operator.audit.operated("client.updated", {"client": client_id})
     return record
 
@@ -213,6 +242,7 @@ async def list_signing_keys(operator: Operator) -> tuple[SigningKey, ...]:
     return await operator.store.signing_keys()
 
 
+@_again_if_moved
 async def rotate_signing_key(
     operator: Operator, kek: KeyEncryptionKey, algorithm: str, lead: Lead
 ) -> tuple[SigningKey, ...]:
@@ -229,6 +259,7 @@ async def rotate_signing_key(
     return changed
 
 
+@_again_if_moved
 async def first_signing_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
     """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
     seen = await operator.store.registry_version()
@@ -240,6 +271,7 @@ async def first_signing_key(operator: Operator, kek: KeyEncryptionKey, algorithm
     return first
 
 
+@_again_if_moved
 async def revoke_signing_key(
     operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
 ) -> tuple[SigningKey, ...]:

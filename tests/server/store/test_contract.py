@@ -15,7 +15,7 @@ from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Receipt, Store, StoreConflict, StoreUnavailable
+from groat.server.store import Receipt, RegistryMoved, Store, StoreConflict, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
 NOW = 1_800_000_000
@@ -566,5 +566,25 @@ def test_many_writers_of_the_registry(place: Place) -> None:
             await asyncio.gather(*((one, two)[n % 2].add_api(api) for n, api in enumerate(apis)))
             assert await two.registry_version() == before + 40
             assert len(await one.list_apis()) == 40
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_a_writer_who_read_too_early_is_told(place: Place) -> None:
+    """Whoever replaces what somebody changed since must read again; the first change stands."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            seen = await one.registry_version()
+            read = await one.find_client("billing")
+            assert read is not None
+            await two.update_client(replace(read, default_scopes=("read",)), await two.registry_version())
+            with pytest.raises(RegistryMoved):
+                await one.update_client(read, seen)
+            after = await two.find_client("billing")
+            assert after is not None
+            assert after.default_scopes == ("read",)
 
     run(work())

@@ -17,6 +17,10 @@ class StoreConflict(Exception):
     """A registration collides with one that exists (or existed: client ids are never reassigned)."""
 
 
+class RegistryMoved(StoreConflict):
+    """The registry is past the version that the writer had read; nothing was written. Read again, try again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The answer to `use_once`: was this the first use, and which version of the registry is in force."""
@@ -28,7 +32,8 @@ class Receipt:
 class Store(Protocol):
     """Methods named for intent. All raise StoreUnavailable; writers raise StoreConflict. Times in epoch seconds.
 
-    Every write to APIs, clients or keys raises the registry version in the same transaction.
+    Every write to APIs, clients or keys raises the registry version in the same transaction. Writers that replace
+    what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
     """
 
     async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
@@ -53,13 +58,17 @@ class Store(Protocol):
 
     async def add_api(self, api: ApiRecord) -> None: ...
 
-    async def update_api(self, api: ApiRecord) -> None: ...
+    async def update_api(self, api: ApiRecord, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        """Replace an API together with the clients whose grants change with it."""
+        ...
 
-    async def remove_api(self, name: str) -> None: ...
+    async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        """Remove an API and what the clients were granted of it."""
+        ...
 
     async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None: ...
 
-    async def update_client(self, client: ClientRecord) -> None: ...
+    async def update_client(self, client: ClientRecord, seen: int | None = None) -> None: ...
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None: ...
 
@@ -70,7 +79,7 @@ class Store(Protocol):
     async def remove_client_key(self, client_id: str, kid: str) -> None: ...
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
-        """Insert or replace these keys, all or none; StoreConflict if the registry is past version `seen`."""
+        """Insert or replace these keys, all or none."""
         ...
 
     async def close(self) -> None: ...

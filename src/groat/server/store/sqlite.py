@@ -17,7 +17,7 @@ from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import import_public_jwk
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Receipt, StoreConflict, StoreUnavailable
+from groat.server.store import Receipt, RegistryMoved, StoreConflict, StoreUnavailable
 from groat.server.store.group_commit import GroupCommit
 
 BUSY_TIMEOUT_MS: Final = 1500
@@ -160,18 +160,18 @@ class SqliteStore:
                 (api.name, api.audience, json.dumps(api.scopes), api.created_at),
             )
 
-    async def update_api(self, api: ApiRecord) -> None:
-        with self._registration(f"an API with audience {api.audience} exists") as connection:
+    async def update_api(self, api: ApiRecord, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        with self._registration(f"an API with audience {api.audience} exists", seen) as connection:
             connection.execute(
                 "UPDATE apis SET audience = ?, scopes = ? WHERE name = ?",
                 (api.audience, json.dumps(api.scopes), api.name),
             )
+            _update_clients(connection, clients)
 
-    async def remove_api(self, name: str) -> None:
-        with self._registration("") as connection:
+    async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        with self._registration("", seen) as connection:
             connection.execute("DELETE FROM apis WHERE name = ?", (name,))
-            # A later API of the same name is another API: nobody may inherit a grant for it.
-            connection.execute("UPDATE clients SET document = json_remove(document, ?)", (f'$.allow."{name}"',))
+            _update_clients(connection, clients)
 
     async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None:
         taken = f"client {client.client_id} exists, or existed (ids are never reassigned)"
@@ -182,13 +182,9 @@ class SqliteStore:
             )
             _insert_client_keys(connection, keys)
 
-    async def update_client(self, client: ClientRecord) -> None:
-        with self._registration("") as connection:
-            connection.execute(
-                # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
-                "UPDATE clients SET document = ? WHERE client_id = ?",
-                (_client_document(client), client.client_id),
-            )
+    async def update_client(self, client: ClientRecord, seen: int | None = None) -> None:
+        with self._registration("", seen) as connection:
+            _update_clients(connection, (client,))
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None:
         with self._registration("") as connection:
@@ -210,10 +206,7 @@ class SqliteStore:
             connection.execute("DELETE FROM client_keys WHERE client_id = ? AND kid = ?", (client_id, kid))
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
-        with self._registration("a signing key must not be a client's key") as connection:
-            (version,) = connection.execute("SELECT version FROM registry").fetchone()
-            if seen is not None and version != seen:
-                raise StoreConflict("the registry was changed meanwhile; nothing was done. Try again")
+        with self._registration("a signing key must not be a client's key", seen) as connection:
             for key in keys:
                 _refuse_foreign(connection, "client_keys", key.public.thumbprint)
                 connection.execute(
@@ -265,10 +258,13 @@ class SqliteStore:
             raise StoreUnavailable(f"SQLite: {error}") from None
 
     @contextlib.contextmanager
-    def _registration(self, conflict: str) -> Iterator[sqlite3.Connection]:
+    def _registration(self, conflict: str, seen: int | None = None) -> Iterator[sqlite3.Connection]:
         """A change of the registry: its version goes up in the same transaction, so no replica can miss it."""
         try:
             with self._transaction() as connection:
+                (version,) = connection.execute("SELECT version FROM registry").fetchone()
+                if seen is not None and version != seen:
+                    raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
                 yield connection
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
@@ -298,6 +294,14 @@ def _insert_client_keys(connection: sqlite3.Connection, keys: Sequence[ClientKey
         connection.execute(
             "INSERT INTO client_keys VALUES (?, ?, ?, ?, ?, ?)",
             (key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at),
+        )
+
+
+def _update_clients(connection: sqlite3.Connection, clients: Sequence[ClientRecord]) -> None:
+    for client in clients:
+        # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
+        connection.execute(
+            "UPDATE clients SET document = ? WHERE client_id = ?", (_client_document(client), client.client_id)
         )
 
 

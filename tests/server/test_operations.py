@@ -1,0 +1,67 @@
+"""Operations of several operators at once: nobody's change is lost."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from groat.protocol.jwk import generate_private_key
+from groat.protocol.models import Policy
+from groat.server import operations
+from groat.server.operations import Operator
+from groat.server.records import ClientRecord
+from groat.server.store.sqlite import SqliteStore
+
+
+class DistantStore(SqliteStore):
+    """A store whose answers take a moment, as over a network: between reading and writing others get their turn."""
+
+    async def find_client(self, client_id: str) -> ClientRecord | None:
+        found = await super().find_client(client_id)
+        await asyncio.sleep(0.01)
+        return found
+
+
+async def _two_operators(path: Path) -> tuple[Operator, Operator]:
+    SqliteStore.create(path)
+    one, two = (Operator(DistantStore.open(path), Policy("https://as.example")) for _ in range(2))
+    await operations.add_api(one, "orders", "https://orders.example.com", ["read", "write"])
+    key = generate_private_key("ES256").public
+    await operations.add_client(one, "billing", {"orders": ["read", "write"]}, [key], {"default_scopes": ("write",)})
+    return one, two
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_two_operators_change_one_client(tmp_path: Path) -> None:
+    """Each asks for another change of the same record at the same time, and both are in force afterwards."""
+
+    async def work() -> None:
+        one, two = await _two_operators(tmp_path / "groat.db")
+        await asyncio.gather(
+            operations.update_client(one, "billing", settings={"strict_typ": True}),
+            operations.update_client(two, "billing", {"orders": ["write"]}),
+            operations.enable_client(two, "billing", enabled=False),
+        )
+        after = await operations.find_client(one, "billing")
+        assert (after.strict_typ, after.allow, after.enabled) == (True, {"orders": ("write",)}, False)
+        for operator in (one, two):
+            await operator.store.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("AS-TE-14", "AS-CA-24")
+def test_a_scope_and_its_grants_go_together(tmp_path: Path) -> None:
+    """A scope that an API loses leaves grants and defaults in the same transaction: one version, not several."""
+
+    async def work() -> None:
+        one, two = await _two_operators(tmp_path / "groat.db")
+        before = await one.store.registry_version()
+        await operations.update_api(one, "orders", remove_scopes=["write"])
+        assert await two.store.registry_version() == before + 1
+        after = await operations.find_client(two, "billing")
+        assert (after.allow, after.default_scopes) == ({"orders": ("read",)}, ())
+        for operator in (one, two):
+            await operator.store.close()
+
+    asyncio.run(work())
