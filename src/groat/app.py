@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from starlette.routing import Route, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from groat.keys.custody import KeyEncryptionKey
@@ -17,7 +17,7 @@ from groat.server.audit import Audit
 from groat.server.config import Config, load_config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
-from groat.server.http import Entrance, not_found
+from groat.server.http import Entrance
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
@@ -45,21 +45,16 @@ def create_app(
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
     metadata = MetadataEndpoint(policy, registry)
     prefix = issuer_path(policy.issuer)
-    endpoints: list[tuple[str, ASGIApp]] = [
-        (f"{prefix}/token", TokenEndpoint(policy, registry, store, throttle, audit, clock)),
-        (f"{prefix}{JWKS_PATH}", JwksEndpoint(registry, clock)),
-        *((path, metadata) for path in metadata_paths(policy.issuer)),
-        ("/health", LiveEndpoint()),
-        ("/livez", LiveEndpoint()),
-        ("/readyz", ReadyEndpoint(registry, clock)),
-    ]
-    router = Router(
-        [Route(path, endpoint) for path, endpoint in endpoints],
-        redirect_slashes=False,
-        default=not_found,
-        lifespan=lambda _: _lifespan(store, clock),
-    )
-    return Entrance(router, audit, config["server.trusted_proxies"])
+    endpoints: dict[str, ASGIApp] = {
+        f"{prefix}/token": TokenEndpoint(policy, registry, store, throttle, audit, clock),
+        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock),
+        **dict.fromkeys(metadata_paths(policy.issuer), metadata),
+        "/health": LiveEndpoint(),
+        "/livez": LiveEndpoint(),
+        "/readyz": ReadyEndpoint(registry, clock),
+    }
+    lifespan = Router(lifespan=lambda _: _lifespan(store, clock))
+    return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
 
 
 @contextlib.asynccontextmanager

@@ -126,7 +126,7 @@ def test_a_shared_key_encryption_key_is_refused_with_the_fix(tmp_path: Path, mod
 def test_a_local_signer_signs_with_its_one_algorithm(name: str) -> None:
     """Its signature verifies under the public key that it names."""
     signer = LocalSigner(KEYS[name])
-    data = jose.signing_input(jose.encode_header(name, signer.public.kid, "at+jwt"), {"sub": "x"})
+    data = jose.signing_input(jose.encode_header(name, signer.public.kid, "at+jwt"), b'{"sub":"x"}')
     signature = asyncio.run(signer.sign(data))
     token = data + b"." + base64url_encode(signature)
     jose.verify_signature(jose.parse_jwt(token), signer.public)

@@ -94,7 +94,7 @@ def test_the_issuer_is_one_string_everywhere() -> None:
     for issuer in (ISS, f"{ISS}/", f"{ISS}/tenant", f"{ISS}/tenant/"):
         policy = Policy(issuer)
         assert server_metadata(policy, [])["issuer"] == issuer
-        assert access_token_claims(Grant(CID, API, (), 60), policy, 0, "j")["iss"] == issuer
+        assert json.loads(access_token_claims(Grant(CID, API, (), 60), policy, 0, "j"))["iss"] == issuer
         assert authenticate(assertion(aud=issuer), CLIENT, policy).client is CLIENT
 
 

@@ -86,7 +86,10 @@ def flow():
     except InvalidClient:
         pass
     grant = decide_grant(request, proof.client, policy)
-    token = jose.sign_jwt(access_token_claims(grant, policy, NOW, "t"), server_key, "at+jwt")
+    data = jose.signing_input(
+        jose.encode_header(server_key.algorithm, server_key.kid, "at+jwt"), access_token_claims(grant, policy, NOW, "t")
+    )
+    token = data + b"." + base64url_encode(jose.sign(data, server_key))
     expected = Expectations(policy.issuer, api.audience)
     jwt = parse_access_token(token, expected)
     caller = check_access_token(jwt, jose.select_key(jwt.header, import_key_set(public_key_set([server_key.public]))),

@@ -11,7 +11,7 @@ from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
 from groat.client.key_file import KeyFile
 from groat.keys.private_key import read_private_key
-from groat.protocol import jose
+from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
@@ -116,7 +116,8 @@ class SigningCredential:
         signer = self.signer()
         kid, written = signer.kid, written_algorithm(signer.algorithm, endpoint)
         jti = secrets.token_urlsafe(JTI_BYTES)
-        data = jose.signing_input(jose.encode_header(written, kid, ASSERTION_TYP), statement.claims(jti))
+        payload = strict_json.dumps(statement.claims(jti))
+        data = jose.signing_input(jose.encode_header(written, kid, ASSERTION_TYP), payload)
         signature = _sign(signer, data)
         value = (data + b"." + base64url_encode(signature)).decode("ascii")
         return Assertion(value, kid=kid, jti=jti)

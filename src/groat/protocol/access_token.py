@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
-from groat.protocol import jose
+from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
@@ -13,21 +14,24 @@ TYP: Final = "at+jwt"
 DEFAULT_ALGORITHMS: Final = ("ES256", "PS256", "Ed25519", "RS256")
 
 
-def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> dict[str, Any]:
-    """The claims of a new token (RFC 9068 2.2). `now`: whole epoch seconds; `jti`: at least 128 random bits."""
+def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> bytes:
+    """The claims of a new token, encoded (RFC 9068 2.2). `now`: epoch seconds; `jti`: at least 128 random bits."""
+    return strict_json.extended(_constant_claims(grant, policy), {"iat": now, "exp": now + grant.lifetime, "jti": jti})
+
+
+# Of the tokens of one grant only the times and the jti differ.
+@lru_cache(maxsize=2048)
+def _constant_claims(grant: Grant, policy: Policy) -> bytes:
     claims: dict[str, Any] = {
         **policy.extra_claims,
         "iss": policy.issuer,
         "sub": grant.client_id,
         "aud": grant.api.audience,
         "client_id": grant.client_id,
-        "iat": now,
-        "exp": now + grant.lifetime,
-        "jti": jti,
     }
     if grant.scopes:
         claims["scope"] = grant.scope
-    return claims
+    return strict_json.dumps(claims)
 
 
 @dataclass(frozen=True, slots=True)

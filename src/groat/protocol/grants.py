@@ -1,6 +1,7 @@
 """What an authenticated client gets: one function per grant, one table (RFC 6749 4.4, RFC 8707)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,20 +16,26 @@ def decide_grant(request: TokenRequest, client: Client, policy: Policy) -> Grant
 
     `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, InvalidTarget, InvalidScope.
     """
-    if request.grant_type not in client.grant_types:
+    return _decide(request.grant_type, request.scope, request.targets, client, policy)
+
+
+# The same client asks for the same again and again. A changed client is another object, so nothing outlives a change.
+@lru_cache(maxsize=2048)
+def _decide(grant_type: str, scope: str | None, targets: tuple[str, ...], client: Client, policy: Policy) -> Grant:
+    if grant_type not in client.grant_types:
         raise UnauthorizedClient("grant_type", f"{client.client_id} may not use this grant")
-    return GRANTS[request.grant_type](request, client, policy)
+    return GRANTS[grant_type](scope, targets, client, policy)
 
 
-def _client_credentials(request: TokenRequest, client: Client, policy: Policy) -> Grant:
-    named = _named_permission(request.targets, client)
-    wanted = parse_scope(request.scope) if request.scope is not None else client.default_scopes
+def _client_credentials(scope: str | None, targets: Sequence[str], client: Client, policy: Policy) -> Grant:
+    named = _named_permission(targets, client)
+    wanted = parse_scope(scope) if scope is not None else client.default_scopes
     permission = named or _implied_permission(wanted, client)
-    scopes = _granted(wanted, permission, client, explicit=request.scope is not None)
+    scopes = _granted(wanted, permission, client, explicit=scope is not None)
     return Grant(client.client_id, permission.api, scopes, policy.token_lifetime)
 
 
-GrantRule = Callable[[TokenRequest, Client, Policy], Grant]
+GrantRule = Callable[[str | None, Sequence[str], Client, Policy], Grant]
 GRANTS: Final[Mapping[str, GrantRule]] = MappingProxyType({"client_credentials": _client_credentials})
 
 

@@ -144,9 +144,9 @@ def verify_signature(jwt: UnverifiedJwt, key: PublicKey) -> None:
         raise JoseError("signature", "the signature does not verify")
 
 
-def signing_input(header_segment: bytes, claims: Mapping[str, Any]) -> bytes:
-    """The bytes to sign: an encoded header (see `encode_header`) and the claims (RFC 7515 5.1)."""
-    return header_segment + b"." + base64url_encode(strict_json.dumps(claims))
+def signing_input(header_segment: bytes, payload: bytes) -> bytes:
+    """The bytes to sign: an encoded header (see `encode_header`) and the claims as JSON (RFC 7515 5.1)."""
+    return header_segment + b"." + base64url_encode(payload)
 
 
 def encode_header(algorithm: str, kid: str, typ: str) -> bytes:
@@ -164,7 +164,7 @@ def sign_jwt(claims: Mapping[str, Any], key: PrivateKey, typ: str, alg_name: str
     written = alg_name or key.algorithm
     if ALGORITHM_NAMES.get(written) is not ALGORITHMS[key.algorithm]:
         raise JoseError("algorithm", f"the key signs {key.algorithm} only")
-    data = signing_input(encode_header(written, key.kid, typ), claims)
+    data = signing_input(encode_header(written, key.kid, typ), strict_json.dumps(claims))
     return (data + b"." + base64url_encode(sign(data, key))).decode("ascii")
 
 

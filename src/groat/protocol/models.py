@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,9 +42,9 @@ class AssertionAudience(StrEnum):
     ISSUER_OR_TOKEN_ENDPOINT = "issuer-or-token-endpoint"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """All policy that the rules may see. Times are whole seconds.
+    """All policy that the rules may see. Times are whole seconds. Like `Client` and `Grant` equal to itself alone.
 
     Raises ConfigError for values outside the caps of the standards. Not checked: whether the issuer is reachable.
     """
@@ -69,6 +70,8 @@ class Policy:
             "algorithms": FAPI2_ALGORITHMS if self.profile is Profile.FAPI2 else frozenset(ALGORITHMS),
             "token_endpoint": f"{root}/token",
             "jwks_uri": f"{root}/.well-known/jwks.json",
+            # A copy, so that what was checked is what gets written.
+            "extra_claims": MappingProxyType(dict(self.extra_claims)),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -131,7 +134,7 @@ class Permission:
     scopes: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Client:
     """A registered client, with everything that judging its requests needs.
 
@@ -187,7 +190,7 @@ class OneTimeValue:
         return hashlib.sha256(len(client).to_bytes(4, "big") + client + self.value.encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Grant:
     """What an authenticated client gets: one API, some scopes, some seconds."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -164,9 +164,13 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer."""
+    """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer.
 
-    app: ASGIApp
+    `endpoints` by their exact path: a table of fixed strings needs no pattern to be tried.
+    """
+
+    endpoints: Mapping[str, ASGIApp]
+    lifespan: ASGIApp
     audit: Audit
     trusted_proxies: Networks = ()
     ids: RandomIds = field(default_factory=RandomIds)
@@ -174,11 +178,11 @@ class Entrance:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+                await self.lifespan(scope, receive, send)
             return
         exchange = scope["groat"] = Exchange(self.ids.next(), self._source(scope), time.monotonic())
         try:
-            await self.app(scope, receive, send)
+            await self.endpoints.get(scope["path"], not_found)(scope, receive, send)
         except OAuthError as error:
             await self._refuse(scope, send, error)
         except StoreUnavailable as error:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -160,11 +159,13 @@ def check_content_encoding(scope: Scope) -> None:
         raise InvalidRequest("content_encoding", "send the form uncompressed")
 
 
-async def sign_token(claims: dict[str, Any], signer: Signer) -> str:
+async def sign_token(claims: bytes, signer: Signer) -> str:
     """Write the access token as a compact JWS (RFC 9068 2.1)."""
     data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
     await asyncio.sleep(0)  # as above: whoever shares the batch signs in the same turn
-    return (data + b"." + base64url_encode(await signer.sign(data))).decode("ascii")
+    signature = await signer.sign(data)
+    await asyncio.sleep(0)  # and answers in the next
+    return (data + b"." + base64url_encode(signature)).decode("ascii")
 
 
 @lru_cache(maxsize=64)
@@ -173,11 +174,9 @@ def _header(algorithm: str, kid: str) -> bytes:
 
 
 def _success(token: str, grant: Grant) -> bytes:
-    return strict_json.dumps(
-        {
-            "access_token": token,
-            "token_type": "Bearer",
-            "expires_in": grant.lifetime,
-            "scope": grant.scope,
-        }
-    )
+    return strict_json.extended(_constant_members(grant), {"access_token": token})
+
+
+@lru_cache(maxsize=2048)
+def _constant_members(grant: Grant) -> bytes:
+    return strict_json.dumps({"token_type": "Bearer", "expires_in": grant.lifetime, "scope": grant.scope})

@@ -25,6 +25,9 @@ from groat.server.store import Receipt, StoreUnavailable
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 4096
 DEADLINE_SECONDS: Final = 2.0
+GATHER_UP_TO: Final = 32
+QUIET_TURNS: Final = 3
+MAX_TURNS: Final = 32
 
 Connect = Callable[[], sqlite3.Connection]
 
@@ -53,8 +56,10 @@ _Batch = Sequence[_Use] | _Job | None  # None ends the thread
 class GroupCommit:
     """The one writer of one process: a thread with its own connection.
 
-    The event loop decides what is written together, so that no state is shared: whatever asks in one turn of the
-    loop, and whatever asks while a batch is being written, goes into the next batch.
+    The event loop decides what is written together, so that no state is shared: a batch is what asks while the loop
+    has other requests in hand, and while the batch before it is being written. Waiting for those in hand costs less
+    than it saves: they share the write, and their signatures are made in one go while the caches hold the curve's
+    tables (docs/decisions/0006-hot-path.md).
     """
 
     def __init__(self, connect: Connect, read_version: Callable[[], int], lock_file: Path) -> None:
@@ -78,7 +83,7 @@ class GroupCommit:
         self._waiting.append(use)
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._write_next)
+            loop.call_soon(self._gather, loop)
         return await use.future
 
     async def run(self, work: Callable[[sqlite3.Connection], int]) -> int:
@@ -107,6 +112,15 @@ class GroupCommit:
         self._give_up_late()
         return self._loop
 
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int = 0, quiet: int = 0, turns: int = 0) -> None:
+        """Write as soon as a few turns of the loop bring nobody new, or enough have come."""
+        waiting = len(self._waiting)
+        quiet = quiet + 1 if waiting == seen else 0
+        if quiet >= QUIET_TURNS or waiting >= GATHER_UP_TO or turns >= MAX_TURNS:
+            self._write_next()
+        else:
+            loop.call_soon(self._gather, loop, waiting, quiet, turns + 1)
+
     def _write_next(self) -> None:
         """Hand the next batch to the thread; those who were given up already are dropped unwritten."""
         batch: list[_Use] = []
@@ -119,6 +133,14 @@ class GroupCommit:
         if batch:
             self._queue.put(batch)
 
+    def _continue(self) -> None:
+        """After a batch: gather the next, if anybody waits."""
+        self._writing = ()
+        self._scheduled = bool(self._waiting)
+        if self._waiting:
+            assert self._loop is not None
+            self._gather(self._loop)
+
     def _written(self, batch: Sequence[_Use], fresh: Sequence[bool]) -> None:
         """Answer a batch that is durable; the version is read now, after every change committed before it."""
         try:
@@ -129,11 +151,11 @@ class GroupCommit:
         for use, first in zip(batch, fresh, strict=True):
             if not use.future.done():
                 use.future.set_result(Receipt(first, version))
-        self._write_next()
+        self._continue()
 
     def _refused(self, batch: Sequence[_Use], error: StoreUnavailable) -> None:
         _fail(batch, error)
-        self._write_next()
+        self._continue()
 
     def _give_up_late(self) -> None:
         """Answer those who waited too long: the writer may be stuck behind a lock or a slow disk."""
