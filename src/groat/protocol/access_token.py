@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import jose, strict_json
@@ -68,7 +69,7 @@ class Expectations:
     clock_tolerance: int = 10
     dialect: Dialect = RFC9068
     accept_bound: bool = False
-    _names: frozenset[str] = field(init=False, repr=False)
+    algorithm_names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.algorithms if name not in ALGORITHM_NAMES]
@@ -79,11 +80,7 @@ class Expectations:
         if not MIN_CLOCK_TOLERANCE <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:
             raise ConfigError(f"clock_tolerance must be {MIN_CLOCK_TOLERANCE} to {MAX_CLOCK_TOLERANCE} seconds")
         names = frozenset(ALGORITHM_NAMES[name].name for name in self.algorithms)
-        object.__setattr__(self, "_names", names)
-
-    @property
-    def algorithm_names(self) -> frozenset[str]:
-        return self._names
+        object.__setattr__(self, "algorithm_names", names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +117,7 @@ def parse_access_token(token: str | bytes, expected: Expectations) -> jose.Unver
         raise InvalidToken(error.reason, error.hint) from None
     if jwt.header.algorithm.name not in expected.algorithm_names:
         raise InvalidToken("algorithm", f"{jwt.header.algorithm.name} is not accepted here")
-    typ = jwt.header.typ
-    if (typ if typ is None else jose.media_type(typ)) not in expected.dialect.types:
+    if jwt.header.media_type not in expected.dialect.types:
         raise InvalidToken("type", "typ is not that of an access token")
     return jwt
 
@@ -160,7 +156,7 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
         exp,
         jose.numeric_date(claims, "iat"),
         jose.string_claim(claims, "jti") if "jti" in claims else None,
-        jose.read_only(claims),
+        MappingProxyType(claims),
     )
 
 

@@ -119,7 +119,7 @@ def _check_header(header: jose.Header, client: Client) -> None:
 
 
 def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
-    if (header.typ if header.typ is None else jose.media_type(header.typ)) not in types:
+    if header.media_type not in types:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
 

@@ -7,7 +7,6 @@ Reading goes in three steps, so that no claim acts before its signature is prove
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import strict_json
@@ -38,6 +37,12 @@ class Header:
     algorithm: Algorithm
     kid: str | None
     typ: str | None
+
+    media_type: str | None = field(init=False)
+    """`typ` as a full media type in lower case; None if absent."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "media_type", media_type(self.typ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +225,3 @@ def check_times(claims: Mapping[str, Any], now: float, *, tolerance: float, exp_
 
 def _seconds(value: float) -> str:
     return f"{value:.0f} s" if value < 10**9 else "very far"
-
-
-def read_only(claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A view of verified claims that nobody can change by accident."""
-    return MappingProxyType(dict(claims))
