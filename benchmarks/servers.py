@@ -78,7 +78,8 @@ def groat_server(algorithm: str, workers: int = 1, database: Path | None = None)
         started_in = time.monotonic() - begun
         time.sleep(0.5 if workers > 1 else 0.0)
         key = _read_key(directory / "client.key.json")
-        yield Server("groat", issuer, f"{issuer}/token", process_tree(process.pid), algorithm, key, started_in)
+        name = "groat" if workers == 1 else f"groat, {workers} workers"
+        yield Server(name, issuer, f"{issuer}/token", process_tree(process.pid), algorithm, key, started_in)
     finally:
         process.terminate()
         process.wait(15)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.load.driver import cpu_seconds, presign_bodies, raw_cost, rss_bytes, run_wrk
@@ -85,8 +86,8 @@ Start = Callable[[str], AbstractContextManager[Server]]
 
 
 def compare(algorithms: list[str], tokens: int, rounds: int, *, peer: bool) -> list[Row]:
-    """Ours and the peer's, one after the other, for each algorithm."""
-    starts: list[Start] = [groat_server]
+    """Ours with one worker and with one for each core, and the peer's, one after the other, for each algorithm."""
+    starts: list[Start] = [groat_server, partial(groat_server, workers=2)]
     if peer:
         starts.append(oidc_provider)
     rows = []
