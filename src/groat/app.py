@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
@@ -13,11 +15,13 @@ from starlette.types import ASGIApp
 from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
+from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
 from groat.server.config import Config, load_config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
-from groat.server.http import Entrance
+from groat.server.http import Entrance, not_found
+from groat.server.metrics import Metrics
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
@@ -27,6 +31,7 @@ from groat.server.token_endpoint import Clock, TokenEndpoint
 # A digest is kept well past the moment its assertion dies, so that a clock that steps back opens no replay window.
 RETENTION_MARGIN_SECONDS = 600
 PURGE_INTERVAL_SECONDS = 1.0
+METRICS_INTERVAL_SECONDS = 1.0
 
 
 def open_store(config: Config) -> Store:
@@ -41,7 +46,8 @@ def create_app(
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
     store = store or open_store(config)
     registry = Registry(store, kek)
-    policy, audit = config.policy, Audit(log or EventLog())
+    policy, log = config.policy, log or EventLog()
+    audit = Audit(log)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
     metadata = MetadataEndpoint(policy, registry)
     prefix = issuer_path(policy.issuer)
@@ -53,17 +59,28 @@ def create_app(
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(registry, clock),
     }
-    lifespan = Router(lifespan=lambda _: _lifespan(store, clock))
+    metrics = Metrics(audit.tally)
+    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics)]
+    if config.admin:
+        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
+        chores.append(partial(serve_admin, admin, config.admin, log))
+    lifespan = Router(lifespan=lambda _: _lifespan(store, chores))
     return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
 
 
+Chore = Callable[[], Coroutine[Any, Any, None]]
+
+
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, clock: Clock) -> AsyncIterator[None]:
-    purge = asyncio.create_task(_purge_forever(store, clock))
+async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None]:
+    """What goes on beside the requests, from the first to the last."""
+    tasks = [asyncio.create_task(chore()) for chore in chores]
     try:
         yield
     finally:
-        purge.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await store.close()
 
 
@@ -74,6 +91,12 @@ async def _purge_forever(store: Store, clock: Clock) -> None:
         # A store that cannot purge cannot issue either, and says so on the requests themselves.
         with contextlib.suppress(StoreUnavailable):
             await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+
+
+async def _count_forever(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(METRICS_INTERVAL_SECONDS)
+        metrics.absorb()
 
 
 def app_from_environment() -> ASGIApp:

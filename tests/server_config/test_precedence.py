@@ -40,6 +40,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         ("::1, 192.0.2.1", (ipaddress.ip_network("::1"), ipaddress.ip_network("192.0.2.1"))),
         (["10.1.0.0/16"], (ipaddress.ip_network("10.1.0.0/16"),)),
     ),
+    "admin.listen": ("", ('"[::1]:1"', "[::1]:1"), ("127.0.0.1:2", "127.0.0.1:2"), ("h:3", "h:3")),
+    "admin.socket": ("", ('"f.sock"', "f.sock"), ("e.sock", "e.sock"), ("g.sock", "g.sock")),
     "throttle.client_failures": (30, ("1", 1), ("2", 2), (3, 3)),
     "throttle.source_failures": (300, ("1", 1), ("2", 2), (3, 3)),
     "log.level": ("info", ('"debug"', "debug"), ("warning", "warning"), ("error", "error")),

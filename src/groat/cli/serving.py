@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from groat.protocol.errors import ConfigError
+from groat.server.admin_address import AdminAddress
 from groat.server.config import BY_NAME, Config, plain_http_warning
 from groat.server.event_log import EventLog, configure_logging
+from groat.server.metrics import MULTIPROCESS_FOLDER
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
@@ -25,6 +28,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     asyncio.run(check_ready(config))
     log = configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
     listener = bind(config["server.host"], config["server.port"])
+    _check_admin(config.admin)
     _announce(config, listener, log)
     # Workers are new processes: they read the same file, and find the flags in their environment.
     os.environ["GROAT_CONFIG"] = str(config_file.absolute())
@@ -46,12 +50,22 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         h11_max_incomplete_event_size=32 * 1024,
     )
     if settings.workers > 1:
-        Multiprocess(settings, [listener]).run()
+        with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
+            os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
+            Multiprocess(settings, [listener]).run()
     else:
         uvicorn.Server(settings).run([listener])
 
 
-def bind(host: str, port: int) -> socket.socket:
+def _check_admin(address: AdminAddress) -> None:
+    """Find out now whether the admin listener could stand there; a worker opens it. Raises ConfigError."""
+    if address.host:
+        bind(address.host, address.port, "another admin.listen").close()
+    if address.socket is not None and not address.socket.parent.is_dir():
+        raise ConfigError(f"admin.socket: there is no folder {address.socket.parent}")
+
+
+def bind(host: str, port: int, way_out: str = "another: groat serve --port 0") -> socket.socket:
     """A listening socket. Raises ConfigError that says how to go on when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -60,9 +74,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Choose another: groat serve --port 0"
-        ) from None
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}. Choose {way_out}") from None
     listener.set_inheritable(True)
     return listener
 

@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from groat.server.event_log import EventLog
+from groat.server.metrics import Tally
 from groat.server.store import StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The audit trail of one process. Event names are documentation anchors and metric reasons."""
+    """The audit trail of one process, and its numbers. Event names are documentation anchors and metric reasons."""
 
     log: EventLog = field(default_factory=EventLog)
+    tally: Tally = field(default_factory=Tally)
 
-    def issued(self, facts: Mapping[str, Any]) -> None:
+    def issued(self, facts: Mapping[str, Any], labels: tuple[str, str, str]) -> None:
         """A token is about to be sent: request_id, client, source, ms, key, alg, api, aud, scope, jti, kid.
+
+        `labels`: grant, client authentication method, algorithm of the token.
 
         Raises StoreUnavailable when the line cannot be written: no token leaves without its trace.
         """
@@ -25,9 +29,11 @@ class Audit:
             self.log.inform("token.issued", facts)
         except OSError as error:
             raise StoreUnavailable(f"the audit log cannot be written: {error.strerror}") from None
+        self.tally.issue(*labels, facts["ms"])
 
     def refused(self, reason: str, facts: Mapping[str, Any]) -> None:
         """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms."""
+        self.tally.refuse(facts, reason)
         with contextlib.suppress(OSError):
             self.log.emit("warning", "token.refused", {"reason": reason, **facts})
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
+from groat.server.admin_address import AdminAddress
 from groat.server.throttle import Networks
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -35,6 +36,12 @@ def duration(value: Any) -> int:
 def text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a non-empty string")
+    return value
+
+
+def optional(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a string")
     return value
 
 
@@ -121,6 +128,8 @@ SETTINGS: Final = (
     Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
     Setting("server.workers", positive, 1, "number of worker processes"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
+    Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
+    Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
     Setting("throttle.client_failures", positive, 30, "failed authentications a minute per source and client"),
     Setting("throttle.source_failures", positive, 300, "failed authentications a minute per source"),
     Setting("log.level", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
@@ -146,6 +155,12 @@ class Config:
     def path(self, name: str) -> Path:
         """A setting that names a file, resolved against the directory of the configuration file."""
         return self.directory / str(self.values[name])
+
+    @property
+    def admin(self) -> AdminAddress:
+        """Where the admin listener stands."""
+        socket = self.values["admin.socket"]
+        return AdminAddress.parse(self.values["admin.listen"], self.directory / socket if socket else None)
 
     @property
     def database(self) -> Path:
@@ -208,6 +223,7 @@ def _policy(
             extra_claims=values["tokens.extra_claims"],
         )
         _check_combinations(values, policy)
+        AdminAddress.parse(values["admin.listen"], None)
     except ConfigError as error:
         raise ConfigError(*(_relocated(f, origins, path, lines) for f in error.findings)) from None
     return policy

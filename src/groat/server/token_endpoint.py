@@ -69,7 +69,7 @@ class TokenEndpoint:
         signer = await self.registry.signer(now)
         claims = access_token_claims(grant, self.policy, int(now), token_id)
         token = await sign_token(claims, signer)
-        self._record(exchange, client, grant, signer, token_id)
+        self._record(exchange, client, grant, signer, token_id, request.grant_type)
         await send_private_json(scope, send, 200, _success(token, grant))
 
     async def _parse(self, scope: Scope, receive: Receive, exchange: Exchange) -> TokenRequest:
@@ -136,7 +136,13 @@ class TokenEndpoint:
         return client
 
     def _record(
-        self, exchange: Exchange, client: AuthenticatedClient, grant: Grant, signer: Signer, token_id: str
+        self,
+        exchange: Exchange,
+        client: AuthenticatedClient,
+        grant: Grant,
+        signer: Signer,
+        token_id: str,
+        grant_type: str,
     ) -> None:
         facts = exchange.facts()
         facts.update(
@@ -150,7 +156,7 @@ class TokenEndpoint:
         )
         if client.token_endpoint_audience:
             facts["hint"] = "the assertion names the token endpoint as audience; the issuer is better"
-        self.audit.issued(facts)
+        self.audit.issued(facts, (grant_type, client.method, signer.public.algorithm))
 
 
 def check_content_encoding(scope: Scope) -> None:

@@ -1,0 +1,115 @@
+"""The admin listener: what operators and their machines ask, on an address of its own that no client needs to reach.
+
+Whoever reaches it may ask everything it offers: nothing here authenticates. A socket file is for its owner only; a
+host and port are as private as the network they are in.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from groat.keys.keyring import SigningKey
+from groat.server.admin_address import AdminAddress
+from groat.server.event_log import EventLog
+from groat.server.http import require_method, send_json
+from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
+from groat.server.one_write import OneWriteProtocol
+from groat.server.registry import Registry
+from groat.server.store import StoreUnavailable
+
+RETRY_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """`GET /metrics` in the text format of Prometheus."""
+
+    metrics: Metrics
+    registry: Registry
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        keys: tuple[SigningKey, ...] = ()
+        with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
+            await self.registry.refresh()
+            keys = await self.registry.signing_keys()
+        await send_json(scope, send, 200, self.metrics.render(keys, self.clock()), [(b"content-type", CONTENT_TYPE)])
+
+
+async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> None:
+    """Listen until cancelled. Of several workers one does at a time; when it ends, another takes over."""
+    while True:
+        async with _turn():
+            try:
+                async with _listening(app, address):
+                    log.inform("admin.started", {"address": str(address)})
+                    await asyncio.Event().wait()
+            except OSError as error:
+                log.emit("warning", "admin.unavailable", {"hint": error.strerror or str(error)})
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Wait until no sibling listens; at once where there are no siblings."""
+    folder = os.environ.get(MULTIPROCESS_FOLDER)
+    if not folder:
+        yield
+        return
+    lock = os.open(Path(folder) / "admin.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        while not _taken(lock):  # noqa: ASYNC110 - another process holds it
+            await asyncio.sleep(RETRY_SECONDS)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: ASGIApp, address: AdminAddress) -> AsyncIterator[None]:
+    loop, protocol = asyncio.get_running_loop(), _protocol(app)
+    async with contextlib.AsyncExitStack() as servers:
+        if address.host:
+            servers.push_async_callback(_close, await loop.create_server(protocol, address.host, address.port))
+        if address.socket is not None:
+            with contextlib.suppress(FileNotFoundError):
+                address.socket.unlink()  # of a process that died; a living one would hold the lock or the port
+            mask = os.umask(0o177)
+            try:
+                server = await loop.create_unix_server(protocol, str(address.socket))
+            finally:
+                os.umask(mask)
+            servers.push_async_callback(_close, server)
+        yield
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()
+
+
+def _protocol(app: ASGIApp) -> Callable[[], Any]:
+    config = uvicorn.Config(
+        app, http=OneWriteProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+    )
+    config.load()
+    return functools.partial(OneWriteProtocol, config=config, server_state=ServerState(), app_state={})

@@ -1,0 +1,38 @@
+"""Where the admin listener stands."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from groat.protocol.errors import ConfigError
+
+MAX_SOCKET_PATH: Final = 100  # bytes; the operating system allows 107
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAddress:
+    """Where to listen: a host and port, a socket file, both, or nowhere."""
+
+    host: str = ""
+    port: int = 0
+    socket: Path | None = None
+
+    @classmethod
+    def parse(cls, listen: str, socket: Path | None) -> "AdminAddress":
+        """Read "HOST:PORT" (or ""). Raises ConfigError; also for a socket path too long to be bound."""
+        if socket is not None and len(os.fsencode(socket)) > MAX_SOCKET_PATH:
+            raise ConfigError(f"admin.socket is longer than {MAX_SOCKET_PATH} bytes: {socket}")
+        if not listen:
+            return cls(socket=socket)
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError('admin.listen must be HOST:PORT, for example "127.0.0.1:9464"')
+        return cls(host.strip("[]"), int(port), socket)
+
+    def __str__(self) -> str:
+        places = [f"http://{self.host}:{self.port}"] if self.host else []
+        return " ".join([*places, str(self.socket)] if self.socket else places)
+
+    def __bool__(self) -> bool:
+        return bool(self.host or self.socket)

@@ -1,0 +1,109 @@
+"""Metrics for Prometheus: counted in plain memory on the path of a request, handed over once a second.
+
+A counter of prometheus-client costs microseconds and a token has few to spare, so a request only adds to a tally. With
+several workers the library keeps its numbers in files of a shared folder (PROMETHEUS_MULTIPROC_DIR, which
+`groat serve` sets before it starts them), and whichever worker is asked sums them up. Label values come from fixed
+sets: grants, algorithms, error codes and reason codes, never from a request.
+"""
+
+import os
+from collections import Counter as Counts
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from groat import __version__
+from groat.keys.keyring import SigningKey, published_keys
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+disable_created_metrics()  # type: ignore[no-untyped-call]
+MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+REPLAYED: Final = "assertion_replayed"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one process has counted since the last hand-over; `durations` in milliseconds."""
+
+    issued: Counts[tuple[str, str, str]] = field(default_factory=Counts)
+    refused: Counts[tuple[str, str]] = field(default_factory=Counts)
+    durations: list[float] = field(default_factory=list)
+
+    def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
+        """Count a token that is about to be sent."""
+        self.issued[grant, auth_method, algorithm] += 1
+        self.durations.append(milliseconds)
+
+    def refuse(self, facts: Mapping[str, Any], reason: str) -> None:
+        """Count a refusal by its OAuth error code and its reason."""
+        self.refused[facts.get("error", "none"), reason] += 1
+        self.durations.append(facts["ms"])
+
+
+class Metrics:
+    """The numbers of this process, and of its siblings where there are any."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._registry = own = CollectorRegistry()
+        self._issued = Counter(
+            "groat_tokens_issued", "Access tokens issued", ("grant", "auth_method", "alg"), registry=own
+        )
+        self._requests = Counter(
+            "groat_token_requests", "Requests answered, by OAuth error code", ("result", "reason"), registry=own
+        )
+        self._replays = Counter("groat_assertion_replays", "Assertions that came a second time", registry=own)
+        self._durations = Histogram(
+            "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
+        )
+
+    def absorb(self) -> None:
+        """Take over what was counted since the last time."""
+        tally = self._tally
+        issued, refused, durations = tally.issued, tally.refused, tally.durations
+        tally.issued, tally.refused, tally.durations = Counts(), Counts(), []
+        for labels, count in issued.items():
+            self._issued.labels(*labels).inc(count)
+        for (result, reason), count in refused.items():
+            self._requests.labels(result, reason).inc(count)
+            if reason == REPLAYED:
+                self._replays.inc(count)
+        if issued:
+            self._requests.labels("issued", "").inc(issued.total())
+        for milliseconds in durations:
+            self._durations.observe(milliseconds / 1000)
+
+    def render(self, keys: Iterable[SigningKey], now: float) -> bytes:
+        """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds)."""
+        self.absorb()
+        shown = self._registry
+        if os.environ.get(MULTIPROCESS_FOLDER):
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        return generate_latest(shown) + generate_latest(_single(_KeyAges(tuple(keys), now)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _KeyAges:
+    """What is computed when asked for, and the same in every process."""
+
+    keys: tuple[SigningKey, ...]
+    now: float
+
+    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
+        ages = GaugeMetricFamily("groat_signing_key_age_seconds", "Since its creation", labels=("kid", "state"))
+        for key in published_keys(self.keys, self.now):
+            ages.add_metric((key.kid, str(key.state(self.now))), self.now - key.created_at)
+        yield ages
+        yield InfoMetricFamily("groat_build", "What runs here", value={"version": __version__})
+
+
+def _single(collector: _KeyAges) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
