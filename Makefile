@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench rules lock clean
+.PHONY: help demo test lint types fmt bench timing rules lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -43,6 +43,9 @@ rules: $(STAMP)  ## Write docs/rules.md anew
 bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (needs wrk and npm)
 	cd tests/interop/node && npm ci --silent
 	$(BIN)/python -m benchmarks
+
+timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
+	$(BIN)/python -m benchmarks.enumeration
 
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ class Server:
     algorithm: str
     client_key: PrivateKey = field(repr=False)
     started_in: float
+    directory: Path = Path()
 
 
 def free_port() -> int:
@@ -60,7 +61,9 @@ def run_groat(directory: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def groat_server(algorithm: str, workers: int = 1, database: Path | None = None) -> Iterator[Server]:
+def groat_server(
+    algorithm: str, workers: int = 1, database: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """`groat serve` on a fresh SQLite store, log to a file; one client with an `algorithm` key."""
     directory = Path(tempfile.mkdtemp(prefix="groat-bench-", dir=database))
     port = free_port()
@@ -72,14 +75,15 @@ def groat_server(algorithm: str, workers: int = 1, database: Path | None = None)
     command = [GROAT, "serve", "--port", str(port), "--workers", str(workers)]
     begun = time.monotonic()
     with (directory / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, stderr=log, stdout=log)
+        process = subprocess.Popen(command, cwd=directory, stderr=log, stdout=log, env={**os.environ, **(env or {})})
     try:
         wait_for(f"{issuer}/readyz")
         started_in = time.monotonic() - begun
         time.sleep(0.5 if workers > 1 else 0.0)
         key = _read_key(directory / "client.key.json")
         name = "groat" if workers == 1 else f"groat, {workers} workers"
-        yield Server(name, issuer, f"{issuer}/token", process_tree(process.pid), algorithm, key, started_in)
+        pids = process_tree(process.pid)
+        yield Server(name, issuer, f"{issuer}/token", pids, algorithm, key, started_in, directory)
     finally:
         process.terminate()
         process.wait(15)

@@ -152,6 +152,14 @@ class Client:
     max_assertion_lifetime: int | None = None
     signing_alg: str | None = None
     strict_typ: bool = False
+    # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
+    shown_keys: str = field(init=False, default="none", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.keys:
+            key, more = self.keys[-1], len(self.keys) - 1
+            shown = f"{key.kid} ({'/'.join(sorted(key.algorithms))})" + (f" and {more} more" if more else "")
+            object.__setattr__(self, "shown_keys", shown)
 
 
 @dataclass(frozen=True, slots=True)

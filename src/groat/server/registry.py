@@ -15,19 +15,20 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
 
 MAX_CACHED_CLIENTS: Final = 10_000
+NOBODY: Final = "\n"  # no client id: those are printable
 
 
 class Registry:
     """Answers from memory; `observe` drops everything when another version is seen.
 
-    Unknown ids are remembered too, so that asking for them twice costs what asking for a known one does.
+    Unknown ids are not remembered: nobody may fill the memory with them, and time must not tell them from known ones.
     """
 
     def __init__(self, store: Store, unseal: KeyEncryptionKey) -> None:
         self._store = store
         self._unseal = unseal
         self.version = -1
-        self._clients: OrderedDict[str, Client | None] = OrderedDict()
+        self._clients: OrderedDict[str, Client] = OrderedDict()
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
@@ -56,12 +57,28 @@ class Registry:
             return clients[client_id]
         version = self.version
         client = await self._load(client_id)
-        if version != self.version:
-            return client  # read before the change that was seen meanwhile: good for now, not to be remembered
+        if client is None or version != self.version:
+            return (
+                client  # unknown, or read before the change that was seen meanwhile: good for now, not to be remembered
+            )
         clients[client_id] = client
         if len(clients) > MAX_CACHED_CLIENTS:
             clients.popitem(last=False)
         return client
+
+    def remembered(self, client_id: str) -> Client | None:
+        """The client if it is in memory; reads nothing, so None does not mean that there is none."""
+        return self._clients.get(client_id)
+
+    async def catch_up(self, client_id: str) -> bool:
+        """Make sure that memory knows what the store does; returns whether it did not. Raises StoreUnavailable.
+
+        Reads the version and one client record whoever asks: for a client in memory, a record that does not exist.
+        So the refusal of a known client costs what that of an unknown one does.
+        """
+        moved = self.observe(await self._store.registry_version())
+        sought = NOBODY if client_id in self._clients else client_id
+        return await self.find_client(sought) is not None or moved
 
     async def _load(self, client_id: str) -> Client | None:
         record = await self._store.find_client(client_id)

@@ -96,22 +96,19 @@ class TokenEndpoint:
     async def _authenticate(
         self, credential: Credential, exchange: Exchange, now: float
     ) -> tuple[AuthenticatedClient, int]:
-        """Judge by the registry in memory; a refusal stands only if that registry is still in force."""
-        version = self.registry.version
+        """Judge by the registry in memory; a refusal stands only if the store knows nothing else."""
+        version, client = self.registry.version, self.registry.remembered(credential.client_id)
         try:
-            return await self._judge(credential, now), version
+            return authenticate_client(credential, client, self.policy, now), version
         except InvalidClient as error:
-            if not self.registry.observe(await self.store.registry_version()):
+            if not await self.registry.catch_up(credential.client_id):
                 raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
         return await self._judge_again(credential, exchange, now), self.registry.version
 
-    async def _judge(self, credential: Credential, now: float) -> AuthenticatedClient:
-        client = await self.registry.find_client(credential.client_id)
-        return authenticate_client(credential, client, self.policy, now)
-
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
         try:
-            return await self._judge(credential, now)
+            client = await self.registry.find_client(credential.client_id)
+            return authenticate_client(credential, client, self.policy, now)
         except InvalidClient as error:
             raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
 
