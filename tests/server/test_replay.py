@@ -15,7 +15,7 @@ from groat.protocol.jwk import generate_private_key
 
 from .builders import ISS, NOW, Party, base, compact
 from .lab import Lab
-from .wire import FORM, Answer, check_ec, check_ok, check_refused
+from .wire import FORM, Answer, check_ec, check_ok, check_refused, post
 
 
 def replayed(lab: Lab, answer: Answer) -> None:
@@ -204,3 +204,17 @@ def test_nul_does_not_cut_a_jti_short(lab: Lab) -> None:
     check_ok(lab.ask(lab.party.assertion(jti="nul\0one")))
     check_ok(lab.ask(lab.party.assertion(jti="nul\0two")))
     replayed(lab, lab.ask(lab.party.assertion(jti="nul\0one")))
+
+
+@pytest.mark.rule("AS-CA-23", "AS-CA-06")
+@pytest.mark.parametrize("name", ["introspect", "revoke", "introspection", "revocation", "par"])
+def test_the_token_endpoint_is_the_only_door_for_assertions(lab: Lab, name: str) -> None:
+    """No other endpoint takes one, burns its jti or is advertised, and none may be its audience."""
+    metadata = lab.get("/.well-known/oauth-authorization-server").json
+    assert not [member for member in metadata if member.startswith(("introspection_", "revocation_", "pushed_"))]
+    assertion = lab.party.assertion()
+    assert post(lab.address, base(assertion, token="x"), target=f"/{name}").status == 404
+    check_ok(lab.ask(assertion))
+    aimed = lab.ask(lab.party.assertion(aud=f"{ISS}/{name}"))
+    check_ec(aimed)
+    assert lab.reason(aimed) == "assertion_audience"

@@ -56,6 +56,7 @@ def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
 @click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the server of the configuration.")
+@click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
 @click.pass_obj
 def get(
@@ -65,6 +66,7 @@ def get(
     resource: str | None,
     scopes: tuple[str, ...],
     issuer: str | None,
+    cache: str | None,
     print_token: bool,
 ) -> None:
     """Get an access token as a client would."""
@@ -78,6 +80,7 @@ def get(
         client_id=client_id,
         key=read_key(key_file),
         token_endpoint=f"{local}/token" if local is not None else None,
+        token_cache=cache,
     )
     try:
         granted = machine.token(resource=resource, scopes=list(scopes))
