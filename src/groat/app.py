@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from starlette.routing import Router
@@ -17,15 +16,16 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
-from groat.server.config import Config, load_config
+from groat.server.config import Config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.registry import Registry
+from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
-from groat.server.throttle import Gcra, Throttle
+from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 
 # A digest is kept well past the moment its assertion dies, so that a clock that steps back opens no replay window.
@@ -40,21 +40,22 @@ def open_store(config: Config) -> Store:
 
 
 def create_app(
-    config: Config, store: Store | None = None, clock: Clock = time.time, log: EventLog | None = None
+    config: Config,
+    store: Store | None = None,
+    clock: Clock = time.time,
+    log: EventLog | None = None,
+    source: Source | None = None,
 ) -> ASGIApp:
-    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
+    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
+
+    With a `source` it reads its settings again at SIGHUP, for as long as it runs.
+    """
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
     store = store or open_store(config)
-    registry = Registry(store, kek)
-    policy, log = config.policy, log or EventLog()
-    audit = Audit(log)
-    throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
-    metadata = MetadataEndpoint(policy, registry)
-    prefix = issuer_path(policy.issuer)
+    registry, log = Registry(store, kek), log or EventLog()
+    audit, throttle = Audit(log), Throttle()
     endpoints: dict[str, ASGIApp] = {
-        f"{prefix}/token": TokenEndpoint(policy, registry, store, throttle, audit, clock),
-        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock),
-        **dict.fromkeys(metadata_paths(policy.issuer), metadata),
+        f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(registry, clock),
@@ -64,8 +65,23 @@ def create_app(
     if config.admin:
         admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
         chores.append(partial(serve_admin, admin, config.admin, log))
-    lifespan = Router(lifespan=lambda _: _lifespan(store, chores))
-    return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, chores)), audit)
+
+    def apply(settings: Config) -> None:
+        """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
+        policy = settings.policy
+        throttle.per_client.limit = settings["throttle.client_failures"]
+        throttle.per_source.limit = settings["throttle.source_failures"]
+        entrance.trusted_proxies = settings["server.trusted_proxies"]
+        token = TokenEndpoint(policy, registry, store, throttle, audit, clock)
+        metadata = MetadataEndpoint(policy, registry)
+        endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
+        endpoints[f"{issuer_path(policy.issuer)}/token"] = token
+
+    if source is not None:
+        chores.append(partial(_reload_at_hangup, Reloader(source, apply, log)))
+    apply(config)
+    return entrance
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
@@ -93,28 +109,33 @@ async def _purge_forever(store: Store, clock: Clock) -> None:
             await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
 
 
+async def _reload_at_hangup(reloader: Reloader) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reloader.reload)
+    try:
+        await loop.create_future()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
 async def _count_forever(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(METRICS_INTERVAL_SECONDS)
         metrics.absorb()
 
 
-def app_from_environment() -> ASGIApp:
-    """The app of one worker process: `groat serve` hands the configuration over in the environment."""
+def worker_app(source: Source) -> ASGIApp:
+    """The app of one process of `groat serve`."""
     import gc
 
-    config = load_config(Path(os.environ.get("GROAT_CONFIG", "groat.toml")), os.environ)
-    log = configure_logging(config["log.level"], _pretty(config["log.format"]))
-    app = create_app(config, log=log)
+    config = source.config
+    log = configure_logging(config["log.level"], pretty_format(config))
+    app = create_app(config, log=log, source=source)
     # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     return app
-
-
-def _pretty(log_format: str) -> bool | None:
-    return None if log_format == "auto" else log_format == "pretty"
 
 
 async def check_ready(config: Config) -> None:

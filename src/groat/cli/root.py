@@ -141,7 +141,7 @@ def config_schema(session: Session) -> None:
     """Print every setting with its environment variable, default and purpose."""
     from groat.server.config import settings_schema
 
-    session.show_list(settings_schema(), ("name", "env", "default", "about"), "name")
+    session.show_list(settings_schema(), ("name", "env", "default", "reload", "about"), "name")
 
 
 @cli.command()

@@ -9,7 +9,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -137,6 +137,20 @@ SETTINGS: Final = (
     Setting("development.allow_http_hosts", strings, [], "hosts besides loopback that may use plain http"),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+# What a reload by SIGHUP applies; everything else needs a restart: sockets, the store, and who this server is.
+RELOADED: Final = frozenset(
+    {
+        "tokens.lifetime",
+        "tokens.extra_claims",
+        "assertions.max_lifetime",
+        "assertions.clock_tolerance",
+        "server.trusted_proxies",
+        "throttle.client_failures",
+        "throttle.source_failures",
+        "log.level",
+        "log.format",
+    }
+)
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 
 
@@ -170,6 +184,10 @@ class Config:
     def shown(self) -> dict[str, Any]:
         """All values in printable form; a password in a URL is masked."""
         return {name: _show(BY_NAME[name], value) for name, value in self.values.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For worker processes: the policy follows from the values, and parts of it cannot be sent."""
+        return _checked, (dict(self.values), dict(self.origins), self.directory)
 
     def __repr__(self) -> str:
         return f"Config(issuer={self.policy.issuer!r}, directory={str(self.directory)!r})"
@@ -207,6 +225,18 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
     if findings:
         raise ConfigError(*findings)
     return Config(values, origins, path.parent.absolute(), _policy(values, origins, path, lines))
+
+
+def with_settings_of(config: Config, other: Config, names: Iterable[str]) -> Config:
+    """The configuration with these settings of another one. Raises ConfigError where they do not go together."""
+    values, origins = dict(config.values), dict(config.origins)
+    for name in names:
+        values[name], origins[name] = other.values[name], other.origins[name]
+    return _checked(values, origins, config.directory)
+
+
+def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: Path) -> Config:
+    return Config(values, origins, directory, _policy(values, origins, directory, lambda _: None))
 
 
 def _policy(
@@ -342,7 +372,7 @@ def _relocated(finding: Finding, origins: Mapping[str, str], path: Path, lines: 
 def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
     """The text of a new configuration file: what is set, and every default with what it is for."""
     chosen: dict[str, Any] = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
-    lines = ["# groat configuration. Environment: GROAT_SECTION__KEY; a change needs a restart.", ""]
+    lines = ["# groat configuration. Environment: GROAT_SECTION__KEY. Reload: SIGHUP.", ""]
     section = ""
     for setting in SETTINGS:
         head, _, key = setting.name.rpartition(".")
@@ -351,8 +381,12 @@ def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
             lines += ["", f"[{head}]"]
         value = _toml(chosen.get(setting.name, setting.default))
         mark = "" if setting.name in chosen and chosen[setting.name] != setting.default else "# "
-        lines.append(f"{mark}{key} = {value}".ljust(44) + f"  # {setting.about} ({setting.env})")
+        lines.append(f"{mark}{key} = {value}".ljust(44) + f"  # {setting.about} ({setting.env}); {_applied(setting)}")
     return "\n".join(lines) + "\n"
+
+
+def _applied(setting: Setting) -> str:
+    return "reload" if setting.name in RELOADED else "restart"
 
 
 def _toml(value: Any) -> str:
@@ -372,6 +406,7 @@ def settings_schema() -> list[dict[str, Any]]:
             "env": s.env,
             "default": s.default,
             "required": s.default is None,
+            "reload": s.name in RELOADED,
             "about": s.about,
         }
         for s in SETTINGS
