@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 import groat
 from groat.cli.api import api
@@ -40,9 +41,9 @@ def cli(
     debug: bool,
 ) -> None:
     """Machine-to-machine OAuth 2.0: services prove who they are with a key they never share."""
-    context.obj = Session(
-        config_file, as_json, quiet, verbose, not (no_color or os.environ.get("NO_COLOR")), yes, not no_input
-    )
+    named = context.get_parameter_source("config_file") is ParameterSource.COMMANDLINE
+    color = not (no_color or os.environ.get("NO_COLOR"))
+    context.obj = Session(config_file, as_json, quiet, verbose, color, yes, not no_input, named)
 
 
 cli.add_command(api)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 
@@ -22,6 +23,10 @@ API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE = 10, 60
 MAX_ASSERTION_LIFETIME: Final = 3600
+# Proxies commonly take 4 to 8 KiB of headers, and a token is one of several (AT-14).
+MAX_TOKEN_CHARS: Final = 4096
+MAX_EXTRA_BYTES: Final = 1024
+MAX_AUDIENCE_CHARS: Final = 512
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 REGISTERED_CLAIMS: Final = frozenset(
     {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
@@ -89,6 +94,7 @@ class Policy:
                 MAX_CLOCK_TOLERANCE,
             ),
             f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
+            _too_long("tokens.extra_claims", self.extra_claims),
         )
 
 
@@ -111,6 +117,11 @@ def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) ->
     if parts.scheme == "http" and (host in LOOPBACK_HOSTS or host in allow_http_hosts):
         return ""
     return "issuer must use https; plain http is for loopback or development.allow_http_hosts only"
+
+
+def _too_long(name: str, claims: Mapping[str, Any]) -> str:
+    size = len(strict_json.dumps(dict(claims)))
+    return f"{name} must be at most {MAX_EXTRA_BYTES} bytes of JSON, not {size}" if size > MAX_EXTRA_BYTES else ""
 
 
 def _outside(name: str, value: int, low: int, high: int) -> str:

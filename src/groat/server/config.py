@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from groat.protocol.errors import ConfigError, Finding
+from groat.protocol import strict_json
+from groat.protocol.errors import ConfigError, Finding, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.server.admin_address import AdminAddress
@@ -69,11 +70,14 @@ def networks(value: Any) -> Networks:
 
 def table(value: Any) -> dict[str, Any]:
     try:
-        if not isinstance(value, dict):
+        members = strict_json.loads_object(value.encode()) if isinstance(value, str) else value
+        if not isinstance(members, dict):
             raise TypeError
-        return dict(json.loads(json.dumps(value, allow_nan=False)))
-    except (TypeError, ValueError):
-        raise ValueError("a table of claims: strings, numbers, booleans, arrays and tables of these") from None
+        return dict(json.loads(json.dumps(members, allow_nan=False)))
+    except (TypeError, ValueError, JoseError):
+        raise ValueError(
+            "a table of claims: strings, numbers, booleans, arrays and tables of these (in the environment: JSON)"
+        ) from None
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:

@@ -21,6 +21,7 @@ from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
     MAX_ASSERTION_LIFETIME,
+    MAX_AUDIENCE_CHARS,
     SCOPE_TOKEN,
     AssertionAudience,
     Policy,
@@ -313,6 +314,7 @@ def _audience(policy: Policy, audience: str) -> str:
         "audience must be an absolute URI without fragment, for example https://orders.example.com",
     )
     _check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
+    _check(len(audience) <= MAX_AUDIENCE_CHARS, f"audience must have at most {MAX_AUDIENCE_CHARS} characters")
     issuer = policy.issuer.rstrip("/")
     # A token whose audience is this server could pass for an assertion somewhere.
     _check(

@@ -17,10 +17,10 @@ from groat.protocol.client_auth import (
     authenticate_client,
     read_credential,
 )
-from groat.protocol.errors import InvalidClient, InvalidRequest
+from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope
 from groat.protocol.grants import GRANTS, decide_grant
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.models import Grant, Policy, TokenRequest
+from groat.protocol.models import MAX_TOKEN_CHARS, Grant, Policy, TokenRequest
 from groat.protocol.token_request import (
     check_content_type,
     check_query,
@@ -163,12 +163,15 @@ def check_content_encoding(scope: Scope) -> None:
 
 
 async def sign_token(claims: bytes, signer: Signer) -> str:
-    """Write the access token as a compact JWS (RFC 9068 2.1)."""
+    """Write the access token as a compact JWS (RFC 9068 2.1). Raises InvalidScope for one over 4 KiB."""
     data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
     await asyncio.sleep(0)  # as above: whoever shares the batch signs in the same turn
     signature = await signer.sign(data)
     await asyncio.sleep(0)  # and answers in the next
-    return (data + b"." + base64url_encode(signature)).decode("ascii")
+    token = (data + b"." + base64url_encode(signature)).decode("ascii")
+    if len(token) > MAX_TOKEN_CHARS:
+        raise InvalidScope("token_size", f"the token would have {len(token)} bytes; ask for fewer scopes at a time")
+    return token
 
 
 @lru_cache(maxsize=64)
