@@ -60,11 +60,7 @@ def create_app(
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(registry, clock),
     }
-    metrics = Metrics(audit.tally)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics)]
-    if config.admin:
-        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
-        chores.append(partial(serve_admin, admin, config.admin, log))
+    chores: list[Chore] = [partial(_purge_forever, store, clock), *_metrics(config, audit, registry, clock)]
     entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, chores)), audit)
 
     def apply(settings: Config) -> None:
@@ -85,6 +81,16 @@ def create_app(
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
+
+
+def _metrics(config: Config, audit: Audit, registry: Registry, clock: Clock) -> list[Chore]:
+    """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
+    metrics = Metrics(audit.tally)
+    chores: list[Chore] = [partial(_count_forever, metrics)]
+    if config.admin:
+        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(audit.log))
+        chores.append(partial(serve_admin, admin, config.admin, audit.log))
+    return chores
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from groat.server.config import BY_NAME, SETTINGS, load_config, settings_schema
+from groat.server.config import BY_NAME, SETTINGS, load_config
+from groat.server.sample import settings_schema
 
 from .loading import HEAD, ISSUER, findings, load
 

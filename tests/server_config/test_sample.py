@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groat.server.config import SETTINGS, load_config, sample_config
+from groat.server.config import SETTINGS, load_config
+from groat.server.sample import sample_config
 
 from .loading import ISSUER, load
 

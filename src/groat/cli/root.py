@@ -140,7 +140,7 @@ def config_show(session: Session, origin: bool) -> None:
 @click.pass_obj
 def config_schema(session: Session) -> None:
     """Print every setting with its environment variable, default and purpose."""
-    from groat.server.config import settings_schema
+    from groat.server.sample import settings_schema
 
     session.show_list(settings_schema(), ("name", "env", "default", "reload", "about"), "name")
 

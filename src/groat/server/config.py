@@ -9,7 +9,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -371,47 +371,3 @@ def _relocated(finding: Finding, origins: Mapping[str, str], path: Path, lines: 
     """A rule of the policy names the setting first in its message; say where that setting stands."""
     name = finding.message.split(" ")[0].rstrip(";")
     return _located(finding.message, name, origins.get(name, "default"), path, lines)
-
-
-def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
-    """The text of a new configuration file: what is set, and every default with what it is for."""
-    chosen: dict[str, Any] = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
-    lines = ["# groat configuration. Environment: GROAT_SECTION__KEY. Reload: SIGHUP.", ""]
-    section = ""
-    for setting in SETTINGS:
-        head, _, key = setting.name.rpartition(".")
-        if head != section:
-            section = head
-            lines += ["", f"[{head}]"]
-        value = _toml(chosen.get(setting.name, setting.default))
-        mark = "" if setting.name in chosen and chosen[setting.name] != setting.default else "# "
-        lines.append(f"{mark}{key} = {value}".ljust(44) + f"  # {setting.about} ({setting.env}); {_applied(setting)}")
-    return "\n".join(lines) + "\n"
-
-
-def _applied(setting: Setting) -> str:
-    return "reload" if setting.name in RELOADED else "restart"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        # JSON escapes are TOML escapes; DEL is the one character that only TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return "{}" if isinstance(value, Mapping) else str(value)
-
-
-def settings_schema() -> list[dict[str, Any]]:
-    """Every setting with its name, variable, default and purpose."""
-    return [
-        {
-            "name": s.name,
-            "env": s.env,
-            "default": s.default,
-            "required": s.default is None,
-            "reload": s.name in RELOADED,
-            "about": s.about,
-        }
-        for s in SETTINGS
-    ]
