@@ -23,8 +23,8 @@ from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.registry import Registry
-from groat.server.store import Store, StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
+from groat.server.store.engines import open_engine
 from groat.server.throttle import Gcra, Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 
@@ -32,11 +32,21 @@ from groat.server.token_endpoint import Clock, TokenEndpoint
 RETENTION_MARGIN_SECONDS = 600
 PURGE_INTERVAL_SECONDS = 1.0
 METRICS_INTERVAL_SECONDS = 1.0
+PURGE_PAUSE_SECONDS = 0.05
 
 
-def open_store(config: Config) -> Store:
-    """The store that the configuration names. Raises ConfigError, StoreUnavailable."""
-    return SqliteStore.open(config.database)
+def open_store(config: Config, log: EventLog | None = None) -> Store:
+    """The store that the configuration names; `log` hears when it goes away and comes back.
+
+    Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
+    """
+
+    def tell(event: str, facts: dict[str, Any]) -> None:
+        if log is not None:
+            with contextlib.suppress(OSError):
+                log.emit("error" if event == "store.down" else "warning", event, facts)
+
+    return open_engine(config, tell)
 
 
 def create_app(
@@ -44,10 +54,10 @@ def create_app(
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
-    store = store or open_store(config)
+    log = log or EventLog()
+    store = store or open_store(config, log)
     registry = Registry(store, kek)
-    policy, log = config.policy, log or EventLog()
-    audit = Audit(log)
+    policy, audit = config.policy, Audit(log)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
     metadata = MetadataEndpoint(policy, registry)
     prefix = issuer_path(policy.issuer)
@@ -64,7 +74,7 @@ def create_app(
     if config.admin:
         admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
         chores.append(partial(serve_admin, admin, config.admin, log))
-    lifespan = Router(lifespan=lambda _: _lifespan(store, chores))
+    lifespan = Router(lifespan=lambda _: _lifespan(store, registry, chores))
     return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
 
 
@@ -72,8 +82,9 @@ Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None]:
+async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore]) -> AsyncIterator[None]:
     """What goes on beside the requests, from the first to the last."""
+    await registry.warm()
     tasks = [asyncio.create_task(chore()) for chore in chores]
     try:
         yield
@@ -86,11 +97,14 @@ async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None
 
 async def _purge_forever(store: Store, clock: Clock) -> None:
     """Forget what no longer needs remembering, a small slice at a time, off the path of any request."""
+    dropped = 0
     while True:
-        await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+        # After a whole chunk there is more; others want their turn all the same.
+        await asyncio.sleep(PURGE_PAUSE_SECONDS if dropped >= PURGE_CHUNK else PURGE_INTERVAL_SECONDS)
+        dropped = 0
         # A store that cannot purge cannot issue either, and says so on the requests themselves.
         with contextlib.suppress(StoreUnavailable):
-            await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+            dropped = await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
 
 
 async def _count_forever(metrics: Metrics) -> None:

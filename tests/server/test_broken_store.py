@@ -20,7 +20,7 @@ import pytest
 
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
-from groat.server.store import StoreUnavailable
+from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
 from .builders import NOW, Party, base
@@ -111,9 +111,11 @@ def test_closing_does_not_wait_for_a_lock(tmp_path: Path, lock: Lock) -> None:
 
     async def run() -> float:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "first", NOW + 60), "t0")
+        await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
         with lock(tmp_path / "groat.db"):
-            waiting = asyncio.ensure_future(store.use_once(OneTimeValue("c", "second", NOW + 60), "t1"))
+            waiting = asyncio.ensure_future(
+                store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
+            )
             await asyncio.sleep(0.05)
             began = time.monotonic()
             await asyncio.wait_for(store.close(), 10)
@@ -136,9 +138,9 @@ def test_a_writer_that_could_not_start_starts_later(tmp_path: Path) -> None:
         blocker.mkdir()
         store = SqliteStore.open(tmp_path / "groat.db")
         with pytest.raises(StoreUnavailable):
-            await store.use_once(OneTimeValue("c", "first", NOW + 60), "t0")
+            await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
         blocker.rmdir()
-        receipt = await store.use_once(OneTimeValue("c", "second", NOW + 60), "t1")
+        receipt = await store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
         await store.close()
         return receipt.fresh
 

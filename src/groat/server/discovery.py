@@ -42,7 +42,7 @@ class MetadataEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        await self.registry.refresh()
+        await self.registry.refresh_if_possible()
         apis = (await self.registry.apis()).values()
         document = server_metadata(self.policy, (s for api in apis for s in api.scopes))
         await _send_document(scope, send, document, b"application/json")
@@ -57,7 +57,7 @@ class JwksEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        await self.registry.refresh()
+        await self.registry.refresh_if_possible()
         document = public_key_set(await self.registry.published(self.clock()))
         await _send_document(scope, send, document, b"application/jwk-set+json")
 

@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 
+PURGE_CHUNK: Final = 1000
+
 
 class StoreUnavailable(Exception):
     """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost."""
+
+
+class StoreClosed(StoreUnavailable):
+    """The store was closed for good because its contents moved to another one."""
+
+
+class BeforeFloor(StoreUnavailable):
+    """The value was made before the moment from which this store's memory is complete; nobody can say if it is new."""
 
 
 class StoreConflict(Exception):
@@ -19,6 +29,19 @@ class StoreConflict(Exception):
 
 class RegistryMoved(StoreConflict):
     """The registry is past the version that the writer had read; nothing was written. Read again, try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """What a use is for: the access token that will be sent if the value is fresh. `issued_at` in epoch seconds.
+
+    The row of the value records it; `kid` is the issuer's key that is to sign.
+    """
+
+    token_id: str
+    client_id: str
+    kid: str
+    issued_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +59,16 @@ class Store(Protocol):
     what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
     """
 
-    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
-        """Remember the value durably unless it is known; atomic across all processes. `token_id` names the use."""
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+        """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
+
+        The receipt's version counts every change of the registry that was committed before this was called.
+        Raises StoreUnavailable: nothing was written, or it is unknown whether it was (the connection broke).
+        """
         ...
 
     async def forget_expired(self, now: int) -> int:
-        """Drop some values that expired before `now`, in a small chunk; returns how many."""
+        """Drop some values that expired before `now`, at most PURGE_CHUNK; returns how many."""
         ...
 
     async def registry_version(self) -> int: ...

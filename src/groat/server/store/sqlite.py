@@ -8,19 +8,36 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from groat.keys.keyring import SigningKey
-from groat.protocol.jwk import import_public_jwk
-from groat.protocol.models import AssertionAudience, OneTimeValue
+from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Receipt, RegistryMoved, StoreConflict, StoreUnavailable
+from groat.server.store import (
+    PURGE_CHUNK,
+    Issuance,
+    Receipt,
+    RegistryMoved,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+)
 from groat.server.store.group_commit import GroupCommit
+from groat.server.store.rows import (
+    api_record,
+    client_document,
+    client_key_record,
+    client_record,
+    replica_name,
+    signing_key,
+)
+from groat.server.store.sqlite_writer import SqliteWriter
 
 BUSY_TIMEOUT_MS: Final = 1500
+DEADLINE_SECONDS: Final = 2.0
+MAX_WAIT_SECONDS: Final = 1.0
 # One purge looks at one 256th of the digests, so that it never holds the write lock for long.
 PURGE_SLICES: Final = 256
 SCHEMA_VERSION: Final = 1
@@ -29,10 +46,13 @@ SCHEMA_VERSION: Final = 1
 class SqliteStore:
     """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, retention: int = 0) -> None:
+        """`retention`: how many seconds the record of an issuance stays, at least."""
         self.path = path
         self._reader = self._connect()
-        self._writer = GroupCommit(self._connect, self._read_version, path.with_name(path.name + ".lock"))
+        lock_file = path.with_name(path.name + ".lock")
+        self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention)
+        self._front = GroupCommit(self._writer, DEADLINE_SECONDS, MAX_WAIT_SECONDS)
         self._next_slice = 0
 
     @classmethod
@@ -49,11 +69,11 @@ class SqliteStore:
         return store
 
     @classmethod
-    def open(cls, path: Path) -> "SqliteStore":
+    def open(cls, path: Path, retention: int = 0) -> "SqliteStore":
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
         if not path.exists():
             raise StoreUnavailable(f"{path} does not exist. Run: groat init")
-        store = cls(path)
+        store = cls(path, retention)
         version = store._schema_version()
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} has schema {version}, this version needs {SCHEMA_VERSION}: groat init")
@@ -92,8 +112,8 @@ class SqliteStore:
 
     # Single use
 
-    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
-        return await self._writer.use_once(once, token_id)
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+        return await self._front.use_once(once, issuance)
 
     async def forget_expired(self, now: int) -> int:
         start = self._next_slice
@@ -102,10 +122,12 @@ class SqliteStore:
 
         def purge(connection: sqlite3.Connection) -> int:
             return connection.execute(
-                "DELETE FROM used_once WHERE digest >= ? AND digest < ? AND expires_at < ?",
-                (bytes([start]), end, now),
+                "DELETE FROM used_once WHERE digest IN (SELECT digest FROM used_once "
+                "WHERE digest >= ? AND digest < ? AND expires_at < ? LIMIT ?)",
+                (bytes([start]), end, now, PURGE_CHUNK),
             ).rowcount
 
+        self._front.started()
         return await self._writer.run(purge)
 
     async def count_used(self) -> int:
@@ -115,41 +137,30 @@ class SqliteStore:
     # Reading
 
     async def registry_version(self) -> int:
-        return self._read_version()
+        return self._read_state()[0]
 
-    def _read_version(self) -> int:
-        return int(self._one("SELECT version FROM registry")[0])
+    def _read_state(self) -> tuple[int, float]:
+        version, floor = self._one("SELECT version, floor FROM registry")
+        return int(version), float(floor)
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
         rows = self._all("SELECT * FROM clients WHERE client_id = ? AND removed_at IS NULL", client_id)
-        return _client(rows[0]) if rows else None
+        return client_record(rows[0]) if rows else None
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
         rows = self._all("SELECT * FROM client_keys WHERE client_id = ? ORDER BY created_at, kid", client_id)
-        return tuple(_client_key(row) for row in rows)
+        return tuple(client_key_record(row) for row in rows)
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = self._all("SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id")
-        return tuple(_client(row) for row in rows)
+        return tuple(client_record(row) for row in rows)
 
     async def list_apis(self) -> tuple[ApiRecord, ...]:
         rows = self._all("SELECT * FROM apis ORDER BY name")
-        return tuple(
-            ApiRecord(row["name"], row["audience"], tuple(json.loads(row["scopes"])), row["created_at"]) for row in rows
-        )
+        return tuple(api_record(row) for row in rows)
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
-        return tuple(
-            SigningKey(
-                import_public_jwk(json.loads(row["jwk"])),
-                row["created_at"],
-                row["activates_at"],
-                row["retires_at"],
-                row["removes_at"],
-                row["sealed"],
-            )
-            for row in self._all("SELECT * FROM signing_keys ORDER BY activates_at, kid")
-        )
+        return tuple(signing_key(row) for row in self._all("SELECT * FROM signing_keys ORDER BY activates_at, kid"))
 
     # Writing
 
@@ -178,7 +189,7 @@ class SqliteStore:
         with self._registration(taken) as connection:
             connection.execute(
                 "INSERT INTO clients (client_id, document, enabled, created_at) VALUES (?, ?, ?, ?)",
-                (client.client_id, _client_document(client), client.enabled, client.created_at),
+                (client.client_id, client_document(client), client.enabled, client.created_at),
             )
             _insert_client_keys(connection, keys)
 
@@ -224,7 +235,7 @@ class SqliteStore:
                 )
 
     async def close(self) -> None:
-        await self._writer.close()
+        await self._front.close()
         self._reader.close()
 
     # Plumbing
@@ -262,7 +273,9 @@ class SqliteStore:
         """A change of the registry: its version goes up in the same transaction, so no replica can miss it."""
         try:
             with self._transaction() as connection:
-                (version,) = connection.execute("SELECT version FROM registry").fetchone()
+                version, closed = connection.execute("SELECT version, closed_at FROM registry").fetchone()
+                if closed is not None:
+                    raise StoreClosed("this store is closed: its contents moved to another one")
                 if seen is not None and version != seen:
                     raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
                 yield connection
@@ -301,39 +314,5 @@ def _update_clients(connection: sqlite3.Connection, clients: Sequence[ClientReco
     for client in clients:
         # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
         connection.execute(
-            "UPDATE clients SET document = ? WHERE client_id = ?", (_client_document(client), client.client_id)
+            "UPDATE clients SET document = ? WHERE client_id = ?", (client_document(client), client.client_id)
         )
-
-
-def _client_document(client: ClientRecord) -> str:
-    document = asdict(client)
-    for name in ("client_id", "enabled", "created_at"):
-        del document[name]
-    return json.dumps(document)
-
-
-def _client(row: sqlite3.Row) -> ClientRecord:
-    document = json.loads(row["document"])
-    return ClientRecord(
-        client_id=row["client_id"],
-        enabled=bool(row["enabled"]),
-        created_at=row["created_at"],
-        allow={api: tuple(scopes) for api, scopes in document["allow"].items()},
-        default_scopes=tuple(document["default_scopes"]),
-        grant_types=tuple(document["grant_types"]),
-        assertion_audience=AssertionAudience(document["assertion_audience"]),
-        max_assertion_lifetime=document["max_assertion_lifetime"],
-        signing_alg=document["signing_alg"],
-        strict_typ=document["strict_typ"],
-    )
-
-
-def _client_key(row: sqlite3.Row) -> ClientKeyRecord:
-    return ClientKeyRecord(
-        row["kid"],
-        row["client_id"],
-        row["thumbprint"],
-        row["algorithm"],
-        json.loads(row["jwk"]),
-        row["created_at"],
-    )
