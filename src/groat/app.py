@@ -20,6 +20,7 @@ from groat.server.audit import Audit
 from groat.server.config import Config, load_config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
+from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.registry import Registry
@@ -44,7 +45,7 @@ def open_store(config: Config, log: EventLog | None = None) -> Store:
     def tell(event: str, facts: dict[str, Any]) -> None:
         if log is not None:
             with contextlib.suppress(OSError):
-                log.emit("error" if event == "store.down" else "warning", event, facts)
+                log.emit("warning" if event == "store.up" else "error", event, facts)
 
     return open_engine(config, tell)
 
@@ -59,6 +60,7 @@ def create_app(
     registry = Registry(store, kek)
     policy, audit = config.policy, Audit(log)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
+    health = Health(store, registry, clock, log)
     metadata = MetadataEndpoint(policy, registry)
     prefix = issuer_path(policy.issuer)
     endpoints: dict[str, ASGIApp] = {
@@ -67,10 +69,10 @@ def create_app(
         **dict.fromkeys(metadata_paths(policy.issuer), metadata),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
-        "/readyz": ReadyEndpoint(registry, clock),
+        "/readyz": ReadyEndpoint(health),
     }
     metrics = Metrics(audit.tally)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics)]
+    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics), health.watch]
     if config.admin:
         admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
         chores.append(partial(serve_admin, admin, config.admin, log))

@@ -40,11 +40,11 @@ async def initialise(
     Safe to repeat: what exists stays as it is. Raises ConfigError when the existing parts contradict the request.
     """
     chosen = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
-    config, written = _configuration(path, {n: v for n, v in chosen.items() if v is not None}, env)
-    steps = [Step("configuration", str(path), written)]
+    config = _settings(path, {n: v for n, v in chosen.items() if v is not None}, env)
+    fresh_store = not await _store_exists(config)  # asked before anything is written: it may be out of reach
+    steps = [Step("configuration", str(path), _written(path, config))]
     kek_path = config.path("keys.encryption_key_file")
     make_private_directory(kek_path.parent)
-    fresh_store = not await _store_exists(config)
     kek, kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
     store = await _create_store(config)
@@ -64,7 +64,6 @@ def store_name(config: Config) -> str:
 async def _store_exists(config: Config) -> bool:
     """Whether there may be signing keys already, which only the key-encryption key of then can open."""
     if not config.on_postgres:
-        make_private_directory(config.database.parent)
         return config.database.exists()
     store = open_postgres(config)
     try:
@@ -75,13 +74,14 @@ async def _store_exists(config: Config) -> bool:
 
 async def _create_store(config: Config) -> Store:
     if not config.on_postgres:
+        make_private_directory(config.database.parent)
         return SqliteStore.create(config.database)
     store = open_postgres(config)
     await store.migrate()
     return store
 
 
-def _configuration(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> tuple[Config, bool]:
+def _settings(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> Config:
     """Read the file, or try what it would say before it is written: a refusal leaves nothing behind."""
     if (given := chosen.get("storage.url", "")) != url_without_password(given):
         raise ConfigError(
@@ -94,10 +94,15 @@ def _configuration(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]
         if value not in (config[name], url_without_password(str(config[name]))):
             where = path if config.origins[name] in ("file", "default") else config.origins[name]
             raise ConfigError(f"{where} says {name} {config.shown()[name]}, not {value}; nothing was changed")
-    if exists:
-        return config, False
+    return config
+
+
+def _written(path: Path, config: Config) -> bool:
+    """Write the configuration file unless there is one; returns whether that was done now."""
+    if path.exists():
+        return False
     make_directory(path.parent)
-    return config, _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
+    return _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
 
 
 def _unless_there(path: Path, text: str) -> bool:

@@ -1,8 +1,8 @@
 """The store: it remembers and never judges. One protocol, one contract suite, any number of engines."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
@@ -50,6 +50,24 @@ class Receipt:
 
     fresh: bool
     registry_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a store is. `clock_offset`: seconds that its clock is ahead of this process's; None: it has none of its own.
+
+    `floor`: epoch seconds from which its memory is complete; `closed_at`: since when it takes nothing any more.
+    """
+
+    registry_version: int
+    floor: int
+    closed_at: int | None
+    clock_offset: float | None = None
+
+
+# The tables that make up a store, each after those that it refers to.
+TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "used_once")
+Rows = list[dict[str, Any]]
 
 
 class Store(Protocol):
@@ -107,6 +125,29 @@ class Store(Protocol):
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         """Insert or replace these keys, all or none."""
+        ...
+
+    async def condition(self) -> Condition:
+        """Ask the store itself, now."""
+        ...
+
+    async def raise_floor(self, floor: int) -> None:
+        """From now on refuse values that were made before `floor`, on every server; a floor never goes down."""
+        ...
+
+    async def shut(self, at: int | None) -> None:
+        """Refuse all use and every change from now on (None: take them again), on every server.
+
+        When this returns, no use that could still succeed is under way.
+        """
+        ...
+
+    def read_all(self, table: str) -> AsyncIterator[Rows]:
+        """Every row of one of TABLES as it was at one moment, in portions."""
+        ...
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        """Take over the contents of another store, all or nothing. Raises StoreConflict unless this one is empty."""
         ...
 
     async def close(self) -> None: ...

@@ -1,10 +1,11 @@
 """Which engine a storage.url names."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config
+from groat.server.config import POSTGRES_SCHEMES, Config
 from groat.server.store import Store
 from groat.server.store.sqlite import SqliteStore
 
@@ -30,10 +31,33 @@ def open_engine(config: Config, notify: Notify = silent) -> Store:
 
 def open_postgres(config: Config, notify: Notify = silent) -> "PostgresStore":
     """The store on PostgreSQL, not connected yet. Raises ConfigError without the driver."""
+    tolerance = config["assertions.clock_tolerance"]
+    return _postgres()(config["storage.url"], config["storage.retention"], notify, clock_tolerance=tolerance)
+
+
+def open_url(url: str, directory: Path) -> Store:
+    """An existing store by its URL; a relative file is looked for in `directory`. Raises as `open_engine` does."""
+    if url.startswith(POSTGRES_SCHEMES):
+        return _postgres()(url)
+    return SqliteStore.open(directory / _file_of(url))
+
+
+async def create_url(url: str, directory: Path) -> Store:
+    """A store by its URL, made or brought up to date where that is needed."""
+    if url.startswith(POSTGRES_SCHEMES):
+        return await _postgres().create(url)
+    return SqliteStore.create(directory / _file_of(url))
+
+
+def _file_of(url: str) -> str:
+    if not url.startswith("sqlite:///") or url == "sqlite:///":
+        raise ConfigError("a store is named by sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+    return url.removeprefix("sqlite:///")
+
+
+def _postgres() -> "type[PostgresStore]":
     try:
         from groat.server.store.postgres import PostgresStore
     except ImportError:
-        raise ConfigError(
-            "storage.url names PostgreSQL, which needs its driver: pip install 'groat[postgres]'"
-        ) from None
-    return PostgresStore(config["storage.url"], config["storage.retention"], notify)
+        raise ConfigError("PostgreSQL needs its driver: pip install 'groat[postgres]'") from None
+    return PostgresStore

@@ -6,6 +6,7 @@ Hot writes go through `PostgresWriter`, hot reads are gathered, everything else 
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
@@ -14,15 +15,19 @@ from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
+    TABLES,
+    Condition,
     Issuance,
     Receipt,
     RegistryMoved,
+    Rows,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
 )
 from groat.server.store.gathered import Gathered
 from groat.server.store.group_commit import GroupCommit
+from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links, Notify
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
@@ -39,6 +44,7 @@ from groat.server.store.rows import (
 # Whoever waits longer is answered 503: the statement timeout and a little.
 DEADLINE_SECONDS: Final = 0.55
 MAX_WAIT_SECONDS: Final = 0.25
+PORTION: Final = 1000
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
 
 _CLIENTS: Final = """
@@ -62,17 +68,40 @@ class PostgresStore:
     Connects at the first use, on the loop that runs then.
     """
 
-    def __init__(self, url: str, retention: int = 0, notify: Notify = lambda event, facts: None) -> None:
-        """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least."""
+    def __init__(
+        self,
+        url: str,
+        retention: int = 0,
+        notify: Notify = lambda event, facts: None,
+        *,
+        clock_tolerance: int = 10,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least.
+
+        `clock_tolerance`: seconds that the iat of an assertion may lie ahead.
+        """
         self._target = Target(url, replica_name())
+        self._clock = clock
+        self._notify = notify
+        self._memory = Memory(clock_tolerance, clock)
         self._links = Links(self._open_link, notify)
-        writer = PostgresWriter(self._links, self._target.replica, retention)
+        writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
         self._front = GroupCommit(writer, DEADLINE_SECONDS, MAX_WAIT_SECONDS)
         self._versions: Gathered[None, int] = Gathered(self._fetch_version)
         self._clients: Gathered[str, _Found] = Gathered(self._fetch_clients)
 
     async def _open_link(self) -> Link:
-        return await open_link(self._target)
+        link = await open_link(self._target)
+        try:
+            if floor := await settle_history(link, self._memory):
+                self._notify("store.went_back", {"floor": floor, "hint": "older assertions are refused; see docs"})
+        except BaseException as error:
+            link.close()
+            if isinstance(error, Refused):
+                raise _unavailable(error) from None
+            raise
+        return link
 
     @classmethod
     async def create(cls, url: str) -> "PostgresStore":
@@ -207,6 +236,48 @@ class PostgresStore:
                     key.created_at, key.activates_at, key.retires_at, key.removes_at,
                 )  # fmt: skip
 
+    # As a whole
+
+    async def condition(self) -> Condition:
+        began = self._clock()
+        (row,) = await self._all(
+            "SELECT version, floor, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now FROM registry"
+        )
+        offset = row["now"] - (began + self._clock()) / 2
+        return Condition(row["version"], row["floor"], row["closed_at"], offset)
+
+    async def raise_floor(self, floor: int) -> None:
+        await self._all("UPDATE registry SET floor = greatest(floor, $1), version = version + 1", floor)
+
+    async def shut(self, at: int | None) -> None:
+        async with self._transaction(_unavailable) as link:
+            # Waits for every batch under way, and a batch that waits for this lock sees the mark: PostgreSQL takes a
+            # statement's snapshot after its table locks.
+            await link.query("LOCK TABLE used_once IN SHARE MODE")
+            await link.query("UPDATE registry SET closed_at = $1, version = version + 1", at)
+
+    async def read_all(self, table: str) -> AsyncIterator[Rows]:
+        async with self._transaction(_unavailable) as link:
+            await link.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await link.query("SET LOCAL statement_timeout = '60s'")
+            await link.query(f"DECLARE portion NO SCROLL CURSOR FOR SELECT * FROM {_known(table)}", seconds=60)
+            while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
+                yield rows
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        async with self._transaction(_misfit) as link:
+            await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
+            await link.query("SET LOCAL statement_timeout = '60s'")
+            for table in TABLES:
+                if await link.query(f"SELECT 1 FROM {table} LIMIT 1"):
+                    raise StoreConflict(f"the target is not empty: it has {table}")
+            async for table, rows in contents:
+                await link.query(
+                    f"INSERT INTO {_known(table)} SELECT * FROM json_populate_recordset(NULL::{_known(table)}, $1)",
+                    json.dumps(rows, default=_hexadecimal), seconds=60,
+                )  # fmt: skip
+            await link.query("UPDATE registry SET version = version + $1, floor = $2", version, floor)
+
     async def close(self) -> None:
         await self._front.close()
         await self._links.close()
@@ -242,7 +313,7 @@ class PostgresStore:
         def refused(error: Refused) -> Exception:
             if error.sqlstate in _CONFLICTS:
                 return StoreConflict(conflict or "the registration collides with another one")
-            return StoreUnavailable(f"PostgreSQL: {error}")
+            return _unavailable(error)
 
         async with self._transaction(refused) as link:
             (registry,) = await link.query("SELECT version, closed_at FROM registry FOR UPDATE")
@@ -252,6 +323,24 @@ class PostgresStore:
                 raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
             yield link
             await link.query("UPDATE registry SET version = version + 1")
+
+
+def _unavailable(error: Refused) -> StoreUnavailable:
+    return StoreUnavailable(f"PostgreSQL: {error}")
+
+
+def _misfit(error: Refused) -> Exception:
+    return StoreConflict(f"the contents do not fit: {error}") if error.sqlstate in _CONFLICTS else _unavailable(error)
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise StoreConflict(f"no table {table}")
+    return table
+
+
+def _hexadecimal(value: bytes) -> str:
+    return f"\\x{value.hex()}"
 
 
 async def _roll_back(link: Link) -> None:

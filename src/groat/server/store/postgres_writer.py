@@ -12,6 +12,7 @@ from psycopg.pq.abc import PGresult
 
 from groat.server.store import StoreClosed, StoreUnavailable
 from groat.server.store.group_commit import GroupCommit, Use, Written
+from groat.server.store.postgres_history import FILENODE, Memory
 from groat.server.store.postgres_link import (
     ANSWER_SECONDS,
     BIGINT,
@@ -32,29 +33,37 @@ _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
-_SQL: Final = b"""
+_OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
+_SQL: Final = f"""
 WITH state AS MATERIALIZED (
-    SELECT version, floor, closed_at IS NULL AS open FROM registry
+    SELECT version, floor,
+        CASE WHEN closed_at IS NOT NULL THEN 1 WHEN filenode <> {FILENODE} THEN 2 ELSE 0 END AS state
+    FROM registry
 ), fresh AS (
     INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
     SELECT digest, client_id, token_id, kid, issued_at, $7, greatest(expires_at, issued_at + $8)
     FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
-    WHERE (SELECT open FROM state)
+    WHERE (SELECT state = 0 FROM state)
     ORDER BY digest
     ON CONFLICT DO NOTHING
     RETURNING token_id
 )
-SELECT version, floor, open, inserted, CASE WHEN inserted < cardinality($1) THEN won END
+SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
-"""
+""".encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
+
+
+class WentBack(StoreUnavailable):
+    """The database is not the one that the connection was checked against; nothing was written."""
 
 
 class PostgresWriter:
     """A `Writer` on connections of its own, so that no other statement ever stands before a batch."""
 
-    def __init__(self, links: Links, replica: str, retention: int) -> None:
+    def __init__(self, links: Links, memory: Memory, replica: str, retention: int) -> None:
         self._links = links
+        self._memory = memory
         self._replica = replica.encode()
         self._retention = retention.to_bytes(8, "big")
         self._free: list[Link] = []
@@ -109,15 +118,21 @@ class PostgresWriter:
             result = _written(batch, checked(future.result()))
         except Refused as error:
             self._front.refused(batch, StoreUnavailable(f"PostgreSQL: {error}"))
+        except WentBack as error:
+            link.close()  # the next one is checked anew
+            self._free = [free for free in self._free if free is not link]
+            self._lost(error)
+            self._front.refused(batch, error)
         except LinkLost as error:
             self._lost(error)
             self._front.refused(batch, error)
         except StoreUnavailable as error:
             self._front.refused(batch, error)
         else:
+            self._memory.note(batch[-1].once.digest, batch[-1].once.expires_at)
             self._front.written(batch, result)
 
-    def _lost(self, error: LinkLost) -> None:
+    def _lost(self, error: StoreUnavailable) -> None:
         assert self._front is not None
         if not self._closed:
             self._links.trip(str(error))
@@ -162,9 +177,11 @@ class PostgresWriter:
 def _written(batch: list[Use], result: PGresult) -> Written:
     if result.ntuples != 1:
         raise StoreUnavailable("the database has no registry")
-    version, floor, is_open, inserted, won = (result.get_value(0, column) or b"" for column in range(5))
-    if is_open != b"\1":
+    version, floor, state, inserted, won = (result.get_value(0, column) or b"" for column in range(5))
+    if state == _CLOSED:
         raise StoreClosed("this store is closed: its contents moved to another one")
+    if state != _OPEN:
+        raise WentBack("the database was restored; assertions used before may be unknown to it")
     first = [True] * len(batch)
     if int.from_bytes(inserted, "big") != len(batch):
         winners = set(texts(won))

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,12 @@ from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
+    TABLES,
+    Condition,
     Issuance,
     Receipt,
     RegistryMoved,
+    Rows,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
@@ -41,6 +44,7 @@ MAX_WAIT_SECONDS: Final = 1.0
 # One purge looks at one 256th of the digests, so that it never holds the write lock for long.
 PURGE_SLICES: Final = 256
 SCHEMA_VERSION: Final = 1
+PORTION: Final = 1000
 
 
 class SqliteStore:
@@ -234,6 +238,41 @@ class SqliteStore:
                     ),
                 )
 
+    # As a whole
+
+    async def condition(self) -> Condition:
+        version, floor, closed_at = self._one("SELECT version, floor, closed_at FROM registry")
+        return Condition(version, floor, closed_at)
+
+    async def raise_floor(self, floor: int) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE registry SET floor = max(floor, ?), version = version + 1", (floor,))
+
+    async def shut(self, at: int | None) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE registry SET closed_at = ?, version = version + 1", (at,))
+
+    async def read_all(self, table: str) -> AsyncIterator[Rows]:
+        with contextlib.closing(self._connect()) as connection:
+            connection.row_factory = sqlite3.Row
+            cursor = connection.execute(f"SELECT * FROM {_known(table)}")
+            while rows := cursor.fetchmany(PORTION):
+                yield [dict(row) for row in rows]
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        try:
+            with self._transaction() as connection:
+                _refuse_filled(connection)
+                async for table, rows in contents:
+                    columns = tuple(rows[0])
+                    connection.executemany(
+                        f"INSERT INTO {_known(table)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                        [tuple(row.values()) for row in rows],
+                    )
+                connection.execute("UPDATE registry SET version = version + ?, floor = ?", (version, floor))
+        except sqlite3.IntegrityError as error:
+            raise StoreConflict(f"the contents do not fit: {error}") from None
+
     async def close(self) -> None:
         await self._front.close()
         self._reader.close()
@@ -282,6 +321,18 @@ class SqliteStore:
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise StoreConflict(f"no table {table}")
+    return table
+
+
+def _refuse_filled(connection: sqlite3.Connection) -> None:
+    for table in TABLES:
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+            raise StoreConflict(f"the target is not empty: it has {table}")
 
 
 def _refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str) -> None:
