@@ -158,6 +158,31 @@ class PostgresServer:
             raise NoPostgres(f"{program}: {printed}")
         return printed
 
+    def run_as_owner(self, *command: str) -> None:
+        """Run a command of the system as the server's user."""
+        identity: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        subprocess.run(command, check=True, timeout=60, **identity)
+
+    def standby(self) -> "PostgresServer":
+        """A place for a copy of this server that follows it; `running_standby` fills and starts it."""
+        directory = Path(tempfile.mkdtemp(prefix="groat-pg-"))
+        directory.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(directory, NOBODY, NOBODY)
+        return PostgresServer(self.binaries, directory, self.settings, self.password)
+
+    @contextlib.contextmanager
+    def running_standby(self, primary: "PostgresServer") -> Iterator[None]:
+        """Copy the primary's state of now and follow it until the end of the block."""
+        try:
+            self.run("pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D",
+                     str(self.data), "-R", "-X", "stream", "-c", "fast", "--no-sync")  # fmt: skip
+            self.start()
+            yield
+        finally:
+            self.stop(signal.SIGQUIT)
+            shutil.rmtree(self.directory, ignore_errors=True)
+
     def _popen(
         self, program: str, *arguments: str, stderr: IO[bytes] | int, stdout: int = subprocess.DEVNULL
     ) -> subprocess.Popen[bytes]:

@@ -1,6 +1,7 @@
 """What every store promises, whatever engine it stands on: written against the Store protocol alone."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -16,7 +17,18 @@ from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import PURGE_CHUNK, Issuance, Receipt, RegistryMoved, Store, StoreConflict, StoreUnavailable
+from groat.server.store import (
+    PURGE_CHUNK,
+    BeforeFloor,
+    Issuance,
+    Receipt,
+    RegistryMoved,
+    Store,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING
 from groat.server.store.postgres import PostgresStore
 from groat.server.store.sqlite import SqliteStore
 
@@ -44,7 +56,7 @@ class Place:
             await store.close()
 
 
-def _sqlite(path: Path) -> Place:
+def _sqlite(path: Path, retention: int) -> Place:
     async def create() -> Store:
         return SqliteStore.create(path)
 
@@ -53,10 +65,10 @@ def _sqlite(path: Path) -> Place:
         connection.execute("BEGIN IMMEDIATE")
         return connection.close
 
-    return Place(create, lambda: SqliteStore.open(path), block)
+    return Place(create, lambda: SqliteStore.open(path, retention), block)
 
 
-def _postgres(url: str) -> Place:
+def _postgres(url: str, retention: int) -> Place:
     async def create() -> Store:
         return await PostgresStore.create(url)
 
@@ -65,22 +77,32 @@ def _postgres(url: str) -> Place:
         connection.execute("LOCK TABLE used_once, registry IN EXCLUSIVE MODE")
         return connection.close
 
-    return Place(create, lambda: PostgresStore(url), block)
+    return Place(create, lambda: PostgresStore(url, retention), block)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A fresh, empty store."""
+def _made(request: pytest.FixtureRequest, path: Path, retention: int = 0) -> Place:
     if request.param == "sqlite":
-        made = _sqlite(tmp_path / "groat.db")
+        made = _sqlite(path / "groat.db", retention)
     else:
-        made = _postgres(request.getfixturevalue("postgres").database())
+        made = _postgres(request.getfixturevalue("postgres").database(), retention)
 
     async def create() -> None:
         await (await made.create()).close()
 
     asyncio.run(create())
     return made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A fresh, empty store."""
+    return _made(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A fresh, empty store that keeps its records for an hour."""
+    return _made(request, tmp_path, 3600)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -310,6 +332,143 @@ def test_callers_that_give_up_disturb_nobody(place: Place) -> None:
     run(work())
 
 
+@pytest.mark.rule("I11", "T14")
+def test_a_use_is_the_record_of_its_issuance(place: Place) -> None:
+    """The row says who got which token, signed by which key, when, from which process; and of the jti its digest."""
+    value = once("jti-1")
+
+    async def work() -> list[dict[str, Any]]:
+        async with place.store() as store:
+            await store.use_once(value, issuance("t1", kid="k9", issued_at=NOW + 3))
+            await store.use_once(value, issuance("t2"))
+            return [row async for rows in store.read_all("used_once") for row in rows]
+
+    (row,) = run(work())
+    assert row.pop("replica").endswith(f"/{os.getpid()}")
+    assert row == {"digest": value.digest, "client_id": "billing", "token_id": "t1", "kid": "k9",
+                   "issued_at": NOW + 3, "expires_at": NOW + 60}  # fmt: skip
+
+
+# Overload
+
+
+@pytest.mark.rule("L10", "I2", "AS-TE-30")
+def test_what_is_shed_is_not_used_up(place: Place) -> None:
+    """Uses beyond the queue are refused at once; refused ones are fresh afterwards, and accepted ones are not."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.use_once(once("warm"), issuance("t"))
+            release = place.block()
+            try:
+                began = time.monotonic()
+                tasks = [asyncio.ensure_future(store.use_once(once(f"v{n}"), issuance(f"t{n}"))) for n in range(6000)]
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                shed = [n for n, task in enumerate(tasks) if task.done()]
+                assert len(shed) >= 6000 - MAX_WAITING - MAX_BATCH
+                assert time.monotonic() - began < 1
+                for n in shed:
+                    with pytest.raises(StoreUnavailable, match="nothing was used up"):
+                        tasks[n].result()
+            finally:
+                release()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            again = [await store.use_once(once(f"v{n}"), issuance(f"u{n}")) for n in (*shed[:50], *shed[-50:])]
+            assert all(receipt.fresh for receipt in again)
+            taken = [n for n, result in enumerate(results) if isinstance(result, Receipt)][:50]
+            again = [await store.use_once(once(f"v{n}"), issuance(f"u{n}")) for n in taken]
+            assert not any(receipt.fresh for receipt in again)
+
+    run(work())
+
+
+# The floor
+
+
+def signed(value: str, at: int) -> OneTimeValue:
+    return OneTimeValue("billing", value, at + 60, at)
+
+
+@pytest.mark.rule("F16", "F05", "T15")
+def test_the_floor_refuses_what_is_older_everywhere(place: Place) -> None:
+    """From the very next use on, by every process; later values pass; a floor never goes down."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            for store in (one, two):
+                assert (await store.use_once(signed(f"a{id(store)}", NOW), issuance("t"))).fresh
+            before = await one.registry_version()
+            await one.raise_floor(NOW + 100)
+            await one.raise_floor(NOW + 50)
+            assert await two.registry_version() > before
+            for n, store in enumerate((two, one, two)):
+                with pytest.raises(BeforeFloor):
+                    await store.use_once(signed(f"old{n}", NOW + 99), issuance("t"))
+                assert (
+                    await store.use_once(signed(f"b{id(store)}-{time.monotonic()}", NOW + 100), issuance("t"))
+                ).fresh
+            with pytest.raises(BeforeFloor):  # a value that does not say when it was made
+                await one.use_once(once("ageless"), issuance("t"))
+            assert (await two.condition()).floor == NOW + 100
+
+    run(work())
+
+
+# A closed store
+
+
+@pytest.mark.rule("F15", "T15", "I1")
+def test_a_closed_store_takes_nothing(place: Place) -> None:
+    """Neither uses nor registrations, from any process; reading goes on; it can be taken up again."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            assert (await two.use_once(once("a"), issuance("t"))).fresh
+            await one.shut(NOW)
+            assert (await two.condition()).closed_at == NOW
+            for store in (two, one):
+                with pytest.raises(StoreClosed):
+                    await store.use_once(once("b"), issuance("t"))
+                with pytest.raises(StoreClosed):
+                    await store.switch_client("billing", enabled=False)
+                assert await store.find_client("billing") == client()
+            await two.shut(None)
+            assert (await one.use_once(once("b"), issuance("t"))).fresh
+            assert not (await one.use_once(once("a"), issuance("t2"))).fresh
+
+    run(work())
+
+
+@pytest.mark.rule("F15", "I1")
+def test_closing_waits_for_what_is_under_way(place: Place) -> None:
+    """Uses race the closing: whatever was accepted is in the store by the time that closing returns."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            accepted = 0
+
+            async def fire(store: Store, name: str) -> None:
+                nonlocal accepted
+                for n in range(10_000):
+                    try:
+                        await store.use_once(once(f"{name}{n}"), issuance("t"))
+                    except StoreUnavailable:
+                        return
+                    accepted += 1
+
+            shots = [asyncio.ensure_future(fire((one, two)[n % 2], f"v{n}-")) for n in range(20)]
+            await asyncio.sleep(0.2)
+            async with place.store() as operator:
+                await operator.shut(NOW)
+                found = sum([len(rows) async for rows in operator.read_all("used_once")])
+            await asyncio.gather(*shots)
+            assert found == accepted > 20
+
+    run(work())
+
+
 # forget_expired
 
 
@@ -329,6 +488,39 @@ def test_forgetting_is_complete_bounded_and_careful(place: Place) -> None:
             assert sum([await other.forget_expired(NOW) for _ in range(256)]) == 0
             again = await asyncio.gather(*(other.use_once(value, issuance(f"u{n}")) for n, value in enumerate(young)))
             assert not any(receipt.fresh for receipt in again)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-13", "P09", "L09")
+def test_the_store_stays_bounded(place: Place) -> None:
+    """Ten rounds of uses with a purge after each leave what is alive, not what was ever used."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            for round_ in range(10):
+                now = NOW + 60 * round_
+                values = [signed(f"r{round_}-{n}", now) for n in range(300)]
+                records = [issuance(f"t{n}", issued_at=now) for n in range(300)]
+                await asyncio.gather(*map(store.use_once, values, records))
+                for _ in range(256):
+                    await store.forget_expired(now + 1)
+                kept = sum([len(rows) async for rows in store.read_all("used_once")])
+                assert kept <= 600
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-13", "I11")
+def test_retention_keeps_the_record_longer(keeping: Place) -> None:
+    """With a retention of an hour the row stays an hour, and with it the refusal."""
+
+    async def work() -> None:
+        async with keeping.store() as store:
+            await store.use_once(once("a"), issuance("t1"))
+            assert [await store.forget_expired(NOW + 3600) for _ in range(256)] == [0] * 256
+            assert not (await store.use_once(once("a"), issuance("t2"))).fresh
+            assert sum([await store.forget_expired(NOW + 3601) for _ in range(256)]) == 1
 
     run(work())
 

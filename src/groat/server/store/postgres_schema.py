@@ -100,12 +100,13 @@ async def migrate(target: Target) -> bool:
 
 
 async def _migrate(link: Link) -> bool:
-    await link.query("BEGIN")
     await link.query(
-        f"SELECT set_config('statement_timeout', '{int(MIGRATION_SECONDS * 1000)}', true), "
-        f"set_config('lock_timeout', '{MIGRATION_LOCK_MS}', true)"
+        f"SELECT set_config('statement_timeout', '{int(MIGRATION_SECONDS * 1000)}', false), "
+        f"set_config('lock_timeout', '{MIGRATION_LOCK_MS}', false)"
     )
-    await link.query("SELECT pg_advisory_xact_lock($1)", LOCK_KEY, seconds=MIGRATION_LOCK_MS / 1000 + 1)
+    # Before the transaction begins, so that it sees what the one before made. The lock goes with the connection.
+    await link.query("SELECT pg_advisory_lock($1)", LOCK_KEY, seconds=MIGRATION_LOCK_MS / 1000 + 1)
+    await link.query("BEGIN")
     current = await _version(link)
     for number in range(current + 1, SCHEMA_VERSION + 1):
         script = resources.files(__package__).joinpath(f"migrations/postgres-{number:04}.sql").read_text()
