@@ -80,10 +80,8 @@ class Registry:
         return client
 
     async def _load(self, client_id: str) -> Client | None:
-        record = await self._store.find_client(client_id)
-        if record is None:
-            return None
-        return to_client(record, await self._store.client_keys(client_id), await self.apis())
+        found = await self._store.client_with_keys(client_id)
+        return None if found is None else to_client(*found, await self.apis())
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""

@@ -64,7 +64,7 @@ def url(postgres: PostgresServer | GivenServer) -> str:
 
 def execute(url: str, sql: str) -> list[Any]:
     """As an administrator, elsewhere."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
         cursor = connection.execute(sql)  # type: ignore[call-overload]
         return list(cursor.fetchall()) if cursor.description else []
 
@@ -376,6 +376,42 @@ def test_binary_arrays_are_postgresqls(url: str) -> None:
         await work(await open_link(Target(url)))
 
     run(both())
+
+
+@pytest.mark.rule("AS-TE-30", "OPS-06", "F05")
+@pytest.mark.parametrize(
+    ("harm", "heal"),
+    [
+        ("ALTER TABLE registry RENAME TO hidden", "ALTER TABLE hidden RENAME TO registry"),
+        ("ALTER TABLE used_once RENAME TO hidden", "ALTER TABLE hidden RENAME TO used_once"),
+        ("ALTER DATABASE {name} SET default_transaction_read_only = on", "ALTER DATABASE {name} RESET default_transaction_read_only"),
+        ("ALTER TABLE used_once RENAME COLUMN kid TO key", "ALTER TABLE used_once RENAME COLUMN key TO kid"),
+    ],
+    ids=["registry", "table", "read-only", "column"],
+)  # fmt: skip
+def test_a_database_that_changes_underneath(url: str, harm: str, heal: str) -> None:
+    """Whatever was true when the connection was made and is not any more: StoreUnavailable, and back by itself."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    events: list[Event] = []
+
+    async def work() -> None:
+        async with opened(url, events) as store:
+            assert await use(store, "before")
+            await asyncio.to_thread(execute, url, harm.format(name=name))
+            if "DATABASE" in harm:  # takes effect for new sessions
+                await asyncio.to_thread(execute, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                                        "WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+            for n in range(5):
+                with pytest.raises(StoreUnavailable):
+                    await use(store, f"meanwhile {n}")
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(execute, url, heal.format(name=name))
+            await _until_used(store, "after", 5)
+            assert not await use(store, "before")
+
+    run(work())
+    assert [event for event, _ in events][-2:] == ["store.down", "store.up"]
+    assert len(events) <= 4  # one pair for the connections that were cut, one for what came after
 
 
 # What it stands on

@@ -54,6 +54,10 @@ class Writer(Protocol):
         """Raise StoreUnavailable while it is known that nothing can be written."""
         ...
 
+    def catch_up(self) -> None:
+        """Take answers that have arrived and were not looked at yet, because this loop was late."""
+        ...
+
     def lanes(self) -> int:
         """How many batches may be under way at once now; 0 while there is no connection."""
         ...
@@ -192,6 +196,7 @@ class GroupCommit:
 
     def _give_up_late(self) -> None:
         """Answer those who waited too long: the writer may be stuck behind a lock or a slow disk."""
+        self._writer.catch_up()
         now = time.monotonic()
         late = [use for use in self._unanswered() if use.deadline < now]
         _fail(late, StoreUnavailable("the database did not answer in time"))

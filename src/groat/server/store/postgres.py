@@ -31,7 +31,7 @@ from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links, Notify
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
-from groat.server.store.postgres_writer import PostgresWriter
+from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
 from groat.server.store.rows import (
     api_record,
     client_document,
@@ -94,6 +94,7 @@ class PostgresStore:
     async def _open_link(self) -> Link:
         link = await open_link(self._target)
         try:
+            await prepare_batches(link)
             if floor := await settle_history(link, self._memory):
                 self._notify("store.went_back", {"floor": floor, "hint": "older assertions are refused; see docs"})
         except BaseException as error:
@@ -141,14 +142,14 @@ class PostgresStore:
         return {None: int((await self._all("SELECT version FROM registry"))[0]["version"])}
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
-        found = await self._find(client_id)
+        found = await self.client_with_keys(client_id)
         return found[0] if found else None
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
-        found = await self._find(client_id)
+        found = await self.client_with_keys(client_id)
         return found[1] if found else ()
 
-    async def _find(self, client_id: str) -> _Found | None:
+    async def client_with_keys(self, client_id: str) -> _Found | None:
         if "\0" in client_id:
             return None  # PostgreSQL has no such text
         return await self._clients.ask(client_id)

@@ -143,8 +143,15 @@ class Link:
         self._lose("closed")
 
     def give_up(self) -> None:
-        """Close because an answer is overdue."""
-        self._lose("no answer")
+        """Close because an answer is overdue, unless it has just come: this loop may be late itself."""
+        self.catch_up()
+        if self._pending is not None:
+            self._lose("no answer")
+
+    def catch_up(self) -> None:
+        """Take what has arrived and was not looked at yet."""
+        if self.lost is None and self._pending is not None:
+            self._readable()
 
     def loss(self) -> LinkLost:
         """What to raise for whoever is concerned."""

@@ -16,7 +16,8 @@ MIGRATION_LOCK_MS: Final = 2000
 MIGRATION_SECONDS: Final = 60.0
 
 _SETTINGS: Final = f"""
-SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
+SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,
+    current_setting('fsync') AS fsync,
     current_setting('full_page_writes') AS full_page_writes, current_setting('server_version_num')::int AS server,
     set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
@@ -56,6 +57,8 @@ async def open_link(target: Target, *, with_schema: bool = True) -> Link:
 def _check_durable(found: Row) -> None:
     if found["standby"]:
         raise Unsafe("PostgreSQL: this server is a standby; storage.url must name the primary")
+    if found["read_only"] != "off":
+        raise Unsafe("PostgreSQL: this database takes no writes (default_transaction_read_only)")
     for setting in ("fsync", "full_page_writes"):
         if found[setting] != "on":
             raise Unsafe(f"PostgreSQL runs with {setting}=off and would forget used assertions in a crash; turn it on")

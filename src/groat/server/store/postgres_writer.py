@@ -33,6 +33,8 @@ _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
+# Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
+_PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
 _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
 _SQL: Final = f"""
 WITH state AS MATERIALIZED (
@@ -52,6 +54,11 @@ SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THE
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
 """.encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
+
+
+async def prepare_batches(link: Link) -> None:
+    """Every connection must be able to take a batch, or the database is not ready for us. Raises Refused, LinkLost."""
+    await link.prepare(_NAME, _SQL, _TYPES)
 
 
 class WentBack(StoreUnavailable):
@@ -80,6 +87,10 @@ class PostgresWriter:
     def check(self) -> None:
         if not self._links.up:
             raise self._links.refusal()
+
+    def catch_up(self) -> None:
+        for link in list(self._busy.values()):
+            link.catch_up()
 
     def lanes(self) -> int:
         return len(self._free) + len(self._busy)
@@ -117,11 +128,12 @@ class PostgresWriter:
         try:
             result = _written(batch, checked(future.result()))
         except Refused as error:
-            self._front.refused(batch, StoreUnavailable(f"PostgreSQL: {error}"))
+            unavailable = StoreUnavailable(f"PostgreSQL: {error}")
+            if error.sqlstate not in _PASSING:
+                self._check_anew(link, unavailable)
+            self._front.refused(batch, unavailable)
         except WentBack as error:
-            link.close()  # the next one is checked anew
-            self._free = [free for free in self._free if free is not link]
-            self._lost(error)
+            self._check_anew(link, error)
             self._front.refused(batch, error)
         except LinkLost as error:
             self._lost(error)
@@ -131,6 +143,12 @@ class PostgresWriter:
         else:
             self._memory.note(batch[-1].once.digest, batch[-1].once.expires_at)
             self._front.written(batch, result)
+
+    def _check_anew(self, link: Link, error: StoreUnavailable) -> None:
+        """Nothing that this connection was checked for may hold any more (read-only, another schema or past)."""
+        link.close()
+        self._free = [free for free in self._free if free is not link]
+        self._lost(error)
 
     def _lost(self, error: StoreUnavailable) -> None:
         assert self._front is not None
@@ -156,10 +174,8 @@ class PostgresWriter:
         assert self._front is not None
         try:
             link = await self._links.open()
-            await link.prepare(_NAME, _SQL, _TYPES)
-        except (StoreUnavailable, Refused) as error:
-            self._links.trip(str(error))
-            self._front.refuse_all(StoreUnavailable(str(error)))
+        except StoreUnavailable as error:
+            self._front.refuse_all(error)
             return
         link.on_loss = lambda: self._lost_idle(link)
         self._free.append(link)

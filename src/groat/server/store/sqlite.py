@@ -155,6 +155,10 @@ class SqliteStore:
         rows = self._all("SELECT * FROM client_keys WHERE client_id = ? ORDER BY created_at, kid", client_id)
         return tuple(client_key_record(row) for row in rows)
 
+    async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
+        record = await self.find_client(client_id)
+        return None if record is None else (record, await self.client_keys(client_id))
+
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = self._all("SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id")
         return tuple(client_record(row) for row in rows)
