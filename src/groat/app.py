@@ -19,12 +19,13 @@ from groat.server.audit import Audit
 from groat.server.config import Config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
+from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
-from groat.server.store import Store, StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
+from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 
@@ -32,11 +33,21 @@ from groat.server.token_endpoint import Clock, TokenEndpoint
 RETENTION_MARGIN_SECONDS = 600
 PURGE_INTERVAL_SECONDS = 1.0
 METRICS_INTERVAL_SECONDS = 1.0
+PURGE_PAUSE_SECONDS = 0.05
 
 
-def open_store(config: Config) -> Store:
-    """The store that the configuration names. Raises ConfigError, StoreUnavailable."""
-    return SqliteStore.open(config.database)
+def open_store(config: Config, log: EventLog | None = None) -> Store:
+    """The store that the configuration names; `log` hears when it goes away and comes back.
+
+    Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
+    """
+
+    def tell(event: str, facts: dict[str, Any]) -> None:
+        if log is not None:
+            with contextlib.suppress(OSError):
+                log.emit("warning" if event == "store.up" else "error", event, facts)
+
+    return open_engine(config, tell)
 
 
 def create_app(
@@ -51,17 +62,19 @@ def create_app(
     With a `source` it reads its settings again at SIGHUP, for as long as it runs.
     """
     kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
-    store = store or open_store(config)
-    registry, log = Registry(store, kek), log or EventLog()
-    audit, throttle = Audit(log), Throttle()
+    log = log or EventLog()
+    store = store or open_store(config, log)
+    registry = Registry(store, kek)
+    audit, throttle, health = Audit(log), Throttle(), Health(store, registry, clock, log)
     endpoints: dict[str, ASGIApp] = {
         f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
-        "/readyz": ReadyEndpoint(registry, clock),
+        "/readyz": ReadyEndpoint(health),
     }
-    chores: list[Chore] = [partial(_purge_forever, store, clock), *_metrics(config, audit, registry, clock)]
-    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, chores)), audit)
+    metrics = _metrics(config, audit, registry, clock)
+    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, *metrics]
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores)), audit)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
@@ -94,8 +107,9 @@ def _metrics(config: Config, audit: Audit, registry: Registry, clock: Clock) -> 
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None]:
+async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore]) -> AsyncIterator[None]:
     """What goes on beside the requests, from the first to the last."""
+    await registry.warm()
     tasks = [asyncio.create_task(chore()) for chore in chores]
     try:
         yield
@@ -108,11 +122,14 @@ async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None
 
 async def _purge_forever(store: Store, clock: Clock) -> None:
     """Forget what no longer needs remembering, a small slice at a time, off the path of any request."""
+    dropped = 0
     while True:
-        await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+        # After a whole chunk there is more; others want their turn all the same.
+        await asyncio.sleep(PURGE_PAUSE_SECONDS if dropped >= PURGE_CHUNK else PURGE_INTERVAL_SECONDS)
+        dropped = 0
         # A store that cannot purge cannot issue either, and says so on the requests themselves.
         with contextlib.suppress(StoreUnavailable):
-            await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+            dropped = await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
 
 
 async def _reload_at_hangup(reloader: Reloader) -> None:

@@ -171,9 +171,11 @@ def test_no_replay_at_any_second_around_expiry(lab: Lab) -> None:
     """Before, at and after exp, on clocks that run ahead or behind, a used assertion never works again."""
     assertion = lab.party.assertion(jti="around-expiry", exp=NOW + 60, iat=NOW)
     check_ok(lab.ask(assertion))
-    for moment in itertools.chain(range(NOW + 58, NOW + 63), (NOW - 5, NOW + 59.999, NOW + 70, NOW + 71, NOW + 9999)):
+    for moment in itertools.chain(range(NOW + 58, NOW + 63), (NOW + 59.999, NOW + 70, NOW + 71, NOW + 9999)):
         with lab.clock.at(moment):
             check_ec(lab.ask(assertion))
+    with lab.clock.at(NOW - 5):  # no signing key is active yet, and that is found out before the jti is looked at
+        check_refused(lab.ask(assertion), "temporarily_unavailable", 503)
     replayed(lab, lab.ask(assertion))
 
 

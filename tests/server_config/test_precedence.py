@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from groat.server.config import BY_NAME, SETTINGS, load_config
-from groat.server.sample import settings_schema
+from groat.server.sample import sample_config, settings_schema
 
 from .loading import HEAD, ISSUER, findings, load
 
@@ -27,6 +27,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         ("sqlite:///e.db", "sqlite:///e.db"),
         ("sqlite:///g.db", "sqlite:///g.db"),
     ),
+    "storage.retention": (0, ('"30d"', 30 * 86400), ("1h", 3600), (5, 5)),
     "tokens.lifetime": (600, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
     "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
     "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
@@ -188,6 +189,27 @@ def test_a_password_is_shown_nowhere(tmp_path: Path, password: str) -> None:
     assert "hun" not in shown
     assert "ter2" not in shown
     assert "***" in str(config.shown()["storage.url"])
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("password", ["hunter2", "hun:ter2", "hun@ter2", "hunter2@", "hun/ter2"])
+@pytest.mark.parametrize("form", ["postgresql://groat:{}@db/groat", "postgres://db/groat?user=groat&password={}"])
+def test_a_database_password_stays_out_of_everything(tmp_path: Path, form: str, password: str) -> None:
+    """From the environment or a private file it is used and shown nowhere; in the file or a flag it is refused unsaid."""
+    url = form.format(password)
+    (tmp_path / "url").write_text(url)
+    for env in ({"GROAT_STORAGE__URL": url}, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")}):
+        config = load(tmp_path, HEAD, env)
+        assert config["storage.url"] == url
+        assert config.on_postgres
+        assert not any(
+            part in f"{config.shown()} {config!r} {sample_config(ISSUER, 'ES256', url)}" for part in ("hun", "ter2")
+        )
+    (said,) = findings(tmp_path, f"{HEAD}[storage]\nurl = '{url}'\n")
+    assert said.startswith("groat.toml:3: storage.url must not hold a password here")
+    (flagged,) = findings(tmp_path, HEAD, {}, {"storage.url": url})
+    assert "GROAT_STORAGE__URL_FILE" in flagged
+    assert not any(part in said + flagged for part in ("hun", "ter2"))
 
 
 def test_shown_settings_are_json(tmp_path: Path) -> None:

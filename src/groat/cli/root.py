@@ -14,6 +14,7 @@ from groat.cli.api import api
 from groat.cli.client import client
 from groat.cli.key import key
 from groat.cli.session import Session
+from groat.cli.store import store
 from groat.cli.token import token
 from groat.protocol.jwk import ALGORITHM_NAMES
 
@@ -49,6 +50,7 @@ def cli(
 cli.add_command(api)
 cli.add_command(client)
 cli.add_command(key)
+cli.add_command(store)
 cli.add_command(token)
 
 

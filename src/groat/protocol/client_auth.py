@@ -188,9 +188,9 @@ def _check_claims(
         raise InvalidClient("assertion_issuer", "iss and sub must both be the client id")
     audience = _check_audience(claims, client, policy)
     lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
-    exp = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
+    exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
     jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
-    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance)
+    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance, signed_at)
     return AuthenticatedClient(client, credential.method, key, once, audience == policy.token_endpoint)
 
 
@@ -214,11 +214,14 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
     return values[0]
 
 
-def _check_lifetime(claims: Mapping[str, Any], lifetime: int, tolerance: int, now: float) -> jose.Number:
+def _check_lifetime(
+    claims: Mapping[str, Any], lifetime: int, tolerance: int, now: float
+) -> tuple[jose.Number, jose.Number]:
+    """When the assertion ends, and the earliest moment at which it can have been signed."""
     exp = jose.check_times(claims, now, tolerance=tolerance)
     if exp > now + lifetime:
         raise JoseError("lifetime", f"exp is more than {lifetime} s ahead")
     issued = jose.numeric_date(claims, "iat")
     if issued is not None and (issued < now - lifetime or issued > exp):
         raise JoseError("lifetime", f"iat is more than {lifetime} s ago or after exp")
-    return exp
+    return exp, exp - lifetime if issued is None else issued

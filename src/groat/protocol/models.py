@@ -195,12 +195,14 @@ class TokenRequest:
 class OneTimeValue:
     """A value that must be used once only: the rule's question to whoever has a memory.
 
-    `expires_at`: the second from which the value could not be accepted anyway.
+    `expires_at`: the second from which the value could not be accepted anyway; `signed_at`: when the client made it,
+    at the earliest. The default, long ago, is the careful one: a memory that starts later refuses it.
     """
 
     client_id: str
     value: str
     expires_at: int
+    signed_at: float = 0
 
     @property
     def digest(self) -> bytes:

@@ -21,6 +21,8 @@ from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.server.admin_address import AdminAddress
 from groat.server.throttle import Networks
 
+POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
+MAX_RETENTION: Final = 3650 * 86400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -122,6 +124,7 @@ SETTINGS: Final = (
     Setting("issuer", text, None, "who signs the tokens: the public https URL of this server"),
     Setting("profile", one_of("default", "fapi2"), "default", "fapi2 allows PS256, ES256 and Ed25519 only"),
     Setting("storage.url", text, "sqlite:///data/groat.db", "where clients, APIs and keys live", secret=True),
+    Setting("storage.retention", duration, "0s", "how long the record of an issuance stays, if longer than needed"),
     Setting("tokens.lifetime", duration, "10m", "life of an access token, 1m to 1h"),
     Setting("tokens.extra_claims", table, {}, "fixed claims for every token; never a registered one"),
     Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
@@ -182,8 +185,13 @@ class Config:
 
     @property
     def database(self) -> Path:
-        """The SQLite file of storage.url."""
+        """The SQLite file of storage.url; not to be asked where it names PostgreSQL."""
         return self.directory / str(self.values["storage.url"]).removeprefix("sqlite:///")
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether storage.url names PostgreSQL."""
+        return bool(self.values["storage.url"].startswith(POSTGRES_SCHEMES))
 
     def shown(self) -> dict[str, Any]:
         """All values in printable form; a password in a URL is masked."""
@@ -199,10 +207,26 @@ class Config:
 
 def _show(setting: Setting, value: Any) -> Any:
     if setting.secret:
-        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", value)
+        return masked_url(value)
     if isinstance(value, tuple):
         return [str(item) for item in value]
     return value
+
+
+def masked_url(url: str) -> str:
+    """The URL with *** for every password in it: before the @, or among the parameters."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url)
+
+
+def url_without_password(url: str) -> str:
+    """What may be written to a file that is not secret."""
+    if not url.startswith(POSTGRES_SCHEMES):
+        return url
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1@", url)
+    head, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and "password=" not in part]
+    return head + ("?" + "&".join(kept) if kept else "")
 
 
 def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
@@ -226,6 +250,8 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
             values[setting.name] = setting.read(raw)
         except ValueError as error:
             findings.append(_located(f"{setting.name} must be {error}", setting.name, origin, path, lines))
+    if fault := _storage_fault(values.get("storage.url", "sqlite:///-"), origins.get("storage.url", "")):
+        findings.append(_located(fault, "storage.url", origins["storage.url"], path, lines))
     if findings:
         raise ConfigError(*findings)
     return Config(values, origins, path.parent.absolute(), _policy(values, origins, path, lines))
@@ -267,9 +293,22 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
     algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
     if algorithm not in policy.algorithms:
         raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
-    url = values["storage.url"]
-    if not url.startswith("sqlite:///") or len(url) <= len("sqlite:///"):
-        raise ConfigError("storage.url must be sqlite:///PATH; no other store is built in yet")
+    if values["storage.retention"] > MAX_RETENTION:
+        raise ConfigError("storage.retention must be 3650 days at most")
+
+
+def _storage_fault(url: str, origin: str) -> str | None:
+    """Why this storage.url cannot be used. No text repeats it: it may hold a password."""
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return None
+    if not url.startswith(POSTGRES_SCHEMES):
+        return "storage.url must be sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+    if origin in ("file", "flag") and url_without_password(url) != url:
+        return (
+            "storage.url must not hold a password here, where others may read it: write the whole URL to a private "
+            "file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
+        )
+    return None
 
 
 def plain_http_warning(config: Config) -> str | None:

@@ -1,5 +1,6 @@
 """The registry in memory: client, API and key records, parsed once and kept until the registry's version moves."""
 
+import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -50,6 +51,21 @@ class Registry:
         self.observe(await self._store.registry_version())
         return self.version
 
+    async def refresh_if_possible(self) -> None:
+        """Read the version in force; where the store cannot answer, what was read before stands.
+
+        Good for what is public and changes slowly. Not checked: whether anything was ever read.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
+
+    async def warm(self) -> None:
+        """Read what every request needs, so that it is in memory before the store may go away."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
+            await self.apis()
+            await self.signing_keys()
+
     async def find_client(self, client_id: str) -> Client | None:
         """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable."""
         clients = self._clients
@@ -81,10 +97,8 @@ class Registry:
         return await self.find_client(sought) is not None or moved
 
     async def _load(self, client_id: str) -> Client | None:
-        record = await self._store.find_client(client_id)
-        if record is None:
-            return None
-        return to_client(record, await self._store.client_keys(client_id), await self.apis())
+        found = await self._store.client_with_keys(client_id)
+        return None if found is None else to_client(*found, await self.apis())
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
@@ -124,6 +138,11 @@ class Registry:
             signer = self._signers[key.kid] = self._unsealed(key)
         self._active = (key.kid, now, next_change(keys, now))
         return signer
+
+    async def check_signing(self, kid: str, now: float) -> None:
+        """Make sure that what this key signs is still believed. Raises StoreUnavailable once it left the JWKS."""
+        if all(key.kid != kid for key in published_keys(await self.signing_keys(), now)):
+            raise StoreUnavailable("the signing key was taken away in this moment; ask again with a new assertion")
 
     def _unsealed(self, key: SigningKey) -> Signer:
         try:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from groat.server.config import RELOADED, SETTINGS, Setting
+from groat.server.config import RELOADED, SETTINGS, Setting, url_without_password
 
 
 def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
     """The text of a new configuration file: what is set, and every default with what it is for."""
-    chosen: dict[str, Any] = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
+    chosen: dict[str, Any] = {
+        "issuer": issuer,
+        "keys.algorithm": algorithm,
+        "storage.url": url_without_password(storage_url),
+    }
     lines = ["# groat configuration. Environment: GROAT_SECTION__KEY. Reload: SIGHUP.", ""]
     section = ""
     for setting in SETTINGS:

@@ -38,7 +38,7 @@ from groat.server.http import (
 )
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
-from groat.server.store import Store
+from groat.server.store import Issuance, Store
 from groat.server.throttle import Throttle
 
 Clock = Callable[[], float]
@@ -63,13 +63,13 @@ class TokenEndpoint:
         credential = self._read_credential(request, exchange)
         await asyncio.sleep(0)  # let those who came together parse first: one phase at a time keeps the caches warm
         client, version = await self._authenticate(credential, exchange, now)
-        token_id = self.ids.next()
-        client = await self._use_once(credential, client, version, token_id, exchange, now)
-        grant = decide_grant(request, client.client, self.policy)
         signer = await self.registry.signer(now)
-        claims = access_token_claims(grant, self.policy, int(now), token_id)
+        issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
+        client = await self._use_once(credential, client, version, issuance, exchange, now)
+        grant = decide_grant(request, client.client, self.policy)
+        claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
         token = await sign_token(claims, signer)
-        self._record(exchange, client, grant, signer, token_id, request.grant_type)
+        self._record(exchange, client, grant, signer, issuance.token_id, request.grant_type)
         await send_private_json(scope, send, 200, _success(token, grant))
 
     async def _parse(self, scope: Scope, receive: Receive, exchange: Exchange) -> TokenRequest:
@@ -117,18 +117,19 @@ class TokenEndpoint:
         credential: Credential,
         client: AuthenticatedClient,
         version: int,
-        token_id: str,
+        issuance: Issuance,
         exchange: Exchange,
         now: float,
     ) -> AuthenticatedClient:
         """Use up the jti; if the registry moved since the client was judged, judge again before anything is signed."""
-        receipt = await self.store.use_once(client.once, token_id)
+        receipt = await self.store.use_once(client.once, issuance)
         if not receipt.fresh:
             replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
             raise self.throttle.failed(exchange.source, credential.client_id, replayed, exchange.started)
         if receipt.registry_version != version:
             self.registry.observe(receipt.registry_version)
             client = await self._judge_again(credential, exchange, now)
+            await self.registry.check_signing(issuance.kid, now)  # the record names this key, so no other may sign
         self.throttle.succeeded(exchange.source, credential.client_id, exchange.started)
         return client
 
