@@ -166,7 +166,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name random keys and objects by their argument: parallel workers must collect the same names."""
     plain = isinstance(val, (str, int, float, bool, type(None)))
-    if (isinstance(val, str) and len(val) > 40) or isinstance(val, bytes) or (not plain and "0x" in repr(val)):
+    if (isinstance(val, str) and len(val) > 40) or isinstance(val, bytes) or (not plain and " at 0x" in repr(val)):
         return argname
     return None
 
