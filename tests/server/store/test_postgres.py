@@ -437,9 +437,10 @@ def test_binary_arrays_are_postgresqls(url: str) -> None:
         ("ALTER TABLE registry RENAME TO hidden", "ALTER TABLE hidden RENAME TO registry"),
         ("ALTER TABLE used_once RENAME TO hidden", "ALTER TABLE hidden RENAME TO used_once"),
         ("ALTER DATABASE {name} SET default_transaction_read_only = on", "ALTER DATABASE {name} RESET default_transaction_read_only"),
+        ("ALTER TABLE used_once DROP CONSTRAINT used_once_pkey", "ALTER TABLE used_once ADD PRIMARY KEY (digest)"),
         ("ALTER TABLE used_once RENAME COLUMN kid TO key", "ALTER TABLE used_once RENAME COLUMN key TO kid"),
     ],
-    ids=["registry", "table", "read-only", "column"],
+    ids=["registry", "table", "read-only", "no-key", "column"],
 )  # fmt: skip
 def test_a_database_that_changes_underneath(url: str, harm: str, heal: str) -> None:
     """Whatever was true when the connection was made and is not any more: StoreUnavailable, and back by itself."""

@@ -187,7 +187,7 @@ class GroupCommit:
         """Answer a batch that is durable, in its order."""
         _, began = self._writing.pop(id(batch))
         self._batch_seconds += (time.monotonic() - began - self._batch_seconds) / 8
-        self._floor = result.floor
+        self._floor = max(self._floor, result.floor)  # answers may overtake each other
         for use, fresh in zip(batch, result.fresh, strict=True):
             if not use.future.done():
                 self._answer(use, fresh, result.registry_version)

@@ -267,7 +267,7 @@ class PostgresStore:
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         async with self._transaction(_unavailable) as link:
             await link.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await link.query("SET LOCAL statement_timeout = '60s'")
+            await _take_time(link)
             await link.query(f"DECLARE portion NO SCROLL CURSOR FOR SELECT * FROM {_known(table)}", seconds=60)
             while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
                 yield rows
@@ -275,7 +275,7 @@ class PostgresStore:
     async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
         async with self._transaction(_misfit) as link:
             await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
-            await link.query("SET LOCAL statement_timeout = '60s'")
+            await _take_time(link)
             for table in TABLES:
                 if await link.query(f"SELECT 1 FROM {table} LIMIT 1"):
                     raise StoreConflict(f"the target is not empty: it has {table}")
@@ -339,6 +339,12 @@ def _unavailable(error: Refused) -> StoreUnavailable:
 
 def _misfit(error: Refused) -> Exception:
     return StoreConflict(f"the contents do not fit: {error}") if error.sqlstate in _CONFLICTS else _unavailable(error)
+
+
+async def _take_time(link: Link) -> None:
+    """For the rest of the transaction: a portion may take a minute, here or at the other end of a copy."""
+    await link.query("SET LOCAL statement_timeout = '60s'")
+    await link.query("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
 
 def _known(table: str) -> str:

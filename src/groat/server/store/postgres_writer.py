@@ -32,6 +32,7 @@ LANES: Final = 2
 _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
+# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
 # Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
 _PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
@@ -47,7 +48,7 @@ WITH state AS MATERIALIZED (
     FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
     WHERE (SELECT state = 0 FROM state)
     ORDER BY digest
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (digest) DO NOTHING
     RETURNING token_id
 )
 SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
