@@ -28,13 +28,15 @@ from groat.server.store import (
     StoreConflict,
     StoreUnavailable,
 )
-from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING
+from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING, Limits
 from groat.server.store.postgres import PostgresStore
 from groat.server.store.sqlite import SqliteStore
 
 NOW = 1_800_000_000
 Result = TypeVar("Result")
 ORDERS = ApiRecord("orders", "https://orders.example", ("read", "write"), NOW)
+# Tests are about what is promised, not about how fast the machine is at the moment.
+PATIENT = Limits(queue_seconds=10, total_seconds=20)
 KEYS = [generate_private_key("ES256") for _ in range(4)]
 
 
@@ -77,7 +79,7 @@ def _postgres(url: str, retention: int) -> Place:
         connection.execute("LOCK TABLE used_once, registry IN EXCLUSIVE MODE")
         return connection.close
 
-    return Place(create, lambda: PostgresStore(url, retention), block)
+    return Place(create, lambda: PostgresStore(url, retention, limits=PATIENT), block)
 
 
 def _made(request: pytest.FixtureRequest, path: Path, retention: int = 0) -> Place:

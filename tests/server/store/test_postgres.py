@@ -16,6 +16,7 @@ import pytest
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import BeforeFloor, Issuance, StoreUnavailable
+from groat.server.store.group_commit import MAX_BATCH
 from groat.server.store.postgres import PostgresStore
 from groat.server.store.postgres_link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
 from groat.server.store.postgres_schema import SCHEMA_VERSION, Unsafe, migrate, open_link
@@ -75,10 +76,12 @@ _RACER: Final = """
 import asyncio, sys
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance
+from groat.server.store.group_commit import MAX_BATCH
+from groat.server.store.group_commit import Limits
 from groat.server.store.postgres import PostgresStore
 async def main(url, name, step):
-    store = PostgresStore(url)
-    await store.registry_version()
+    store = PostgresStore(url, limits=Limits(10, 20))
+    await store.condition()
     print("ready", flush=True); sys.stdin.readline()
     async def use(n):
         receipt = await store.use_once(OneTimeValue("billing", f"v{n}", 2_000_000_000), Issuance(f"{name}-{n}", "billing", "k", 1))
@@ -267,6 +270,55 @@ def test_a_server_that_hangs(postgres_server: PostgresServer) -> None:
     run(work())
 
 
+@pytest.mark.rule("F04", "AS-TE-30", "L10")
+def test_a_locked_table_costs_no_caller_more_than_a_moment(url: str) -> None:
+    """While another holds the table every caller, queued ones too, is refused within 0.6 s plus slack; none is used up."""
+
+    async def work() -> None:
+        async with opened(url) as store:
+            await use(store, "warm")
+            with psycopg.connect(url) as other:
+                other.execute("LOCK TABLE used_once IN EXCLUSIVE MODE")
+                began = time.monotonic()
+                tasks = [asyncio.ensure_future(use(store, f"v{n}")) for n in range(20)]
+                await asyncio.sleep(0.1)
+                tasks += [asyncio.ensure_future(use(store, f"w{n}")) for n in range(20)]
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                assert time.monotonic() - began < 1
+                assert all(isinstance(result, StoreUnavailable) for result in results)
+                assert await store.registry_version() == 1
+            assert all([await use(store, f"{name}{n}") for name in "vw" for n in range(20)])
+
+    run(work())
+
+
+@pytest.mark.rule("L10", "F04")
+def test_a_queue_that_is_too_slow_is_shed_by_the_wait_to_expect(url: str) -> None:
+    """With commits of 0.2 s a burst beyond what 0.25 s can take is refused at once, though the queue has room."""
+    execute(
+        url,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END'",
+    )
+    execute(url, "CREATE TRIGGER slow AFTER INSERT ON used_once FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+
+    async def work() -> None:
+        async with opened(url) as store:
+            for n in range(12):
+                await use(store, f"warm{n}")
+            tasks = [asyncio.ensure_future(use(store, f"v{n}")) for n in range(2000)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            shed = [n for n, task in enumerate(tasks) if task.done()]
+            assert 1000 < len(shed) < 2000 - MAX_BATCH
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert sum(result is True for result in results) >= MAX_BATCH
+            execute(url, "DROP TRIGGER slow ON used_once")
+            await _until_used(store, "after")
+            assert all([await use(store, f"v{n}") for n in shed[:100]])
+
+    run(work())
+
+
 @pytest.mark.rule("F04")
 def test_no_connection_is_left(postgres_server: PostgresServer) -> None:
     """While others hold every connection there is: StoreUnavailable; afterwards the store works."""
@@ -385,9 +437,10 @@ def test_binary_arrays_are_postgresqls(url: str) -> None:
         ("ALTER TABLE registry RENAME TO hidden", "ALTER TABLE hidden RENAME TO registry"),
         ("ALTER TABLE used_once RENAME TO hidden", "ALTER TABLE hidden RENAME TO used_once"),
         ("ALTER DATABASE {name} SET default_transaction_read_only = on", "ALTER DATABASE {name} RESET default_transaction_read_only"),
+        ("ALTER TABLE used_once DROP CONSTRAINT used_once_pkey", "ALTER TABLE used_once ADD PRIMARY KEY (digest)"),
         ("ALTER TABLE used_once RENAME COLUMN kid TO key", "ALTER TABLE used_once RENAME COLUMN key TO kid"),
     ],
-    ids=["registry", "table", "read-only", "column"],
+    ids=["registry", "table", "read-only", "no-key", "column"],
 )  # fmt: skip
 def test_a_database_that_changes_underneath(url: str, harm: str, heal: str) -> None:
     """Whatever was true when the connection was made and is not any more: StoreUnavailable, and back by itself."""

@@ -20,17 +20,27 @@ MAX_WAITING: Final = 4096
 GATHER_UP_TO: Final = 32
 QUIET_TURNS: Final = 3
 MAX_TURNS: Final = 32
+SLOW_SECONDS: Final = 0.02
+WATCH_SECONDS: Final = 0.04
 BUSY: Final = "more requests wait for the database than it can take; nothing was used up, try again"
 
 
 @dataclass(slots=True)
 class Use:
-    """One value on its way to the database, and who waits for the answer. `deadline`: monotonic seconds."""
+    """One value on its way to the database, and who waits for the answer. `since`: monotonic seconds."""
 
     once: OneTimeValue
     issuance: Issuance
-    deadline: float
+    since: float
     future: "asyncio.Future[Receipt]" = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long somebody waits at most, in seconds: to be sent (he is not used up before), and in all."""
+
+    queue_seconds: float
+    total_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +78,32 @@ class Writer(Protocol):
 
 
 class GroupCommit:
-    """The queue of one process. `seconds`: how long a caller waits at most; `max_wait`: how long he may expect to.
+    """The queue of one process.
 
     A batch is what asks while the loop has other requests in hand, and while the batches before it are being written.
     Waiting for those in hand costs less than it saves: they share the write, and their signatures are made in one go
     while the caches hold the curve's tables (docs/decisions/0006-hot-path.md).
     """
 
-    def __init__(self, writer: Writer, seconds: float, max_wait: float) -> None:
+    def __init__(self, writer: Writer, limits: Limits) -> None:
         self._writer = writer
-        self._seconds = seconds
-        self._max_wait = max_wait
+        self._limits = limits
         self._waiting: deque[Use] = deque()
         self._writing: dict[int, tuple[list[Use], float]] = {}
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._batch_seconds = 0.0
+        self._last_sent = 0.0
         self._floor = 0.0
 
     async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
         loop = self.started()
         self._refuse_early(once)
-        use = Use(once, issuance, time.monotonic() + self._seconds, loop.create_future())
+        use = Use(once, issuance, time.monotonic(), loop.create_future())
         self._waiting.append(use)
-        if not self._scheduled and len(self._writing) < self._writer.lanes():
+        if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
             loop.call_soon(self._gather, loop)
         return await use.future
@@ -102,7 +112,9 @@ class GroupCommit:
         """Refuse what would wait too long, or could not be believed, before anything is used up."""
         self._writer.check()
         waiting = len(self._waiting)
-        if waiting >= MAX_WAITING or (waiting >= MAX_BATCH and self._expected_wait(waiting) > self._max_wait):
+        if waiting >= MAX_WAITING or (
+            waiting >= MAX_BATCH and self._expected_wait(waiting) > self._limits.queue_seconds
+        ):
             raise StoreUnavailable(BUSY)
         self._check_floor(once)
 
@@ -120,7 +132,7 @@ class GroupCommit:
         if self._loop is None:
             return
         if waiting := [use.future for use in self._unanswered()]:
-            await asyncio.wait(waiting, timeout=self._seconds)
+            await asyncio.wait(waiting, timeout=self._limits.total_seconds)
         _fail(self._unanswered(), StoreUnavailable("the store is closing"))
         await self._writer.close()
 
@@ -129,7 +141,7 @@ class GroupCommit:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._writer.start(self)
-            self._give_up_late()
+            self._keep_watch()
         return self._loop
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int = 0, quiet: int = 0, turns: int = 0) -> None:
@@ -142,11 +154,18 @@ class GroupCommit:
         else:
             loop.call_soon(self._gather, loop, waiting, quiet, turns + 1)
 
+    def _may_write(self, now: float) -> bool:
+        """One batch at a time, so that the next can gather; another beside it only while the database is slow."""
+        if len(self._writing) >= self._writer.lanes():
+            return False
+        return not self._writing or now - self._last_sent > SLOW_SECONDS
+
     def _write(self) -> None:
         """Hand over what waits; those who were given up already are dropped unwritten."""
-        while self._waiting and len(self._writing) < self._writer.lanes():
+        while self._waiting and self._may_write(now := time.monotonic()):
             if batch := self._next_batch():
-                self._writing[id(batch)] = (batch, time.monotonic())
+                self._writing[id(batch)] = (batch, now)
+                self._last_sent = now
                 self._writer.write(batch)
 
     def _next_batch(self) -> list[Use]:
@@ -159,7 +178,7 @@ class GroupCommit:
 
     def write_next(self) -> None:
         """A lane is free: gather the next batch, if anybody waits."""
-        if self._waiting and not self._scheduled:
+        if self._waiting and not self._scheduled and self._may_write(time.monotonic()):
             assert self._loop is not None
             self._scheduled = True
             self._gather(self._loop)
@@ -168,7 +187,7 @@ class GroupCommit:
         """Answer a batch that is durable, in its order."""
         _, began = self._writing.pop(id(batch))
         self._batch_seconds += (time.monotonic() - began - self._batch_seconds) / 8
-        self._floor = result.floor
+        self._floor = max(self._floor, result.floor)  # answers may overtake each other
         for use, fresh in zip(batch, result.fresh, strict=True):
             if not use.future.done():
                 self._answer(use, fresh, result.registry_version)
@@ -194,14 +213,24 @@ class GroupCommit:
     def _unanswered(self) -> list[Use]:
         return [use for batch, _ in self._writing.values() for use in batch] + list(self._waiting)
 
+    def _keep_watch(self) -> None:
+        """Look for those who wait too long; what has arrived meanwhile is answered first."""
+        assert self._loop is not None
+        self._writer.catch_up()
+        self._loop.call_soon(self._give_up_late)
+        self._watch = self._loop.call_later(WATCH_SECONDS, self._keep_watch)
+
     def _give_up_late(self) -> None:
         """Answer those who waited too long: the writer may be stuck behind a lock or a slow disk."""
-        self._writer.catch_up()
         now = time.monotonic()
-        late = [use for use in self._unanswered() if use.deadline < now]
+        total = now - self._limits.total_seconds
+        late = [use for batch, _ in self._writing.values() for use in batch if use.since < total]
         _fail(late, StoreUnavailable("the database did not answer in time"))
-        assert self._loop is not None
-        self._watch = self._loop.call_later(self._seconds / 12, self._give_up_late)
+        # Without any connection yet, the first one is worth waiting for.
+        unsent = now - self._limits.queue_seconds if self._writer.lanes() else total
+        _fail([use for use in self._waiting if use.since < unsent], StoreUnavailable(BUSY))
+        self._waiting = deque(use for use in self._waiting if not use.future.done())
+        self.write_next()
 
 
 def _fail(uses: Sequence[Use], error: StoreUnavailable) -> None:

@@ -26,9 +26,9 @@ from groat.server.store import (
     StoreUnavailable,
 )
 from groat.server.store.gathered import Gathered
-from groat.server.store.group_commit import GroupCommit
+from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.postgres_history import Memory, settle_history
-from groat.server.store.postgres_link import Link, Refused, Row, Target
+from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links, Notify
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
 from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
@@ -41,10 +41,10 @@ from groat.server.store.rows import (
     signing_key,
 )
 
-# Whoever waits longer is answered 503: the statement timeout and a little.
-DEADLINE_SECONDS: Final = 0.55
-MAX_WAIT_SECONDS: Final = 0.25
+# A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
+LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
 PORTION: Final = 1000
+PURGE_SECONDS: Final = 5
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
 
 _CLIENTS: Final = """
@@ -76,6 +76,7 @@ class PostgresStore:
         *,
         clock_tolerance: int = 10,
         clock: Callable[[], float] = time.time,
+        limits: Limits = LIMITS,
     ) -> None:
         """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least.
 
@@ -86,15 +87,16 @@ class PostgresStore:
         self._notify = notify
         self._memory = Memory(clock_tolerance, clock)
         self._links = Links(self._open_link, notify)
-        writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
-        self._front = GroupCommit(writer, DEADLINE_SECONDS, MAX_WAIT_SECONDS)
+        self._writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
+        self._front = GroupCommit(self._writer, limits)
         self._versions: Gathered[None, int] = Gathered(self._fetch_version)
         self._clients: Gathered[str, _Found] = Gathered(self._fetch_clients)
 
-    async def _open_link(self) -> Link:
+    async def _open_link(self, for_batches: bool) -> Link:
         link = await open_link(self._target)
         try:
-            await prepare_batches(link)
+            if for_batches:
+                await prepare_batches(link)
             if floor := await settle_history(link, self._memory):
                 self._notify("store.went_back", {"floor": floor, "hint": "older assertions are refused; see docs"})
         except BaseException as error:
@@ -125,7 +127,10 @@ class PostgresStore:
         return await self._front.use_once(once, issuance)
 
     async def forget_expired(self, now: int) -> int:
-        return len(await self._all(_PURGE, now, PURGE_CHUNK))
+        async with self._transaction(_unavailable) as link:
+            # Off the path of any request, and from a disk that may be cold: it may take longer than others.
+            await link.query(f"SET LOCAL statement_timeout = '{PURGE_SECONDS}s'")
+            return len(await link.query(_PURGE, now, PURGE_CHUNK, seconds=PURGE_SECONDS + 1))
 
     async def count_used(self) -> int:
         """How many values are remembered."""
@@ -240,6 +245,8 @@ class PostgresStore:
     # As a whole
 
     async def condition(self) -> Condition:
+        self._front.started()
+        await self._writer.connected(CONNECT_SECONDS)
         began = self._clock()
         (row,) = await self._all(
             "SELECT version, floor, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now FROM registry"
@@ -260,7 +267,7 @@ class PostgresStore:
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         async with self._transaction(_unavailable) as link:
             await link.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await link.query("SET LOCAL statement_timeout = '60s'")
+            await _take_time(link)
             await link.query(f"DECLARE portion NO SCROLL CURSOR FOR SELECT * FROM {_known(table)}", seconds=60)
             while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
                 yield rows
@@ -268,7 +275,7 @@ class PostgresStore:
     async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
         async with self._transaction(_misfit) as link:
             await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
-            await link.query("SET LOCAL statement_timeout = '60s'")
+            await _take_time(link)
             for table in TABLES:
                 if await link.query(f"SELECT 1 FROM {table} LIMIT 1"):
                     raise StoreConflict(f"the target is not empty: it has {table}")
@@ -332,6 +339,12 @@ def _unavailable(error: Refused) -> StoreUnavailable:
 
 def _misfit(error: Refused) -> Exception:
     return StoreConflict(f"the contents do not fit: {error}") if error.sqlstate in _CONFLICTS else _unavailable(error)
+
+
+async def _take_time(link: Link) -> None:
+    """For the rest of the transaction: a portion may take a minute, here or at the other end of a copy."""
+    await link.query("SET LOCAL statement_timeout = '60s'")
+    await link.query("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
 
 def _known(table: str) -> str:

@@ -17,9 +17,9 @@ from psycopg.pq.abc import PGresult
 from groat.server.store import StoreUnavailable
 
 CONNECT_SECONDS: Final = 2.0
-STATEMENT_MS: Final = 500
+STATEMENT_MS: Final = 400
 # The server gives a statement up after STATEMENT_MS and says so; whoever says nothing for longer is gone.
-ANSWER_SECONDS: Final = 0.7
+ANSWER_SECONDS: Final = 0.6
 
 _DEFAULTS: Final = {
     "connect_timeout": "2",

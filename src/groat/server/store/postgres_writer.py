@@ -28,10 +28,11 @@ from groat.server.store.postgres_link import (
 )
 from groat.server.store.postgres_links import Links
 
-LANES: Final = 1
+LANES: Final = 2
 _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
+# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
 # Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
 _PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
@@ -47,7 +48,7 @@ WITH state AS MATERIALIZED (
     FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
     WHERE (SELECT state = 0 FROM state)
     ORDER BY digest
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (digest) DO NOTHING
     RETURNING token_id
 )
 SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
@@ -57,7 +58,7 @@ _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGI
 
 
 async def prepare_batches(link: Link) -> None:
-    """Every connection must be able to take a batch, or the database is not ready for us. Raises Refused, LinkLost."""
+    """Make the connection take batches; fails where the tables are not what we write to. Raises Refused, LinkLost."""
     await link.prepare(_NAME, _SQL, _TYPES)
 
 
@@ -87,6 +88,14 @@ class PostgresWriter:
     def check(self) -> None:
         if not self._links.up:
             raise self._links.refusal()
+
+    async def connected(self, seconds: float) -> None:
+        """Wait until a batch could be sent. Raises StoreUnavailable when that takes longer."""
+        if self._connecting and not self.lanes():
+            await asyncio.wait([*self._connecting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self.check()
+        if not self.lanes():
+            raise StoreUnavailable("no connection to the database yet")
 
     def catch_up(self) -> None:
         for link in list(self._busy.values()):

@@ -27,7 +27,7 @@ from groat.server.store import (
     StoreConflict,
     StoreUnavailable,
 )
-from groat.server.store.group_commit import GroupCommit
+from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.rows import (
     api_record,
     client_document,
@@ -39,8 +39,7 @@ from groat.server.store.rows import (
 from groat.server.store.sqlite_writer import SqliteWriter
 
 BUSY_TIMEOUT_MS: Final = 1500
-DEADLINE_SECONDS: Final = 2.0
-MAX_WAIT_SECONDS: Final = 1.0
+LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 # One purge looks at one 256th of the digests, so that it never holds the write lock for long.
 PURGE_SLICES: Final = 256
 SCHEMA_VERSION: Final = 1
@@ -56,7 +55,7 @@ class SqliteStore:
         self._reader = self._connect()
         lock_file = path.with_name(path.name + ".lock")
         self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention)
-        self._front = GroupCommit(self._writer, DEADLINE_SECONDS, MAX_WAIT_SECONDS)
+        self._front = GroupCommit(self._writer, LIMITS)
         self._next_slice = 0
 
     @classmethod
