@@ -47,6 +47,7 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/runtime.in -o requirements/runtime.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:           ## Remove what these commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules

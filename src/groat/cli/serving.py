@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from groat.cli.tls_files import tls_files
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import BY_NAME, Config, plain_http_warning
@@ -25,6 +26,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens."""
     from groat.app import check_ready
 
+    certificate, key = tls_files(config)
     asyncio.run(check_ready(config))
     log = configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
     listener = bind(config["server.host"], config["server.port"])
@@ -44,6 +46,8 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         access_log=False,
         proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
         server_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         workers=config["server.workers"],
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
@@ -85,7 +89,7 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     host, port = listener.getsockname()[:2]
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"http://{host}:{port}",
+        "address": f"{'http' if config.tls is None else 'https'}://{host}:{port}",
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }
