@@ -16,7 +16,7 @@ IMAGE: Final = "groat:local"
 BUILD_SECONDS: Final = 1500
 STEP_SECONDS: Final = 180
 # A program that runs inside of a container: nothing else is needed there, no shell least of all.
-PYTHON: Final = "/opt/groat/bin/python"
+PYTHON: Final = "python3"
 
 
 def run(

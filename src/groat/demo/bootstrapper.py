@@ -1,6 +1,7 @@
 """The bootstrapper of the containers: makes what each of them needs, puts it where only that one sees it, and ends.
 
-    python -m groat.demo.bootstrapper
+    python -m groat.demo.bootstrapper           everything
+    python -m groat.demo.bootstrapper files     only what a database needs before it can start
 
 Safe to repeat: what is there stays as it is, certificates that run out within 30 days are made anew. Everything is
 under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one volume) for each owner:
@@ -11,21 +12,30 @@ under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one volume) for each 
     api-tls/  the API's TLS key and certificate                the API reads; it has no OAuth key at all
     trust/    the certificate of the local CA                  everybody reads
     ca/       the key of the local CA                          nobody but the bootstrapper
+    database/ the password for PostgreSQL, if that is used     the database reads
 """
 
 import asyncio
 import datetime
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from groat.app import open_store
 from groat.demo.local_ca import LocalCa
-from groat.keys.files import make_private_directory, read_private_key, write_key_pair
+from groat.keys.files import (
+    make_private_directory,
+    read_private_file,
+    read_private_key,
+    write_key_pair,
+    write_private_file,
+)
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
@@ -55,6 +65,8 @@ class Plan:
     api_names: tuple[str, ...]
     # Further servers that get a certificate each, by directory; the cluster has some.
     others: Mapping[str, tuple[str, ...]]
+    # The URL of a PostgreSQL database, as it would be without a password; empty for SQLite.
+    database: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Plan":
@@ -62,7 +74,8 @@ class Plan:
         missing = [name for name in ("GROAT_ISSUER", "GROAT_AUDIENCE") if not env.get(name)]
         if missing:
             raise ConfigError(*(f"{name} is not set" for name in missing))
-        others = {f"{name}-tls": (name,) for name in env.get("GROAT_DEMO_SERVERS", "").split()}
+        pairs = (pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split())
+        others = {directory: tuple(names.split(",")) for directory, _, names in pairs}
         return cls(
             Path(env.get("GROAT_DEMO_ROOT", "/groat")),
             env["GROAT_ISSUER"],
@@ -70,12 +83,13 @@ class Plan:
             (env.get("GROAT_DEMO_AUTH_NAME", "auth"), HOST_NAME),
             (env.get("GROAT_DEMO_API_NAME", "api"), HOST_NAME),
             others,
+            env.get("GROAT_DEMO_DATABASE", ""),
         )
 
 
 async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) -> list[Step]:
     """Make what is missing. Raises ConfigError, StoreConflict, StoreUnavailable; a second run goes on from there."""
-    steps = _certificates(plan, now)
+    steps = make_files(plan, now)
     audit = Audit(configure_logging("error"))
     # The address of the database may hold a password, which belongs in no file: it stays in the environment.
     config, made = await initialise(plan.root / "server/groat.toml", plan.issuer, ALGORITHM, None, env, audit)
@@ -86,6 +100,27 @@ async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) 
     finally:
         await store.close()
     return steps
+
+
+def make_files(plan: Plan, now: datetime.datetime) -> list[Step]:
+    """The part that needs no database: certificates, and the password. Raises ConfigError."""
+    return _certificates(plan, now) + (_password(plan) if plan.database else [])
+
+
+def _password(plan: Plan) -> list[Step]:
+    """One password, in a file for the database and in a URL for the server; no command line ever holds it."""
+    password_file, url_file = plan.root / "database/password", plan.root / "secrets/database-url"
+    make_private_directory(password_file.parent)
+    made = not password_file.exists()
+    if made:
+        url_file.unlink(missing_ok=True)  # it would hold another password
+        write_private_file(password_file, secrets.token_urlsafe(32).encode())
+    if not url_file.exists():
+        parts = urlsplit(plan.database)
+        login = f"{parts.username}:{read_private_file(password_file).decode()}"
+        address = parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}")
+        write_private_file(url_file, address.geturl().encode())
+    return [Step("database password", str(password_file), made)]
 
 
 def _certificates(plan: Plan, now: datetime.datetime) -> list[Step]:
@@ -162,7 +197,8 @@ def main() -> None:
     say = lambda line: print(line, file=sys.stderr)  # noqa: E731
     with _explained(say):
         plan = Plan.from_environment(os.environ)
-        steps = asyncio.run(bootstrap(plan, os.environ, datetime.datetime.now(datetime.UTC)))
+        now = datetime.datetime.now(datetime.UTC)
+        steps = make_files(plan, now) if sys.argv[1:] == ["files"] else asyncio.run(bootstrap(plan, os.environ, now))
     for step in steps:
         print(f"{step.what:<20}{step.outcome:<11}{step.where}")
     made = sum(step.made for step in steps)
