@@ -183,7 +183,7 @@ def test_certificates_are_renewed_a_month_ahead(tmp_path: Path, days: int, renew
 
 def test_the_authority_vouches_for_these_names_only(place: Place) -> None:
     """Whoever trusts it need not fear it elsewhere: its certificate limits the names (RFC 5280 4.2.1.10)."""
-    place.bootstrap(GROAT_DEMO_AUTH_NAME="auth", GROAT_DEMO_API_NAME="api", GROAT_DEMO_SERVERS="postgres")
+    place.bootstrap(GROAT_DEMO_AUTH_NAME="auth", GROAT_DEMO_API_NAME="api", GROAT_DEMO_SERVERS="postgres-tls=postgres")
     limits = certificate(place.root / "trust/ca.pem").extensions.get_extension_for_class(x509.NameConstraints)
     assert limits.critical
     named = {name.value for name in limits.value.permitted_subtrees or ()}
@@ -200,9 +200,10 @@ def test_the_authority_vouches_for_these_names_only(place: Place) -> None:
         ({"GROAT_ISSUER": ""}, "GROAT_ISSUER is not set"),
         ({"GROAT_ISSUER": "http://auth:3001"}, "issuer"),
         ({"GROAT_AUDIENCE": "https://other:1"}, "API orders is registered as"),
+        ({"GROAT_DEMO_SERVERS": "postgres"}, "GROAT_DEMO_SERVERS must be DIRECTORY=NAME,NAME"),
         ({"GROAT_ISSUER": "https://other:1"}, ""),
     ],
-    ids=["no issuer", "plain http", "another audience", "another issuer"],
+    ids=["no issuer", "plain http", "another audience", "no name", "another issuer"],
 )
 def test_a_contradiction_is_an_error_and_changes_nothing(place: Place, change: dict[str, str], said: str) -> None:
     """Exit code 3 and a line that names the setting; never a second installation over the first."""
@@ -216,6 +217,26 @@ def test_a_contradiction_is_an_error_and_changes_nothing(place: Place, change: d
         assert (done.returncode, done.stdout) == (3, "")
         assert said in done.stderr
     assert place.files() == before
+
+
+@pytest.mark.rule("OPS-03", "KEY-09")
+def test_the_password_of_a_database(place: Place) -> None:
+    """Made once, in a private file for the database and in a private URL for the server; printed nowhere."""
+    settings = {"GROAT_DEMO_DATABASE": "postgresql://groat@postgres:5432/groat?sslmode=verify-full"}
+    words = (sys.executable, "-m", "groat.demo.bootstrapper", "files")
+    first = place.run(*words, **settings)
+    assert first.returncode == 0, first.stderr
+    password, url = place.root / "database/password", place.root / "secrets/database-url"
+    secret = password.read_text()
+    assert len(secret) >= 40
+    assert url.read_text() == f"postgresql://groat:{secret}@postgres:5432/groat?sslmode=verify-full"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (password, url)} == {0o600}
+    assert secret not in first.stdout + first.stderr
+    assert place.run(*words, **settings).stdout.endswith("unchanged\n")
+    password.unlink()
+    assert "database password   created" in place.run(*words, **settings).stdout
+    assert password.read_text() != secret
+    assert password.read_text() in url.read_text()
 
 
 @pytest.mark.rule("OPS-01")

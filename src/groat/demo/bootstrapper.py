@@ -74,7 +74,9 @@ class Plan:
         missing = [name for name in ("GROAT_ISSUER", "GROAT_AUDIENCE") if not env.get(name)]
         if missing:
             raise ConfigError(*(f"{name} is not set" for name in missing))
-        pairs = (pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split())
+        pairs = [pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split()]
+        if not all(directory and names for directory, _, names in pairs):
+            raise ConfigError("GROAT_DEMO_SERVERS must be DIRECTORY=NAME,NAME ...")
         others = {directory: tuple(names.split(",")) for directory, _, names in pairs}
         return cls(
             Path(env.get("GROAT_DEMO_ROOT", "/groat")),
