@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench timing rules lock clean
+.PHONY: help demo test lint types fmt bench timing rules image compose-test lock clean
 
 help:            ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groat needs Python 3.11 or newer")'
@@ -47,9 +47,16 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
 	$(BIN)/python -m benchmarks.enumeration
 
+image:           ## Build the container image groat:local
+	docker build -f deploy/Dockerfile -t groat:local .
+
+compose-test: $(STAMP) ## Run the containers for real and check them (needs root, a Docker engine and Compose)
+	$(BIN)/pytest -m engine -v --no-header tests/deploy
+
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/runtime.in -o requirements/runtime.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:           ## Remove what these commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules

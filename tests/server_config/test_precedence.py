@@ -36,6 +36,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "server.host": ("127.0.0.1", ('"::1"', "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")),
     "server.port": (3001, ("1", 1), ("65535", 65535), (0, 0)),
     "server.workers": (1, ("2", 2), ("3", 3), (4, 4)),
+    "server.tls_certificate_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
+    "server.tls_key_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
     "server.trusted_proxies": (
         (),
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
@@ -56,6 +58,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         (["d.example"], ("d.example",)),
     ),
 }
+# What must be set for the setting to be allowed at all.
+NEEDS: Final = {"server.tls_key_file": {"GROAT_SERVER__TLS_CERTIFICATE_FILE": "tls.pem"}}
 
 
 def file_text(name: str, value: str) -> str:
@@ -71,10 +75,11 @@ def test_the_nearest_source_wins(tmp_path: Path, name: str) -> None:
     """Each of the four sources in turn is overridden by the next, and the origin says which one it was."""
     default, (in_file, from_file), (in_env, from_env), (given, from_flag) = TABLE[name]
     variable = BY_NAME[name].env
-    text, env = file_text(name, in_file), {variable: in_env}
+    needs = NEEDS.get(name, {})
+    text, env = file_text(name, in_file), {variable: in_env, **needs}
     plain = load(tmp_path, HEAD)
     assert (plain[name], plain.origins[name]) == (default, "file" if name == "issuer" else "default")
-    filed = load(tmp_path, text)
+    filed = load(tmp_path, text, needs)
     assert (filed[name], filed.origins[name]) == (from_file, "file")
     exported = load(tmp_path, text, env)
     assert (exported[name], exported.origins[name]) == (from_env, variable)

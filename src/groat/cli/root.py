@@ -12,6 +12,7 @@ from click.core import ParameterSource
 import groat
 from groat.cli.api import api
 from groat.cli.client import client
+from groat.cli.health import health
 from groat.cli.key import key
 from groat.cli.session import Session
 from groat.cli.store import store
@@ -49,6 +50,7 @@ def cli(
 
 cli.add_command(api)
 cli.add_command(client)
+cli.add_command(health)
 cli.add_command(key)
 cli.add_command(store)
 cli.add_command(token)

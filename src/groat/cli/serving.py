@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from groat.cli.tls_files import tls_files
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
@@ -35,13 +36,14 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    certificate_and_key = tls_files(config)
     asyncio.run(check_ready(config))
     log = configure_logging(config["log.level"], pretty_format(config))
     listener = bind(config["server.host"], config["server.port"])
     _check_admin(config.admin)
     _announce(config, listener, log)
     source = Source(config, config_file.absolute(), flags)
-    settings = _settings(config)
+    settings = _settings(config, *certificate_and_key)
     settings.app = partial(worker_app, source)
     if settings.workers > 1:
         multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
@@ -55,7 +57,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
             raise KeyboardInterrupt
 
 
-def _settings(config: Config) -> uvicorn.Config:
+def _settings(config: Config, certificate: Path | None, key: Path | None) -> uvicorn.Config:
     return uvicorn.Config(
         "groat.app:worker_app",
         factory=True,
@@ -67,6 +69,8 @@ def _settings(config: Config) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
         server_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         workers=config["server.workers"],
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
@@ -187,7 +191,7 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     host, port = listener.getsockname()[:2]
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"http://{host}:{port}",
+        "address": f"{'http' if config.tls is None else 'https'}://{host}:{port}",
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }

@@ -175,24 +175,35 @@ def _sync_directory(path: Path) -> None:
 def read_private_file(path: Path, *, allow_shared: bool = False) -> bytes:
     """Read a secret. Raises ConfigError: missing, unreadable, too large, or readable by group or others.
 
-    `allow_shared` is for mounts of orchestrators that cannot set a mode.
+    A file that root handed to our group (0440, 0640) passes: see `handed_by_root`. `allow_shared` is for mounts of
+    orchestrators that cannot set a mode.
     """
-    content, mode = _read(path)
-    if mode & 0o077 and not allow_shared:
+    content, status = _read(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077 and not allow_shared and not handed_by_root(status):
         raise ConfigError(f"{path} is readable by others (mode {mode:04o}). Fix: chmod 600 {path}")
     return content
 
 
-def _read(path: Path) -> tuple[bytes, int]:
+def handed_by_root(status: os.stat_result) -> bool:
+    """Whether root owns the file, its group may only read it, others nothing, and we are not root ourselves.
+
+    That is how Kubernetes (fsGroup) and systemd (LoadCredential) hand a secret to an unprivileged process; such a
+    process cannot make it more private. Not checked: who else is in the group.
+    """
+    return os.name == "posix" and status.st_uid == 0 != os.geteuid() and not status.st_mode & 0o037
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             content = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > MAX_KEY_FILE_BYTES:
         raise ConfigError(f"{path} is too large for a key file")
-    return content, mode
+    return content, status
 
 
 def read_private_key(path: Path, algorithm: str | None = None, *, allow_shared: bool = False) -> PrivateKey:

@@ -134,6 +134,8 @@ SETTINGS: Final = (
     Setting("server.host", text, "127.0.0.1", "address to listen on"),
     Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
     Setting("server.workers", positive, 1, "number of worker processes"),
+    Setting("server.tls_certificate_file", optional, "", "PEM chain to serve https with; empty: plain http"),
+    Setting("server.tls_key_file", optional, "", "PEM private key of the certificate; empty: in the same file"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
@@ -182,6 +184,20 @@ class Config:
         """Where the admin listener stands."""
         socket = self.values["admin.socket"]
         return AdminAddress.parse(self.values["admin.listen"], self.directory / socket if socket else None)
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """Where this machine itself reaches the server: loopback for one that listens on every address."""
+        host = str(self.values["server.host"])
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(self.values["server.port"])  # noqa: S104
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate and private key to serve https with; None where TLS ends in front of this server."""
+        if not self.values["server.tls_certificate_file"]:
+            return None
+        certificate = self.path("server.tls_certificate_file")
+        return certificate, self.path("server.tls_key_file") if self.values["server.tls_key_file"] else certificate
 
     @property
     def database(self) -> Path:
@@ -293,6 +309,8 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
     algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
     if algorithm not in policy.algorithms:
         raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
+    if values["server.tls_key_file"] and not values["server.tls_certificate_file"]:
+        raise ConfigError("server.tls_key_file needs server.tls_certificate_file; without it there is no TLS")
     if values["storage.retention"] > MAX_RETENTION:
         raise ConfigError("storage.retention must be 3650 days at most")
 
