@@ -12,7 +12,7 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
@@ -22,7 +22,9 @@ from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint,
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
+from groat.server.operator import Operator
 from groat.server.registry import Registry
+from groat.server.rotator import Rotator
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from groat.server.throttle import Gcra, Throttle
@@ -39,28 +41,36 @@ def open_store(config: Config) -> Store:
     return SqliteStore.open(config.database)
 
 
+def open_custody(config: Config) -> Custody:
+    """Where the configuration keeps private signing keys. Raises ConfigError."""
+    others = [KeyEncryptionKey.load(config.directory / name) for name in config["keys.other_encryption_key_files"]]
+    return SealedInStore(KeyEncryptionKey.load(config.path("keys.encryption_key_file")), others)
+
+
 def create_app(
     config: Config, store: Store | None = None, clock: Clock = time.time, log: EventLog | None = None
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    custody = open_custody(config)
     store = store or open_store(config)
-    registry = Registry(store, kek)
+    registry = Registry(store, custody)
     policy, log = config.policy, log or EventLog()
     audit = Audit(log)
+    rotator = Rotator(Operator(store, policy, audit, clock), custody, config["keys.algorithm"], config.timing)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
-    metadata = MetadataEndpoint(policy, registry)
+    max_age = config.timing.jwks_max_age
+    metadata = MetadataEndpoint(policy, registry, max_age)
     prefix = issuer_path(policy.issuer)
     endpoints: dict[str, ASGIApp] = {
         f"{prefix}/token": TokenEndpoint(policy, registry, store, throttle, audit, clock),
-        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock),
+        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
         **dict.fromkeys(metadata_paths(policy.issuer), metadata),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(registry, clock),
     }
     metrics = Metrics(audit.tally)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics)]
+    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics), rotator.run]
     if config.admin:
         admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
         chores.append(partial(serve_admin, admin, config.admin, log))
@@ -119,10 +129,10 @@ def _pretty(log_format: str) -> bool | None:
 
 async def check_ready(config: Config) -> None:
     """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable."""
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    custody = open_custody(config)
     store = open_store(config)
     try:
-        registry = Registry(store, kek)
+        registry = Registry(store, custody)
         for key in await registry.signing_keys():
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")

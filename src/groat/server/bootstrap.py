@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
 from groat.server.config import BY_NAME, Config, load_config, sample_config
-from groat.server.operations import Operator, first_signing_key, list_signing_keys
+from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
+from groat.server.operator import Operator
 from groat.server.store import StoreConflict
 from groat.server.store.sqlite import SqliteStore
 
@@ -95,14 +96,13 @@ def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey
         return KeyEncryptionKey.load(path), False  # another process that does the same was faster
 
 
-async def _first_key(operator: Operator, config: Config, kek: KeyEncryptionKey) -> Step:
+async def _first_key(operator: Operator, config: Config, custody: Custody) -> Step:
     for _ in range(FIRST_KEY_ATTEMPTS):
         keys = await list_signing_keys(operator)
         if keys:
-            for key in keys:
-                kek.unseal(key.sealed, key.kid)
+            await check_custody(custody, keys)
             return Step("signing key", keys[-1].kid, False)
         with contextlib.suppress(StoreConflict):
-            first = await first_signing_key(operator, kek, config["keys.algorithm"])
+            first = await first_signing_key(operator, custody, config["keys.algorithm"])
             return Step("signing key", first.kid, True)
     raise ConfigError("the store keeps changing; run groat init again")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from groat.keys.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
@@ -123,7 +124,11 @@ SETTINGS: Final = (
     Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
     Setting("assertions.clock_tolerance", duration, "10s", "how far ahead iat and nbf may lie, 10s to 60s"),
     Setting("keys.algorithm", one_of(*ALGORITHM_NAMES), "ES256", "algorithm of new signing keys"),
+    Setting("keys.rotate_every", duration, "30d", "how long a signing key signs; 0 never rotates by itself"),
+    Setting("keys.jwks_max_age", duration, "5m", "how long caches may keep the JWKS, 1m to 1h"),
+    Setting("keys.verifier_cache", duration, "1h", "how long any verifier may keep it, whatever it was told"),
     Setting("keys.encryption_key_file", text, "data/key-encryption.key", "seals the signing keys in the store"),
+    Setting("keys.other_encryption_key_files", strings, [], "open what they sealed, seal nothing; see key reseal"),
     Setting("server.host", text, "127.0.0.1", "address to listen on"),
     Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
     Setting("server.workers", positive, 1, "number of worker processes"),
@@ -161,6 +166,11 @@ class Config:
         """Where the admin listener stands."""
         socket = self.values["admin.socket"]
         return AdminAddress.parse(self.values["admin.listen"], self.directory / socket if socket else None)
+
+    @property
+    def timing(self) -> Timing:
+        """What the rotation of signing keys depends on."""
+        return _timing(self.values, self.policy)
 
     @property
     def database(self) -> Path:
@@ -224,6 +234,8 @@ def _policy(
         )
         _check_combinations(values, policy)
         AdminAddress.parse(values["admin.listen"], None)
+        if faults := timing_faults(_timing(values, policy)):
+            raise ConfigError(*faults)
     except ConfigError as error:
         raise ConfigError(*(_relocated(f, origins, path, lines) for f in error.findings)) from None
     return policy
@@ -236,6 +248,15 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
     url = values["storage.url"]
     if not url.startswith("sqlite:///") or len(url) <= len("sqlite:///"):
         raise ConfigError("storage.url must be sqlite:///PATH; no other store is built in yet")
+
+
+def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
+    return Timing(
+        token_lifetime=policy.token_lifetime,
+        jwks_max_age=values["keys.jwks_max_age"],
+        verifier_cache=values["keys.verifier_cache"],
+        rotate_every=values["keys.rotate_every"],
+    )
 
 
 def plain_http_warning(config: Config) -> str | None:

@@ -5,18 +5,13 @@ the change on their next request. Raises ConfigError for input that cannot be ri
 NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
 """
 
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
-from groat.keys.custody import KeyEncryptionKey
-from groat.keys.keyring import Lead, SigningKey, plan_revocation, plan_rotation
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
@@ -25,47 +20,45 @@ from groat.protocol.models import (
     AssertionAudience,
     Policy,
 )
-from groat.server.audit import Audit
+from groat.server.key_operations import (
+    activate_signing_key,
+    first_signing_key,
+    list_signing_keys,
+    prepare_signing_key,
+    reseal_signing_keys,
+    retire_signing_key,
+    revoke_signing_key,
+    rotate_signing_key,
+)
+from groat.server.operator import NotRegistered, Operator, again_if_moved
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import RegistryMoved, Store, StoreConflict
 
-
-class NotRegistered(Exception):
-    """There is no API, client or key of that name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Where operations work: the store, the policy in force, the audit trail, a clock."""
-
-    store: Store
-    policy: Policy
-    audit: Audit = field(default_factory=Audit)
-    clock: Callable[[], float] = time.time
-
-    @property
-    def now(self) -> int:
-        return int(self.clock())
-
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-ATTEMPTS: Final = 10
-
-
-def _again_if_moved(
-    operation: Callable[Arguments, Awaitable[Result]],
-) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
-    """Start over when somebody else changed the registry between reading and writing: no change is ever lost."""
-
-    @wraps(operation)
-    async def attempt(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        for _ in range(ATTEMPTS - 1):
-            with contextlib.suppress(RegistryMoved):
-                return await operation(*arguments, **options)
-        return await operation(*arguments, **options)
-
-    return attempt
+__all__ = [
+    "NotRegistered",
+    "Operator",
+    "activate_signing_key",
+    "add_api",
+    "add_client",
+    "add_client_keys",
+    "enable_client",
+    "find_api",
+    "find_client",
+    "first_signing_key",
+    "list_apis",
+    "list_client_keys",
+    "list_clients",
+    "list_signing_keys",
+    "prepare_signing_key",
+    "remove_api",
+    "remove_client",
+    "remove_client_key",
+    "reseal_signing_keys",
+    "retire_signing_key",
+    "revoke_signing_key",
+    "rotate_signing_key",
+    "update_api",
+    "update_client",
+]
 
 
 # APIs
@@ -93,7 +86,7 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
-@_again_if_moved
+@again_if_moved
 async def update_api(
     operator: Operator,
     name: str,
@@ -132,7 +125,7 @@ async def _without_scopes(operator: Operator, api: str, gone: set[str]) -> list[
     return affected
 
 
-@_again_if_moved
+@again_if_moved
 async def remove_api(operator: Operator, name: str) -> None:
     """Remove an API; nobody gets a token for it any more."""
     seen = await operator.store.registry_version()
@@ -177,7 +170,7 @@ async def find_client(operator: Operator, client_id: str) -> ClientRecord:
     return record
 
 
-@_again_if_moved
+@again_if_moved
 async def update_client(
     operator: Operator,
     client_id: str,
@@ -232,67 +225,6 @@ async def remove_client_key(operator: Operator, client_id: str, kid: str) -> Non
         raise NotRegistered(f"client {client_id} has no key {kid}")
     await operator.store.remove_client_key(client_id, kid)
     operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
-
-
-# Signing keys
-
-
-async def list_signing_keys(operator: Operator) -> tuple[SigningKey, ...]:
-    """All signing keys, oldest first."""
-    return await operator.store.signing_keys()
-
-
-@_again_if_moved
-async def rotate_signing_key(
-    operator: Operator, kek: KeyEncryptionKey, algorithm: str, lead: Lead
-) -> tuple[SigningKey, ...]:
-    """Make the next signing key: published now, signing once every verifier can know it (KEY-19, KEY-20)."""
-    seen = await operator.store.registry_version()
-    keys = await operator.store.signing_keys()
-    for key in keys:
-        # The wrong key-encryption key must show now, not when the new key is to sign.
-        kek.unseal(key.sealed, key.kid)
-    fresh = _fresh_key(operator, kek, algorithm)
-    changed = plan_rotation(keys, fresh, operator.now, lead)
-    await operator.store.save_signing_keys(changed, seen)
-    operator.audit.operated("key.rotated", {"kid": fresh.kid, "activates_at": changed[0].activates_at})
-    return changed
-
-
-@_again_if_moved
-async def first_signing_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
-    """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
-    seen = await operator.store.registry_version()
-    if await operator.store.signing_keys():
-        raise StoreConflict("there is a signing key already")
-    (first,) = plan_rotation((), _fresh_key(operator, kek, algorithm), operator.now, Lead())
-    await operator.store.save_signing_keys((first,), seen)
-    operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
-    return first
-
-
-@_again_if_moved
-async def revoke_signing_key(
-    operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
-) -> tuple[SigningKey, ...]:
-    """Take a stolen key out of signing and the JWKS at once; a new one signs from the same moment (KEY-21)."""
-    seen = await operator.store.registry_version()
-    keys = await operator.store.signing_keys()
-    for key in keys:
-        kek.unseal(key.sealed, key.kid)
-    changed, needs_key = plan_revocation(keys, kid, operator.now)
-    if needs_key:
-        changed = (*changed, _fresh_key(operator, kek, algorithm))
-    await operator.store.save_signing_keys(changed, seen)
-    operator.audit.operated("key.revoked", {"kid": kid})
-    return changed
-
-
-def _fresh_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
-    if ALGORITHM_NAMES[algorithm].name not in operator.policy.algorithms:
-        raise ConfigError(f"{algorithm} is outside profile {operator.policy.profile}")
-    key = generate_private_key(algorithm)
-    return SigningKey(key.public, operator.now, operator.now, sealed=kek.seal(key))
 
 
 # Checks

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey, LocalSigner, Signer
-from groat.keys.keyring import SigningKey, active_key, next_change, published_keys
+from groat.keys.custody import Custody, Signer
+from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import Api, Client, Permission
@@ -23,9 +23,9 @@ class Registry:
     Unknown ids are remembered too, so that asking for them twice costs what asking for a known one does.
     """
 
-    def __init__(self, store: Store, unseal: KeyEncryptionKey) -> None:
+    def __init__(self, store: Store, custody: Custody) -> None:
         self._store = store
-        self._unseal = unseal
+        self._custody = custody
         self.version = -1
         self._clients: OrderedDict[str, Client | None] = OrderedDict()
         self._apis: dict[str, Api] | None = None
@@ -104,13 +104,17 @@ class Registry:
             raise StoreUnavailable("no active signing key. Run: groat key rotate")
         signer = self._signers.get(key.kid)
         if signer is None:
-            signer = self._signers[key.kid] = self._unsealed(key)
-        self._active = (key.kid, now, next_change(keys, now))
+            signer = await self._open(key)
+            # Private keys that sign no more leave the memory, too.
+            kids = {other.kid for other in in_office(keys, now)}
+            self._signers = {kid: kept for kid, kept in self._signers.items() if kid in kids} | {key.kid: signer}
+        if keys is self._signing_keys:
+            self._active = (key.kid, now, next_change(keys, now))
         return signer
 
-    def _unsealed(self, key: SigningKey) -> Signer:
+    async def _open(self, key: SigningKey) -> Signer:
         try:
-            return LocalSigner(self._unseal.unseal(key.sealed, key.kid))
+            return await self._custody.signer(key.public, key.sealed)
         except ConfigError as error:
             raise StoreUnavailable(str(error)) from None
 
