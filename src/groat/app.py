@@ -13,6 +13,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
+from groat.keys.invariants import ring_faults
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
@@ -137,5 +138,14 @@ async def check_ready(config: Config) -> None:
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
         await registry.signer(time.time())
+    finally:
+        await store.close()
+
+
+async def ring_findings(config: Config) -> list[str]:
+    """Every promise to verifiers that the signing keys would break from now on. Raises StoreUnavailable."""
+    store = open_store(config)
+    try:
+        return [str(fault) for fault in ring_faults(await store.signing_keys(), config.timing, int(time.time()))]
     finally:
         await store.close()

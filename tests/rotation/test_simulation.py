@@ -116,3 +116,19 @@ def simulate(histories: int = HISTORIES, **options: Any) -> None:
 def test_no_history_breaks_a_promise() -> None:
     """Clocks apart, caches stale, commits late, crashes, emergencies: no unknown kid, no token without its key."""
     simulate()
+
+
+@pytest.mark.rule("KEY-21", "KEY-22")
+@pytest.mark.parametrize("since", [-MAX_ERROR - 1, 0, MAX_ERROR])
+def test_a_revocation_in_the_seconds_of_a_takeover_leaves_nobody_without_a_key(since: int) -> None:
+    """Found by the simulator: who saw the takeover revoked the old key, and slower replicas had none to sign with."""
+    world = World(Timing(), [Replica(error) for error in ERRORS])
+    settled(world)
+    world.wait(10_000)
+    world.operate(world.replicas[1], world.plans(0))
+    world.commit(world.replicas[1])
+    world.wait(60 + since)
+    for replica in (2, 0):
+        world.operate(world.replicas[replica], world.plans(12))
+        world.commit(world.replicas[replica])
+        world.look_around()

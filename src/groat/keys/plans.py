@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from groat.keys.keyring import HELD, KeyState, Lead, SigningKey, active_key, in_office
+from groat.keys.keyring import HELD, KeyState, Lead, SigningKey, active_key, in_office, next_change
 from groat.protocol.errors import ConfigError
 
 
@@ -128,15 +128,30 @@ def _taken_out(
     keys: Sequence[SigningKey], key: SigningKey, now: int, lead: Lead, removes_at: int
 ) -> tuple[tuple[SigningKey, ...], bool]:
     gone = replace(key, retires_at=now - lead.clock_skew, removes_at=removes_at)
-    rest = [other for other in keys if other.kid != key.kid]
-    if active_key(rest, now) is not None:
-        return relinked(keys, now, lead, gone), False
-    pending = [other for other in rest if other.state(now) is KeyState.PENDING]
-    if not pending:
+    rest = tuple(other for other in keys if other.kid != key.kid)
+    changed = relinked(keys, now, lead, gone)
+    if _signs_by_every_clock(_after(rest, changed), now, lead.clock_skew):
+        return changed, False
+    heirs = in_office(rest, now)
+    if not heirs:
         return (gone,), True
-    # The one that most verifiers know already.
-    heir = min(pending, key=lambda other: other.created_at)
+    # The one that signs by this clock, else the one that most verifiers know already.
+    heir = active_key(rest, now) or min(heirs, key=lambda other: other.created_at)
     return relinked(keys, now, lead, gone, emergency_key(heir, now, lead)), False
+
+
+def _after(keys: Iterable[SigningKey], changed: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    return tuple(({key.kid: key for key in keys} | {key.kid: key for key in changed}).values())
+
+
+def _signs_by_every_clock(keys: Sequence[SigningKey], now: int, clock_skew: int) -> bool:
+    """Whether every replica, be its clock slow or fast, has a key to sign with now."""
+    at: float = now - clock_skew
+    while at <= now + clock_skew:
+        if active_key(keys, at) is None:
+            return False
+        at = next_change(keys, at)
+    return True
 
 
 def emergency_key(key: SigningKey, now: int, lead: Lead) -> SigningKey:
