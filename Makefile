@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench rules lock clean
+.PHONY: help demo test lint types fmt bench rules simulate rotation-soak lock clean
 
 help:            ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groat needs Python 3.11 or newer")'
@@ -43,6 +43,12 @@ rules: $(STAMP)  ## Write docs/rules.md anew
 bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (needs wrk and npm)
 	cd tests/interop/node && npm ci --silent
 	$(BIN)/python -m benchmarks
+
+simulate: $(STAMP) ## Twenty thousand histories of the key rotation (tests run 300)
+	GROAT_HISTORIES=20000 $(BIN)/pytest -q tests/rotation/test_simulation.py
+
+rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers
+	$(BIN)/python -m tests.rotation.soak 300 180
 
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt

@@ -25,7 +25,7 @@ from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.operator import Operator
 from groat.server.registry import Registry
-from groat.server.rotator import Rotator
+from groat.server.rotator import Rotator, Sleep
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from groat.server.throttle import Gcra, Throttle
@@ -49,15 +49,23 @@ def open_custody(config: Config) -> Custody:
 
 
 def create_app(
-    config: Config, store: Store | None = None, clock: Clock = time.time, log: EventLog | None = None
+    config: Config,
+    store: Store | None = None,
+    clock: Clock = time.time,
+    log: EventLog | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> ASGIApp:
-    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start."""
+    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
+
+    `clock` and `sleep` belong together: whoever turns the clock faster lets the rotator sleep shorter.
+    """
     custody = open_custody(config)
     store = store or open_store(config)
     registry = Registry(store, custody)
     policy, log = config.policy, log or EventLog()
     audit = Audit(log)
-    rotator = Rotator(Operator(store, policy, audit, clock), custody, config["keys.algorithm"], config.timing)
+    operator = Operator(store, policy, audit, clock)
+    rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
     max_age = config.timing.jwks_max_age
     metadata = MetadataEndpoint(policy, registry, max_age)

@@ -271,7 +271,7 @@ def test_a_pending_key_can_be_withdrawn_until_it_may_have_signed() -> None:
         (replace(T, jwks_max_age=3601), "keys.jwks_max_age"),
         (replace(T, verifier_cache=59), "keys.verifier_cache must be"),
         (replace(T, rotate_every=59), "keys.rotate_every must be 60"),
-        (replace(T, rotate_every=60), "would put 79 keys into the JWKS"),
+        (replace(T, rotate_every=60), "would put 80 keys into the JWKS"),
         (replace(T, rotate_every=300), ""),
         (replace(T, rotate_every=200, token_lifetime=3600), "at most 20"),
     ],

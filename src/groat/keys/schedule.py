@@ -54,8 +54,9 @@ class Timing:
         """How many keys the JWKS holds at most while only the schedule acts."""
         if not self.rotate_every:
             return 1
-        waiting = -(-self.lead.publish // self.rotate_every) + 1
-        return waiting + 1 + -(-self.lead.keep // self.rotate_every)
+        pending = -(-self.lead.publish // self.rotate_every) + 1
+        retiring = -(-self.lead.keep // self.rotate_every) + 1  # one more where clocks differ
+        return pending + 1 + retiring
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from groat.server.key_operations import apply_next_step
 from groat.server.operator import Operator
 from groat.server.store import StoreConflict, StoreUnavailable
 
+Sleep = Callable[[float], Awaitable[None]]
 LOOK_SECONDS: Final = 30.0
 MAX_STEPS: Final = 50  # of one look; what is left then is done at the next
 
@@ -29,7 +30,7 @@ class Rotator:
     custody: Custody
     algorithm: str
     timing: Timing
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep: Sleep = asyncio.sleep
     jitter: Callable[[], float] = random.random
 
     @property
