@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench rules simulate rotation-soak lock clean
+.PHONY: help demo test lint types fmt bench rules simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -46,6 +46,10 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 
 simulate: $(STAMP) ## Twenty thousand histories of the key rotation (tests run 300)
 	GROAT_HISTORIES=20000 $(BIN)/pytest -q tests/rotation/test_simulation.py
+
+custody: $(STAMP) ## The custodians' tests, SoftHSM2 included (installs it by apt-get where it is missing)
+	test -e /usr/lib/softhsm/libsofthsm2.so || apt-get install --yes --no-install-recommends softhsm2
+	$(BIN)/pytest -q tests/keys/test_custodians.py tests/cli/test_custody.py
 
 rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers
 	$(BIN)/python -m tests.rotation.soak 300 180

@@ -12,13 +12,13 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
 from groat.keys.invariants import ring_faults
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
 from groat.server.config import Config, load_config
+from groat.server.custody import open_custody
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
@@ -40,12 +40,6 @@ METRICS_INTERVAL_SECONDS = 1.0
 def open_store(config: Config) -> Store:
     """The store that the configuration names. Raises ConfigError, StoreUnavailable."""
     return SqliteStore.open(config.database)
-
-
-def open_custody(config: Config) -> Custody:
-    """Where the configuration keeps private signing keys. Raises ConfigError."""
-    others = [KeyEncryptionKey.load(config.directory / name) for name in config["keys.other_encryption_key_files"]]
-    return SealedInStore(KeyEncryptionKey.load(config.path("keys.encryption_key_file")), others)
 
 
 def create_app(

@@ -362,7 +362,6 @@ def soak(seconds: float, rate: float) -> dict[str, Any]:
             with threads(*(lambda n=n: load.run(n, 4) for n in range(4)), watch.run):  # type: ignore[misc]
                 time.sleep(seconds)
                 load.stop.set()
-            with threads():
                 watch.stop.set()
             outcomes = [json.loads(process.communicate(timeout=60)[0]) for process in verifiers]
             report = _report(config, load, watch, outcomes)

@@ -45,7 +45,7 @@ def _document(record: SigningKey, now: float) -> dict[str, Any]:
 
 def _operate(session: Session, work: "Work", alg: str | None = None) -> Sequence[SigningKey]:
     """Run one operation on the ring and show the keys that it changed."""
-    from groat.app import open_custody
+    from groat.server.custody import open_custody
 
     config = session.config()
     custody, algorithm = open_custody(config), alg or config["keys.algorithm"]

@@ -11,6 +11,7 @@ from groat.keys.files import make_directory, make_private_directory, write_publi
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
 from groat.server.config import BY_NAME, Config, load_config, sample_config
+from groat.server.custody import open_custody
 from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
 from groat.server.operator import Operator
 from groat.server.store import StoreConflict
@@ -46,12 +47,12 @@ async def initialise(
     for directory in (database.parent, kek_path.parent):
         make_private_directory(directory)
     fresh_store = not database.exists()
-    kek, kek_made = _key_encryption_key(kek_path, fresh_store)
+    kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
     store = SqliteStore.create(database)
     steps.append(Step("store", str(database), fresh_store))
     try:
-        steps.append(await _first_key(Operator(store, config.policy, audit), config, kek))
+        steps.append(await _first_key(Operator(store, config.policy, audit), config, open_custody(config)))
     finally:
         await store.close()
     return config, steps
@@ -82,18 +83,20 @@ def _unless_there(path: Path, text: str) -> bool:
     return True
 
 
-def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey, bool]:
+def _key_encryption_key(path: Path, fresh_store: bool) -> bool:
+    """Make the key-encryption key where it is missing; returns whether it was made."""
     if path.exists():
-        return KeyEncryptionKey.load(path), False
+        return False
     if not fresh_store:
         # A new key could not open the signing keys that the store holds.
         raise ConfigError(f"{path} is missing, but the store exists. Restore it from your backup")
     try:
-        return KeyEncryptionKey.create(path), True
+        KeyEncryptionKey.create(path)
     except ConfigError:
         if not path.exists():
             raise
-        return KeyEncryptionKey.load(path), False  # another process that does the same was faster
+        return False  # another process that does the same was faster
+    return True
 
 
 async def _first_key(operator: Operator, config: Config, custody: Custody) -> Step:

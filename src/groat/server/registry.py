@@ -3,10 +3,12 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from groat.keys.custody import Custody, Signer
+from groat.keys.custodians import SignerUnavailable
+from groat.keys.custody import Custody, LocalSigner, Signer
 from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, import_public_jwk
@@ -114,8 +116,26 @@ class Registry:
 
     async def _open(self, key: SigningKey) -> Signer:
         try:
-            return await self._custody.signer(key.public, key.sealed)
+            signer = await self._custody.signer(key.public, key.sealed)
         except ConfigError as error:
+            raise StoreUnavailable(str(error)) from None
+        return signer if isinstance(signer, LocalSigner) else RemoteSigner(signer)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSigner:
+    """A signer that may be out of reach: then the request gets 503, as for a store that is."""
+
+    signer: Signer
+
+    @property
+    def public(self) -> PublicKey:
+        return self.signer.public
+
+    async def sign(self, data: bytes) -> bytes:
+        try:
+            return await self.signer.sign(data)
+        except SignerUnavailable as error:
             raise StoreUnavailable(str(error)) from None
 
 

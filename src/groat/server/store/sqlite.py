@@ -13,8 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from groat.keys.keyring import SigningKey
-from groat.protocol.jwk import import_public_jwk
+from groat.keys.keyring import SigningKey, signing_public_key
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Receipt, RegistryMoved, StoreConflict, StoreUnavailable
@@ -141,7 +140,7 @@ class SqliteStore:
     async def signing_keys(self) -> tuple[SigningKey, ...]:
         return tuple(
             SigningKey(
-                import_public_jwk(json.loads(row["jwk"])),
+                signing_public_key(row["jwk"]),
                 row["created_at"],
                 row["activates_at"],
                 row["retires_at"],
