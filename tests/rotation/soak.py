@@ -163,11 +163,12 @@ class Load:
 
     addresses: list[tuple[str, int]]
     key: PrivateKey
-    clock: FastClock
+    clock: Callable[[], float]
     rate: float
     sinks: list[Any]
     issued: int = 0
     refused: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     first_iat: dict[str, int] = field(default_factory=dict)
     last_signed: dict[str, float] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -178,12 +179,13 @@ class Load:
         connection = http.client.HTTPConnection(host, port, timeout=10)
         due = time.monotonic()
         while not self.stop.is_set():
-            self._ask(connection)
+            self.ask(connection)
             due = max(due + of / self.rate, time.monotonic() - 1)
             time.sleep(max(0.0, due - time.monotonic()))
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection) -> None:
+    def ask(self, connection: http.client.HTTPConnection) -> None:
+        """Ask for one token, and note what came."""
         form = {"grant_type": "client_credentials", "client_assertion_type": JWT_BEARER}
         body = urlencode({**form, "client_assertion": self._assertion()})
         sent = time.time()
@@ -201,6 +203,7 @@ class Load:
             self.issued += 1
             self.first_iat[kid] = min(iat, self.first_iat.get(kid, iat))
             self.last_signed[kid] = max(sent, self.last_signed.get(kid, 0.0))
+            self.tokens += [] if self.sinks else [token]
             for sink in self.sinks:
                 sink.write(token + "\n")
                 sink.flush()
@@ -241,9 +244,9 @@ class Watch:
 # The whole
 
 
-def prepare(directory: Path, clock: FastClock) -> tuple[Config, PrivateKey]:
+def prepare(directory: Path, clock: Callable[[], float], settings: str = SETTINGS) -> tuple[Config, PrivateKey]:
     """A store with a first key (from an hour ago), an API and the client that makes the load."""
-    (directory / "groat.toml").write_text(SETTINGS)
+    (directory / "groat.toml").write_text(settings)
     config = load_config(directory / "groat.toml", {})
     config.database.parent.mkdir(mode=0o700)
     kek, key = KeyEncryptionKey.create(config.path("keys.encryption_key_file")), generate_private_key("ES256")
@@ -253,8 +256,8 @@ def prepare(directory: Path, clock: FastClock) -> tuple[Config, PrivateKey]:
         operator = Operator(store, config.policy, quiet(), lambda: clock() - 3600)
         await operations.first_signing_key(operator, kek, "ES256")
         await operations.add_api(operator, "orders", AUDIENCE, ["read"])
-        settings = {"default_scopes": ("read",)}
-        await operations.add_client(operator, "load", {"orders": ["read"]}, (key.public,), settings)
+        defaults = {"default_scopes": ("read",)}
+        await operations.add_client(operator, "load", {"orders": ["read"]}, (key.public,), defaults)
         await store.close()
 
     asyncio.run(fill())
