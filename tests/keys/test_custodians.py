@@ -17,7 +17,7 @@ from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
 from groat.keys.custody_files import EncryptedFiles
 from groat.keys.custody_kms import AwsKms, KmsSigner, raw_signature
 from groat.keys.custody_pkcs11 import Pkcs11Token
-from groat.protocol import jose
+from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, base64url_encode
 
@@ -90,7 +90,7 @@ async def signed(custody: Custody, public: PublicKey, sealed: bytes) -> None:
     """Sign a token and verify it as a resource server would."""
     signer = await custody.signer(public, sealed)
     header = jose.encode_header(public.algorithm, public.kid, "at+jwt")
-    data = jose.signing_input(header, {"sub": "x", "scope": "y" * 300})
+    data = jose.signing_input(header, strict_json.dumps({"sub": "x", "scope": "y" * 300}))
     token = data + b"." + base64url_encode(await signer.sign(data))
     jose.verify_signature(jose.parse_jwt(token), signer.public)
 

@@ -30,7 +30,7 @@ import uvicorn
 from groat.app import create_app
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.schedule import MAX_PUBLISHED
-from groat.protocol import jose
+from groat.protocol import jose, strict_json
 from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.server import operations
@@ -212,7 +212,7 @@ class Load:
         now = int(self.clock())
         claims = {"iss": "load", "sub": "load", "aud": ISSUER, "iat": now - 30, "exp": now + 300}
         header = jose.encode_header("ES256", self.key.kid, "client-authentication+jwt")
-        data = jose.signing_input(header, {**claims, "jti": secrets.token_hex(16)})
+        data = jose.signing_input(header, strict_json.dumps({**claims, "jti": secrets.token_hex(16)}))
         return (data + b"." + base64url_encode(jose.sign(data, self.key))).decode()
 
 

@@ -17,7 +17,7 @@ SQLITE = "sqlite:///data/groat.db"
 
 def uncommented(text: str) -> str:
     """The sample with every setting in force."""
-    return re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    return re.sub(r"^# (?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
 
 
 def test_the_sample_means_the_defaults(tmp_path: Path) -> None:

@@ -257,12 +257,8 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
 
 
 def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
-    return Timing(
-        token_lifetime=policy.token_lifetime,
-        jwks_max_age=values["keys.jwks_max_age"],
-        verifier_cache=values["keys.verifier_cache"],
-        rotate_every=values["keys.rotate_every"],
-    )
+    settings = {name: values[f"keys.{name}"] for name in ("jwks_max_age", "verifier_cache", "rotate_every")}
+    return Timing(token_lifetime=policy.token_lifetime, **settings)
 
 
 def plain_http_warning(config: Config) -> str | None:
@@ -287,8 +283,7 @@ def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]
         raise ConfigError(Finding(f"not TOML: {error}", str(path), int(line[1]) if line else 1)) from None
     lines = _line_finder(path)
     flat = _flatten(document)
-    for name in (name for name in flat if name not in BY_NAME):
-        findings.append(Finding(_unknown(name), str(path), lines(name) or 1))
+    findings += [Finding(_unknown(name), str(path), lines(name) or 1) for name in flat if name not in BY_NAME]
     return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
 
 
