@@ -18,8 +18,10 @@ from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
 from groat.server.config import Config, load_config
-from groat.server.custody import open_custody
+from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
+from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
+from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
@@ -66,6 +68,7 @@ def create_app(
     prefix = issuer_path(policy.issuer)
     endpoints: dict[str, ASGIApp] = {
         f"{prefix}/token": TokenEndpoint(policy, registry, store, throttle, audit, clock),
+        f"{prefix}{CLIENT_KEYS_PATH}": EnrolmentEndpoint(operator, registry, throttle, open_invitations(config), clock),
         f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
         **dict.fromkeys(metadata_paths(policy.issuer), metadata),
         "/health": LiveEndpoint(),

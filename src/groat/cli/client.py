@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from groat.cli.enrolment import invite, join, rotate
 from groat.cli.session import Session
 from groat.keys import files
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
@@ -47,7 +48,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value not in (None, ())}
 
 
-def _parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
+def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
+    """API=scope,scope as a mapping. Raises click.UsageError."""
     allow: dict[str, list[str]] = {}
     for value in values:
         name, separator, scopes = value.partition("=")
@@ -83,7 +85,7 @@ def add(
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
     if len(sources) != 1:
         raise click.UsageError("give exactly one of --new-key, --jwks, --public-key")
-    permissions = _parse_allow(allow)
+    permissions = parse_allow(allow)
     if new_key is None:
         keys = files.read_public_keys(sources[0], alg)
         record = _register(session, client_id, permissions, keys, settings)
@@ -147,7 +149,7 @@ def show(session: Session, client_id: str) -> None:
 @click.pass_obj
 def update(session: Session, /, client_id: str, allow: tuple[str, ...], **settings: Any) -> None:
     """Change what a client may ask, or how it must sign."""
-    permissions = _parse_allow(allow)
+    permissions = parse_allow(allow)
     record = session.operate(
         lambda operator: operations.update_client(operator, client_id, permissions, _given(settings))
     )
@@ -217,6 +219,11 @@ def assertion(session: Session, client_id: str, key_file: str, issuer: str | Non
 @client.group("key")
 def client_key() -> None:
     """The public keys of a client."""
+
+
+client.add_command(invite)
+client.add_command(join)
+client_key.add_command(rotate)
 
 
 @client_key.command("add")

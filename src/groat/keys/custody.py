@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from groat.keys.files import read_private_file, write_private_file
 from groat.protocol import jose, strict_json
@@ -100,6 +102,10 @@ class KeyEncryptionKey:
         secret = os.urandom(KEY_BYTES)
         write_private_file(path, base64url_encode(secret) + b"\n")
         return cls(secret)
+
+    def derived(self, purpose: bytes) -> bytes:
+        """32 bytes for another purpose, from which nothing about this key follows (HKDF, RFC 5869)."""
+        return HKDF(SHA256(), KEY_BYTES, None, purpose).derive(self._secret)
 
     def seal(self, key: PrivateKey) -> bytes:
         """Encrypt a private JWK; 12 bytes of nonce, then the ciphertext with its tag."""

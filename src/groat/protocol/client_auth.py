@@ -92,7 +92,7 @@ def authenticate_client(
     jwt = credential.jwt
     _check_algorithm(jwt.header, policy)
     # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
-    key = _prove(jwt, client)
+    key = prove(jwt, client)
     if client is None:
         raise InvalidClient("client_unknown", "no client of that name is registered")
     _check_header(jwt.header, client)
@@ -123,7 +123,7 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
 
-def _prove(jwt: jose.UnverifiedJwt, client: Client | None) -> PublicKey:
+def prove(jwt: jose.UnverifiedJwt, client: Client | None) -> PublicKey:
     """Check the signature; where there is no key to check it with, a decoy makes that cost the same."""
     refusal = None
     try:

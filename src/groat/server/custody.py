@@ -11,6 +11,7 @@ from groat.keys.custody_kms import NAME as AWS_KMS
 from groat.keys.custody_kms import AwsKms
 from groat.keys.custody_pkcs11 import NAME as PKCS11
 from groat.keys.custody_pkcs11 import Pkcs11Token
+from groat.keys.invitation import Invitations
 from groat.server.config import Config
 
 
@@ -19,8 +20,8 @@ def open_custody(config: Config) -> Custody:
 
     Raises ConfigError: a key-encryption key is missing or unfit.
     """
-    others = [KeyEncryptionKey.load(config.directory / name) for name in config["keys.other_encryption_key_files"]]
-    sealed = SealedInStore(KeyEncryptionKey.load(config.path("keys.encryption_key_file")), others)
+    first, *others = _key_encryption_keys(config)
+    sealed = SealedInStore(first, others)
     openers: dict[str, Callable[[], Custody]] = {
         STORE: lambda: sealed,
         FILES: lambda: EncryptedFiles.open(config.path("keys.directory"), config.path("keys.passphrase_file")),
@@ -30,3 +31,13 @@ def open_custody(config: Config) -> Custody:
         AWS_KMS: AwsKms.open,
     }
     return Custodians(config["keys.custody"], openers)
+
+
+def open_invitations(config: Config) -> Invitations:
+    """Who makes and reads join codes. Raises ConfigError."""
+    return Invitations(_key_encryption_keys(config))
+
+
+def _key_encryption_keys(config: Config) -> list[KeyEncryptionKey]:
+    files = [config["keys.encryption_key_file"], *config["keys.other_encryption_key_files"]]
+    return [KeyEncryptionKey.load(config.directory / name) for name in files]

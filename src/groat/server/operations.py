@@ -7,9 +7,10 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from groat.keys.invitation import Invitations
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.models import (
@@ -41,9 +42,11 @@ __all__ = [
     "add_client",
     "add_client_keys",
     "enable_client",
+    "enrol_client_key",
     "find_api",
     "find_client",
     "first_signing_key",
+    "invite_client",
     "list_apis",
     "list_client_keys",
     "list_clients",
@@ -59,6 +62,9 @@ __all__ = [
     "update_api",
     "update_client",
 ]
+
+MAX_INVITATION: Final = 7 * 86400  # seconds
+MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
 
 
 # APIs
@@ -143,13 +149,18 @@ async def add_client(
     allow: Mapping[str, Sequence[str]],
     keys: Sequence[PublicKey],
     settings: Mapping[str, Any] | None = None,
+    *,
+    invited: bool = False,
 ) -> ClientRecord:
-    """Register a client with its public keys. `settings`: fields of ClientRecord to set, as in `update_client`."""
+    """Register a client with its public keys; an `invited` one brings them later.
+
+    `settings`: fields of ClientRecord to set, as in `update_client`.
+    """
     _check(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    _check(keys, "a client needs at least one public key")
+    _check(keys or invited, "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
     await operator.store.add_client(record, _key_records(operator, client_id, keys))
@@ -211,6 +222,27 @@ async def add_client_keys(operator: Operator, client_id: str, keys: Sequence[Pub
     await operator.store.add_client_keys(records)
     operator.audit.operated("client.key_added", {"client": client_id, "keys": [key.kid for key in keys]})
     return records
+
+
+async def invite_client(
+    operator: Operator, invitations: Invitations, client_id: str, lifetime: int, allow: Mapping[str, Sequence[str]]
+) -> str:
+    """A join code with which a host registers a key for this client, once; `allow` registers the client first."""
+    _check(60 <= lifetime <= MAX_INVITATION, f"a join code is valid for 60 to {MAX_INVITATION} seconds")
+    if allow:
+        await add_client(operator, client_id, allow, (), invited=True)
+    else:
+        await find_client(operator, client_id)
+    operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
+    return invitations.make(client_id, operator.now + lifetime)
+
+
+async def enrol_client_key(operator: Operator, client_id: str, key: PublicKey, by: str) -> None:
+    """Register a key that the client brought itself, `by` code or endorsement. Raises ConfigError at the limit."""
+    known = await list_client_keys(operator, client_id)
+    _check(len(known) < MAX_OWN_KEYS, f"client {client_id} has {len(known)} keys; remove one first")
+    await operator.store.add_client_keys(_key_records(operator, client_id, (key,)))
+    operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by})
 
 
 async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
