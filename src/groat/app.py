@@ -17,6 +17,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
+from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.config import Config, load_config
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -57,9 +58,9 @@ def create_app(
     """
     custody = open_custody(config)
     store = store or open_store(config)
-    registry = Registry(store, custody)
     policy, log = config.policy, log or EventLog()
     audit = Audit(log)
+    registry = Registry(store, custody, _client_key_sets(config, audit))
     operator = Operator(store, policy, audit, clock)
     rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
     throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
@@ -82,6 +83,13 @@ def create_app(
         chores.append(partial(serve_admin, admin, config.admin, log))
     lifespan = Router(lifespan=lambda _: _lifespan(store, chores))
     return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
+
+
+def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
+    def report(host: str, why: str) -> None:
+        audit.troubled("client.keys_unavailable", {"host": host, "hint": why})
+
+    return ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), report)
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]

@@ -34,6 +34,12 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "keys.jwks_max_age": (300, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
     "keys.verifier_cache": (3600, ('"2h"', 7200), ("60", 60), ("1d", 86400)),
     "keys.other_encryption_key_files": ((), ('["f"]', ("f",)), ("e, e2", ("e", "e2")), (["g"], ("g",))),
+    "keys.client_networks": (
+        (),
+        ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
+        ("::1", (ipaddress.ip_network("::1"),)),
+        (["10.1.0.0/16"], (ipaddress.ip_network("10.1.0.0/16"),)),
+    ),
     "keys.custody": ("store", ('"files"', "files"), ("pkcs11", "pkcs11"), ("aws-kms", "aws-kms")),
     "keys.directory": ("data/keys", ('"f"', "f"), ("e", "e"), ("g", "g")),
     "keys.passphrase_file": ("data/keys.passphrase", ('"f"', "f"), ("e", "e"), ("g", "g")),

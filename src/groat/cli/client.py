@@ -67,6 +67,7 @@ def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
 @click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
 @click.option("--public-key", type=_FILE, help="A public key as SPKI PEM.")
+@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself.")
 @_settings_options
 @click.pass_obj
 def add(
@@ -79,15 +80,17 @@ def add(
     rsa_bits: int,
     jwks: Path | None,
     public_key: Path | None,
+    jwks_uri: str | None,
     **settings: Any,
 ) -> None:
     """Register a client."""
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
-    if len(sources) != 1:
-        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key")
+    if len(sources) + (jwks_uri is not None) != 1:
+        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
     permissions = parse_allow(allow)
     if new_key is None:
-        keys = files.read_public_keys(sources[0], alg)
+        keys = files.read_public_keys(sources[0], alg) if sources else ()
+        settings["jwks_uri"] = jwks_uri
         record = _register(session, client_id, permissions, keys, settings)
     else:
         record = _register_new_key(session, client_id, permissions, new_key, alg or "ES256", rsa_bits, settings)

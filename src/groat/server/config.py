@@ -135,6 +135,7 @@ SETTINGS: Final = (
     Setting("keys.pkcs11_module", text, "/usr/lib/softhsm/libsofthsm2.so", "custody pkcs11: the module's library"),
     Setting("keys.pkcs11_token", text, "groat", "custody pkcs11: label of the token"),
     Setting("keys.pkcs11_pin_file", text, "data/pkcs11.pin", "custody pkcs11: file with the user PIN"),
+    Setting("keys.client_networks", networks, [], "private networks that a client's jwks_uri may lead to"),
     Setting("server.host", text, "127.0.0.1", "address to listen on"),
     Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
     Setting("server.workers", positive, 1, "number of worker processes"),
@@ -205,8 +206,7 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
     Raises ConfigError with every finding: file, line, what is wrong, what was probably meant.
     """
     findings: list[Finding] = []
-    given = _from_file(path, findings)
-    given.update(_from_env(env, findings))
+    given = _from_file(path, findings) | _from_env(env, findings)
     given.update({name: ("flag", value) for name, value in (flags or {}).items() if value is not None})
     lines = _line_finder(path)
     values, origins = {}, {}

@@ -21,6 +21,7 @@ from groat.protocol.models import (
     AssertionAudience,
     Policy,
 )
+from groat.server.client_key_sets import uri_fault
 from groat.server.key_operations import (
     activate_signing_key,
     first_signing_key,
@@ -160,7 +161,7 @@ async def add_client(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    _check(keys or invited, "a client needs at least one public key")
+    _check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
     await operator.store.add_client(record, _key_records(operator, client_id, keys))
@@ -316,6 +317,7 @@ async def _with_settings(operator: Operator, record: ClientRecord, settings: Map
         lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
         f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
     )
+    _check(changed.jwks_uri is None or not uri_fault(changed.jwks_uri), uri_fault(changed.jwks_uri or ""))
     if changed.signing_alg is not None:
         known = ALGORITHM_NAMES.get(changed.signing_alg)
         _check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")

@@ -3,7 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +13,7 @@ from groat.keys.keyring import SigningKey, active_key, in_office, next_change, p
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import Api, Client, Permission
+from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
 
@@ -25,8 +26,10 @@ class Registry:
     Unknown ids are remembered too, so that asking for them twice costs what asking for a known one does.
     """
 
-    def __init__(self, store: Store, custody: Custody) -> None:
+    def __init__(self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None) -> None:
         self._store = store
+        self._key_sets = key_sets or ClientKeySets(fetch_key_set)
+        self._uris: dict[str, str] = {}
         self._custody = custody
         self.version = -1
         self._clients: OrderedDict[str, Client | None] = OrderedDict()
@@ -41,6 +44,7 @@ class Registry:
             return False
         self.version = version
         self._clients.clear()
+        self._uris.clear()
         self._apis = None
         self._signing_keys = None
         self._active = ("", 0.0, 0.0)
@@ -51,8 +55,18 @@ class Registry:
         self.observe(await self._store.registry_version())
         return self.version
 
-    async def find_client(self, client_id: str) -> Client | None:
-        """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable."""
+    async def find_client(self, client_id: str, kid: str | None = None) -> Client | None:
+        """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable.
+
+        `kid`: the key that is asked for, where the client publishes its keys itself.
+        """
+        client = await self._find_client(client_id)
+        uri = self._uris.get(client_id)
+        if client is None or uri is None:
+            return client
+        return replace(client, keys=(*client.keys, *await self._key_sets.keys(uri, kid)))
+
+    async def _find_client(self, client_id: str) -> Client | None:
         clients = self._clients
         if client_id in clients:
             return clients[client_id]
@@ -69,6 +83,8 @@ class Registry:
         record = await self._store.find_client(client_id)
         if record is None:
             return None
+        if record.jwks_uri is not None:
+            self._uris[client_id] = record.jwks_uri
         return to_client(record, await self._store.client_keys(client_id), await self.apis())
 
     async def apis(self) -> dict[str, Api]:

@@ -106,7 +106,7 @@ class TokenEndpoint:
         return await self._judge_again(credential, exchange, now), self.registry.version
 
     async def _judge(self, credential: Credential, now: float) -> AuthenticatedClient:
-        client = await self.registry.find_client(credential.client_id)
+        client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
         return authenticate_client(credential, client, self.policy, now)
 
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:

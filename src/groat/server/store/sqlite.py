@@ -324,6 +324,7 @@ def _client(row: sqlite3.Row) -> ClientRecord:
         max_assertion_lifetime=document["max_assertion_lifetime"],
         signing_alg=document["signing_alg"],
         strict_typ=document["strict_typ"],
+        jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
     )
 
 
