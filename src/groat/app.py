@@ -13,6 +13,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from groat.keys.invariants import ring_faults
+from groat.keys.keyring import in_office
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
@@ -147,7 +148,7 @@ async def check_ready(config: Config) -> None:
     store = open_store(config)
     try:
         registry = Registry(store, custody)
-        for key in await registry.signing_keys():
+        for key in in_office(await registry.signing_keys(), time.time()):
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
         await registry.signer(time.time())

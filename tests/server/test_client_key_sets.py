@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.jwk import generate_private_key, public_key_set
-from groat.server import client_key_sets
+from groat.protocol.models import Policy
+from groat.server import client_key_sets, operations
 from groat.server.client_key_sets import (
     COOLDOWN,
     MAX_AGE,
@@ -33,6 +35,9 @@ from groat.server.client_key_sets import (
     is_public,
     uri_fault,
 )
+from groat.server.operator import Operator
+from groat.server.registry import Registry
+from groat.server.store.sqlite import SqliteStore
 
 from .builders import Party, base
 from .wire import check_ec, check_ok, post
@@ -358,4 +363,37 @@ def test_a_jwks_uri_is_checked_when_it_is_registered(make_groat: "Callable[[str]
     done = groat.run(*words, "http://a.example/keys", check=False)
     assert (done.returncode, "must be an https URL" in done.stderr) == (3, True)
     groat.run(*words, "https://a.example/keys")
-    assert json.loads(groat.run("--json", "client", "show", "x").stdout)["jwks_uri"] == "https://a.example/keys"
+    for words, uri in (((), "https://a.example/keys"), (("--jwks-uri", "https://b.example/k"), "https://b.example/k"),
+                       (("--jwks-uri", ""), None)):  # fmt: skip
+        groat.run("client", "update", "x", *words)
+        assert json.loads(groat.run("--json", "client", "show", "x").stdout)["jwks_uri"] == uri
+
+
+@pytest.mark.rule("AS-CA-18", "KEY-21")
+def test_an_address_that_is_taken_back_vouches_for_nothing(tmp_path: Path) -> None:
+    """From the next version of the registry on, the keys that were published there open nothing."""
+    source = Source()
+
+    async def work() -> None:
+        store = SqliteStore.create(tmp_path / "groat.db")
+        operator, kek = Operator(store, Policy("https://as.example")), KeyEncryptionKey(bytes(32))
+        registry = Registry(store, kek, source.sets())
+        await operations.add_api(operator, "orders", "https://orders.example", ["read"])
+        settings = {"jwks_uri": "https://a.example/k"}
+        await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), settings)
+        seen = []
+        for uri in ("https://a.example/k", None, "https://b.example/k"):
+            await operations.update_client(operator, "publisher", settings={"jwks_uri": uri})
+            for _ in range(2):
+                await registry.refresh()
+                client = await registry.find_client("publisher", KEY.kid)
+                assert client is not None
+                seen.append(len(client.keys))
+        assert seen == [1, 1, 0, 0, 1, 1]
+        assert source.fetches == 2
+        await operations.remove_client(operator, "publisher")
+        await registry.refresh()
+        assert await registry.find_client("publisher", KEY.kid) is None
+        await store.close()
+
+    asyncio.run(work())

@@ -148,14 +148,14 @@ def show(session: Session, client_id: str) -> None:
 @click.option(
     "--allow", multiple=True, metavar="API=scope[,scope]", help="Replace the scopes of this API; API= for none."
 )
+@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself; empty for nowhere.")
 @_settings_options
 @click.pass_obj
-def update(session: Session, /, client_id: str, allow: tuple[str, ...], **settings: Any) -> None:
+def update(session: Session, /, client_id: str, allow: tuple[str, ...], jwks_uri: str | None, **settings: Any) -> None:
     """Change what a client may ask, or how it must sign."""
     permissions = parse_allow(allow)
-    record = session.operate(
-        lambda operator: operations.update_client(operator, client_id, permissions, _given(settings))
-    )
+    given = _given(settings) | ({} if jwks_uri is None else {"jwks_uri": jwks_uri or None})
+    record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, given))
     session.show(record, client_id)
 
 

@@ -60,6 +60,8 @@ class Registry:
 
         `kid`: the key that is asked for, where the client publishes its keys itself.
         """
+        if client_id in self._clients and client_id not in self._uris:
+            return self._clients[client_id]  # nearly every request
         client = await self._find_client(client_id)
         uri = self._uris.get(client_id)
         if client is None or uri is None:
@@ -81,6 +83,7 @@ class Registry:
 
     async def _load(self, client_id: str) -> Client | None:
         record = await self._store.find_client(client_id)
+        self._uris.pop(client_id, None)
         if record is None:
             return None
         if record.jwks_uri is not None:
