@@ -363,9 +363,13 @@ def test_a_jwks_uri_is_checked_when_it_is_registered(make_groat: "Callable[[str]
     done = groat.run(*words, "http://a.example/keys", check=False)
     assert (done.returncode, "must be an https URL" in done.stderr) == (3, True)
     groat.run(*words, "https://a.example/keys")
-    for words, uri in (((), "https://a.example/keys"), (("--jwks-uri", "https://b.example/k"), "https://b.example/k"),
-                       (("--jwks-uri", ""), None)):  # fmt: skip
-        groat.run("client", "update", "x", *words)
+    changes: tuple[tuple[tuple[str, ...], str | None], ...] = (
+        ((), "https://a.example/keys"),
+        (("--jwks-uri", "https://b.example/k"), "https://b.example/k"),
+        (("--jwks-uri", ""), None),
+    )
+    for change, uri in changes:
+        groat.run("client", "update", "x", *change)
         assert json.loads(groat.run("--json", "client", "show", "x").stdout)["jwks_uri"] == uri
 
 
