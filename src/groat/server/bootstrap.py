@@ -8,6 +8,7 @@ from typing import Final
 
 from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
+from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
 from groat.server.config import BY_NAME, Config, load_config, sample_config
@@ -104,7 +105,8 @@ async def _first_key(operator: Operator, config: Config, custody: Custody) -> St
         keys = await list_signing_keys(operator)
         if keys:
             await check_custody(custody, keys)
-            return Step("signing key", keys[-1].kid, False)
+            signer = active_key(keys, operator.now) or keys[-1]
+            return Step("signing key", signer.kid, False)
         with contextlib.suppress(StoreConflict):
             first = await first_signing_key(operator, custody, config["keys.algorithm"])
             return Step("signing key", first.kid, True)
