@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench timing rules image compose-test lock clean
+.PHONY: help demo test lint types fmt bench timing rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groat needs Python 3.11 or newer")'
@@ -52,6 +52,16 @@ image:           ## Build the container image groat:local
 
 compose-test: $(STAMP) ## Run the containers for real and check them (needs root, a Docker engine and Compose)
 	$(BIN)/pytest -m engine -v --no-header tests/deploy
+
+simulate: $(STAMP) ## Twenty thousand histories of the key rotation (tests run 300)
+	GROAT_HISTORIES=20000 $(BIN)/pytest -q tests/rotation/test_simulation.py
+
+custody: $(STAMP) ## The custodians' tests, SoftHSM2 included (installs it by apt-get where it is missing)
+	test -e /usr/lib/softhsm/libsofthsm2.so || apt-get install --yes --no-install-recommends softhsm2
+	$(BIN)/pytest -q tests/keys/test_custodians.py tests/cli/test_custody.py
+
+rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers
+	$(BIN)/python -m tests.rotation.soak 300 180
 
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt

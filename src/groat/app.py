@@ -5,25 +5,33 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.invariants import ring_faults
+from groat.keys.keyring import in_office
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
+from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.config import Config
+from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
+from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
+from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
+from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
+from groat.server.rotator import Rotator, Sleep
 from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
@@ -56,41 +64,56 @@ def create_app(
     clock: Clock = time.time,
     log: EventLog | None = None,
     source: Source | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
 
-    With a `source` it reads its settings again at SIGHUP, for as long as it runs.
+    With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock` and `sleep` belong together:
+    whoever turns the clock faster lets the rotator sleep shorter.
     """
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    custody, invitations = open_custody(config), open_invitations(config)
     log = log or EventLog()
     store = store or open_store(config, log)
-    registry = Registry(store, kek)
-    audit, throttle, health = Audit(log), Throttle(), Health(store, registry, clock, log)
+    audit, throttle = Audit(log), Throttle()
+    registry = Registry(store, custody, _client_key_sets(config, audit))
+    health = Health(store, registry, clock, log)
+    operator = Operator(store, config.policy, audit, clock)
+    rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
+    max_age = config.timing.jwks_max_age
     endpoints: dict[str, ASGIApp] = {
-        f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock),
+        f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(health),
     }
     metrics = _metrics(config, audit, registry, clock)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, *metrics]
+    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, *metrics]
     entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores)), audit)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
-        policy = settings.policy
+        policy, root = settings.policy, issuer_path(settings.policy.issuer)
         throttle.per_client.limit = settings["throttle.client_failures"]
         throttle.per_source.limit = settings["throttle.source_failures"]
         entrance.trusted_proxies = settings["server.trusted_proxies"]
-        token = TokenEndpoint(policy, registry, store, throttle, audit, clock)
-        metadata = MetadataEndpoint(policy, registry)
+        rotator.timing = settings.timing  # keys stay for as long as their tokens may live
+        metadata = MetadataEndpoint(policy, registry, max_age)
+        enrolment = EnrolmentEndpoint(replace(operator, policy=policy), registry, throttle, invitations, clock)
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
-        endpoints[f"{issuer_path(policy.issuer)}/token"] = token
+        endpoints[f"{root}/token"] = TokenEndpoint(policy, registry, store, throttle, audit, clock)
+        endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
 
     if source is not None:
         chores.append(partial(_reload_at_hangup, Reloader(source, apply, log)))
     apply(config)
     return entrance
+
+
+def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
+    def report(host: str, why: str) -> None:
+        audit.troubled("client.keys_unavailable", {"host": host, "hint": why})
+
+    return ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), report)
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
@@ -163,13 +186,22 @@ def worker_app(source: Source) -> ASGIApp:
 
 async def check_ready(config: Config) -> None:
     """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable."""
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    custody = open_custody(config)
     store = open_store(config)
     try:
-        registry = Registry(store, kek)
-        for key in await registry.signing_keys():
+        registry = Registry(store, custody)
+        for key in in_office(await registry.signing_keys(), time.time()):
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
         await registry.signer(time.time())
+    finally:
+        await store.close()
+
+
+async def ring_findings(config: Config) -> list[str]:
+    """Every promise to verifiers that the signing keys would break from now on. Raises StoreUnavailable."""
+    store = open_store(config)
+    try:
+        return [str(fault) for fault in ring_faults(await store.signing_keys(), config.timing, int(time.time()))]
     finally:
         await store.close()

@@ -52,6 +52,7 @@ def test_a_client_is_shown_as_it_was_registered(home: Home) -> None:
         "max_assertion_lifetime": 120,
         "signing_alg": "Ed25519",
         "strict_typ": True,
+        "jwks_uri": None,
     }
     assert home.ok("--json", "client", "show", "fleet").json == added
     assert added in home.ok("--json", "client", "list").json

@@ -21,6 +21,7 @@ import httpx2
 from groat.app import open_store
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import read_private_key
+from groat.keys.keyring import active_key
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey
@@ -161,7 +162,8 @@ class Kept:
         async def unseal() -> PrivateKey:
             store = open_store(config)
             try:
-                (key,) = await store.signing_keys()
+                key = active_key(await store.signing_keys(), time.time())
+                assert key is not None
                 return kek.unseal(key.sealed, key.kid)
             finally:
                 await store.close()

@@ -152,10 +152,10 @@ def test_the_token(kept: Kept) -> None:
 
 @pytest.mark.rule("DEMO-18", "DEMO-20", "DEMO-26", "KEY-10", "AS-MD-13", "AS-MD-14", "AS-MD-17")
 def test_the_jwks(kept: Kept) -> None:
-    """It has its media type, may be cached, holds public members of a key named by its thumbprint, at one path."""
+    """It has its media type, may be cached, holds public members of keys named by their thumbprints, at one path."""
     response = kept.http.get(kept.issuer + JWKS)
-    (key,) = response.json()["keys"]
-    assert key.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+    key, standby = response.json()["keys"]
+    assert key.keys() == standby.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
     assert key["kid"] == kept.steps["keys"]["kid"] == kept.signing_key().public.thumbprint
     assert response.headers["content-type"] == "application/jwk-set+json"
     assert "max-age=" in response.headers["cache-control"]
@@ -176,5 +176,5 @@ def test_a_second_init_changes_nothing(kept: Kept) -> None:
     command = [str(GROAT), "--config", str(kept.directory / "groat.toml"), "--json", "init", "--issuer", kept.issuer]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=True)
     assert {step["outcome"] for step in json.loads(done.stdout)} == {"unchanged"}
-    (key,) = kept.http.get(kept.issuer + JWKS).json()["keys"]
+    key, _ = kept.http.get(kept.issuer + JWKS).json()["keys"]
     assert key["kid"] == kept.steps["keys"]["kid"]

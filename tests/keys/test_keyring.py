@@ -17,10 +17,9 @@ from groat.keys.keyring import (
     Lead,
     SigningKey,
     active_key,
-    plan_revocation,
-    plan_rotation,
     published_keys,
 )
+from groat.keys.plans import plan_revocation, plan_rotation
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import MAX_TOKEN_LIFETIME

@@ -28,7 +28,7 @@ from .builders import ISS, NOW, ORDERS, STOCK, Party, base
 from .wire import FORM, Answer, check_ok, post, send
 
 Result = TypeVar("Result")
-DEFAULTS = "\n[throttle]\nclient_failures = 1000000\nsource_failures = 1000000\n"
+DEFAULTS = "\n[throttle]\nclient_failures = 1000000\nsource_failures = 1000000\n[keys]\nrotate_every = 0\n"
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.files import read_private_key
-from groat.server.config import RELOADED, SETTINGS
 from groat.server.sample import sample_config
+from groat.server.settings import RELOADED, SETTINGS
 
 from .builders import Party, base, decoded
 from .wire import FORM, Answer, Connection, check_ec, check_ok, post

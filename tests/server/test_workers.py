@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 4
 HEADERS: Final = [("Content-Type", FORM)]
-UNTHROTTLED: Final = {"GROAT_THROTTLE__CLIENT_FAILURES": "100000", "GROAT_THROTTLE__SOURCE_FAILURES": "100000"}
+UNTHROTTLED: Final = {
+    "GROAT_THROTTLE__CLIENT_FAILURES": "100000",
+    "GROAT_THROTTLE__SOURCE_FAILURES": "100000",
+    "GROAT_KEYS__ROTATE_EVERY": "0",  # the tests move the keys themselves
+}
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from groat.server.config import BY_NAME, SETTINGS, load_config
+from groat.server.config import load_config
 from groat.server.sample import sample_config, settings_schema
+from groat.server.settings import BY_NAME, SETTINGS
 
 from .loading import HEAD, ISSUER, findings, load
 
@@ -32,6 +33,22 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
     "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
     "keys.algorithm": ("ES256", ('"PS256"', "PS256"), ("Ed25519", "Ed25519"), ("EdDSA", "EdDSA")),
+    "keys.rotate_every": (30 * 86400, ('"7d"', 7 * 86400), ("0", 0), ("90d", 90 * 86400)),
+    "keys.jwks_max_age": (300, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
+    "keys.verifier_cache": (3600, ('"2h"', 7200), ("60", 60), ("1d", 86400)),
+    "keys.other_encryption_key_files": ((), ('["f"]', ("f",)), ("e, e2", ("e", "e2")), (["g"], ("g",))),
+    "keys.client_networks": (
+        (),
+        ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
+        ("::1", (ipaddress.ip_network("::1"),)),
+        (["10.1.0.0/16"], (ipaddress.ip_network("10.1.0.0/16"),)),
+    ),
+    "keys.custody": ("store", ('"files"', "files"), ("pkcs11", "pkcs11"), ("aws-kms", "aws-kms")),
+    "keys.directory": ("data/keys", ('"f"', "f"), ("e", "e"), ("g", "g")),
+    "keys.passphrase_file": ("data/keys.passphrase", ('"f"', "f"), ("e", "e"), ("g", "g")),
+    "keys.pkcs11_module": ("/usr/lib/softhsm/libsofthsm2.so", ('"f"', "f"), ("e", "e"), ("g", "g")),
+    "keys.pkcs11_token": ("groat", ('"f"', "f"), ("e", "e"), ("g", "g")),
+    "keys.pkcs11_pin_file": ("data/pkcs11.pin", ('"f"', "f"), ("e", "e"), ("g", "g")),
     "keys.encryption_key_file": ("data/key-encryption.key", ('"f"', "f"), ("e", "e"), ("g", "g")),
     "server.host": ("127.0.0.1", ('"::1"', "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")),
     "server.port": (3001, ("1", 1), ("65535", 65535), (0, 0)),

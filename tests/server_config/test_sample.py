@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groat.server.config import SETTINGS, load_config
+from groat.server.config import load_config
 from groat.server.sample import sample_config
+from groat.server.settings import SETTINGS
 
 from .loading import ISSUER, load
 
@@ -18,7 +19,7 @@ SQLITE = "sqlite:///data/groat.db"
 
 def uncommented(text: str) -> str:
     """The sample with every setting in force."""
-    return re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    return re.sub(r"^# (?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
 
 
 def test_the_sample_means_the_defaults(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from groat.cli.enrolment import invite, join, rotate
 from groat.cli.session import Session
 from groat.keys import files
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
@@ -67,7 +68,8 @@ def _cleared(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     return cleared
 
 
-def _parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
+def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
+    """API=scope,scope as a mapping. Raises click.UsageError."""
     allow: dict[str, list[str]] = {}
     for value in values:
         name, separator, scopes = value.partition("=")
@@ -85,6 +87,7 @@ def _parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
 @click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
 @click.option("--public-key", type=_FILE, help="A public key as SPKI PEM.")
+@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself.")
 @_settings_options
 @click.pass_obj
 def add(
@@ -97,15 +100,17 @@ def add(
     rsa_bits: int,
     jwks: Path | None,
     public_key: Path | None,
+    jwks_uri: str | None,
     **settings: Any,
 ) -> None:
     """Register a client."""
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
-    if len(sources) != 1:
-        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key")
-    permissions = _parse_allow(allow)
+    if len(sources) + (jwks_uri is not None) != 1:
+        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
+    permissions = parse_allow(allow)
     if new_key is None:
-        keys = files.read_public_keys(sources[0], alg)
+        keys = files.read_public_keys(sources[0], alg) if sources else ()
+        settings["jwks_uri"] = jwks_uri
         record = _register(session, client_id, permissions, keys, settings)
     else:
         record = _register_new_key(session, client_id, permissions, new_key, alg or "ES256", rsa_bits, settings)
@@ -179,15 +184,23 @@ def show(session: Session, client_id: str) -> None:
 @click.option(
     "--allow", multiple=True, metavar="API=scope[,scope]", help="Replace the scopes of this API; API= for none."
 )
+@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself; empty for nowhere.")
 @_settings_options
 @click.option("--clear", multiple=True, type=click.Choice(list(CLEARED)), help="Back to the default.")
 @click.pass_obj
 def update(
-    session: Session, /, client_id: str, allow: tuple[str, ...], clear: tuple[str, ...], **settings: Any
+    session: Session,
+    /,
+    client_id: str,
+    allow: tuple[str, ...],
+    jwks_uri: str | None,
+    clear: tuple[str, ...],
+    **settings: Any,
 ) -> None:
     """Change what a client may ask, or how it must sign."""
-    permissions = _parse_allow(allow)
-    changes = {**_given(settings), **_cleared(clear, settings)}
+    permissions = parse_allow(allow)
+    address = {} if jwks_uri is None else {"jwks_uri": jwks_uri or None}
+    changes = {**_given(settings), **address, **_cleared(clear, settings)}
     record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, changes))
     session.show(record, client_id)
 
@@ -255,6 +268,11 @@ def assertion(session: Session, client_id: str, key_file: str, issuer: str | Non
 @client.group("key")
 def client_key() -> None:
     """The public keys of a client."""
+
+
+client.add_command(invite)
+client.add_command(join)
+client_key.add_command(rotate)
 
 
 @client_key.command("add")

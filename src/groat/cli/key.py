@@ -2,19 +2,27 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from groat.cli.session import Session
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody import Custody
 from groat.keys.files import public_key_pem
-from groat.keys.keyring import Lead, SigningKey, published_keys
+from groat.keys.invariants import ring_faults
+from groat.keys.keyring import KeyState, Lead, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, public_key_set
 from groat.server import operations
 
+if TYPE_CHECKING:
+    from groat.server.operations import Operator
+
+    Work = Callable[[Operator, Custody, str, Lead], Coroutine[Any, Any, tuple[SigningKey, ...]]]
+
 COLUMNS = ("kid", "algorithm", "state", "created_at", "activates_at", "retires_at", "removes_at")
+_ALGORITHM = click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm; default: keys.algorithm.")
 
 
 @click.group()
@@ -28,11 +36,28 @@ def _document(record: SigningKey, now: float) -> dict[str, Any]:
         "algorithm": record.public.algorithm,
         "state": record.state(now).value,
         "created_at": record.created_at,
-        "activates_at": record.activates_at,
+        "activates_at": None if record.held else record.activates_at,
         "retires_at": record.retires_at,
         "removes_at": record.removes_at,
         "jwk": dict(record.public.jwk),
     }
+
+
+def _operate(session: Session, work: "Work", alg: str | None = None) -> Sequence[SigningKey]:
+    """Run one operation on the ring and show the keys that it changed."""
+    from groat.server.custody import open_custody
+
+    config = session.config()
+    custody, algorithm = open_custody(config), alg or config["keys.algorithm"]
+    changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead))
+    now = time.time()
+    session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
+    return changed
+
+
+def _tell_takeover(session: Session, record: SigningKey) -> None:
+    wait = record.activates_at - int(time.time())
+    session.note(f"{record.kid} signs {'now' if wait <= 0 else f'in {max(1, wait // 60)} min'}")
 
 
 @key.command("list")
@@ -45,19 +70,97 @@ def list_(session: Session) -> None:
 
 
 @key.command()
-@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm; default: keys.algorithm.")
+@click.pass_obj
+def timeline(session: Session) -> None:
+    """Draw the life of every published key, and say whether any verifier could be surprised by it."""
+    config = session.config()
+    keys = session.operate(operations.list_signing_keys)
+    now = int(time.time())
+    faults = ring_faults(keys, config.timing, now)
+    if session.as_json:
+        lead = config.timing.lead
+        spans = {
+            "now": now,
+            "publish_lead": lead.publish,
+            "keep": lead.keep,
+            "rotate_every": config.timing.rotate_every,
+        }
+        found = [
+            {"rule": f.rule, "kid": f.kid, "since": f.since, "until": f.until, "message": f.message} for f in faults
+        ]
+        click.echo(json.dumps({**spans, "keys": [_document(one, now) for one in keys], "faults": found}))
+        return
+    from rich.console import Console
+
+    from groat.cli.timeline import draw
+
+    draw(Console(no_color=not session.color, highlight=False), keys, faults, now)
+
+
+@key.command()
+@_ALGORITHM
+@click.pass_obj
+def prepare(session: Session, alg: str | None) -> None:
+    """Publish a further key; it waits until `activate`, or until the schedule needs one."""
+    changed = _operate(
+        session, lambda operator, custody, alg, _: operations.prepare_signing_key(operator, custody, alg), alg
+    )
+    session.note(f"{changed[0].kid} is published. When it shall sign: groat key activate {changed[0].kid}")
+
+
+@key.command()
+@click.argument("kid")
+@click.option("--now", "at_once", is_flag=True, help="At once, although verifiers may not know it yet (emergency).")
+@click.pass_obj
+def activate(session: Session, kid: str, at_once: bool) -> None:
+    """Let a pending key take over, as soon as every verifier can know it."""
+    if at_once:
+        session.confirm(f"Let {kid} sign now? Verifiers that do not know it yet will refuse its tokens.")
+    changed = _operate(
+        session,
+        lambda operator, custody, _, lead: operations.activate_signing_key(
+            operator, custody, kid, lead, at_once=at_once
+        ),
+    )
+    _tell_takeover(session, changed[0])
+
+
+@key.command()
+@_ALGORITHM
 @click.pass_obj
 def rotate(session: Session, alg: str | None) -> None:
-    """Publish the next signing key; it takes over by itself once every verifier can know it."""
-    config = session.config()
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
-    algorithm = alg or config["keys.algorithm"]
-    lead = Lead(token_lifetime=3600)
-    changed = session.operate(lambda operator: operations.rotate_signing_key(operator, kek, algorithm, lead))
+    """Let the next key take over, once every verifier can know it; it is made where none is published yet."""
+    if alg is not None:
+        _refuse_other_algorithm(session, alg)
+    changed = _operate(session, operations.rotate_signing_key, alg)
+    _tell_takeover(session, changed[0])
+
+
+def _refuse_other_algorithm(session: Session, alg: str) -> None:
+    """A published key takes over as it is, so another algorithm needs another key."""
     now = time.time()
-    session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
-    wait = changed[0].activates_at - int(now)
-    session.note(f"{changed[0].kid} signs {'now' if wait <= 0 else f'in {wait // 60} min'}")
+    for record in session.operate(operations.list_signing_keys):
+        if record.state(now) is KeyState.PENDING and ALGORITHM_NAMES[alg].name != record.public.algorithm:
+            raise ConfigError(
+                f"a pending key is for {record.public.algorithm}: groat key prepare --alg {alg}, then activate it"
+            )
+
+
+@key.command()
+@click.argument("kid")
+@click.option("--now", "at_once", is_flag=True, help="Sign nothing more with it; its tokens stay good (taint).")
+@click.pass_obj
+def retire(session: Session, kid: str, at_once: bool) -> None:
+    """End a key's service: the active one hands over, a pending one is withdrawn."""
+    changed = _operate(
+        session,
+        lambda operator, custody, alg, lead: operations.retire_signing_key(
+            operator, custody, kid, alg, lead, at_once=at_once
+        ),
+    )
+    signs = [record for record in changed if record.state(time.time()) is KeyState.ACTIVE or not record.removes_at]
+    for record in signs[:1]:
+        _tell_takeover(session, record)
 
 
 @key.command()
@@ -66,13 +169,21 @@ def rotate(session: Session, alg: str | None) -> None:
 def revoke(session: Session, kid: str) -> None:
     """Emergency: take a key out of signing and the JWKS at once. Tokens it signed stop verifying."""
     session.confirm(f"Revoke signing key {kid}? Tokens that it signed will be refused.")
-    config = session.config()
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
-    changed = session.operate(
-        lambda operator: operations.revoke_signing_key(operator, kek, kid, config["keys.algorithm"])
+    _operate(
+        session,
+        lambda operator, custody, alg, lead: operations.revoke_signing_key(operator, custody, kid, alg, lead),
     )
-    now = time.time()
-    session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
+
+
+@key.command()
+@click.pass_obj
+def reseal(session: Session) -> None:
+    """Seal every private key under keys.encryption_key_file, so that the others of the list can go."""
+    changed = _operate(
+        session, lambda operator, custody, _alg, _lead: operations.reseal_signing_keys(operator, custody)
+    )
+    if not changed:
+        session.note("every key is sealed by keys.encryption_key_file already")
 
 
 @key.command()

@@ -12,9 +12,10 @@ from click.core import ParameterSource
 import groat
 from groat.cli.api import api
 from groat.cli.client import client
+from groat.cli.doctor import doctor
 from groat.cli.health import health
 from groat.cli.key import key
-from groat.cli.session import Session
+from groat.cli.session import Exit, Session
 from groat.cli.store import store
 from groat.cli.token import token
 from groat.protocol.jwk import ALGORITHM_NAMES
@@ -50,6 +51,7 @@ def cli(
 
 cli.add_command(api)
 cli.add_command(client)
+cli.add_command(doctor)
 cli.add_command(health)
 cli.add_command(key)
 cli.add_command(store)
@@ -116,15 +118,21 @@ def config() -> None:
 @config.command("check")
 @click.pass_obj
 def config_check(session: Session) -> None:
-    """Read everything that a start would read and say what is wrong."""
-    from groat.app import check_ready
+    """Read everything that a start would read, look at the key ring, and say what is wrong."""
+    from groat.app import check_ready, ring_findings
     from groat.server.config import plain_http_warning
 
     loaded = session.config()
     if warning := plain_http_warning(loaded):
         session.note(f"warning: {warning}")
     asyncio.run(check_ready(loaded))
-    session.show({"config": str(session.config_file), "outcome": "ok"}, "ok")
+    findings = asyncio.run(ring_findings(loaded))
+    for finding in findings:
+        session.note(f"key ring: {finding}")
+    outcome = "unsafe key ring" if findings else "ok"
+    session.show({"config": str(session.config_file), "outcome": outcome}, outcome)
+    if findings:
+        raise click.exceptions.Exit(Exit.CHECK_FAILED)
 
 
 @config.command("show")

@@ -4,18 +4,30 @@ AES-256-GCM with the kid as associated data, so that a sealed key cannot be move
 async because other custodians (KMS, PKCS#11) sign over a network.
 """
 
+import asyncio
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from groat.keys.files import read_private_file, write_private_file
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PrivateKey, PublicKey, base64url_decode, base64url_encode, import_private_jwk
+from groat.protocol.jwk import (
+    PrivateKey,
+    PublicKey,
+    base64url_decode,
+    base64url_encode,
+    generate_private_key,
+    import_private_jwk,
+)
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
@@ -29,6 +41,26 @@ class Signer(Protocol):
 
     async def sign(self, data: bytes) -> bytes:
         """The JOSE signature over `data`."""
+        ...
+
+
+class Custody(Protocol):
+    """Keeps private keys. `sealed` is what the store holds of one: ciphertext, or where to find it."""
+
+    async def generate(self, algorithm: str) -> tuple[PublicKey, bytes]:
+        """Make a key pair; returns its public half and what to store. Raises ConfigError for an unfit algorithm."""
+        ...
+
+    async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
+        """Whoever signs with this key. Raises ConfigError where the key cannot be used."""
+        ...
+
+    async def destroy(self, public: PublicKey, sealed: bytes) -> None:
+        """Make the private key unusable for ever; nothing happens where it is gone already."""
+        ...
+
+    async def reseal(self, public: PublicKey, sealed: bytes) -> bytes | None:
+        """What to store instead, or None where it is sealed as a new key would be. Raises ConfigError."""
         ...
 
 
@@ -48,7 +80,7 @@ class LocalSigner:
 
 @dataclass(frozen=True, slots=True)
 class KeyEncryptionKey:
-    """The 256-bit key that seals signing keys; shows in no repr."""
+    """The 256-bit key that seals signing keys; shows in no repr. By itself the simplest custody."""
 
     _secret: bytes = field(repr=False)
 
@@ -71,6 +103,10 @@ class KeyEncryptionKey:
         write_private_file(path, base64url_encode(secret) + b"\n")
         return cls(secret)
 
+    def derived(self, purpose: bytes) -> bytes:
+        """32 bytes for another purpose, from which nothing about this key follows (HKDF, RFC 5869)."""
+        return HKDF(SHA256(), KEY_BYTES, None, purpose).derive(self._secret)
+
     def seal(self, key: PrivateKey) -> bytes:
         """Encrypt a private JWK; 12 bytes of nonce, then the ciphertext with its tag."""
         nonce = os.urandom(NONCE_BYTES)
@@ -84,3 +120,46 @@ class KeyEncryptionKey:
         except (InvalidTag, ValueError):
             raise ConfigError(f"signing key {kid} cannot be unsealed: wrong key-encryption key?") from None
         return import_private_jwk(strict_json.loads_object(plain))
+
+    async def generate(self, algorithm: str) -> tuple[PublicKey, bytes]:
+        key = await asyncio.to_thread(generate_private_key, algorithm)  # RSA takes its time
+        return key.public, self.seal(key)
+
+    async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
+        return LocalSigner(self.unseal(sealed, public.kid))
+
+    async def destroy(self, public: PublicKey, sealed: bytes) -> None:
+        """Nothing: the store forgets the ciphertext, and there is no other copy."""
+
+    async def reseal(self, public: PublicKey, sealed: bytes) -> bytes | None:
+        self.unseal(sealed, public.kid)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedInStore:
+    """Several key-encryption keys, so that they can change without downtime: one seals, all of them open."""
+
+    seals: KeyEncryptionKey
+    others: Sequence[KeyEncryptionKey] = ()
+
+    async def generate(self, algorithm: str) -> tuple[PublicKey, bytes]:
+        return await self.seals.generate(algorithm)
+
+    async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
+        return LocalSigner(self._unseal(public, sealed)[0])
+
+    async def destroy(self, public: PublicKey, sealed: bytes) -> None:
+        """Nothing, as above."""
+
+    async def reseal(self, public: PublicKey, sealed: bytes) -> bytes | None:
+        key, by = self._unseal(public, sealed)
+        return None if by is self.seals else self.seals.seal(key)
+
+    def _unseal(self, public: PublicKey, sealed: bytes) -> tuple[PrivateKey, KeyEncryptionKey]:
+        with contextlib.suppress(ConfigError):
+            return self.seals.unseal(sealed, public.kid), self.seals
+        for kek in self.others:
+            with contextlib.suppress(ConfigError):
+                return kek.unseal(sealed, public.kid), kek
+        raise ConfigError(f"signing key {public.kid} cannot be unsealed: wrong key-encryption key?")

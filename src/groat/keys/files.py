@@ -225,13 +225,17 @@ def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKe
     try:
         if content.lstrip()[:1] == b"{":
             return _public_jwks(strict_json.loads_object(content), algorithm)
-        key = _import_pem(content)
-        if key.is_private:
-            raise JoseError("key", "the file holds a private key; give the public half only")
-        alg = algorithm or _algorithm_of(key)
-        return (import_public_jwk({**key.as_dict(), "alg": alg}),)
+        return (parse_public_pem(content, algorithm),)
     except JoseError as error:
         raise ConfigError(f"{path} holds no usable public key: {error.hint}") from None
+
+
+def parse_public_pem(content: bytes, algorithm: str | None = None) -> PublicKey:
+    """Read an SPKI PEM; its kid is the RFC 7638 thumbprint. Raises JoseError("key"), also for a private PEM."""
+    key = _import_pem(content)
+    if key.is_private:
+        raise JoseError("key", "the file holds a private key; give the public half only")
+    return import_public_jwk({**key.as_dict(), "alg": algorithm or _algorithm_of(key)})
 
 
 def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[PublicKey, ...]:

@@ -5,19 +5,23 @@ without a scheduler. A key is published before it signs, and stays published unt
 (invariants: no verifier ever meets an unknown kid, no valid token loses its key).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
-from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PublicKey
+from groat.protocol.jwk import PublicKey, import_public_jwk
 
 # A verifier may keep a JWKS for as long as its own ceiling allows, whatever max-age said (protocol: 60..3600 s).
 VERIFIER_CACHE_CEILING: Final = 3600
+# How far apart any two clocks of servers and verifiers may be, the time that a change takes to commit included.
 CLOCK_SKEW: Final = 60
 JWKS_MAX_AGE: Final = 300
 PUBLISH_LEAD: Final = JWKS_MAX_AGE + VERIFIER_CACHE_CEILING + CLOCK_SKEW
+# `activates_at` of a key that is published and waits for an operator: the last second of the year 9999.
+HELD: Final = 253_402_300_799
 
 
 class KeyState(StrEnum):
@@ -47,6 +51,16 @@ class SigningKey:
     def kid(self) -> str:
         return self.public.kid
 
+    @property
+    def held(self) -> bool:
+        """Published, and not planned to sign before somebody says so."""
+        return self.activates_at >= HELD
+
+    @property
+    def revoked(self) -> bool:
+        """Taken out of the JWKS without regard to the tokens that it signed."""
+        return self.removes_at is not None and self.removes_at == self.retires_at
+
     def state(self, now: float) -> KeyState:
         """The state at one instant."""
         if self.removes_at is not None and now >= self.removes_at:
@@ -56,10 +70,22 @@ class SigningKey:
         return KeyState.ACTIVE if now >= self.activates_at else KeyState.PENDING
 
 
+@lru_cache(maxsize=1024)
+def signing_public_key(jwk: str) -> PublicKey:
+    """The public half that a store keeps as JSON; parsed once, because a ring is read again after every change."""
+    return import_public_jwk(json.loads(jwk))
+
+
 def active_key(keys: Iterable[SigningKey], now: float) -> SigningKey | None:
     """The key that signs now: of several active ones the youngest; None if there is none."""
     active = [key for key in keys if key.state(now) is KeyState.ACTIVE]
     return max(active, key=lambda key: (key.activates_at, key.kid), default=None)
+
+
+def in_office(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
+    """The keys that sign or will, in the order in which they take over; held ones last."""
+    serving = [key for key in keys if key.state(now) in (KeyState.PENDING, KeyState.ACTIVE)]
+    return tuple(sorted(serving, key=lambda key: (key.activates_at, key.created_at, key.kid)))
 
 
 def published_keys(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
@@ -78,51 +104,15 @@ def next_change(keys: Iterable[SigningKey], now: float) -> float:
 class Lead:
     """How far ahead things must happen, in seconds.
 
-    `publish`: from publication to first signature; `token_lifetime`: how long the last signed token may live.
+    `publish`: from publication to first signature; `token_lifetime`: how long the last signed token may live;
+    `clock_skew`: how far apart two clocks may be.
     """
 
     publish: int = PUBLISH_LEAD
     token_lifetime: int = 3600
+    clock_skew: int = CLOCK_SKEW
 
     @property
     def keep(self) -> int:
         """From the last signature to removal."""
-        return self.token_lifetime + CLOCK_SKEW
-
-
-def plan_rotation(keys: Sequence[SigningKey], fresh: SigningKey, now: int, lead: Lead) -> tuple[SigningKey, ...]:
-    """Add `fresh` to the ring: the first key signs at once, each later one when every verifier can know it.
-
-    Returns the keys that are new or changed. Raises ConfigError when a successor is already on its way.
-    """
-    if any(key.state(now) is KeyState.PENDING for key in keys):
-        raise ConfigError("a pending key is already published; it takes over by itself")
-    current = active_key(keys, now)
-    if current is None:
-        return (replace(fresh, activates_at=now),)
-    takeover = now + lead.publish
-    outgoing = replace(current, retires_at=takeover, removes_at=takeover + lead.keep)
-    return (replace(fresh, activates_at=takeover), outgoing)
-
-
-def plan_revocation(keys: Sequence[SigningKey], kid: str, now: int) -> tuple[tuple[SigningKey, ...], bool]:
-    """Take a key out at once, in an emergency: it neither signs nor is published any more.
-
-    Returns the changed keys and whether the ring needs a new key to sign with. A pending successor is promoted
-    early: an unpublished gap is the lesser evil against a stolen key. Raises ConfigError for an unknown kid.
-    """
-    revoked = next((key for key in keys if key.kid == kid), None)
-    if revoked is None or revoked.state(now) is KeyState.REMOVED:
-        raise ConfigError(f"no published key has kid {kid}")
-    changed = [replace(revoked, retires_at=now, removes_at=now)]
-    rest = [key for key in keys if key.kid != kid]
-    if revoked.state(now) is KeyState.PENDING:
-        # Whoever was to retire for it has nobody to retire for, and stays in office.
-        stays = [key for key in rest if key.retires_at == revoked.activates_at]
-        return (*changed, *(replace(key, retires_at=None, removes_at=None) for key in stays)), False
-    if active_key(rest, now) is not None:
-        return tuple(changed), False
-    successor = next((key for key in rest if key.state(now) is KeyState.PENDING), None)
-    if successor is None:
-        return tuple(changed), True
-    return (*changed, replace(successor, activates_at=now)), False
+        return self.token_lifetime + self.clock_skew

@@ -94,7 +94,7 @@ def authenticate_client(
     jwt = credential.jwt
     _check_algorithm(jwt.header, policy)
     # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
-    key = _prove(credential, client)
+    key = prove(jwt, credential.client_id, client)
     assert client is not None  # without a client there was nothing to prove by
     _check_header(jwt.header, client)
     if not client.enabled:
@@ -124,16 +124,15 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
 
-def _prove(credential: Credential, client: Client | None) -> PublicKey:
+def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None) -> PublicKey:
     """Check the signature; where there is no key to check it with, a decoy makes that cost the same."""
-    jwt = credential.jwt
     keys = client.keys if client is not None else ()
     key = jose.find_key(jwt.header, keys)
     if key is None or not _fits_size(jwt, key):
         _verified(jwt, _decoy(jwt))
     elif _verified(jwt, key):
         return key
-    raise _no_proof(credential, client, key)
+    raise _no_proof(jwt.header, client_id, client, key)
 
 
 def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
@@ -156,9 +155,8 @@ def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
     return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
 
 
-def _no_proof(credential: Credential, client: Client | None, key: PublicKey | None) -> InvalidClient:
+def _no_proof(header: jose.Header, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
     """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
-    header, name = credential.jwt.header, credential.client_id
     reason, hint = jose.no_key(header, (client or _NOBODY).keys)
     if client is None:
         # Some 150 characters, as the two below: docs/benchmarks.md, "Who is registered".

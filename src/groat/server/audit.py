@@ -46,3 +46,8 @@ class Audit:
         """An operator changed something."""
         with contextlib.suppress(OSError):
             self.log.emit("info", operation, facts)
+
+    def troubled(self, what: str, facts: Mapping[str, Any]) -> None:
+        """Something that runs by itself did not work, and is tried again."""
+        with contextlib.suppress(OSError):
+            self.log.emit("warning", what, facts)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
+from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
-from groat.server.config import BY_NAME, Config, load_config, url_without_password
-from groat.server.operations import Operator, first_signing_key, list_signing_keys
+from groat.server.config import Config, load_config, url_without_password
+from groat.server.custody import open_custody
+from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
+from groat.server.operator import Operator
 from groat.server.sample import sample_config
+from groat.server.settings import BY_NAME
 from groat.server.store import Store, StoreConflict
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
@@ -46,12 +50,12 @@ async def initialise(
     steps = [Step("configuration", str(path), _written(path, config))]
     kek_path = config.path("keys.encryption_key_file")
     make_private_directory(kek_path.parent)
-    kek, kek_made = _key_encryption_key(kek_path, fresh_store)
+    kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
     store = await _create_store(config)
     steps.append(Step("store", store_name(config), fresh_store))
     try:
-        steps.append(await _first_key(Operator(store, config.policy, audit), config, kek))
+        steps.append(await _first_key(Operator(store, config.policy, audit), config, open_custody(config)))
     finally:
         await store.close()
     return config, steps
@@ -117,28 +121,30 @@ def _unless_there(path: Path, text: str) -> bool:
     return True
 
 
-def _key_encryption_key(path: Path, fresh_store: bool) -> tuple[KeyEncryptionKey, bool]:
+def _key_encryption_key(path: Path, fresh_store: bool) -> bool:
+    """Make the key-encryption key where it is missing; returns whether it was made."""
     if path.exists():
-        return KeyEncryptionKey.load(path), False
+        return False
     if not fresh_store:
         # A new key could not open the signing keys that the store holds.
         raise ConfigError(f"{path} is missing, but the store exists. Restore it from your backup")
     try:
-        return KeyEncryptionKey.create(path), True
+        KeyEncryptionKey.create(path)
     except ConfigError:
         if not path.exists():
             raise
-        return KeyEncryptionKey.load(path), False  # another process that does the same was faster
+        return False  # another process that does the same was faster
+    return True
 
 
-async def _first_key(operator: Operator, config: Config, kek: KeyEncryptionKey) -> Step:
+async def _first_key(operator: Operator, config: Config, custody: Custody) -> Step:
     for _ in range(FIRST_KEY_ATTEMPTS):
         keys = await list_signing_keys(operator)
         if keys:
-            for key in keys:
-                kek.unseal(key.sealed, key.kid)
-            return Step("signing key", keys[-1].kid, False)
+            await check_custody(custody, keys)
+            signer = active_key(keys, operator.now) or keys[-1]
+            return Step("signing key", signer.kid, False)
         with contextlib.suppress(StoreConflict):
-            first = await first_signing_key(operator, kek, config["keys.algorithm"])
+            first = await first_signing_key(operator, custody, config["keys.algorithm"])
             return Step("signing key", first.kid, True)
     raise ConfigError("the store keeps changing; run groat init again")

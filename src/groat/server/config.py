@@ -1,12 +1,10 @@
-"""The settings: one table, from which reading, checking, the sample file and the schema are made.
+"""The settings of one server, read from the file, the environment and the command line, and checked together.
 
 Precedence: command-line flag, environment, file, default. Environment names are GROAT_SECTION__KEY; a value that may
 hold a password can come from a file named by the same variable with _FILE behind it.
 """
 
 import difflib
-import ipaddress
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,152 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from groat.protocol import strict_json
-from groat.protocol.errors import ConfigError, Finding, JoseError
+from groat.keys.schedule import Timing, timing_faults
+from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.server.admin_address import AdminAddress
-from groat.server.throttle import Networks
+from groat.server.settings import BY_NAME, SETTINGS, Setting
 
 POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 MAX_RETENTION: Final = 3650 * 86400
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-
-def duration(value: Any) -> int:
-    """Seconds from 90, "90s", "10m", "2h" or "30d"."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration such as "90s", "10m", "2h" or "30d"')
-    return int(match[1]) * _UNITS[match[2] or "s"]
-
-
-def text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a non-empty string")
-    return value
-
-
-def optional(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a string")
-    return value
-
-
-def integer(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a whole number")
-    return value
-
-
-def strings(value: Any) -> tuple[str, ...]:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or any(not isinstance(item, str) for item in items):
-        raise ValueError("a list of strings (in the environment: separated by commas)")
-    return tuple(item.strip() for item in items if item.strip())
-
-
-def networks(value: Any) -> Networks:
-    try:
-        return tuple(ipaddress.ip_network(item) for item in strings(value))
-    except ValueError:
-        raise ValueError('a list of addresses or networks such as "10.0.0.0/8"') from None
-
-
-def table(value: Any) -> dict[str, Any]:
-    try:
-        members = strict_json.loads_object(value.encode()) if isinstance(value, str) else value
-        if not isinstance(members, dict):
-            raise TypeError
-        return dict(json.loads(json.dumps(members, allow_nan=False)))
-    except (TypeError, ValueError, JoseError):
-        raise ValueError(
-            "a table of claims: strings, numbers, booleans, arrays and tables of these (in the environment: JSON)"
-        ) from None
-
-
-def one_of(*choices: str) -> Callable[[Any], str]:
-    def choice(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
-        return str(value)
-
-    return choice
-
-
-def port(value: Any) -> int:
-    number = integer(value)
-    if not 0 <= number <= 65535:
-        raise ValueError("a port from 0 to 65535")
-    return number
-
-
-def positive(value: Any) -> int:
-    number = integer(value)
-    if number < 1:
-        raise ValueError("a whole number of at least 1")
-    return number
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: dotted name, how to read it, its default in file form (None: required), what it is for."""
-
-    name: str
-    read: Callable[[Any], Any]
-    default: Any
-    about: str
-    secret: bool = False
-
-    @property
-    def env(self) -> str:
-        return "GROAT_" + self.name.upper().replace(".", "__")
-
-
-SETTINGS: Final = (
-    Setting("issuer", text, None, "who signs the tokens: the public https URL of this server"),
-    Setting("profile", one_of("default", "fapi2"), "default", "fapi2 allows PS256, ES256 and Ed25519 only"),
-    Setting("storage.url", text, "sqlite:///data/groat.db", "where clients, APIs and keys live", secret=True),
-    Setting("storage.retention", duration, "0s", "how long the record of an issuance stays, if longer than needed"),
-    Setting("tokens.lifetime", duration, "10m", "life of an access token, 1m to 1h"),
-    Setting("tokens.extra_claims", table, {}, "fixed claims for every token; never a registered one"),
-    Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
-    Setting("assertions.clock_tolerance", duration, "10s", "how far ahead iat and nbf may lie, 10s to 60s"),
-    Setting("keys.algorithm", one_of(*ALGORITHM_NAMES), "ES256", "algorithm of new signing keys"),
-    Setting("keys.encryption_key_file", text, "data/key-encryption.key", "seals the signing keys in the store"),
-    Setting("server.host", text, "127.0.0.1", "address to listen on"),
-    Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
-    Setting("server.workers", positive, 1, "number of worker processes"),
-    Setting("server.tls_certificate_file", optional, "", "PEM chain to serve https with; empty: plain http"),
-    Setting("server.tls_key_file", optional, "", "PEM private key of the certificate; empty: in the same file"),
-    Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
-    Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
-    Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
-    Setting("throttle.client_failures", positive, 30, "failed authentications a minute per source and client"),
-    Setting("throttle.source_failures", positive, 300, "failed authentications a minute per source"),
-    Setting("log.level", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
-    Setting("log.format", one_of("auto", "json", "pretty"), "auto", "auto is pretty on a terminal, JSON elsewhere"),
-    Setting("development.allow_http_hosts", strings, [], "hosts besides loopback that may use plain http"),
-)
-BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
-# What a reload by SIGHUP applies; everything else needs a restart: sockets, the store, and who this server is.
-RELOADED: Final = frozenset(
-    {
-        "tokens.lifetime",
-        "tokens.extra_claims",
-        "assertions.max_lifetime",
-        "assertions.clock_tolerance",
-        "server.trusted_proxies",
-        "throttle.client_failures",
-        "throttle.source_failures",
-        "log.level",
-        "log.format",
-    }
-)
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 
 
@@ -198,6 +60,11 @@ class Config:
             return None
         certificate = self.path("server.tls_certificate_file")
         return certificate, self.path("server.tls_key_file") if self.values["server.tls_key_file"] else certificate
+
+    @property
+    def timing(self) -> Timing:
+        """What the rotation of signing keys depends on."""
+        return _timing(self.values, self.policy)
 
     @property
     def database(self) -> Path:
@@ -251,8 +118,7 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
     Raises ConfigError with every finding: file, line, what is wrong, what was probably meant.
     """
     findings: list[Finding] = []
-    given = _from_file(path, findings)
-    given.update(_from_env(env, findings))
+    given = _from_file(path, findings) | _from_env(env, findings)
     given.update({name: ("flag", value) for name, value in (flags or {}).items() if value is not None})
     lines = _line_finder(path)
     values, origins = {}, {}
@@ -300,6 +166,8 @@ def _policy(
         )
         _check_combinations(values, policy)
         AdminAddress.parse(values["admin.listen"], None)
+        if faults := timing_faults(_timing(values, policy)):
+            raise ConfigError(*faults)
     except ConfigError as error:
         raise ConfigError(*(_relocated(f, origins, path, lines) for f in error.findings)) from None
     return policy
@@ -329,6 +197,11 @@ def _storage_fault(url: str, origin: str) -> str | None:
     return None
 
 
+def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
+    settings = {name: values[f"keys.{name}"] for name in ("jwks_max_age", "verifier_cache", "rotate_every")}
+    return Timing(token_lifetime=policy.token_lifetime, **settings)
+
+
 def plain_http_warning(config: Config) -> str | None:
     """What to say loudly when the issuer is plain http, which is for development only."""
     issuer = config.policy.issuer
@@ -351,8 +224,7 @@ def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]
         raise ConfigError(Finding(f"not TOML: {error}", str(path), int(line[1]) if line else 1)) from None
     lines = _line_finder(path)
     flat = _flatten(document)
-    for name in (name for name in flat if name not in BY_NAME):
-        findings.append(Finding(_unknown(name), str(path), lines(name) or 1))
+    findings += [Finding(_unknown(name), str(path), lines(name) or 1) for name in flat if name not in BY_NAME]
     return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
 
 

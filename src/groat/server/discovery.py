@@ -18,13 +18,13 @@ from groat.server.http import etag_matches, require_method, send_json, send_priv
 from groat.server.registry import Registry
 
 
-async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes) -> None:
+async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes, max_age: int) -> None:
     """Send a public document with its entity tag; 304 to whoever has it already (RFC 9110 13.1.2)."""
     payload = strict_json.dumps(document)
     etag = b'"' + hashlib.sha256(payload).hexdigest()[:32].encode() + b'"'
     headers = [
         (b"content-type", media_type),
-        (b"cache-control", b"public, max-age=%d" % JWKS_MAX_AGE),
+        (b"cache-control", b"public, max-age=%d" % max_age),
         (b"etag", etag),
     ]
     if etag_matches(scope, etag):
@@ -39,27 +39,29 @@ class MetadataEndpoint:
 
     policy: Policy
     registry: Registry
+    max_age: int = JWKS_MAX_AGE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
         await self.registry.refresh_if_possible()
         apis = (await self.registry.apis()).values()
         document = server_metadata(self.policy, (s for api in apis for s in api.scopes))
-        await _send_document(scope, send, document, b"application/json")
+        await _send_document(scope, send, document, b"application/json", self.max_age)
 
 
 @dataclass(frozen=True, slots=True)
 class JwksEndpoint:
-    """The published signing keys, public halves only."""
+    """The published signing keys, public halves only. `max_age` is the one that the schedule counts on (KEY-19)."""
 
     registry: Registry
     clock: Callable[[], float] = time.time
+    max_age: int = JWKS_MAX_AGE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
         await self.registry.refresh_if_possible()
         document = public_key_set(await self.registry.published(self.clock()))
-        await _send_document(scope, send, document, b"application/jwk-set+json")
+        await _send_document(scope, send, document, b"application/jwk-set+json", self.max_age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from groat import __version__
-from groat.keys.keyring import SigningKey, published_keys
+from groat.keys.keyring import SigningKey, active_key, published_keys
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -100,7 +100,15 @@ class _KeyAges:
         for key in published_keys(self.keys, self.now):
             ages.add_metric((key.kid, str(key.state(self.now))), self.now - key.created_at)
         yield ages
+        yield from self._next_rotation()
         yield InfoMetricFamily("groat_build", "What runs here", value={"version": __version__})
+
+    def _next_rotation(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing where no rotation is planned: an alert on its absence finds a ring that nobody rotates."""
+        signer = active_key(self.keys, self.now)
+        if signer is not None and signer.retires_at is not None:
+            name = "groat_signing_key_next_rotation_timestamp_seconds"
+            yield GaugeMetricFamily(name, "When the next key takes over", value=signer.retires_at)
 
 
 def _single(collector: _KeyAges) -> CollectorRegistry:

@@ -5,18 +5,14 @@ the change on their next request. Raises ConfigError for input that cannot be ri
 NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
 """
 
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from groat.keys.custody import KeyEncryptionKey
-from groat.keys.keyring import Lead, SigningKey, plan_revocation, plan_rotation
+from groat.keys.invitation import Invitations
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
@@ -26,47 +22,51 @@ from groat.protocol.models import (
     AssertionAudience,
     Policy,
 )
-from groat.server.audit import Audit
+from groat.server.client_key_sets import uri_fault
+from groat.server.key_operations import (
+    activate_signing_key,
+    first_signing_key,
+    list_signing_keys,
+    prepare_signing_key,
+    reseal_signing_keys,
+    retire_signing_key,
+    revoke_signing_key,
+    rotate_signing_key,
+)
+from groat.server.operator import NotRegistered, Operator, again_if_moved
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import RegistryMoved, Store, StoreConflict
 
+__all__ = [
+    "NotRegistered",
+    "Operator",
+    "activate_signing_key",
+    "add_api",
+    "add_client",
+    "add_client_keys",
+    "enable_client",
+    "enrol_client_key",
+    "find_api",
+    "find_client",
+    "first_signing_key",
+    "invite_client",
+    "list_apis",
+    "list_client_keys",
+    "list_clients",
+    "list_signing_keys",
+    "prepare_signing_key",
+    "remove_api",
+    "remove_client",
+    "remove_client_key",
+    "reseal_signing_keys",
+    "retire_signing_key",
+    "revoke_signing_key",
+    "rotate_signing_key",
+    "update_api",
+    "update_client",
+]
 
-class NotRegistered(Exception):
-    """There is no API, client or key of that name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Where operations work: the store, the policy in force, the audit trail, a clock."""
-
-    store: Store
-    policy: Policy
-    audit: Audit = field(default_factory=Audit)
-    clock: Callable[[], float] = time.time
-
-    @property
-    def now(self) -> int:
-        return int(self.clock())
-
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-ATTEMPTS: Final = 10
-
-
-def _again_if_moved(
-    operation: Callable[Arguments, Awaitable[Result]],
-) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
-    """Start over when somebody else changed the registry between reading and writing: no change is ever lost."""
-
-    @wraps(operation)
-    async def attempt(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        for _ in range(ATTEMPTS - 1):
-            with contextlib.suppress(RegistryMoved):
-                return await operation(*arguments, **options)
-        return await operation(*arguments, **options)
-
-    return attempt
+MAX_INVITATION: Final = 7 * 86400  # seconds
+MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
 
 
 # APIs
@@ -94,7 +94,7 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
-@_again_if_moved
+@again_if_moved
 async def update_api(
     operator: Operator,
     name: str,
@@ -133,7 +133,7 @@ async def _without_scopes(operator: Operator, api: str, gone: set[str]) -> list[
     return affected
 
 
-@_again_if_moved
+@again_if_moved
 async def remove_api(operator: Operator, name: str) -> None:
     """Remove an API; nobody gets a token for it any more."""
     seen = await operator.store.registry_version()
@@ -151,13 +151,18 @@ async def add_client(
     allow: Mapping[str, Sequence[str]],
     keys: Sequence[PublicKey],
     settings: Mapping[str, Any] | None = None,
+    *,
+    invited: bool = False,
 ) -> ClientRecord:
-    """Register a client with its public keys. `settings`: fields of ClientRecord to set, as in `update_client`."""
+    """Register a client with its public keys; an `invited` one brings them later.
+
+    `settings`: fields of ClientRecord to set, as in `update_client`.
+    """
     _check(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    _check(keys, "a client needs at least one public key")
+    _check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
     await operator.store.add_client(record, _key_records(operator, client_id, keys))
@@ -178,7 +183,7 @@ async def find_client(operator: Operator, client_id: str) -> ClientRecord:
     return record
 
 
-@_again_if_moved
+@again_if_moved
 async def update_client(
     operator: Operator,
     client_id: str,
@@ -221,6 +226,27 @@ async def add_client_keys(operator: Operator, client_id: str, keys: Sequence[Pub
     return records
 
 
+async def invite_client(
+    operator: Operator, invitations: Invitations, client_id: str, lifetime: int, allow: Mapping[str, Sequence[str]]
+) -> str:
+    """A join code with which a host registers a key for this client, once; `allow` registers the client first."""
+    _check(60 <= lifetime <= MAX_INVITATION, f"a join code is valid for 60 to {MAX_INVITATION} seconds")
+    if allow:
+        await add_client(operator, client_id, allow, (), invited=True)
+    else:
+        await find_client(operator, client_id)
+    operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
+    return invitations.make(client_id, operator.now + lifetime)
+
+
+async def enrol_client_key(operator: Operator, client_id: str, key: PublicKey, by: str) -> None:
+    """Register a key that the client brought itself, `by` code or endorsement. Raises ConfigError at the limit."""
+    known = await list_client_keys(operator, client_id)
+    _check(len(known) < MAX_OWN_KEYS, f"client {client_id} has {len(known)} keys; remove one first")
+    await operator.store.add_client_keys(_key_records(operator, client_id, (key,)))
+    operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by})
+
+
 async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
     """The public keys of a client. Raises NotRegistered."""
     await find_client(operator, client_id)
@@ -233,67 +259,6 @@ async def remove_client_key(operator: Operator, client_id: str, kid: str) -> Non
         raise NotRegistered(f"client {client_id} has no key {kid}")
     await operator.store.remove_client_key(client_id, kid)
     operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
-
-
-# Signing keys
-
-
-async def list_signing_keys(operator: Operator) -> tuple[SigningKey, ...]:
-    """All signing keys, oldest first."""
-    return await operator.store.signing_keys()
-
-
-@_again_if_moved
-async def rotate_signing_key(
-    operator: Operator, kek: KeyEncryptionKey, algorithm: str, lead: Lead
-) -> tuple[SigningKey, ...]:
-    """Make the next signing key: published now, signing once every verifier can know it (KEY-19, KEY-20)."""
-    seen = await operator.store.registry_version()
-    keys = await operator.store.signing_keys()
-    for key in keys:
-        # The wrong key-encryption key must show now, not when the new key is to sign.
-        kek.unseal(key.sealed, key.kid)
-    fresh = _fresh_key(operator, kek, algorithm)
-    changed = plan_rotation(keys, fresh, operator.now, lead)
-    await operator.store.save_signing_keys(changed, seen)
-    operator.audit.operated("key.rotated", {"kid": fresh.kid, "activates_at": changed[0].activates_at})
-    return changed
-
-
-@_again_if_moved
-async def first_signing_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
-    """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
-    seen = await operator.store.registry_version()
-    if await operator.store.signing_keys():
-        raise StoreConflict("there is a signing key already")
-    (first,) = plan_rotation((), _fresh_key(operator, kek, algorithm), operator.now, Lead())
-    await operator.store.save_signing_keys((first,), seen)
-    operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
-    return first
-
-
-@_again_if_moved
-async def revoke_signing_key(
-    operator: Operator, kek: KeyEncryptionKey, kid: str, algorithm: str
-) -> tuple[SigningKey, ...]:
-    """Take a stolen key out of signing and the JWKS at once; a new one signs from the same moment (KEY-21)."""
-    seen = await operator.store.registry_version()
-    keys = await operator.store.signing_keys()
-    for key in keys:
-        kek.unseal(key.sealed, key.kid)
-    changed, needs_key = plan_revocation(keys, kid, operator.now)
-    if needs_key:
-        changed = (*changed, _fresh_key(operator, kek, algorithm))
-    await operator.store.save_signing_keys(changed, seen)
-    operator.audit.operated("key.revoked", {"kid": kid})
-    return changed
-
-
-def _fresh_key(operator: Operator, kek: KeyEncryptionKey, algorithm: str) -> SigningKey:
-    if ALGORITHM_NAMES[algorithm].name not in operator.policy.algorithms:
-        raise ConfigError(f"{algorithm} is outside profile {operator.policy.profile}")
-    key = generate_private_key(algorithm)
-    return SigningKey(key.public, operator.now, operator.now, sealed=kek.seal(key))
 
 
 # Checks
@@ -354,6 +319,7 @@ async def _with_settings(operator: Operator, record: ClientRecord, settings: Map
         lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
         f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
     )
+    _check(changed.jwks_uri is None or not uri_fault(changed.jwks_uri), uri_fault(changed.jwks_uri or ""))
     if changed.signing_alg is not None:
         known = ALGORITHM_NAMES.get(changed.signing_alg)
         _check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")

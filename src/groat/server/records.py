@@ -42,3 +42,4 @@ class ClientRecord:
     max_assertion_lifetime: int | None = None
     signing_alg: str | None = None
     strict_typ: bool = False
+    jwks_uri: str | None = None

@@ -4,14 +4,17 @@ import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey, LocalSigner, Signer
-from groat.keys.keyring import SigningKey, active_key, next_change, published_keys
+from groat.keys.custodians import SignerUnavailable
+from groat.keys.custody import Custody, LocalSigner, Signer
+from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import Api, Client, Permission
+from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
 
@@ -25,9 +28,11 @@ class Registry:
     Unknown ids are not remembered: nobody may fill the memory with them, and time must not tell them from known ones.
     """
 
-    def __init__(self, store: Store, unseal: KeyEncryptionKey) -> None:
+    def __init__(self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None) -> None:
         self._store = store
-        self._unseal = unseal
+        self._key_sets = key_sets or ClientKeySets(fetch_key_set)
+        self._uris: dict[str, str] = {}
+        self._custody = custody
         self.version = -1
         self._clients: OrderedDict[str, Client] = OrderedDict()
         self._apis: dict[str, Api] | None = None
@@ -41,6 +46,7 @@ class Registry:
             return False
         self.version = version
         self._clients.clear()
+        self._uris.clear()
         self._apis = None
         self._signing_keys = None
         self._active = ("", 0.0, 0.0)
@@ -66,8 +72,18 @@ class Registry:
             await self.apis()
             await self.signing_keys()
 
-    async def find_client(self, client_id: str) -> Client | None:
-        """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable."""
+    async def find_client(self, client_id: str, kid: str | None = None) -> Client | None:
+        """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable.
+
+        `kid`: the key that is asked for, where the client publishes its keys itself.
+        """
+        client = await self._find_client(client_id)
+        uri = self._uris.get(client_id)
+        if client is None or uri is None:
+            return client
+        return replace(client, keys=(*client.keys, *await self._key_sets.keys(uri, kid)))
+
+    async def _find_client(self, client_id: str) -> Client | None:
         clients = self._clients
         if client_id in clients:
             return clients[client_id]
@@ -84,7 +100,10 @@ class Registry:
 
     def remembered(self, client_id: str) -> Client | None:
         """The client if it is in memory; reads nothing, so None does not mean that there is none."""
-        return self._clients.get(client_id)
+        client, uri = self._clients.get(client_id), self._uris.get(client_id)
+        if client is None or uri is None:
+            return client
+        return replace(client, keys=(*client.keys, *self._key_sets.at_hand(uri)))
 
     async def catch_up(self, client_id: str) -> bool:
         """Make sure that memory knows what the store does; returns whether it did not. Raises StoreUnavailable.
@@ -94,11 +113,17 @@ class Registry:
         """
         moved = self.observe(await self._store.registry_version())
         sought = NOBODY if client_id in self._clients else client_id
-        return await self.find_client(sought) is not None or moved
+        # Whoever publishes his keys himself may have a new one there.
+        return await self._find_client(sought) is not None or moved or client_id in self._uris
 
     async def _load(self, client_id: str) -> Client | None:
         found = await self._store.client_with_keys(client_id)
-        return None if found is None else to_client(*found, await self.apis())
+        self._uris.pop(client_id, None)
+        if found is None:
+            return None
+        if (uri := found[0].jwks_uri) is not None:
+            self._uris[client_id] = uri
+        return to_client(*found, await self.apis())
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
@@ -135,8 +160,12 @@ class Registry:
             raise StoreUnavailable("no active signing key. Run: groat key rotate")
         signer = self._signers.get(key.kid)
         if signer is None:
-            signer = self._signers[key.kid] = self._unsealed(key)
-        self._active = (key.kid, now, next_change(keys, now))
+            signer = await self._open(key)
+            # Private keys that sign no more leave the memory, too.
+            kids = {other.kid for other in in_office(keys, now)}
+            self._signers = {kid: kept for kid, kept in self._signers.items() if kid in kids} | {key.kid: signer}
+        if keys is self._signing_keys:
+            self._active = (key.kid, now, next_change(keys, now))
         return signer
 
     async def check_signing(self, kid: str, now: float) -> None:
@@ -144,10 +173,28 @@ class Registry:
         if all(key.kid != kid for key in published_keys(await self.signing_keys(), now)):
             raise StoreUnavailable("the signing key was taken away in this moment; ask again with a new assertion")
 
-    def _unsealed(self, key: SigningKey) -> Signer:
+    async def _open(self, key: SigningKey) -> Signer:
         try:
-            return LocalSigner(self._unseal.unseal(key.sealed, key.kid))
+            signer = await self._custody.signer(key.public, key.sealed)
         except ConfigError as error:
+            raise StoreUnavailable(str(error)) from None
+        return signer if isinstance(signer, LocalSigner) else RemoteSigner(signer)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSigner:
+    """A signer that may be out of reach: then the request gets 503, as for a store that is."""
+
+    signer: Signer
+
+    @property
+    def public(self) -> PublicKey:
+        return self.signer.public
+
+    async def sign(self, data: bytes) -> bytes:
+        try:
+            return await self.signer.sign(data)
+        except SignerUnavailable as error:
             raise StoreUnavailable(str(error)) from None
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import RELOADED, SETTINGS, Config, load_config, with_settings_of
+from groat.server.config import Config, load_config, with_settings_of
 from groat.server.event_log import EventLog, set_library_level
+from groat.server.settings import RELOADED, SETTINGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class TokenEndpoint:
 
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
         try:
-            client = await self.registry.find_client(credential.client_id)
+            client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
             return authenticate_client(credential, client, self.policy, now)
         except InvalidClient as error:
             raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None

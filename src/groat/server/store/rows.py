@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from groat.keys.keyring import SigningKey
-from groat.protocol.jwk import import_public_jwk
+from groat.keys.keyring import SigningKey, signing_public_key
 from groat.protocol.models import AssertionAudience
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 
@@ -45,6 +44,7 @@ def client_record(row: Row) -> ClientRecord:
         max_assertion_lifetime=document["max_assertion_lifetime"],
         signing_alg=document["signing_alg"],
         strict_typ=document["strict_typ"],
+        jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
     )
 
 
@@ -65,7 +65,7 @@ def api_record(row: Row) -> ApiRecord:
 
 def signing_key(row: Row) -> SigningKey:
     return SigningKey(
-        import_public_jwk(json.loads(row["jwk"])),
+        signing_public_key(row["jwk"]),
         row["created_at"],
         row["activates_at"],
         row["retires_at"],

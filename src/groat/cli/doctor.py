@@ -1,0 +1,166 @@
+"""`groat doctor server`: is a running server healthy, seen from outside, and is its key ring safe?"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import click
+
+from groat.cli.session import Exit, Session
+from groat.keys.invariants import ring_faults
+from groat.keys.keyring import published_keys
+from groat.keys.schedule import MAX_PUBLISHED
+from groat.protocol import strict_json
+from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.jwk import import_key_set
+from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
+from groat.server import operations
+from groat.verifier.fetch import FetchError, Response, https_get
+
+if TYPE_CHECKING:
+    from groat.server.config import Config
+
+TIMEOUT: Final = 5.0
+_MAX_AGE: Final = re.compile(r"max-age=(\d{1,9})")
+
+
+class Failed(Exception):
+    """What a check found wrong."""
+
+
+class Unreachable(Exception):
+    """There is no server to examine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One server and what it should be like. `url`: where it listens, without the path of its issuer."""
+
+    config: "Config"
+    session: Session
+    url: str
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
+        """One GET without redirects. Raises Unreachable."""
+        try:
+            return https_get(self.url + path, headers or {}, time.monotonic() + TIMEOUT)
+        except (OSError, HTTPException, ValueError, FetchError) as error:
+            raise Unreachable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from None
+
+    def health(self) -> str:
+        self._status(self.get("/health"), 200, "/health")
+        return "the process answers"
+
+    def readiness(self) -> str:
+        self._status(self.get("/readyz"), 200, "/readyz")
+        return "the store answers and a signing key is at hand"
+
+    def clock(self) -> str:
+        """The server's clock against this host's: assertions are judged by it."""
+        stated = self.get("/health").headers.get("date", "")
+        if not stated:
+            raise Failed("the server states no Date")
+        apart = abs(parsedate_to_datetime(stated).timestamp() - time.time())
+        allowed = self.config.policy.clock_tolerance
+        if apart > allowed + 1:
+            raise Failed(f"the clocks of server and this host differ by {apart:.0f} s; {allowed} s are tolerated")
+        return f"within {max(1, round(apart))} s of this host's"
+
+    def metadata(self) -> str:
+        paths = metadata_paths(self.config.policy.issuer)
+        for path in paths:
+            response = self.get(path)
+            self._status(response, 200, path)
+            document = strict_json.loads_object(response.body)
+            check_metadata(document, self.config.policy.issuer, self.config.policy.allow_http_hosts)
+        return f"names {self.config.policy.issuer} at {len(paths)} places"
+
+    def key_set(self) -> str:
+        response = self._jwks()
+        keys = import_key_set(strict_json.loads_object(response.body))
+        served = {key.kid for key in keys}
+        ring = self.session.operate(operations.list_signing_keys)
+        expected = {key.kid for key in published_keys(ring, time.time())}
+        if served != expected:
+            raise Failed(f"it serves {len(served)} keys, the store publishes {len(expected)}: another store or clock?")
+        if len(served) > MAX_PUBLISHED:
+            raise Failed(f"{len(served)} keys; some verifiers read {MAX_PUBLISHED}")
+        return f"{len(served)} keys, those that the store publishes"
+
+    def caching(self) -> str:
+        """max-age must be what the schedule counts on, or less; an entity tag saves the body (AS-MD-14)."""
+        response = self._jwks()
+        found = _MAX_AGE.search(response.headers.get("cache-control", ""))
+        most = self.config.timing.jwks_max_age
+        if found is None or int(found[1]) > most:
+            raise Failed(f"caches may keep the JWKS longer than keys.jwks_max_age ({most} s): restart the server?")
+        again = self.get(self._jwks_path(), {"If-None-Match": response.headers.get("etag", "")})
+        self._status(again, 304, "the JWKS with its own entity tag")
+        return f"max-age {found[1]} s, entity tag"
+
+    def ring(self) -> str:
+        keys = self.session.operate(operations.list_signing_keys)
+        faults = ring_faults(keys, self.config.timing, int(time.time()))
+        if faults:
+            raise Failed("; ".join(map(str, faults)))
+        return "no verifier meets an unknown kid, no valid token loses its key"
+
+    def _jwks(self) -> Response:
+        response = self.get(self._jwks_path())
+        self._status(response, 200, "the JWKS")
+        return response
+
+    def _jwks_path(self) -> str:
+        return issuer_path(self.config.policy.issuer) + JWKS_PATH
+
+    def _status(self, response: Response, wanted: int, what: str) -> None:
+        if response.status != wanted:
+            raise Failed(f"{what} answers {response.status}, not {wanted}")
+
+
+def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
+    """Each check by name, whether it passed, and what it found. Raises Unreachable."""
+    checks: tuple[Callable[[], str], ...] = (
+        examination.health,
+        examination.readiness,
+        examination.clock,
+        examination.metadata,
+        examination.key_set,
+        examination.caching,
+        examination.ring,
+    )
+    for check in checks:
+        try:
+            yield check.__name__, True, check()
+        except (Failed, JoseError, ConfigError) as error:
+            yield check.__name__, False, str(error)
+
+
+@click.group()
+def doctor() -> None:
+    """Examine what runs."""
+
+
+@doctor.command("server")
+@click.option("--url", metavar="URL", help="Where the server listens; default: the issuer.")
+@click.pass_obj
+def doctor_server(session: Session, url: str | None) -> None:
+    """Check a running server: health, clock, metadata, JWKS, and the safety of its key ring."""
+    config = session.config()
+    parts = urlsplit(url or config.policy.issuer)
+    rows = []
+    try:
+        for name, passed, detail in examine(Examination(config, session, f"{parts.scheme}://{parts.netloc}")):
+            rows.append({"check": name, "outcome": "ok" if passed else "failed", "detail": detail})
+    except Unreachable as error:
+        rows.append({"check": "reachable", "outcome": "failed", "detail": str(error)})
+        session.show_list(rows, ("check", "outcome", "detail"), "check")
+        raise click.exceptions.Exit(Exit.UNREACHABLE) from None
+    session.show_list(rows, ("check", "outcome", "detail"), "outcome")
+    if any(row["outcome"] == "failed" for row in rows):
+        raise click.exceptions.Exit(Exit.CHECK_FAILED)

@@ -1,0 +1,72 @@
+"""Registering one's own next key: the pair is made here, and its private half stays here."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from groat.client.errors import TokenRequestRefused, TokenResponseInvalid, foreign
+from groat.client.token_endpoint import FORM_HEADERS
+from groat.client.wire import Answer, Outgoing, Transport
+from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, endorsement_claims, proof_claims
+from groat.protocol.errors import ConfigError
+from groat.protocol.jose import sign_jwt
+from groat.protocol.jwk import PrivateKey
+from groat.protocol.metadata import check_endpoint
+
+DEADLINE: Final = 15.0
+JTI_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """One client at one authorization server. `issuer`: as the server writes it; `now`: its clock must about agree.
+
+    Raises ConfigError for an issuer that is no https URL (http is for loopback), ClientError for what the server says.
+    """
+
+    issuer: str
+    client_id: str
+    transport: Transport
+
+    def by_code(self, key: PrivateKey, code: str) -> dict[str, Any]:
+        """Register the key with a join code; returns client_id and kid."""
+        return self._send({"proof": self._proof(key, code), "code": code})
+
+    def by_key(self, key: PrivateKey, current: PrivateKey) -> dict[str, Any]:
+        """Register the key with the endorsement of the current one; returns client_id and kid."""
+        jti = secrets.token_urlsafe(JTI_BYTES)
+        claims = endorsement_claims(self.client_id, self.issuer, key.public.thumbprint, int(time.time()), jti)
+        endorsement = sign_jwt(claims, current, ENDORSEMENT_TYP)
+        return self._send({"proof": self._proof(key, None), "endorsement": endorsement})
+
+    def _proof(self, key: PrivateKey, code: str | None) -> str:
+        claims = proof_claims(self.client_id, self.issuer, key.public.jwk, int(time.time()), code)
+        return sign_jwt(claims, key, PROOF_TYP)
+
+    def _send(self, fields: dict[str, str]) -> dict[str, Any]:
+        try:
+            url = check_endpoint(self.issuer.rstrip("/") + "/client-keys")
+        except ValueError:
+            raise ConfigError("issuer is not a URL") from None
+        request = Outgoing("POST", url, FORM_HEADERS, urlencode(fields).encode())
+        answer = self.transport.exchange(request, time.monotonic() + DEADLINE)
+        document = _document(answer)
+        if answer.status in (200, 201):
+            return document
+        code, description = (foreign(str(document.get(name) or "")) for name in ("error", "error_description"))
+        raise TokenRequestRefused(
+            f"{self.issuer} refused the key", code=code, description=description, status=answer.status
+        )
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise TokenResponseInvalid(f"the answer ({answer.status}) is no JSON object", status=answer.status)
+    return document

@@ -1,0 +1,102 @@
+"""How a client registers its next key itself: what it writes and what the server checks, side by side.
+
+The new key signs a proof that names the client, the server and itself, so that nobody registers a key that he does not
+hold. The right to register comes from a join code (whose digest is in the proof), or from the client's current key,
+which endorses the new one by its thumbprint. Neither can pass for an assertion: each has its own `typ` (RFC 8725 3.11).
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from groat.protocol import jose
+from groat.protocol.client_auth import prove
+from groat.protocol.errors import InvalidClient, JoseError
+from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
+from groat.protocol.models import CLIENT_ID, Client, OneTimeValue, Policy
+
+PROOF_TYP: Final = "client-key+jwt"
+ENDORSEMENT_TYP: Final = "client-key-endorsement+jwt"
+LIFETIME: Final = 60
+MAX_LIFETIME: Final = 300
+MAX_JTI_CHARS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A public key whose private half was at work in this request. Not proven: that it may act for the client."""
+
+    client_id: str
+    key: PublicKey
+    code_digest: str | None
+
+
+def code_digest(code: str) -> str:
+    """How a proof names the join code that it goes with."""
+    return base64url_encode(hashlib.sha256(code.encode()).digest()).decode()
+
+
+def proof_claims(client_id: str, issuer: str, jwk: Mapping[str, Any], now: int, code: str | None) -> dict[str, Any]:
+    """What the new key signs."""
+    claims = {"iss": client_id, "aud": issuer, "iat": now, "exp": now + LIFETIME, "jwk": dict(jwk)}
+    return claims if code is None else {**claims, "code": code_digest(code)}
+
+
+def endorsement_claims(client_id: str, issuer: str, thumbprint: str, now: int, jti: str) -> dict[str, Any]:
+    """What the current key signs."""
+    return {"iss": client_id, "aud": issuer, "iat": now, "exp": now + LIFETIME, "jti": jti, "new_key": thumbprint}
+
+
+def read_proof(text: str, policy: Policy, now: float) -> NewKey:
+    """Who wants to register which key, proven by that key. Raises JoseError."""
+    jwt = _parsed(text, PROOF_TYP)
+    jwk = jwt.claims.get("jwk")
+    if not isinstance(jwk, dict) or "alg" not in jwk:
+        raise JoseError("key", "the proof needs a public JWK with alg in its claim jwk")
+    key = import_public_jwk(jwk)
+    if key.algorithm not in policy.algorithms:
+        raise JoseError("algorithm", f"{key.algorithm} is outside profile {policy.profile}")
+    jose.verify_signature(jwt, key)
+    _check_claims(jwt.claims, policy, now)
+    client_id, digest = jwt.claims.get("iss"), jwt.claims.get("code")
+    if not isinstance(client_id, str) or CLIENT_ID.fullmatch(client_id) is None:
+        raise JoseError("claims", "iss must be the client id")
+    return NewKey(client_id, key, digest if isinstance(digest, str) else None)
+
+
+def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Policy, now: float) -> OneTimeValue:
+    """Whether a current key of the client wants the new one; returns the value to use up. Raises InvalidClient.
+
+    An unknown client costs as much as a known one.
+    """
+    try:
+        jwt = _parsed(text, ENDORSEMENT_TYP)
+        if jwt.header.algorithm.name not in policy.algorithms:
+            raise JoseError("algorithm", f"{jwt.header.algorithm.name} is outside profile {policy.profile}")
+        prove(jwt, new.client_id, client)
+        exp = _check_claims(jwt.claims, policy, now)
+        jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
+    except JoseError as error:
+        raise InvalidClient(f"endorsement_{error.reason}", error.hint) from None
+    if jwt.claims.get("iss") != new.client_id or jwt.claims.get("new_key") != new.key.thumbprint:
+        raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
+    expires_at = math.ceil(exp) + policy.clock_tolerance
+    return OneTimeValue(new.client_id, jti, expires_at, signed_at=exp - MAX_LIFETIME)
+
+
+def _parsed(text: str, typ: str) -> jose.UnverifiedJwt:
+    jwt = jose.parse_jwt(text)
+    if jwt.header.media_type != f"application/{typ}":
+        raise JoseError("type", f"typ must be {typ}")
+    return jwt
+
+
+def _check_claims(claims: Mapping[str, Any], policy: Policy, now: float) -> jose.Number:
+    if claims.get("aud") != policy.issuer:
+        raise JoseError("audience", "aud must be this server's issuer, as one string")
+    exp = jose.check_times(claims, now, tolerance=policy.clock_tolerance)
+    if exp > now + MAX_LIFETIME:
+        raise JoseError("lifetime", f"exp is more than {MAX_LIFETIME} s ahead")
+    return exp

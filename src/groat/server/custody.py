@@ -1,0 +1,43 @@
+"""From the settings to whoever keeps the private signing keys."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from groat.keys.custodians import STORE, Custodians
+from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
+from groat.keys.custody_files import NAME as FILES
+from groat.keys.custody_files import EncryptedFiles
+from groat.keys.custody_kms import NAME as AWS_KMS
+from groat.keys.custody_kms import AwsKms
+from groat.keys.custody_pkcs11 import NAME as PKCS11
+from groat.keys.custody_pkcs11 import Pkcs11Token
+from groat.keys.invitation import Invitations
+from groat.server.config import Config
+
+
+def open_custody(config: Config) -> Custody:
+    """All custodians, new keys going to keys.custody; those besides the store are opened when first needed.
+
+    Raises ConfigError: a key-encryption key is missing or unfit.
+    """
+    first, *others = _key_encryption_keys(config)
+    sealed = SealedInStore(first, others)
+    openers: dict[str, Callable[[], Custody]] = {
+        STORE: lambda: sealed,
+        FILES: lambda: EncryptedFiles.open(config.path("keys.directory"), config.path("keys.passphrase_file")),
+        PKCS11: lambda: Pkcs11Token.open(
+            Path(config["keys.pkcs11_module"]), config["keys.pkcs11_token"], config.path("keys.pkcs11_pin_file")
+        ),
+        AWS_KMS: AwsKms.open,
+    }
+    return Custodians(config["keys.custody"], openers)
+
+
+def open_invitations(config: Config) -> Invitations:
+    """Who makes and reads join codes. Raises ConfigError."""
+    return Invitations(_key_encryption_keys(config))
+
+
+def _key_encryption_keys(config: Config) -> list[KeyEncryptionKey]:
+    files = [config["keys.encryption_key_file"], *config["keys.other_encryption_key_files"]]
+    return [KeyEncryptionKey.load(config.directory / name) for name in files]

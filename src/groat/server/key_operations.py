@@ -1,0 +1,187 @@
+"""The signing keys' part of what an operator may do; part of the one list in `operations`.
+
+Each operation writes under the registry version that it had read, so that of two at once one starts over. Raises
+ConfigError for what cannot be right, StoreUnavailable when the store cannot answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from groat.keys.custody import Custody
+from groat.keys.keyring import Lead, SigningKey
+from groat.keys.plans import (
+    emergency_key,
+    plan_activation,
+    plan_preparation,
+    plan_promotion,
+    plan_revocation,
+    plan_rotation,
+    plan_taint,
+    plan_withdrawal,
+)
+from groat.keys.schedule import Change, Timing, next_step
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.server.operator import Operator, again_if_moved
+from groat.server.store import StoreConflict
+
+Keys = tuple[SigningKey, ...]
+
+
+async def list_signing_keys(operator: Operator) -> Keys:
+    """All signing keys, oldest first."""
+    return await operator.store.signing_keys()
+
+
+@again_if_moved
+async def first_signing_key(operator: Operator, custody: Custody, algorithm: str) -> SigningKey:
+    """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
+    seen = await operator.store.registry_version()
+    if await operator.store.signing_keys():
+        raise StoreConflict("there is a signing key already")
+    (first,) = plan_rotation((), await _fresh_key(operator, custody, algorithm), operator.now, Lead())
+    await operator.store.save_signing_keys((first,), seen)
+    operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
+    return first
+
+
+@again_if_moved
+async def rotate_signing_key(operator: Operator, custody: Custody, algorithm: str, lead: Lead) -> Keys:
+    """Let the next key take over once every verifier can know it; make it where none is published (KEY-19, KEY-20)."""
+    seen, keys = await _ring(operator, custody)
+    changed = plan_promotion(keys, operator.now, lead)
+    if not changed:
+        changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
+    await operator.store.save_signing_keys(changed, seen)
+    operator.audit.operated("key.rotated", {"kid": changed[0].kid, "activates_at": changed[0].activates_at})
+    return changed
+
+
+@again_if_moved
+async def prepare_signing_key(operator: Operator, custody: Custody, algorithm: str) -> Keys:
+    """Publish a further key that waits until an operator, or the schedule, lets it sign."""
+    seen, _ = await _ring(operator, custody)
+    changed = plan_preparation(await _fresh_key(operator, custody, algorithm))
+    await operator.store.save_signing_keys(changed, seen)
+    operator.audit.operated("key.prepared", {"kid": changed[0].kid})
+    return changed
+
+
+@again_if_moved
+async def activate_signing_key(
+    operator: Operator, custody: Custody, kid: str, lead: Lead, *, at_once: bool = False
+) -> Keys:
+    """Let this pending key take over, as early as is safe or `at_once`."""
+    seen, keys = await _ring(operator, custody)
+    changed = plan_activation(keys, kid, operator.now, lead, at_once=at_once)
+    await operator.store.save_signing_keys(changed, seen)
+    operator.audit.operated("key.activated", {"kid": kid, "activates_at": changed[0].activates_at})
+    return changed
+
+
+@again_if_moved
+async def retire_signing_key(
+    operator: Operator, custody: Custody, kid: str, algorithm: str, lead: Lead, *, at_once: bool = False
+) -> Keys:
+    """End a key's service: the active one hands over as in a rotation, a pending one is withdrawn.
+
+    `at_once` taints the active key: it signs nothing from now on, and what it signed stays good (compare `revoke`).
+    """
+    seen, keys = await _ring(operator, custody)
+    if at_once:
+        changed, needs_key = plan_taint(keys, kid, operator.now, lead)
+        return await _taken_out(operator, custody, algorithm, seen, changed, needs_key, lead, "key.tainted", kid)
+    key = next((key for key in keys if key.kid == kid), None)
+    if key is not None and key.state(operator.now) == "active":
+        changed = plan_promotion(keys, operator.now, lead)
+        if not changed:
+            changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
+    else:
+        changed = plan_withdrawal(keys, kid, operator.now, lead)
+    await operator.store.save_signing_keys(changed, seen)
+    operator.audit.operated("key.retired", {"kid": kid})
+    return changed
+
+
+@again_if_moved
+async def revoke_signing_key(
+    operator: Operator, custody: Custody, kid: str, algorithm: str, lead: Lead | None = None
+) -> Keys:
+    """Take a stolen key out of signing and the JWKS at once; another signs from the same moment (KEY-21)."""
+    lead = lead or Lead()
+    seen, keys = await _ring(operator, custody)
+    changed, needs_key = plan_revocation(keys, kid, operator.now, lead)
+    return await _taken_out(operator, custody, algorithm, seen, changed, needs_key, lead, "key.revoked", kid)
+
+
+async def _taken_out(
+    operator: Operator,
+    custody: Custody,
+    algorithm: str,
+    seen: int,
+    changed: Keys,
+    needs_key: bool,
+    lead: Lead,
+    event: str,
+    kid: str,
+) -> Keys:
+    if needs_key:
+        fresh = await _fresh_key(operator, custody, algorithm)
+        changed = (*changed, emergency_key(fresh, operator.now, lead))
+    await operator.store.save_signing_keys(changed, seen)
+    operator.audit.operated(event, {"kid": kid})
+    return changed
+
+
+@again_if_moved
+async def reseal_signing_keys(operator: Operator, custody: Custody) -> Keys:
+    """Seal every private key anew under the key-encryption key in force; returns those that another one had sealed."""
+    seen, keys = await _ring(operator, custody)
+    anew = [(key, await custody.reseal(key.public, key.sealed)) for key in keys if key.sealed]
+    changed = tuple(replace(key, sealed=sealed) for key, sealed in anew if sealed is not None)
+    if changed:
+        await operator.store.save_signing_keys(changed, seen)
+        operator.audit.operated("key.resealed", {"keys": [key.kid for key in changed]})
+    return changed
+
+
+async def apply_next_step(operator: Operator, custody: Custody, algorithm: str, timing: Timing) -> Change | None:
+    """Do the one thing that the schedule says is due, if anything is. Raises RegistryMoved when another was first."""
+    seen = await operator.store.registry_version()
+    keys = await operator.store.signing_keys()
+    now = operator.now
+    change = next_step(keys, timing, now)
+    if change is None:
+        return None
+    if change.fresh_at is not None:
+        change = change.with_fresh(keys, await _fresh_key(operator, custody, algorithm, now), now, timing.lead)
+    if change.destroy is not None:
+        # First, and again after a crash: the note that it is gone must never be wrong.
+        await custody.destroy(change.destroy.public, change.destroy.sealed)
+    await operator.store.save_signing_keys(change.keys, seen)
+    first = change.keys[0]
+    operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
+    return change
+
+
+async def _ring(operator: Operator, custody: Custody) -> tuple[int, Keys]:
+    """The keys and the version they were read under; the wrong key-encryption key must show now, not in a month."""
+    seen = await operator.store.registry_version()
+    keys = await operator.store.signing_keys()
+    await check_custody(custody, keys)
+    return seen, keys
+
+
+async def check_custody(custody: Custody, keys: Sequence[SigningKey]) -> None:
+    """Raises ConfigError where a private key that is not destroyed cannot be used."""
+    for key in keys:
+        if key.sealed:
+            await custody.signer(key.public, key.sealed)
+
+
+async def _fresh_key(operator: Operator, custody: Custody, algorithm: str, now: int | None = None) -> SigningKey:
+    if ALGORITHM_NAMES[algorithm].name not in operator.policy.algorithms:
+        raise ConfigError(f"{algorithm} is outside profile {operator.policy.profile}")
+    public, sealed = await custody.generate(algorithm)
+    now = operator.now if now is None else now
+    return SigningKey(public, now, now, sealed=sealed)

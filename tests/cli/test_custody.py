@@ -1,0 +1,75 @@
+"""Installations whose signing keys live elsewhere: from `init` to a verified token, and a move between custodians."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .conftest import free_port
+from .running import AUDIENCE, ISSUER, Home
+from .test_signing_keys import keys
+
+MODULE: Final = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+
+def softhsm(home: Home) -> dict[str, str]:
+    """A token of its own for this installation; returns the settings."""
+    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
+        pytest.skip("SoftHSM2 is not installed: make custody installs it and runs these tests")
+    (home.directory / "tokens").mkdir()
+    configuration = home.file("softhsm2.conf", f"directories.tokendir = {home.directory}/tokens\nlog.level = ERROR\n")
+    home.file("pin", "864213\n")
+    words = ["softhsm2-util", "--init-token", "--free", "--label", "groat", "--pin", "864213", "--so-pin", "864213"]
+    env = {**os.environ, "SOFTHSM2_CONF": str(configuration)}
+    subprocess.run(words, check=True, capture_output=True, timeout=30, env=env)
+    return {
+        "SOFTHSM2_CONF": str(configuration),
+        "GROAT_KEYS__CUSTODY": "pkcs11",
+        "GROAT_KEYS__PKCS11_PIN_FILE": "pin",
+    }
+
+
+def files(home: Home) -> dict[str, str]:
+    """A passphrase for encrypted PEM files; returns the settings."""
+    home.file("passphrase", "correct horse battery staple\n")
+    return {"GROAT_KEYS__CUSTODY": "files", "GROAT_KEYS__PASSPHRASE_FILE": "passphrase"}
+
+
+@pytest.mark.rule("T7", "KEY-13", "KEY-22")
+@pytest.mark.parametrize("custody", [files, softhsm], ids=["files", "pkcs11"])
+def test_a_server_signs_with_keys_that_it_does_not_hold(empty: Home, custody: object) -> None:
+    """Init, register, serve with two workers, ask, verify; the next key is made there too."""
+    assert callable(custody)
+    empty.env |= custody(empty)
+    # A module of PKCS#11 reads its settings once per process, so these commands are processes of their own.
+    run = empty.script
+    assert run("init", "--issuer", ISSUER).code == 0
+    assert run("api", "add", "orders", "--audience", AUDIENCE, "--scope", "read").code == 0
+    added = run("client", "add", "billing", "--allow", "orders=read", "--default-scope", "read", "--new-key", "k.json")
+    assert added.code == 0
+    port = free_port()
+    empty.env |= {"GROAT_SERVER__PORT": str(port), "GROAT_ISSUER": f"http://127.0.0.1:{port}"}
+    with empty.serving("--workers", "2", port=port) as server:
+        words = ("token", "get", "--print-token", "--issuer", server.url, "--client-id", "billing", "--key", "k.json")
+        tokens = [run(*words, "--resource", AUDIENCE) for _ in range(2)]
+        assert [token.code for token in tokens] == [0] * 2, tokens[0].err + server.log.read_text()
+        token = tokens[0].out.encode()
+        checked = run("token", "verify", "-", "--issuer", server.url, "--audience", AUDIENCE, stdin=token)
+        assert checked.code == 0, checked.err
+    assert [record["state"] for record in keys(empty)] == ["active", "pending"]
+
+
+@pytest.mark.rule("T7", "KEY-22")
+def test_custody_moves_with_a_rotation(home: Home) -> None:
+    """The old key signs on from the store, the next one is a file; without a passphrase the checks say so."""
+    settings = files(home)
+    home.ok("config", "check", **settings)
+    home.ok("key", "rotate", **settings)
+    assert len(list((home.directory / "data" / "keys").iterdir())) == 1
+    home.ok("config", "check", **settings)
+    home.file("passphrase", "another passphrase, quite long\n")
+    done = home("key", "prepare", **settings)
+    assert (done.code, "wrong passphrase" in done.err) == (3, True)

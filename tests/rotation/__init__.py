@@ -1,0 +1,1 @@
+"""Rotation that runs by itself: its schedule, its proofs, and its behaviour under load."""
