@@ -46,6 +46,11 @@ faults: $(STAMP) ## Kills, cuts, storms and overload on real replicas, in a few 
 soak: $(STAMP)   ## The same in full: millions of requests, hundreds of kills, for hours
 	GROAT_FAULTS=soak $(FAULTS) tests/faults
 
+scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the limit of one PostgreSQL (docs/scaling.md)
+	$(BIN)/python -m benchmarks.replicas
+	$(BIN)/python -m benchmarks.postgres_limit
+	$(BIN)/python -m benchmarks.scaling
+
 rules: $(STAMP)  ## Write docs/rules.md anew
 	$(BIN)/python -m tests.rules_index
 

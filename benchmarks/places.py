@@ -38,6 +38,10 @@ class Place:
     key: PrivateKey | None = field(default=None, repr=False)
 
     @property
+    def engine(self) -> str:
+        return "sqlite" if self.postgres is None else "postgres"
+
+    @property
     def postgres_pids(self) -> tuple[int, ...]:
         """The postmaster and its backends; none on SQLite."""
         process = self.postgres.process if self.postgres is not None else None
