@@ -102,11 +102,15 @@ async def closed_loop(
 
 
 async def open_loop(
-    assertions: Iterable[Assertion], targets: Sequence[Target], rate: float, connections: int = 256
+    assertions: Iterable[Assertion],
+    targets: Sequence[Target],
+    rate: float,
+    connections: int = 256,
+    seconds: float = ANSWER_SECONDS,
 ) -> list[Presentation]:
     """Every assertion once, `rate` a second whether answers come or not; waiting for a free line counts as latency."""
     free: asyncio.LifoQueue[Line] = asyncio.LifoQueue()
-    lines = lines_to(targets, connections)
+    lines = lines_to(targets, connections, seconds)
     for line in lines:
         free.put_nowait(line)
     history: list[Presentation] = []

@@ -15,6 +15,7 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
+from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.config import Config
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -67,7 +68,13 @@ def create_app(
     registry = Registry(store, kek)
     audit, throttle, health = Audit(log), Throttle(), Health(store, registry, clock, log)
     endpoints: dict[str, ASGIApp] = {
+<<<<<<< HEAD
         f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock),
+=======
+        f"{prefix}/token": Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock)),
+        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock),
+        **dict.fromkeys(metadata_paths(policy.issuer), metadata),
+>>>>>>> 076ae20 (Bound the token requests in work at once, so that a flood spends no assertion it cannot serve)
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(health),

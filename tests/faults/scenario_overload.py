@@ -16,6 +16,8 @@ from .sizes import SIZES
 from .verdicts import judge, record, require_kept
 
 CONNECTIONS = 1500
+PATIENCE = 60.0  # the load generator may be late itself: the server's own figures say how long requests took
+MAX_SERVED_MS = 5000
 MAX_RSS = 400 * 2**20
 
 Load = Coroutine[Any, Any, list[Presentation]]
@@ -42,22 +44,27 @@ def test_l08_three_times_the_capacity(store: str, deployment: Deployment) -> Non
     calm = run(closed_loop(caller.sign(5000), deployment.targets, 32))
     capacity = goodput(calm)
     seconds = SIZES.overload_seconds
-    flood = run(open_loop(caller.sign(int(3 * capacity * seconds)), deployment.targets, 3 * capacity, CONNECTIONS))
+    flood = run(
+        open_loop(caller.sign(int(3 * capacity * seconds)), deployment.targets, 3 * capacity, CONNECTIONS, PATIENCE)
+    )
     memory = rss_bytes(replica.pid)
+    served = [e["ms"] for e in replica.events() if e["event"] == "token.issued"][-sum(p.status == 200 for p in flood) :]
     after = run(open_loop(caller.sign(int(capacity * 2)), deployment.targets, capacity / 2, 64))
     statuses = {p.status for p in flood}
     kept = goodput(flood) / capacity
     measured = {
         "store": store, "capacity": round(capacity), "kept": round(kept, 2), "rss_mb": memory >> 20,
-        "sheds": sum(p.status == 503 for p in flood), "p99_before_ms": round(1000 * percentile(calm, 0.99)),
+        "sheds": sum(p.status == 503 for p in flood), "slowest_in_server_ms": round(max(served)), "p99_before_ms": round(1000 * percentile(calm, 0.99)),
         "p99_after_ms": round(1000 * percentile(after, 0.99)),
     }  # fmt: skip
     verdict = judge(deployment, flood + after)
     record("L08", verdict, **measured)
     require_kept("L08", verdict, flood)
-    assert statuses <= {200, 503}
+    assert statuses <= {200, 503}, "nobody is left without an answer"
     assert all(p.retry_after for p in flood if p.status == 503)
     assert {p.status for p in after} == {200}
+    assert max(served) < MAX_SERVED_MS
+    assert verdict.rows_without_token < len(flood) / 50, "whoever is refused keeps his assertion"
     assert memory < MAX_RSS
     assert kept > 0.6  # the promise is 0.8; the load generator takes its share of two cores
 
