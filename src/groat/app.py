@@ -68,13 +68,7 @@ def create_app(
     registry = Registry(store, kek)
     audit, throttle, health = Audit(log), Throttle(), Health(store, registry, clock, log)
     endpoints: dict[str, ASGIApp] = {
-<<<<<<< HEAD
         f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock),
-=======
-        f"{prefix}/token": Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock)),
-        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock),
-        **dict.fromkeys(metadata_paths(policy.issuer), metadata),
->>>>>>> 076ae20 (Bound the token requests in work at once, so that a flood spends no assertion it cannot serve)
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(health),
@@ -89,7 +83,7 @@ def create_app(
         throttle.per_client.limit = settings["throttle.client_failures"]
         throttle.per_source.limit = settings["throttle.source_failures"]
         entrance.trusted_proxies = settings["server.trusted_proxies"]
-        token = TokenEndpoint(policy, registry, store, throttle, audit, clock)
+        token = Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock))
         metadata = MetadataEndpoint(policy, registry)
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
         endpoints[f"{issuer_path(policy.issuer)}/token"] = token
