@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench timing rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help demo test lint types fmt bench timing faults soak scale rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -36,6 +36,20 @@ types: $(STAMP)  ## mypy --strict over sources, tests and benchmarks
 fmt: $(STAMP)    ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+FAULTS := $(BIN)/python -m pytest -q -o "python_files=test_*.py scenario_*.py"
+
+faults: $(STAMP) ## Kills, cuts, storms and overload on real replicas, in a few minutes (docs/reliability.md)
+	GROAT_FAULTS=ci $(FAULTS) -n 2 tests/faults --ignore tests/faults/scenario_overload.py
+	GROAT_FAULTS=ci $(FAULTS) tests/faults/scenario_overload.py
+
+soak: $(STAMP)   ## The same in full: millions of requests, hundreds of kills, for hours
+	GROAT_FAULTS=soak $(FAULTS) tests/faults
+
+scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the limit of one PostgreSQL (docs/scaling.md)
+	$(BIN)/python -m benchmarks.replicas
+	$(BIN)/python -m benchmarks.postgres_limit
+	$(BIN)/python -m benchmarks.scaling
 
 rules: $(STAMP)  ## Write docs/rules.md anew
 	$(BIN)/python -m tests.rules_index

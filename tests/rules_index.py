@@ -34,7 +34,8 @@ def _ids(decorator: ast.expr) -> list[str]:
 
 def _rows() -> dict[str, set[str]]:
     rows: dict[str, set[str]] = defaultdict(set)
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    tests = ROOT / "tests"
+    for path in sorted((*tests.rglob("test_*.py"), *tests.rglob("scenario_*.py"))):
         if "node_modules" in path.parts:
             continue
         name = path.relative_to(ROOT).as_posix()

@@ -17,6 +17,7 @@ from groat.keys.keyring import in_office
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
+from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.config import Config
@@ -97,10 +98,11 @@ def create_app(
         throttle.per_source.limit = settings["throttle.source_failures"]
         entrance.trusted_proxies = settings["server.trusted_proxies"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
+        token = Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock))
         metadata = MetadataEndpoint(policy, registry, max_age)
         enrolment = EnrolmentEndpoint(replace(operator, policy=policy), registry, throttle, invitations, clock)
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
-        endpoints[f"{root}/token"] = TokenEndpoint(policy, registry, store, throttle, audit, clock)
+        endpoints[f"{root}/token"] = token
         endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
 
     if source is not None:

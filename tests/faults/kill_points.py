@@ -1,0 +1,130 @@
+"""Places between two steps of one issuance at which the process ends as if the power had gone.
+
+GROAT_TEST_KILL_AT says at which passage, so that requests are in flight at every other step too.
+"""
+
+import functools
+import inspect
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import groat.server.audit as audit
+import groat.server.one_write as one_write
+import groat.server.store.postgres_writer as postgres_writer
+import groat.server.store.sqlite_writer as sqlite_writer
+import groat.server.token_endpoint as token_endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Before or after a call of `owner.name`; `recorded`: whether the use is durable by then."""
+
+    owner: Any
+    name: str
+    after: bool
+    recorded: bool
+
+
+_BEFORE: Final = {
+    "body-read": Point(token_endpoint, "read_body", True, False),
+    "parsed": Point(token_endpoint, "parse_token_request", True, False),
+    "before-verify": Point(token_endpoint, "authenticate_client", False, False),
+    "verified": Point(token_endpoint, "authenticate_client", True, False),
+}
+_AFTER: Final = {
+    "told": Point(token_endpoint.TokenEndpoint, "_use_once", True, True),
+    "before-sign": Point(token_endpoint, "sign_token", False, True),
+    "signed": Point(token_endpoint, "sign_token", True, True),
+    "before-log": Point(audit.Audit, "issued", False, True),
+    "logged": Point(audit.Audit, "issued", True, True),
+    "before-send": Point(token_endpoint, "send_private_json", False, True),
+    "sent": Point(token_endpoint, "send_private_json", True, True),
+    "mid-response": Point(one_write.GatheringTransport, "_flush", False, True),
+}
+_SQLITE: Final = {
+    "before-commit": Point(sqlite_writer.SqliteWriter, "_insert", False, False),
+    "committed": Point(sqlite_writer.SqliteWriter, "_insert", True, True),
+}
+_POSTGRES: Final = {
+    "before-commit": Point(postgres_writer.PostgresWriter, "write", False, False),
+    "statement-sent": Point(postgres_writer.PostgresWriter, "write", True, False),  # it may have arrived or not
+    "committed": Point(postgres_writer.PostgresWriter, "_answer", False, True),
+}
+POINTS: Final[Mapping[str, Mapping[str, Point]]] = MappingProxyType(
+    {"sqlite": {**_BEFORE, **_SQLITE, **_AFTER}, "postgres": {**_BEFORE, **_POSTGRES, **_AFTER}}
+)
+
+
+class Countdown:
+    """Kills this process at the n-th passage."""
+
+    def __init__(self, passages: int) -> None:
+        self._left = passages
+
+    def passed(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+    def __call__(self) -> None:
+        if self.passed():
+            die()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(name: str) -> None:
+    """Arm one point, named with its store. Raises KeyError (unknown), AttributeError (the product has moved on)."""
+    store, _, name = name.partition("/")
+    point = POINTS[store][name]
+    countdown = Countdown(int(os.environ.pop("GROAT_TEST_KILL_AT")))
+    original = getattr(point.owner, point.name)
+    if name == "mid-response":
+        armed: Any = _half_written(original, countdown)
+    else:
+        armed = _with(original, countdown, after=point.after)
+    setattr(point.owner, point.name, armed)
+
+
+def _with(original: Callable[..., Any], countdown: Countdown, *, after: bool) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def waiting(*arguments: Any, **keywords: Any) -> Any:
+            if not after:
+                countdown()
+            result = await original(*arguments, **keywords)
+            if after:
+                countdown()
+            return result
+
+        return waiting
+
+    @functools.wraps(original)
+    def direct(*arguments: Any, **keywords: Any) -> Any:
+        if not after:
+            countdown()
+        result = original(*arguments, **keywords)
+        if after:
+            countdown()
+        return result
+
+    return direct
+
+
+def _half_written(original: Callable[..., Any], countdown: Countdown) -> Callable[..., Any]:
+    """Put half a response on the wire, then end."""
+
+    def flush(transport: Any) -> None:
+        whole = b"".join(transport._parts)
+        if b"access_token" in whole and countdown.passed():
+            os.write(transport.get_extra_info("socket").fileno(), whole[: len(whole) // 2])
+            die()
+        original(transport)
+
+    return flush

