@@ -10,9 +10,10 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
-from groat.server.config import BY_NAME, Config, load_config, url_without_password
+from groat.server.config import BY_NAME, Config, load_config
 from groat.server.operations import Operator, first_signing_key, list_signing_keys
 from groat.server.sample import sample_config
+from groat.server.storage_url import url_without_password
 from groat.server.store import Store, StoreConflict
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
