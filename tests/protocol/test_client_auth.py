@@ -67,8 +67,16 @@ def test_a_good_assertion_authenticates() -> None:
     assert proof.client is CLIENT
     assert proof.key is CLIENT_KEY.public
     assert proof.method == "private_key_jwt"
-    assert proof.once == OneTimeValue(CID, "j" * 22, NOW + 60 + POLICY.clock_tolerance)
+    assert proof.once == OneTimeValue(CID, "j" * 22, NOW + 60 + POLICY.clock_tolerance, NOW)
     assert proof.token_endpoint_audience is False
+
+
+@pytest.mark.rule("F16", "F05")
+def test_when_an_assertion_was_signed() -> None:
+    """By its iat; without one, as early as its exp allows."""
+    assert authenticate(assertion(iat=NOW - 7)).once.signed_at == NOW - 7
+    without = authenticate(assertion(iat=ABSENT)).once
+    assert without.signed_at == NOW + 60 - POLICY.max_assertion_lifetime
 
 
 # --- the form

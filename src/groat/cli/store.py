@@ -8,7 +8,7 @@ import click
 from groat.cli.session import Session
 from groat.protocol.errors import ConfigError
 from groat.server import store_operations
-from groat.server.config import POSTGRES_SCHEMES, url_without_password
+from groat.server.storage_url import POSTGRES_SCHEMES, url_without_password
 from groat.server.store_operations import Copied
 
 

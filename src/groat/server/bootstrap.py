@@ -11,12 +11,13 @@ from groat.keys.files import make_directory, make_private_directory, write_publi
 from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
-from groat.server.config import Config, load_config, url_without_password
+from groat.server.config import Config, load_config
 from groat.server.custody import open_custody
 from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
 from groat.server.operator import Operator
 from groat.server.sample import sample_config
 from groat.server.settings import BY_NAME
+from groat.server.storage_url import url_without_password
 from groat.server.store import Store, StoreConflict
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore

@@ -18,8 +18,8 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.server.admin_address import AdminAddress
 from groat.server.settings import BY_NAME, SETTINGS, Setting
+from groat.server.storage_url import POSTGRES_SCHEMES, masked_url, storage_fault
 
-POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 MAX_RETENTION: Final = 3650 * 86400
 
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
@@ -96,22 +96,6 @@ def _show(setting: Setting, value: Any) -> Any:
     return value
 
 
-def masked_url(url: str) -> str:
-    """The URL with *** for every password in it: before the @, or among the parameters."""
-    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url)
-
-
-def url_without_password(url: str) -> str:
-    """What may be written to a file that is not secret."""
-    if not url.startswith(POSTGRES_SCHEMES):
-        return url
-    url = re.sub(r"(://[^:/@]*):.*@", r"\1@", url)
-    head, _, query = url.partition("?")
-    kept = [part for part in query.split("&") if part and "password=" not in part]
-    return head + ("?" + "&".join(kept) if kept else "")
-
-
 def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
     """Read the settings from `path` (may be missing if the environment says enough), `env` and `flags`.
 
@@ -132,7 +116,7 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
             values[setting.name] = setting.read(raw)
         except ValueError as error:
             findings.append(_located(f"{setting.name} must be {error}", setting.name, origin, path, lines))
-    if fault := _storage_fault(values.get("storage.url", "sqlite:///-"), origins.get("storage.url", "")):
+    if fault := storage_fault(values.get("storage.url", "sqlite:///-"), origins.get("storage.url", "")):
         findings.append(_located(fault, "storage.url", origins["storage.url"], path, lines))
     if findings:
         raise ConfigError(*findings)
@@ -181,20 +165,6 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
         raise ConfigError("server.tls_key_file needs server.tls_certificate_file; without it there is no TLS")
     if values["storage.retention"] > MAX_RETENTION:
         raise ConfigError("storage.retention must be 3650 days at most")
-
-
-def _storage_fault(url: str, origin: str) -> str | None:
-    """Why this storage.url cannot be used. No text repeats it: it may hold a password."""
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return None
-    if not url.startswith(POSTGRES_SCHEMES):
-        return "storage.url must be sqlite:///PATH or postgresql://USER@HOST/DATABASE"
-    if origin in ("file", "flag") and url_without_password(url) != url:
-        return (
-            "storage.url must not hold a password here, where others may read it: write the whole URL to a private "
-            "file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
-        )
-    return None
 
 
 def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from groat.server.config import url_without_password
 from groat.server.settings import RELOADED, SETTINGS, Setting
+from groat.server.storage_url import url_without_password
 
 
 def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:

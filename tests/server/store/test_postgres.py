@@ -16,8 +16,8 @@ import pytest
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import BeforeFloor, Issuance, StoreUnavailable
-from groat.server.store.group_commit import MAX_BATCH
-from groat.server.store.postgres import PostgresStore
+from groat.server.store.group_commit import MAX_BATCH, Limits
+from groat.server.store.postgres import LIMITS, PostgresStore
 from groat.server.store.postgres_link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
 from groat.server.store.postgres_schema import SCHEMA_VERSION, Unsafe, migrate, open_link
 from tests.postgres import GivenServer, PostgresServer
@@ -46,9 +46,11 @@ async def use(store: PostgresStore, value: str, signed_at: float | None = None) 
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, events: list[Event] | None = None) -> AsyncIterator[PostgresStore]:
+async def opened(url: str, events: list[Event] | None = None, limits: Limits = LIMITS) -> AsyncIterator[PostgresStore]:
     """One process's view of the store."""
-    store = PostgresStore(url, 0, lambda event, facts: events.append((event, facts)) if events is not None else None)
+    store = PostgresStore(
+        url, 0, lambda event, facts: events.append((event, facts)) if events is not None else None, limits=limits
+    )
     try:
         yield store
     finally:
@@ -302,7 +304,7 @@ def test_a_queue_that_is_too_slow_is_shed_by_the_wait_to_expect(url: str) -> Non
     execute(url, "CREATE TRIGGER slow AFTER INSERT ON used_once FOR EACH STATEMENT EXECUTE FUNCTION slow()")
 
     async def work() -> None:
-        async with opened(url) as store:
+        async with opened(url, limits=Limits(queue_seconds=0.3, total_seconds=10)) as store:
             for n in range(12):
                 await use(store, f"warm{n}")
             tasks = [asyncio.ensure_future(use(store, f"v{n}")) for n in range(2000)]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import POSTGRES_SCHEMES, Config
+from groat.server.config import Config
+from groat.server.storage_url import POSTGRES_SCHEMES
 from groat.server.store import Store
 from groat.server.store.sqlite import SqliteStore
 

@@ -30,6 +30,7 @@ from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links, Notify
+from groat.server.store.postgres_registration import insert_client_keys, refuse_foreign, update_clients
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
 from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
 from groat.server.store.rows import (
@@ -189,12 +190,12 @@ class PostgresStore:
                 "UPDATE apis SET audience = $1, scopes = $2 WHERE name = $3",
                 api.audience, json.dumps(api.scopes), api.name,
             )  # fmt: skip
-            await _update_clients(link, clients)
+            await update_clients(link, clients)
 
     async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
         async with self._registration("", seen) as link:
             await link.query("DELETE FROM apis WHERE name = $1", name)
-            await _update_clients(link, clients)
+            await update_clients(link, clients)
 
     async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None:
         taken = f"client {client.client_id} exists, or existed (ids are never reassigned)"
@@ -203,11 +204,11 @@ class PostgresStore:
                 "INSERT INTO clients (client_id, document, enabled, created_at) VALUES ($1, $2, $3, $4)",
                 client.client_id, client_document(client), client.enabled, client.created_at,
             )  # fmt: skip
-            await _insert_client_keys(link, keys)
+            await insert_client_keys(link, keys)
 
     async def update_client(self, client: ClientRecord, seen: int | None = None) -> None:
         async with self._registration("", seen) as link:
-            await _update_clients(link, (client,))
+            await update_clients(link, (client,))
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None:
         async with self._registration("") as link:
@@ -224,7 +225,7 @@ class PostgresStore:
 
     async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None:
         async with self._registration("") as link:
-            await _insert_client_keys(link, keys)
+            await insert_client_keys(link, keys)
 
     async def remove_client_key(self, client_id: str, kid: str) -> None:
         async with self._registration("") as link:
@@ -233,7 +234,7 @@ class PostgresStore:
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         async with self._registration("a signing key must not be a client's key", seen) as link:
             for key in keys:
-                await _refuse_foreign(link, "client_keys", key.public.thumbprint)
+                await refuse_foreign(link, "client_keys", key.public.thumbprint)
                 await link.query(
                     "INSERT INTO signing_keys VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kid) DO UPDATE SET "
                     "(thumbprint, jwk, sealed, created_at, activates_at, retires_at, removes_at) = "
@@ -368,37 +369,3 @@ async def _roll_back(link: Link) -> None:
 
 def _keys(document: str) -> tuple[ClientKeyRecord, ...]:
     return tuple(client_key_record(row) for row in json.loads(document))
-
-
-async def _refuse_foreign(link: Link, table: str, thumbprint: str) -> None:
-    if await link.query(f"SELECT 1 FROM {table} WHERE thumbprint = $1", thumbprint):
-        raise StoreConflict("this public key belongs to somebody else already: one key, one owner")
-
-
-async def _refuse_known(link: Link, key: ClientKeyRecord) -> None:
-    own = "SELECT thumbprint FROM client_keys WHERE client_id = $1 AND (kid = $2 OR thumbprint = $3)"
-    for row in await link.query(own, key.client_id, key.kid, key.thumbprint):
-        what = "this key already" if row["thumbprint"] == key.thumbprint else f"another key with kid {key.kid}"
-        raise StoreConflict(f"client {key.client_id} has {what}")
-
-
-async def _insert_client_keys(link: Link, keys: Sequence[ClientKeyRecord]) -> None:
-    for key in keys:
-        live = "SELECT 1 FROM clients WHERE client_id = $1 AND removed_at IS NULL"
-        if not await link.query(live, key.client_id):
-            raise StoreConflict(f"client {key.client_id} was removed meanwhile")
-        await _refuse_known(link, key)
-        await _refuse_foreign(link, "client_keys", key.thumbprint)
-        await _refuse_foreign(link, "signing_keys", key.thumbprint)
-        await link.query(
-            "INSERT INTO client_keys VALUES ($1, $2, $3, $4, $5, $6)",
-            key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at,
-        )  # fmt: skip
-
-
-async def _update_clients(link: Link, clients: Sequence[ClientRecord]) -> None:
-    for client in clients:
-        # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
-        await link.query(
-            "UPDATE clients SET document = $1 WHERE client_id = $2", client_document(client), client.client_id
-        )

@@ -114,6 +114,14 @@ class Link:
             future.set_exception(self.loss())
         return future
 
+    async def run_prepared(self, name: bytes, values: Sequence[bytes]) -> PGresult:
+        """Run a prepared statement and wait. Raises Refused, LinkLost."""
+        timer = self._loop.call_later(ANSWER_SECONDS, self.give_up)
+        try:
+            return checked(await self.send_prepared(name, values))
+        finally:
+            timer.cancel()
+
     async def query(self, sql: str, *values: Value, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """Run one statement; rows by column name. Raises Refused, LinkLost."""
         self._check_free()

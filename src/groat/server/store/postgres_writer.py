@@ -60,6 +60,9 @@ _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGI
 async def prepare_batches(link: Link) -> None:
     """Make the connection take batches; fails where the tables are not what we write to. Raises Refused, LinkLost."""
     await link.prepare(_NAME, _SQL, _TYPES)
+    # An empty batch: what can only be found out by planning and running, such as a missing primary key, shows now.
+    none = [array_of(BYTEA, []), *(array_of(TEXT, []),) * 3, *(array_of_bigint([]),) * 2]
+    await link.run_prepared(_NAME, [*none, b"", bytes(8)])
 
 
 class WentBack(StoreUnavailable):

@@ -1,0 +1,43 @@
+"""What several changes of the registry on PostgreSQL do alike; each inside a transaction that holds its lock."""
+
+import json
+from collections.abc import Sequence
+
+from groat.server.records import ClientKeyRecord, ClientRecord
+from groat.server.store import StoreConflict
+from groat.server.store.postgres_link import Link
+from groat.server.store.rows import client_document
+
+
+async def refuse_foreign(link: Link, table: str, thumbprint: str) -> None:
+    if await link.query(f"SELECT 1 FROM {table} WHERE thumbprint = $1", thumbprint):
+        raise StoreConflict("this public key belongs to somebody else already: one key, one owner")
+
+
+async def _refuse_known(link: Link, key: ClientKeyRecord) -> None:
+    own = "SELECT thumbprint FROM client_keys WHERE client_id = $1 AND (kid = $2 OR thumbprint = $3)"
+    for row in await link.query(own, key.client_id, key.kid, key.thumbprint):
+        what = "this key already" if row["thumbprint"] == key.thumbprint else f"another key with kid {key.kid}"
+        raise StoreConflict(f"client {key.client_id} has {what}")
+
+
+async def insert_client_keys(link: Link, keys: Sequence[ClientKeyRecord]) -> None:
+    for key in keys:
+        live = "SELECT 1 FROM clients WHERE client_id = $1 AND removed_at IS NULL"
+        if not await link.query(live, key.client_id):
+            raise StoreConflict(f"client {key.client_id} was removed meanwhile")
+        await _refuse_known(link, key)
+        await refuse_foreign(link, "client_keys", key.thumbprint)
+        await refuse_foreign(link, "signing_keys", key.thumbprint)
+        await link.query(
+            "INSERT INTO client_keys VALUES ($1, $2, $3, $4, $5, $6)",
+            key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at,
+        )  # fmt: skip
+
+
+async def update_clients(link: Link, clients: Sequence[ClientRecord]) -> None:
+    for client in clients:
+        # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
+        await link.query(
+            "UPDATE clients SET document = $1 WHERE client_id = $2", client_document(client), client.client_id
+        )
