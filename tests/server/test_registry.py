@@ -90,8 +90,8 @@ def test_absence_is_not_remembered(tmp_path: Path) -> None:
 class CountingStore(SqliteStore):
     """A store that notes which questions it was asked."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, retention: int = 0) -> None:
+        super().__init__(path, retention)
         self.asked: list[str] = []
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
