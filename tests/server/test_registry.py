@@ -117,12 +117,30 @@ def test_doubting_a_refusal_asks_the_same_whoever_is_refused(tmp_path: Path) -> 
             await operations.enable_client(scene.operator, "off", enabled=False)
             assert isinstance(scene.store, CountingStore)
             await scene.registry.refresh()
-            assert await scene.registry.catch_up("billing")
-            assert await scene.registry.catch_up("off")
+            version = scene.registry.version
+            assert await scene.registry.catch_up("billing", version, known=False)
+            assert await scene.registry.catch_up("off", version, known=False)
             for client_id in ("billing", "off", "nobody", "nobody", "nobody-2"):
                 scene.store.asked = []
-                assert not await scene.registry.catch_up(client_id)
+                known = scene.registry.remembered(client_id) is not None
+                assert not await scene.registry.catch_up(client_id, version, known=known)
                 assert scene.store.asked == ["version", "client"], client_id
+
+    run(work())
+
+
+@pytest.mark.rule("I10", "A17")
+def test_a_refusal_is_in_doubt_when_others_caught_up_meanwhile(tmp_path: Path) -> None:
+    """Two requests judged by an empty memory at once: the second, too, learns that the client is there now."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            await scene.registry.refresh()
+            version = scene.registry.version
+            asking = [scene.registry.catch_up("billing", version, known=False) for _ in range(3)]
+            assert await asyncio.gather(*asking) == [True] * 3
+            assert await scene.registry.catch_up("billing", version, known=False)
+            assert await scene.registry.catch_up("billing", version - 1, known=True)
 
     run(work())
 

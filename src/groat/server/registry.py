@@ -105,16 +105,19 @@ class Registry:
             return client
         return replace(client, keys=(*client.keys, *self._key_sets.at_hand(uri)))
 
-    async def catch_up(self, client_id: str) -> bool:
+    async def catch_up(self, client_id: str, version: int, *, known: bool) -> bool:
         """Make sure that memory knows what the store does; returns whether it did not. Raises StoreUnavailable.
 
+        `version` and `known` say what the refusal that is in doubt was based on: others may have caught up meanwhile.
         Reads the version and one client record whoever asks: for a client in memory, a record that does not exist.
         So the refusal of a known client costs what that of an unknown one does.
         """
-        moved = self.observe(await self._store.registry_version())
+        self.observe(await self._store.registry_version())
         sought = NOBODY if client_id in self._clients else client_id
+        found = await self._find_client(sought)
+        moved = version != self.version or (client_id in self._clients) != known
         # Whoever publishes his keys himself may have a new one there.
-        return await self._find_client(sought) is not None or moved or client_id in self._uris
+        return found is not None or moved or client_id in self._uris
 
     async def _load(self, client_id: str) -> Client | None:
         found = await self._store.client_with_keys(client_id)

@@ -101,7 +101,7 @@ class TokenEndpoint:
         try:
             return authenticate_client(credential, client, self.policy, now), version
         except InvalidClient as error:
-            if not await self.registry.catch_up(credential.client_id):
+            if not await self.registry.catch_up(credential.client_id, version, known=client is not None):
                 raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
         return await self._judge_again(credential, exchange, now), self.registry.version
 
