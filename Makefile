@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench rules simulate custody rotation-soak lock clean
+.PHONY: help demo test lint types fmt bench timing rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -54,9 +54,19 @@ custody: $(STAMP) ## The custodians' tests, SoftHSM2 included (installs it by ap
 rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers
 	$(BIN)/python -m tests.rotation.soak 300 180
 
+timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
+	$(BIN)/python -m benchmarks.enumeration
+
+image:           ## Build the container image groat:local
+	docker build -f deploy/Dockerfile -t groat:local .
+
+compose-test: $(STAMP) ## Run the containers for real and check them (needs root, a Docker engine and Compose)
+	$(BIN)/pytest -m engine -v --no-header tests/deploy
+
 lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet requirements/runtime.in -o requirements/runtime.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:           ## Remove what these commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules

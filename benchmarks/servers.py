@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ class Server:
     algorithm: str
     client_key: PrivateKey = field(repr=False)
     started_in: float
+    directory: Path = Path()
 
 
 def free_port() -> int:
@@ -53,33 +54,49 @@ def wait_for(url: str, seconds: float = 15.0) -> None:
     raise TimeoutError(url)
 
 
-def run_groat(directory: Path, *arguments: str) -> str:
+def run_groat(directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
     """Run one command in this directory and return what it printed."""
-    done = subprocess.run([GROAT, *arguments], cwd=directory, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [GROAT, *arguments],
+        cwd=directory,
+        env={**os.environ, **(env or {})},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout
 
 
 @contextmanager
-def groat_server(algorithm: str, workers: int = 1, database: Path | None = None) -> Iterator[Server]:
-    """`groat serve` on a fresh SQLite store, log to a file; one client with an `algorithm` key."""
+def groat_server(
+    algorithm: str,
+    workers: int = 1,
+    database: Path | None = None,
+    storage_url: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """`groat serve` on a fresh SQLite store or an empty PostgreSQL database; one client with an `algorithm` key."""
+    env = {**(env or {}), **({"GROAT_STORAGE__URL": storage_url} if storage_url else {})}
     directory = Path(tempfile.mkdtemp(prefix="groat-bench-", dir=database))
     port = free_port()
     issuer = f"http://127.0.0.1:{port}"
-    run_groat(directory, "init", "--issuer", issuer, "--algorithm", algorithm)
-    run_groat(directory, "api", "add", "orders", "--audience", RESOURCE, "--scope", SCOPE)
+    run_groat(directory, "init", "--issuer", issuer, "--algorithm", algorithm, env=env)
+    run_groat(directory, "api", "add", "orders", "--audience", RESOURCE, "--scope", SCOPE, env=env)
     key_options = ["--alg", algorithm, "--rsa-bits", "3072", "--new-key", "client.key.json"]
-    run_groat(directory, "client", "add", CLIENT, "--allow", f"orders={SCOPE}", *key_options)
+    run_groat(directory, "client", "add", CLIENT, "--allow", f"orders={SCOPE}", *key_options, env=env)
     command = [GROAT, "serve", "--port", str(port), "--workers", str(workers)]
     begun = time.monotonic()
     with (directory / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, stderr=log, stdout=log)
+        process = subprocess.Popen(command, cwd=directory, env={**os.environ, **env}, stderr=log, stdout=log)
     try:
         wait_for(f"{issuer}/readyz")
         started_in = time.monotonic() - begun
         time.sleep(0.5 if workers > 1 else 0.0)
         key = _read_key(directory / "client.key.json")
         name = "groat" if workers == 1 else f"groat, {workers} workers"
-        yield Server(name, issuer, f"{issuer}/token", process_tree(process.pid), algorithm, key, started_in)
+        name += ", PostgreSQL" if storage_url else ""
+        pids = process_tree(process.pid)
+        yield Server(name, issuer, f"{issuer}/token", pids, algorithm, key, started_in, directory)
     finally:
         process.terminate()
         process.wait(15)

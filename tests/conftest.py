@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.postgres import GivenServer, NoPostgres, PostgresServer, any_server
+
 GROAT: Final = Path(sys.executable).with_name("groat")
 ISSUER: Final = "https://as.example"
 START_SECONDS: Final = 30.0
@@ -134,10 +136,37 @@ def make_groat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
             server.stop(signal.SIGKILL)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer | GivenServer]:
+    """A real PostgreSQL, shared by the session: tests ask it for databases of their own.
+
+    Where there is none, tests are skipped; with CI in the environment that is a failure.
+    """
+    try:
+        with any_server() as server:
+            yield server
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of one's own, to kill, stop and start again."""
+    try:
+        with PostgresServer.running() as server:
+            yield server
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name random keys and objects by their argument: parallel workers must collect the same names."""
     plain = isinstance(val, (str, int, float, bool, type(None)))
-    if (isinstance(val, str) and len(val) > 40) or isinstance(val, bytes) or (not plain and "0x" in repr(val)):
+    if (isinstance(val, str) and len(val) > 40) or isinstance(val, bytes) or (not plain and " at 0x" in repr(val)):
         return argname
     return None
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from starlette.routing import Router
@@ -19,31 +19,43 @@ from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
-from groat.server.config import Config, load_config
+from groat.server.config import Config
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
 from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
+from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.metrics import Metrics
 from groat.server.operator import Operator
 from groat.server.registry import Registry
+from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
-from groat.server.store import Store, StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
-from groat.server.throttle import Gcra, Throttle
+from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
+from groat.server.store.engines import open_engine
+from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 
 # A digest is kept well past the moment its assertion dies, so that a clock that steps back opens no replay window.
 RETENTION_MARGIN_SECONDS = 600
 PURGE_INTERVAL_SECONDS = 1.0
 METRICS_INTERVAL_SECONDS = 1.0
+PURGE_PAUSE_SECONDS = 0.05
 
 
-def open_store(config: Config) -> Store:
-    """The store that the configuration names. Raises ConfigError, StoreUnavailable."""
-    return SqliteStore.open(config.database)
+def open_store(config: Config, log: EventLog | None = None) -> Store:
+    """The store that the configuration names; `log` hears when it goes away and comes back.
+
+    Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
+    """
+
+    def tell(event: str, facts: dict[str, Any]) -> None:
+        if log is not None:
+            with contextlib.suppress(OSError):
+                log.emit("warning" if event == "store.up" else "error", event, facts)
+
+    return open_engine(config, tell)
 
 
 def create_app(
@@ -51,39 +63,50 @@ def create_app(
     store: Store | None = None,
     clock: Clock = time.time,
     log: EventLog | None = None,
+    source: Source | None = None,
     sleep: Sleep = asyncio.sleep,
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
 
-    `clock` and `sleep` belong together: whoever turns the clock faster lets the rotator sleep shorter.
+    With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock` and `sleep` belong together:
+    whoever turns the clock faster lets the rotator sleep shorter.
     """
-    custody = open_custody(config)
-    store = store or open_store(config)
-    policy, log = config.policy, log or EventLog()
-    audit = Audit(log)
+    custody, invitations = open_custody(config), open_invitations(config)
+    log = log or EventLog()
+    store = store or open_store(config, log)
+    audit, throttle = Audit(log), Throttle()
     registry = Registry(store, custody, _client_key_sets(config, audit))
-    operator = Operator(store, policy, audit, clock)
+    health, max_age = Health(store, registry, clock, log), config.timing.jwks_max_age
+    operator = Operator(store, config.policy, audit, clock)
     rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
-    throttle = Throttle(Gcra(config["throttle.client_failures"], 60.0), Gcra(config["throttle.source_failures"], 60.0))
-    max_age = config.timing.jwks_max_age
-    metadata = MetadataEndpoint(policy, registry, max_age)
-    prefix = issuer_path(policy.issuer)
     endpoints: dict[str, ASGIApp] = {
-        f"{prefix}/token": TokenEndpoint(policy, registry, store, throttle, audit, clock),
-        f"{prefix}{CLIENT_KEYS_PATH}": EnrolmentEndpoint(operator, registry, throttle, open_invitations(config), clock),
-        f"{prefix}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
-        **dict.fromkeys(metadata_paths(policy.issuer), metadata),
+        f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
         "/health": LiveEndpoint(),
         "/livez": LiveEndpoint(),
-        "/readyz": ReadyEndpoint(registry, clock),
+        "/readyz": ReadyEndpoint(health),
     }
-    metrics = Metrics(audit.tally)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), partial(_count_forever, metrics), rotator.run]
-    if config.admin:
-        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(log))
-        chores.append(partial(serve_admin, admin, config.admin, log))
-    lifespan = Router(lifespan=lambda _: _lifespan(store, chores))
-    return Entrance(endpoints, lifespan, audit, config["server.trusted_proxies"])
+    metrics = _metrics(config, audit, registry, clock)
+    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, *metrics]
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores)), audit)
+
+    def apply(settings: Config) -> None:
+        """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
+        policy = settings.policy
+        throttle.per_client.limit = settings["throttle.client_failures"]
+        throttle.per_source.limit = settings["throttle.source_failures"]
+        entrance.trusted_proxies = settings["server.trusted_proxies"]
+        token = TokenEndpoint(policy, registry, store, throttle, audit, clock)
+        metadata = MetadataEndpoint(policy, registry, max_age)
+        enrolment = EnrolmentEndpoint(replace(operator, policy=policy), registry, throttle, invitations, clock)
+        rotator.timing = settings.timing
+        endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
+        endpoints[f"{issuer_path(policy.issuer)}/token"] = token
+        endpoints[f"{issuer_path(policy.issuer)}{CLIENT_KEYS_PATH}"] = enrolment
+
+    if source is not None:
+        chores.append(partial(_reload_at_hangup, Reloader(source, apply, log)))
+    apply(config)
+    return entrance
 
 
 def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
@@ -96,9 +119,20 @@ def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
+def _metrics(config: Config, audit: Audit, registry: Registry, clock: Clock) -> list[Chore]:
+    """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
+    metrics = Metrics(audit.tally)
+    chores: list[Chore] = [partial(_count_forever, metrics)]
+    if config.admin:
+        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(audit.log))
+        chores.append(partial(serve_admin, admin, config.admin, audit.log))
+    return chores
+
+
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None]:
+async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore]) -> AsyncIterator[None]:
     """What goes on beside the requests, from the first to the last."""
+    await registry.warm()
     tasks = [asyncio.create_task(chore()) for chore in chores]
     try:
         yield
@@ -111,11 +145,23 @@ async def _lifespan(store: Store, chores: Sequence[Chore]) -> AsyncIterator[None
 
 async def _purge_forever(store: Store, clock: Clock) -> None:
     """Forget what no longer needs remembering, a small slice at a time, off the path of any request."""
+    dropped = 0
     while True:
-        await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+        # After a whole chunk there is more; others want their turn all the same.
+        await asyncio.sleep(PURGE_PAUSE_SECONDS if dropped >= PURGE_CHUNK else PURGE_INTERVAL_SECONDS)
+        dropped = 0
         # A store that cannot purge cannot issue either, and says so on the requests themselves.
         with contextlib.suppress(StoreUnavailable):
-            await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+            dropped = await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
+
+
+async def _reload_at_hangup(reloader: Reloader) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reloader.reload)
+    try:
+        await loop.create_future()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _count_forever(metrics: Metrics) -> None:
@@ -124,22 +170,18 @@ async def _count_forever(metrics: Metrics) -> None:
         metrics.absorb()
 
 
-def app_from_environment() -> ASGIApp:
-    """The app of one worker process: `groat serve` hands the configuration over in the environment."""
+def worker_app(source: Source) -> ASGIApp:
+    """The app of one process of `groat serve`."""
     import gc
 
-    config = load_config(Path(os.environ.get("GROAT_CONFIG", "groat.toml")), os.environ)
-    log = configure_logging(config["log.level"], _pretty(config["log.format"]))
-    app = create_app(config, log=log)
+    config = source.config
+    log = configure_logging(config["log.level"], pretty_format(config))
+    app = create_app(config, log=log, source=source)
     # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     return app
-
-
-def _pretty(log_format: str) -> bool | None:
-    return None if log_format == "auto" else log_format == "pretty"
 
 
 async def check_ready(config: Config) -> None:

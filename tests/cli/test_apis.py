@@ -47,6 +47,7 @@ def test_a_scope_is_kept_once(home: Home) -> None:
         (("stock", "--audience", f"{ISSUER}/"), "not this authorization server"),
         (("stock", "--audience", f"{ISSUER}/token"), "not this authorization server"),
         (("stock", "--audience", STOCK, "--scope", "a b"), "scope 'a b' must be"),
+        (("stock", "--audience", "https://a.example/" + "x" * 496), "at most 512 characters"),
         (("stock", "--audience", STOCK, "--scope", ""), "scope '' must be"),
         (("stock", "--audience", STOCK, "--scope", 'a"'), "must be 1 to 128 printable ASCII"),
         (("stock", "--audience", STOCK, "--scope", "x" * 129), "must be 1 to 128 printable ASCII"),

@@ -326,3 +326,27 @@ def test_the_profile_decides_which_keys_are_taken(home: Home) -> None:
     )  # fmt: skip
     assert (done.code, "profile fapi2 refuses" in done.err) == (3, True)
     assert not (home.directory / "rs.json").exists()
+
+
+@pytest.mark.rule("AS-CA-15")
+@pytest.mark.parametrize(
+    ("name", "option", "value", "field", "default"),
+    [
+        ("signing-alg", "--signing-alg", "ES256", "signing_alg", None),
+        ("max-assertion-lifetime", "--max-assertion-lifetime", "600", "max_assertion_lifetime", None),
+        ("default-scope", "--default-scope", "orders:read", "default_scopes", []),
+    ],
+)
+def test_a_setting_can_be_taken_back(
+    home: Home, name: str, option: str, value: str, field: str, default: object
+) -> None:
+    """`--clear` brings one setting back to its default and leaves the others; not together with a new value."""
+    home.ok("client", "update", "billing", "--strict-typ", option, value)
+    before = home.ok("--json", "client", "show", "billing").json
+    assert before[field] not in (None, [])
+    both = home("client", "update", "billing", option, value, "--clear", name)
+    assert (both.code, "say one of them" in both.err) == (2, True)
+    assert home.ok("--json", "client", "show", "billing").json == before
+    cleared = home.ok("--json", "client", "update", "billing", "--clear", name).json
+    assert cleared == {**before, field: default}
+    assert home("client", "update", "billing", "--clear", "allow").code == 2

@@ -116,7 +116,8 @@ def test_init_with_an_algorithm(empty: Home, algorithm: str) -> None:
     [
         (("--issuer", "http://as.example"), "must use https"),
         (("--issuer", "as.example"), "absolute URL"),
-        (("--issuer", ISSUER, "--database", "postgresql://u:hunter2@db/groat"), "sqlite:///PATH"),
+        (("--issuer", ISSUER, "--database", "postgresql://u:hunter2@db/groat"), "GROAT_STORAGE__URL_FILE"),
+        (("--issuer", ISSUER, "--database", "mysql://u:hunter2@db/groat"), "sqlite:///PATH"),
         (("--issuer", ISSUER, "--database", "groat.db"), "sqlite:///PATH"),
     ],
 )

@@ -1,9 +1,15 @@
 """Two operators at once: whoever loses is told so, and nobody's change is lost."""
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
+import signal
+import sqlite3
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +18,7 @@ from typing import Any
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
+from groat.keys.files import read_private_key
 from groat.keys.keyring import Lead, SigningKey
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import Policy
@@ -126,3 +133,75 @@ def test_a_copy_of_an_installation_works_elsewhere(home: Home, tmp_path: Path) -
     copy = Home(Path(shutil.copytree(home.directory, tmp_path / "copy")))
     assert copy.ok("config", "check").out.startswith("config")
     assert copy.ok("-q", "client", "list").out == home.ok("-q", "client", "list").out
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes not one byte more until somebody reads it."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x")
+    os.set_blocking(write, True)
+    return read, write
+
+
+def registered(home: Home, client_id: str) -> bool:
+    """Whether the store has this client."""
+    with contextlib.closing(sqlite3.connect(home.directory / "data" / "groat.db")) as database:
+        return bool(database.execute("SELECT 1 FROM clients WHERE client_id = ?", (client_id,)).fetchone())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another process; fails after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.rule("K08", "KEY-08")
+def test_ctrl_c_after_the_commit_leaves_the_key_of_a_registered_client(home: Home) -> None:
+    """The command hangs in its log line behind the commit, Ctrl-C ends it there: the private key is still there."""
+    read, write = full_pipe()
+    command = ("-v", "client", "add", "late", "--allow", "orders=orders:read", "--new-key", "late.json")
+    process = home.start(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write)
+    os.close(write)
+    try:
+        wait_until(lambda: registered(home, "late"))
+        for _ in range(2):  # asyncio takes the first one as a wish to cancel, which a blocked write does not see
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+        with open(read, "rb") as stderr:
+            said = stderr.read().lstrip(b"x")
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+        process.wait(5)
+    assert b"late is registered; its private key: late.json" in said
+    (kid,) = home.ok("-q", "client", "key", "list", "late").out.split()
+    assert read_private_key(home.directory / "late.json").kid == kid
+
+
+@pytest.mark.rule("K08")
+def test_ctrl_c_before_the_commit_leaves_nothing(home: Home) -> None:
+    """While another writer holds the store, Ctrl-C ends the command: no client, and no key file in the way."""
+    with contextlib.closing(sqlite3.connect(home.directory / "data" / "groat.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        command = ("client", "add", "never", "--allow", "orders=orders:read", "--new-key", "never.json")
+        process = home.start(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            wait_until((home.directory / "never.json").exists)
+            for _ in range(2):
+                process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait(5)
+        database.execute("ROLLBACK")
+    assert process.returncode == 130, said
+    assert not registered(home, "never")
+    assert not (home.directory / "never.json").exists()

@@ -75,6 +75,16 @@ def test_print_token_prints_the_token_alone(live: Live) -> None:
     assert token.count(".") == 2
 
 
+@pytest.mark.rule("CL-22")
+def test_a_cache_is_used_where_one_is_named(live: Live) -> None:
+    """With --cache the next command prints the same token; without it a new one."""
+    first = new_token(live, "--cache", "tokens")
+    assert new_token(live, "--cache", "tokens") == first
+    assert new_token(live) != first
+    (kept,) = (live.home.directory / "tokens").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
 def test_verify_accepts_what_get_got(live: Live) -> None:
     """From an argument, from standard input, and by default from there."""
     token = new_token(live)

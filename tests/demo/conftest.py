@@ -30,18 +30,15 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     """A demo whose leftovers are removed after the test."""
     made = Demo(tmp_path / "tmp")
     made.directory.mkdir()
-    yield made
-    made.clean()
+    with made.guarded():
+        yield made
 
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     """One demo that stays up for all tests that ask it something."""
-    made = Demo(tmp_path_factory.mktemp("kept"))
-    try:
+    with Demo(tmp_path_factory.mktemp("kept")).guarded() as made:
         done = made.run("--keep", "--json")
         assert done.returncode == 0, done.stderr
         with httpx2.Client(trust_env=False) as http:
             yield Kept(steps_of(done.stdout), done.stdout + done.stderr, http)
-    finally:
-        made.clean()

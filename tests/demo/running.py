@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,24 @@ from groat.server.config import load_config
 
 GROAT: Final = Path(sys.executable).with_name("groat")
 MARK: Final = "DEMO_TEST_MARK"
+# Waits until whoever started it is gone, however that happened, and takes the marked processes and their files along.
+GUARD: Final = """
+import contextlib, os, shutil, signal, sys, time
+from pathlib import Path
+sys.stdin.read()
+needle = sys.argv[1].encode()
+def marked():
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if needle in path.read_bytes().split(b"\\0"):
+                yield int(path.parent.name)
+for _ in range(50):  # the demo itself may still be starting servers
+    for pid in marked():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(0.02)
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 LIKE_A_JWT: Final = re.compile(r"eyJ[\w-]+\.[\w-]+")
 
 
@@ -37,6 +56,19 @@ class Demo:
 
     directory: Path
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator["Demo"]:
+        """Leave no process behind, even if this one is killed."""
+        command = [sys.executable, "-c", GUARD, f"{MARK}={self.mark}", str(self.directory)]
+        guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            yield self
+        finally:
+            self.clean()
+            assert guard.stdin is not None
+            guard.stdin.close()
+            guard.wait(20)
 
     def env(self, extra: dict[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GROAT_", "NO_COLOR"))}

@@ -29,8 +29,8 @@ _NO_MEMORY: Final = (
     "from groat.server.store.sqlite import SqliteStore\n"
     "    from dataclasses import replace\n"
     "    real = SqliteStore.use_once\n"
-    "    async def forgetful(self, once, token_id):\n"
-    "        return replace(await real(self, once, token_id), fresh=True)\n"
+    "    async def forgetful(self, once, issuance):\n"
+    "        return replace(await real(self, once, issuance), fresh=True)\n"
     "    SqliteStore.use_once = forgetful\n"
 )
 _ROGUE: Final = (

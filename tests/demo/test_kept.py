@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -89,6 +90,36 @@ def test_the_api_has_no_key(kept: Kept) -> None:
     assert ours == {f"GROAT_ISSUER={kept.issuer}", "GROAT_AUDIENCE=https://orders.demo"}
     opened = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     assert {path for path in opened if path.startswith(str(kept.directory))} == {kept.steps["kept"]["api"]["log"]}
+
+
+KILLED_RUN: Final = """
+import sys, time
+from pathlib import Path
+from tests.demo.running import Demo
+with Demo(Path(sys.argv[1]), sys.argv[2]).guarded() as demo:
+    print(demo.run("--keep", "--json").returncode, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_test_run_leaves_no_server(tmp_path: Path) -> None:
+    """The runner dies without a word while a demo is kept: its guard ends the servers and removes their files."""
+    made = Demo(tmp_path / "tmp")
+    made.directory.mkdir()
+    command = [sys.executable, "-c", KILLED_RUN, str(made.directory), made.mark]
+    runner = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", cwd=Path(__file__).parents[2])
+    try:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == "0\n"
+        assert made.processes()
+    finally:
+        runner.kill()
+        runner.communicate(timeout=10)
+    deadline = time.monotonic() + 20
+    while (made.processes() or made.directory.exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert made.processes() == []
+    assert not made.directory.exists()
 
 
 def test_the_servers_outlive_the_demo(kept: Kept) -> None:

@@ -218,6 +218,33 @@ def test_authlib_is_accepted(
     _assert_granted(authlib_server, answer, client_id)
 
 
+class FreshClaims(PrivateKeyJWT):  # type: ignore[misc]  # Authlib has no types
+    """What docs/clients.md recommends: claims made anew for each request."""
+
+    issuer = ""
+
+    def sign(self, auth: Any, token_endpoint: str) -> Any:
+        self.claims = {"aud": self.issuer, "exp": int(time.time()) + 60}
+        return super().sign(auth, token_endpoint)
+
+
+@pytest.mark.rule("AS-CA-10", "AS-CA-06")
+def test_authlib_keeps_the_jti_in_a_claims_dictionary(authlib_server: GroatServer) -> None:
+    """One method object with a dictionary of claims sends one jti for ever; fresh claims, or none, do not."""
+    key = _joserfc_key(DEFAULTS, "ES256")
+    kept = PrivateKeyJWT(claims={"aud": authlib_server.issuer, "exp": int(time.time()) + 60}, alg="ES256")
+    _assert_granted(authlib_server, _authlib_token("httpx", authlib_server, DEFAULTS, kept, key), DEFAULTS)
+    with pytest.raises(OAuthError):
+        _authlib_token("httpx", authlib_server, DEFAULTS, kept, key)
+    assert authlib_server.last_refusal()["reason"] == "assertion_replayed"
+    fresh = FreshClaims(alg="ES256")
+    fresh.issuer = authlib_server.issuer
+    plain = PrivateKeyJWT(alg="ES256")
+    for client_id, method in ((DEFAULTS, fresh), (DEFAULTS, fresh), (LEGACY, plain), (LEGACY, plain)):
+        own = _joserfc_key(client_id, "ES256")
+        _assert_granted(authlib_server, _authlib_token("httpx", authlib_server, client_id, method, own), client_id)
+
+
 @pytest.mark.rule("AS-CA-15", "JOSE-17")
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_authlib_is_accepted_with_every_algorithm(authlib_server: GroatServer, algorithm: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -126,6 +127,45 @@ def test_a_key_of_its_owner_alone_is_read(tmp_path: Path, mode: int) -> None:
     """What matters is the others; the owner may even have it read-only."""
     path = private_file(tmp_path, files.private_key_bytes(KEYS["ES256"]), mode)
     assert files.read_private_key(path).kid == KEYS["ES256"].kid
+
+
+@pytest.mark.rule("KEY-09")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file over")
+@pytest.mark.parametrize(
+    ("owner", "mode", "reads"),
+    [
+        (0, 0o440, True),
+        (0, 0o640, True),
+        (0, 0o460, False),
+        (0, 0o444, False),
+        (0, 0o644, False),
+        (0, 0o450, False),
+        (4711, 0o440, False),
+        (4711, 0o640, False),
+        (4712, 0o440, False),
+    ],
+)
+def test_a_key_that_root_handed_to_our_group_is_read(tmp_path: Path, owner: int, mode: int, reads: bool) -> None:
+    """Kubernetes and systemd hand secrets over so; a file of our own, or of a third, must be private as ever."""
+    tmp_path.chmod(0o755)
+    path = private_file(tmp_path, files.private_key_bytes(KEYS["ES256"]), mode)
+    os.chown(path, owner, 4711)
+    program = f"""import os, sys, pathlib
+from groat.keys import files
+from groat.client.key_file import KeyFile
+os.setgroups([]); os.setgid(4711); os.setuid(4711)
+outcomes = []
+for read in (lambda: files.read_private_key(pathlib.Path({path.name!r})), KeyFile({path.name!r}).load):
+    try:
+        outcomes.append(read().kid)
+    except Exception as error:
+        outcomes.append(type(error).__name__)
+print(*outcomes)"""
+    # The folders above are root's alone; being in this one already leads past them.
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    kid = KEYS["ES256"].kid
+    assert done.stdout.split() == ([kid, kid] if reads else ["ConfigError", "KeyUnusable"])
 
 
 @pytest.mark.rule("KEY-09")

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey
 from groat.protocol import jose, signatures
 from groat.protocol.client_auth import CLIENT_AUTH_METHODS, authenticate_client, read_credential
 from groat.protocol.errors import InvalidClient, InvalidRequest
-from groat.protocol.jwk import PrivateKey, decoy_key, private_key
+from groat.protocol.jwk import PrivateKey, base64url_encode, decoy_key, private_key
 from groat.protocol.models import AssertionAudience, Client, OneTimeValue, Policy, TokenRequest
 
 from .builders import (
@@ -326,6 +326,31 @@ def test_every_refusal_costs_one_signature_check(name: str, case: str) -> None:
         data, _, signature = token.rpartition(".")
         token = f"{data}.{signature[:10]}{'B' if signature[10] == 'A' else 'A'}{signature[11:]}"
     assert _verifications(lambda: authenticate(token, None if case == "unknown client" else client)) == 1
+
+
+@pytest.mark.rule("AS-CA-20", "A18")
+@pytest.mark.parametrize("size", [256, 384, 512, 255, 1])
+@pytest.mark.parametrize("known", [True, False], ids=["known client", "unknown client"])
+def test_the_size_of_an_rsa_signature_tells_nothing(size: int, known: bool) -> None:
+    """A signature of another size than the key's costs a check by a decoy of that size, for everybody."""
+    key = KEYS["RS256"]
+    data = assertion(key).rpartition(".")[0]
+    jwt = f"{data}.{base64url_encode(bytes([1] * size)).decode()}"
+    seen: list[int] = []
+    codes = {signatures.Rsa.verify.__code__}
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in codes:
+            seen.append(frame.f_locals["key"].key_size)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        with client_refused("assertion_signature" if known else "client_unknown"):
+            authenticate(jwt, _registered(key) if known else None)
+    finally:
+        sys.setprofile(before)
+    assert seen == [size * 8 if size * 8 in (2048, 3072, 4096) else 2048]
 
 
 @pytest.mark.rule("AS-CA-20")

@@ -462,11 +462,13 @@ def test_a_written_set_is_public() -> None:
 
 
 @pytest.mark.rule("AS-CA-20")
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_there_is_a_decoy_for_every_algorithm(name: str) -> None:
-    """A decoy is a sound public key of its kind, always the same, and none of ours."""
-    decoy = decoy_key(name)
-    assert decoy is decoy_key(name)
+def test_there_is_a_decoy_for_every_algorithm(name: str, bits: int) -> None:
+    """A decoy is a sound public key of its kind and size, always the same, and none of ours."""
+    decoy = decoy_key(name, bits)
+    assert decoy is decoy_key(name, bits)
+    assert not name.startswith(("RS", "PS")) or decoy.native.key_size == bits
     assert decoy.algorithms == {name}
     assert import_public_jwk(decoy.jwk).thumbprint == decoy.thumbprint
     assert decoy.thumbprint not in {key.public.thumbprint for key in (*KEYS.values(), AS_KEY, OTHER_KEY)}

@@ -5,6 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from groat.protocol.jwk import private_key
+
+from .assertions import RSA_PAIR
+from .builders import Party
 from .lab import DEFAULTS, Lab, prepare, running
 
 
@@ -13,6 +17,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The shared server: its throttle is out of the way, and tests add clients of their own to change them."""
     with running(prepare(tmp_path_factory.mktemp("lab"))) as ready:
         yield ready
+
+
+@pytest.fixture(scope="session")
+def other(lab: Lab) -> Party:
+    """Another registered client."""
+    return lab.add_client("other")
+
+
+@pytest.fixture(scope="session")
+def rsa(lab: Lab) -> Party:
+    """A client whose one key is RSA for RS256."""
+    return lab.add_client("rsa", private_key(RSA_PAIR, "RS256"))
+
+
+@pytest.fixture(scope="session")
+def wide(lab: Lab) -> Party:
+    """A client of both APIs without any default scope."""
+    return lab.add_client("wide", allow={"orders": ["orders:read", "orders:write"], "stock": ["stock:read"]})
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
-from groat.server.store import StoreUnavailable
+from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
 from .builders import NOW, Party, base
@@ -111,9 +111,11 @@ def test_closing_does_not_wait_for_a_lock(tmp_path: Path, lock: Lock) -> None:
 
     async def run() -> float:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "first", NOW + 60), "t0")
+        await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
         with lock(tmp_path / "groat.db"):
-            waiting = asyncio.ensure_future(store.use_once(OneTimeValue("c", "second", NOW + 60), "t1"))
+            waiting = asyncio.ensure_future(
+                store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
+            )
             await asyncio.sleep(0.05)
             began = time.monotonic()
             await asyncio.wait_for(store.close(), 10)
@@ -136,9 +138,9 @@ def test_a_writer_that_could_not_start_starts_later(tmp_path: Path) -> None:
         blocker.mkdir()
         store = SqliteStore.open(tmp_path / "groat.db")
         with pytest.raises(StoreUnavailable):
-            await store.use_once(OneTimeValue("c", "first", NOW + 60), "t0")
+            await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
         blocker.rmdir()
-        receipt = await store.use_once(OneTimeValue("c", "second", NOW + 60), "t1")
+        receipt = await store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
         await store.close()
         return receipt.fresh
 
@@ -261,7 +263,7 @@ def test_a_file_size_limit(make_groat: "Callable[[str], Groat]") -> None:
 
 @pytest.mark.rule("OPS-06", "AS-TE-30", "I10")
 def test_a_store_that_is_gone(make_groat: "Callable[[str], Groat]") -> None:
-    """When the store cannot be read: not ready, 503 on everything that needs it, never 401; alive all the time."""
+    """When the store cannot be read: not ready, 503 on what needs it, never 401; public keys come from memory."""
     groat = make_groat("gone")
     party = _install(groat)
     server = groat.serve(1)
@@ -275,13 +277,14 @@ def test_a_store_that_is_gone(make_groat: "Callable[[str], Groat]") -> None:
                 post(server.address, base(party.assertion())),
                 post(server.address, base(party.assertion(aud="x"))),
                 post(server.address, base(Party("nobody", party.key, party.now).assertion())),
-                send(server.address, "GET", "/.well-known/jwks.json"),
             ]
             for answer in answers:
                 check_refused(answer, "temporarily_unavailable", 503)
             ready = send(server.address, "GET", "/readyz")
             assert (ready.status, ready.header("retry-after")) == (503, "1")
             assert b"registry" not in ready.body
+            for document in ("jwks.json", "oauth-authorization-server"):
+                assert send(server.address, "GET", f"/.well-known/{document}").status == 200
             assert send(server.address, "GET", "/livez").status == 200
         other.execute("ALTER TABLE hidden RENAME TO registry")
         other.commit()

@@ -309,6 +309,19 @@ def test_a_token_with_every_scope_fits_into_headers(fresh_lab: Callable[..., Lab
     assert len(lab.token(party.assertion(), scope=" ".join(scopes))) < 4096
 
 
+@pytest.mark.rule("AT-14")
+def test_a_token_that_would_not_fit_is_refused(fresh_lab: Callable[..., Lab]) -> None:
+    """Over 4 KiB it is the caller's request that asks for too much; with fewer scopes the same client is served."""
+    lab = fresh_lab()
+    scopes = [f"a-long-scope-of-the-api-number-{n:03}" for n in range(110)]
+    lab.operate(lambda op: operations.add_api(op, "big", "https://big.example", scopes))
+    party = lab.add_client("big", allow={"big": scopes})
+    answer = lab.ask(party.assertion(), scope=" ".join(scopes))
+    check_refused(answer, "invalid_scope")
+    assert lab.reason(answer) == "token_size"
+    assert lab.token(party.assertion(), scope=" ".join(scopes[:40]))
+
+
 @pytest.mark.rule("OPS-06", "AS-TE-32")
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
 def test_health_says_nothing(lab: Lab, path: str) -> None:

@@ -257,3 +257,27 @@ def test_a_connection_without_a_whole_head_is_cut_off(lab: Lab, monkeypatch: pyt
         connection.sendall(sent)
         assert connection.recv(1) == b""
     check_ok(lab.ask())
+
+
+@pytest.mark.rule("AS-TE-21", "AS-TE-18", "AS-TE-32")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"POST /token HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"<xml/>\r\n\r\n",
+    ],
+    ids=["no target", "TLS", "length", "no HTTP"],
+)
+def test_what_is_not_http_is_refused_in_json(lab: Lab, data: bytes) -> None:
+    """Even where no request was understood: the error body, not to be kept, and nothing of what was sent."""
+    head, _, body = raw(lab.address, data).partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    headers = dict(line.lower().split(b": ", 1) for line in lines)
+    assert status == b"HTTP/1.1 400 Bad Request"
+    assert json.loads(body) == {"error": "invalid_request", "error_description": "The request is malformed."}
+    assert headers[b"content-type"] == b"application/json"
+    assert (headers[b"cache-control"], headers[b"pragma"]) == (b"no-store", b"no-cache")
+    assert (headers[b"connection"], headers[b"content-length"]) == (b"close", b"%d" % len(body))
+    assert b"date" in headers

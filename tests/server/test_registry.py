@@ -73,16 +73,56 @@ def test_answers_change_only_when_the_version_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.rule("AS-CA-24")
-def test_absence_is_remembered_until_the_next_version(tmp_path: Path) -> None:
-    """An unknown id is unknown until the registry moves; then it may be known."""
+def test_absence_is_not_remembered(tmp_path: Path) -> None:
+    """An unknown id is looked up each time: it is known as soon as it is registered."""
 
     async def work() -> None:
         async with Scene(tmp_path) as scene:
             assert await scene.registry.find_client("new") is None
             await operations.add_client(scene.operator, "new", {}, (generate_private_key("ES256").public,))
-            assert await scene.registry.find_client("new") is None
-            await scene.registry.refresh()
+            assert scene.registry.remembered("new") is None
             assert await scene.registry.find_client("new") is not None
+            assert scene.registry.remembered("new") is not None
+
+    run(work())
+
+
+class CountingStore(SqliteStore):
+    """A store that notes which questions it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: list[str] = []
+
+    async def find_client(self, client_id: str) -> ClientRecord | None:
+        self.asked.append("client")
+        return await super().find_client(client_id)
+
+    async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
+        self.asked.append("keys")
+        return await super().client_keys(client_id)
+
+    async def registry_version(self) -> int:
+        self.asked.append("version")
+        return await super().registry_version()
+
+
+@pytest.mark.rule("A18", "AS-CA-20")
+def test_doubting_a_refusal_asks_the_same_whoever_is_refused(tmp_path: Path) -> None:
+    """One version and one client record are read for a client in memory, a disabled one and an unknown one alike."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, CountingStore) as scene:
+            await operations.add_client(scene.operator, "off", {}, (generate_private_key("ES256").public,))
+            await operations.enable_client(scene.operator, "off", enabled=False)
+            assert isinstance(scene.store, CountingStore)
+            await scene.registry.refresh()
+            assert await scene.registry.catch_up("billing")
+            assert await scene.registry.catch_up("off")
+            for client_id in ("billing", "off", "nobody", "nobody", "nobody-2"):
+                scene.store.asked = []
+                assert not await scene.registry.catch_up(client_id)
+                assert scene.store.asked == ["version", "client"], client_id
 
     run(work())
 
@@ -111,12 +151,15 @@ def test_permissions_follow_the_apis(tmp_path: Path) -> None:
 
 @pytest.mark.rule("I9")
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking for ever new names keeps a bounded number of answers."""
+    """Ever new names keep a bounded number of clients, and unknown ones none."""
     monkeypatch.setattr(registry, "MAX_CACHED_CLIENTS", 50)
 
     async def work() -> None:
         async with Scene(tmp_path) as scene:
-            for n in range(200):
+            for n in range(60):
+                await operations.add_client(scene.operator, f"c-{n}", {}, (generate_private_key("ES256").public,))
+            for n in range(60):
+                assert await scene.registry.find_client(f"c-{n}") is not None
                 assert await scene.registry.find_client(f"nobody-{n}") is None
             assert len(scene.registry._clients) == 50
             assert await scene.registry.find_client("billing") is not None

@@ -261,6 +261,22 @@ def test_extra_claims_cannot_override(tmp_path: Path, claim: str) -> None:
 
 
 @pytest.mark.rule("AT-10")
+@pytest.mark.parametrize("value", ["", "x", "[1]", '{"a": 1, "a": 2}', '{"a": NaN}', "{'a': 1}"])
+def test_extra_claims_in_the_environment_are_strict_json(tmp_path: Path, value: str) -> None:
+    """An object and nothing else, and no member twice."""
+    (said,) = findings(tmp_path, HEAD, {"GROAT_TOKENS__EXTRA_CLAIMS": value})
+    assert said.startswith("GROAT_TOKENS__EXTRA_CLAIMS: tokens.extra_claims must be a table of claims")
+
+
+@pytest.mark.rule("AT-14")
+def test_extra_claims_are_small(tmp_path: Path) -> None:
+    """They are in every token, which must fit into the headers of proxies."""
+    assert load(tmp_path, f'{HEAD}[tokens]\nextra_claims = {{a = "{"x" * 1016}"}}').policy.extra_claims
+    (said,) = findings(tmp_path, f'{HEAD}[tokens]\nextra_claims = {{a = "{"x" * 1017}"}}')
+    assert said == "groat.toml:3: tokens.extra_claims must be at most 1024 bytes of JSON, not 1025"
+
+
+@pytest.mark.rule("AT-10")
 def test_other_extra_claims_are_kept(tmp_path: Path) -> None:
     """In either way of writing them."""
     for text in ('[tokens]\nextra_claims = {tenant = "t"}', '[tokens.extra_claims]\ntenant = "t"'):

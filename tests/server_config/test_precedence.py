@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from groat.server.config import BY_NAME, SETTINGS, load_config, settings_schema
+from groat.server.config import BY_NAME, SETTINGS, load_config
+from groat.server.sample import sample_config, settings_schema
 
 from .loading import HEAD, ISSUER, findings, load
 
@@ -26,6 +27,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         ("sqlite:///e.db", "sqlite:///e.db"),
         ("sqlite:///g.db", "sqlite:///g.db"),
     ),
+    "storage.retention": (0, ('"30d"', 30 * 86400), ("1h", 3600), (5, 5)),
     "tokens.lifetime": (600, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
     "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
     "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
@@ -50,6 +52,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "server.host": ("127.0.0.1", ('"::1"', "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")),
     "server.port": (3001, ("1", 1), ("65535", 65535), (0, 0)),
     "server.workers": (1, ("2", 2), ("3", 3), (4, 4)),
+    "server.tls_certificate_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
+    "server.tls_key_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
     "server.trusted_proxies": (
         (),
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
@@ -58,6 +62,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     ),
     "admin.listen": ("", ('"[::1]:1"', "[::1]:1"), ("127.0.0.1:2", "127.0.0.1:2"), ("h:3", "h:3")),
     "admin.socket": ("", ('"f.sock"', "f.sock"), ("e.sock", "e.sock"), ("g.sock", "g.sock")),
+    "tokens.extra_claims": ({}, ('{a = "f"}', {"a": "f"}), ('{"a": ["e", 1]}', {"a": ["e", 1]}), ({"a": 2}, {"a": 2})),
     "throttle.client_failures": (30, ("1", 1), ("2", 2), (3, 3)),
     "throttle.source_failures": (300, ("1", 1), ("2", 2), (3, 3)),
     "log.level": ("info", ('"debug"', "debug"), ("warning", "warning"), ("error", "error")),
@@ -69,7 +74,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         (["d.example"], ("d.example",)),
     ),
 }
-ONLY_IN_FILES: Final = frozenset({"tokens.extra_claims"})
+# What must be set for the setting to be allowed at all.
+NEEDS: Final = {"server.tls_key_file": {"GROAT_SERVER__TLS_CERTIFICATE_FILE": "tls.pem"}}
 
 
 def file_text(name: str, value: str) -> str:
@@ -85,10 +91,11 @@ def test_the_nearest_source_wins(tmp_path: Path, name: str) -> None:
     """Each of the four sources in turn is overridden by the next, and the origin says which one it was."""
     default, (in_file, from_file), (in_env, from_env), (given, from_flag) = TABLE[name]
     variable = BY_NAME[name].env
-    text, env = file_text(name, in_file), {variable: in_env}
+    needs = NEEDS.get(name, {})
+    text, env = file_text(name, in_file), {variable: in_env, **needs}
     plain = load(tmp_path, HEAD)
     assert (plain[name], plain.origins[name]) == (default, "file" if name == "issuer" else "default")
-    filed = load(tmp_path, text)
+    filed = load(tmp_path, text, needs)
     assert (filed[name], filed.origins[name]) == (from_file, "file")
     exported = load(tmp_path, text, env)
     assert (exported[name], exported.origins[name]) == (from_env, variable)
@@ -98,7 +105,7 @@ def test_the_nearest_source_wins(tmp_path: Path, name: str) -> None:
 
 def test_the_table_knows_every_setting() -> None:
     """A new setting must get its row."""
-    assert TABLE.keys() | ONLY_IN_FILES == BY_NAME.keys()
+    assert TABLE.keys() == BY_NAME.keys()
 
 
 def test_a_flag_that_was_not_given_changes_nothing(tmp_path: Path) -> None:
@@ -203,6 +210,27 @@ def test_a_password_is_shown_nowhere(tmp_path: Path, password: str) -> None:
     assert "hun" not in shown
     assert "ter2" not in shown
     assert "***" in str(config.shown()["storage.url"])
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("password", ["hunter2", "hun:ter2", "hun@ter2", "hunter2@", "hun/ter2"])
+@pytest.mark.parametrize("form", ["postgresql://groat:{}@db/groat", "postgres://db/groat?user=groat&password={}"])
+def test_a_database_password_stays_out_of_everything(tmp_path: Path, form: str, password: str) -> None:
+    """From the environment or a private file it is used and shown nowhere; in the file or a flag it is refused unsaid."""
+    url = form.format(password)
+    (tmp_path / "url").write_text(url)
+    for env in ({"GROAT_STORAGE__URL": url}, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")}):
+        config = load(tmp_path, HEAD, env)
+        assert config["storage.url"] == url
+        assert config.on_postgres
+        assert not any(
+            part in f"{config.shown()} {config!r} {sample_config(ISSUER, 'ES256', url)}" for part in ("hun", "ter2")
+        )
+    (said,) = findings(tmp_path, f"{HEAD}[storage]\nurl = '{url}'\n")
+    assert said.startswith("groat.toml:3: storage.url must not hold a password here")
+    (flagged,) = findings(tmp_path, HEAD, {}, {"storage.url": url})
+    assert "GROAT_STORAGE__URL_FILE" in flagged
+    assert not any(part in said + flagged for part in ("hun", "ter2"))
 
 
 def test_shown_settings_are_json(tmp_path: Path) -> None:

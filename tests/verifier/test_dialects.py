@@ -92,3 +92,45 @@ def test_entra_scopes(issuer: Issuer, changes: dict[str, Any], scopes: set[str])
     payload = claims(issuer.url, azp="c", ver="2.0", scope="ignored", **changes)
     token = signed(payload, issuer.key, typ="JWT", kid=issuer.key.kid)
     assert keyed(issuer, ENTRA).verify(token).scopes == scopes
+
+
+_KEYCLOAK = {"typ": "Bearer", "azp": "c-App", "sub": "2f1c", "client_id": ABSENT}
+_SERVICE = {**_KEYCLOAK, "client_id": "c-App", "preferred_username": "service-account-c-app"}
+_AUTH0 = {"azp": "c", "client_id": ABSENT, "jti": ABSENT}
+_ENTRA = {"azp": "c", "ver": "2.0", "sub": "2f1c", "oid": "2f1c", "scope": ABSENT, "client_id": ABSENT}
+
+
+@pytest.mark.rule("RS-23")
+@pytest.mark.parametrize("cache_size", [0, 10])
+@pytest.mark.parametrize(
+    ("dialect", "changes", "is_client"),
+    [
+        pytest.param(KEYCLOAK, _SERVICE, True, id="Keycloak service account"),
+        pytest.param(KEYCLOAK, _KEYCLOAK, False, id="Keycloak user"),
+        pytest.param(KEYCLOAK, {**_SERVICE, "preferred_username": "alice"}, False, id="Keycloak user with client_id"),
+        pytest.param(KEYCLOAK, {**_SERVICE, "preferred_username": ABSENT}, False, id="Keycloak without a name"),
+        pytest.param(KEYCLOAK, {**_SERVICE, "client_id": "x"}, False, id="Keycloak, other client"),
+        pytest.param(KEYCLOAK, {**_KEYCLOAK, "sub": "c-App"}, False, id="Keycloak subject like a client"),
+        pytest.param(AUTH0, {**_AUTH0, "sub": "c@clients", "gty": "client-credentials"}, True, id="Auth0 machine"),
+        pytest.param(AUTH0, {**_AUTH0, "sub": "c@clients"}, True, id="Auth0 machine, RFC 9068 profile"),
+        pytest.param(AUTH0, {**_AUTH0, "sub": "auth0|5f"}, False, id="Auth0 user"),
+        pytest.param(AUTH0, {**_AUTH0, "sub": "d@clients"}, False, id="Auth0, other client"),
+        pytest.param(AUTH0, {**_AUTH0, "sub": "c@clients", "gty": "password"}, False, id="Auth0, other grant"),
+        pytest.param(ENTRA, _ENTRA, True, id="Entra application"),
+        pytest.param(ENTRA, {**_ENTRA, "sub": "other", "idtyp": "app"}, True, id="Entra application by idtyp"),
+        pytest.param(ENTRA, {**_ENTRA, "sub": "other"}, False, id="Entra without a sign"),
+        pytest.param(ENTRA, {**_ENTRA, "oid": ABSENT}, False, id="Entra without oid"),
+        pytest.param(ENTRA, {**_ENTRA, "scp": "Orders.Read"}, False, id="Entra delegated"),
+        pytest.param(ENTRA, {**_ENTRA, "idtyp": "user"}, False, id="Entra user by idtyp"),
+        pytest.param(COGNITO, {"token_use": "access", "client_id": "c", "sub": "c"}, True, id="Cognito machine"),
+        pytest.param(COGNITO, {"token_use": "access", "client_id": "c", "sub": "5f"}, False, id="Cognito user"),
+    ],
+)
+def test_who_acts_alone(
+    issuer: Issuer, dialect: Any, changes: dict[str, Any], is_client: bool, cache_size: int
+) -> None:
+    """A machine's own token is known by what each server writes, and a person's is never taken for one."""
+    typ = None if dialect is COGNITO else "JWT"
+    token = signed(claims(issuer.url, **changes), issuer.key, typ=typ, kid=issuer.key.kid)
+    verifier = issuer.verifier(dialect=dialect, algorithms=["ES256"], cache_size=cache_size)
+    assert [verifier.verify(token).is_client for _ in range(2)] == [is_client] * 2

@@ -1,8 +1,9 @@
 """`groat client`: who may ask for tokens, with which keys."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -46,6 +47,25 @@ def _settings_options(function: Function) -> Function:
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value not in (None, ())}
+
+
+# What `--clear` may take back, as an operator would call it, and what the setting is without it.
+CLEARED: Final[Mapping[str, tuple[str, Any]]] = MappingProxyType(
+    {
+        "default-scope": ("default_scopes", ()),
+        "max-assertion-lifetime": ("max_assertion_lifetime", None),
+        "signing-alg": ("signing_alg", None),
+    }
+)
+
+
+def _cleared(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings to take back. Raises UsageError where one is set and cleared at once."""
+    cleared = dict(CLEARED[name] for name in names)
+    both = sorted(cleared.keys() & _given(settings).keys())
+    if both:
+        raise click.UsageError(f"--clear and a new value for {', '.join(both)}: say one of them")
+    return cleared
 
 
 def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
@@ -122,10 +142,26 @@ def _register_new_key(
     try:
         record = _register(session, client_id, allow, (key.public,), settings)
     except BaseException:
-        path.unlink(missing_ok=True)
+        _discard(session, client_id, key.kid, path)
         raise
     session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
     return record
+
+
+def _discard(session: Session, client_id: str, kid: str, path: Path) -> None:
+    """Remove the key file of a registration that failed, but never the one of a client that is registered after all.
+
+    Ctrl-C may come after the commit; only the store knows, and if it does not answer either the file stays.
+    """
+    try:
+        keys = session.operate(lambda operator: operator.store.client_keys(client_id))
+    except BaseException:
+        session.note(f"whether {client_id} was registered is unknown, so {path} stays. See: groat client list")
+        return
+    if any(key.kid == kid for key in keys):
+        session.note(f"{client_id} is registered; its private key: {path}")
+    else:
+        path.unlink(missing_ok=True)
 
 
 @client.command("list")
@@ -150,12 +186,23 @@ def show(session: Session, client_id: str) -> None:
 )
 @click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself; empty for nowhere.")
 @_settings_options
+@click.option("--clear", multiple=True, type=click.Choice(list(CLEARED)), help="Back to the default.")
 @click.pass_obj
-def update(session: Session, /, client_id: str, allow: tuple[str, ...], jwks_uri: str | None, **settings: Any) -> None:
+def update(
+    session: Session,
+    /,
+    client_id: str,
+    allow: tuple[str, ...],
+    jwks_uri: str | None,
+    clear: tuple[str, ...],
+    **settings: Any,
+) -> None:
     """Change what a client may ask, or how it must sign."""
     permissions = parse_allow(allow)
-    given = _given(settings) | ({} if jwks_uri is None else {"jwks_uri": jwks_uri or None})
-    record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, given))
+    changes = {**_given(settings), **_cleared(clear, settings)}
+    if jwks_uri is not None:
+        changes["jwks_uri"] = jwks_uri or None
+    record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, changes))
     session.show(record, client_id)
 
 

@@ -7,13 +7,16 @@ import platform
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 import groat
 from groat.cli.api import api
 from groat.cli.client import client
 from groat.cli.doctor import doctor
+from groat.cli.health import health
 from groat.cli.key import key
 from groat.cli.session import Exit, Session
+from groat.cli.store import store
 from groat.cli.token import token
 from groat.protocol.jwk import ALGORITHM_NAMES
 
@@ -41,15 +44,17 @@ def cli(
     debug: bool,
 ) -> None:
     """Machine-to-machine OAuth 2.0: services prove who they are with a key they never share."""
-    context.obj = Session(
-        config_file, as_json, quiet, verbose, not (no_color or os.environ.get("NO_COLOR")), yes, not no_input
-    )
+    named = context.get_parameter_source("config_file") is ParameterSource.COMMANDLINE
+    color = not (no_color or os.environ.get("NO_COLOR"))
+    context.obj = Session(config_file, as_json, quiet, verbose, color, yes, not no_input, named)
 
 
 cli.add_command(api)
 cli.add_command(client)
 cli.add_command(doctor)
+cli.add_command(health)
 cli.add_command(key)
+cli.add_command(store)
 cli.add_command(token)
 
 
@@ -147,9 +152,9 @@ def config_show(session: Session, origin: bool) -> None:
 @click.pass_obj
 def config_schema(session: Session) -> None:
     """Print every setting with its environment variable, default and purpose."""
-    from groat.server.config import settings_schema
+    from groat.server.sample import settings_schema
 
-    session.show_list(settings_schema(), ("name", "env", "default", "about"), "name")
+    session.show_list(settings_schema(), ("name", "env", "default", "reload", "about"), "name")
 
 
 @cli.command()

@@ -1,40 +1,65 @@
-"""`groat serve`: bind, check, then let uvicorn run one or more workers."""
+"""`groat serve`: bind, check, then let uvicorn run one or more workers, and pass signals on to them."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import multiprocess
 
+from groat.cli.tls_files import tls_files
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
-from groat.server.config import BY_NAME, Config, plain_http_warning
+from groat.server.config import Config, plain_http_warning
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
+from groat.server.one_write import OneWriteProtocol
+from groat.server.reload import Source, pretty_format, report_refused
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
 
 
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
-    """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens."""
-    from groat.app import check_ready
+    """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens.
 
+    SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings again.
+    """
+    from groat.app import check_ready, worker_app
+
+    # Until the workers can read them again; a signal that comes early must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    certificate_and_key = tls_files(config)
     asyncio.run(check_ready(config))
-    log = configure_logging(config["log.level"], {"json": False, "pretty": True}.get(config["log.format"]))
+    log = configure_logging(config["log.level"], pretty_format(config))
     listener = bind(config["server.host"], config["server.port"])
     _check_admin(config.admin)
     _announce(config, listener, log)
-    # Workers are new processes: they read the same file, and find the flags in their environment.
-    os.environ["GROAT_CONFIG"] = str(config_file.absolute())
-    os.environ.update({BY_NAME[name].env: str(value) for name, value in flags.items()})
-    settings = uvicorn.Config(
-        "groat.app:app_from_environment",
+    source = Source(config, config_file.absolute(), flags)
+    settings = _settings(config, *certificate_and_key)
+    settings.app = partial(worker_app, source)
+    if settings.workers > 1:
+        multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
+        with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
+            os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
+            Supervisor(settings, listener, source, log).run()
+    else:
+        server = Server(settings)
+        server.run([listener])
+        if server.interrupted:
+            raise KeyboardInterrupt
+
+
+def _settings(config: Config, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        "groat.app:worker_app",
         factory=True,
         loop="uvloop",
         http="groat.server.one_write:OneWriteProtocol",
@@ -44,17 +69,98 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         access_log=False,
         proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
         server_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         workers=config["server.workers"],
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
     )
-    if settings.workers > 1:
-        with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
-            os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
-            Multiprocess(settings, [listener]).run()
-    else:
-        uvicorn.Server(settings).run([listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which after draining ends as a command does, and not by the signal that it has obeyed."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return signal.SIGINT in self._captured_signals
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in the connections that wait, and only then stop listening: the kernel resets those in its queue."""
+        listeners = sockets or []
+        waiting = [connection for listener in listeners for connection in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            with contextlib.suppress(OSError):  # gone already
+                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+        await super().shutdown()
+
+    def _protocol(self) -> OneWriteProtocol:
+        return OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    with contextlib.suppress(OSError):  # the last one is BlockingIOError: nobody waits any more
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
+
+
+class Worker(multiprocess.Process):
+    """uvicorn's worker process with the server from above."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
+
+
+class Supervisor(multiprocess.Multiprocess):
+    """uvicorn's supervisor of worker processes, with a reload that restarts none of them."""
+
+    def __init__(self, settings: uvicorn.Config, listener: socket.socket, source: Source, log: EventLog) -> None:
+        super().__init__(settings, [listener])
+        self._source = source
+        self._log = log
+
+    def handle_hup(self) -> None:
+        """Have every worker read the settings again; one that starts later begins with what is in force now."""
+        from groat.app import worker_app
+
+        try:
+            self._source, _ = self._source.reread()
+        except ConfigError as error:
+            report_refused(self._log, error)
+            return
+        self.config.app = partial(worker_app, self._source)
+        for process in self.processes:
+            if process.pid is not None and process.is_ready(timeout=1):
+                os.kill(process.pid, signal.SIGHUP)
+            elif signal.SIGHUP not in self.signal_queue:
+                # One that is still starting would die of the signal, and knows the settings of before: once more then.
+                self.signal_queue.append(signal.SIGHUP)
+
+    def terminate_all(self) -> None:
+        """Stop listening here too: a connection that no worker will ever accept is better refused than reset."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
 
 def _check_admin(address: AdminAddress) -> None:
@@ -85,7 +191,7 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     host, port = listener.getsockname()[:2]
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"http://{host}:{port}",
+        "address": f"{'http' if config.tls is None else 'https'}://{host}:{port}",
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }

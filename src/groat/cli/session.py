@@ -48,12 +48,14 @@ class Session:
     color: bool = True
     yes: bool = False
     interactive: bool = True
+    config_named: bool = False  # whether the command line itself says --config
 
     def config(self, flags: dict[str, Any] | None = None) -> "Config":
         """The settings in force. Raises ConfigError."""
         from groat.server.config import load_config
 
-        if not self.config_file.exists() and "GROAT_ISSUER" not in os.environ:
+        # The environment alone may be enough, but not in the place of a file that was asked for by name.
+        if not self.config_file.exists() and (self.config_named or "GROAT_ISSUER" not in os.environ):
             raise ConfigError(f"{self.config_file} does not exist. Run: groat init --issuer URL")
         return load_config(self.config_file, os.environ, flags)
 

@@ -38,16 +38,18 @@ def _read_token(value: str) -> str:
 def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
     """The issuer to use, and the address of the local server where the configuration is at hand.
 
-    On the server's own machine the public name may not resolve; the address of [server] does.
+    On the server's own machine the public name may not resolve; the address of [server] does. A server that speaks
+    TLS itself is asked by its public name: its certificate is for that.
     """
     named = issuer or os.environ.get("GROAT_ISSUER")
     if named is not None:
         return named, None
     config = session.config()
-    host = config["server.host"]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    shown = f"[{reachable}]" if ":" in reachable else reachable
-    return config.policy.issuer, f"http://{shown}:{config['server.port']}{issuer_path(config.policy.issuer)}"
+    if config.tls is not None:
+        return config.policy.issuer, None
+    host, port = config.local_address
+    shown = f"[{host}]" if ":" in host else host
+    return config.policy.issuer, f"http://{shown}:{port}{issuer_path(config.policy.issuer)}"
 
 
 @token.command()
@@ -56,6 +58,7 @@ def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
 @click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the server of the configuration.")
+@click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
 @click.pass_obj
 def get(
@@ -65,6 +68,7 @@ def get(
     resource: str | None,
     scopes: tuple[str, ...],
     issuer: str | None,
+    cache: str | None,
     print_token: bool,
 ) -> None:
     """Get an access token as a client would."""
@@ -78,6 +82,7 @@ def get(
         client_id=client_id,
         key=read_key(key_file),
         token_endpoint=f"{local}/token" if local is not None else None,
+        token_cache=cache,
     )
     try:
         granted = machine.token(resource=resource, scopes=list(scopes))

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from groat.client.errors import KeyUnusable
+from groat.keys.files import handed_by_root
 from groat.keys.private_key import MAX_KEY_FILE_BYTES, read_private_key
 from groat.protocol.jwk import PrivateKey
 
@@ -54,13 +55,14 @@ class KeyFile:
         """
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
-            self._check_mode(status.st_mode)
+            self._check_mode(status)
             raw = file.read(MAX_KEY_FILE_BYTES + 1)
         return _fingerprint(status), read_private_key(raw, self._algorithm, self._kid)
 
-    def _check_mode(self, mode: int) -> None:
+    def _check_mode(self, status: os.stat_result) -> None:
+        mode = status.st_mode
         shared = os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO)
-        if shared and not self._allow_shared:
+        if shared and not self._allow_shared and not handed_by_root(status):
             raise KeyUnusable(
                 f"key file {self._path}: mode {stat.S_IMODE(mode):04o} lets others at the private key",
                 hint=f"chmod 600 {self._path}, or allow_shared_key_file=True where an orchestrator sets the mode",

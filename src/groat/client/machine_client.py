@@ -5,6 +5,7 @@ import random as random_module
 import time
 from collections.abc import Callable, Iterable, Mapping
 from inspect import iscoroutinefunction
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,6 +16,7 @@ from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Clocks, Token, Wish, scope_set
 from groat.client.token_cache import TokenCache
 from groat.client.token_endpoint import TokenEndpoint
+from groat.client.token_files import TokenFiles
 from groat.client.wire import HttpSource, Transport
 from groat.keys.private_key import read_private_key
 from groat.protocol.errors import ConfigError
@@ -46,6 +48,7 @@ class MachineClient:
         allow_http_hosts: hosts besides loopback that may be spoken to without TLS; for development.
         timeout: seconds for each step of one exchange; `retry.total` bounds a call as a whole.
         assertion_lifetime: seconds, 5 to 300.
+        token_cache: a directory in which tokens are kept between runs, for whoever starts often; default: none are.
         allow_narrowed_scope: return a token that grants less than was asked, instead of ScopeNarrowed.
         refresh, retry: the schedules, in seconds.
         clock, monotonic, sleep, random: for tests. Epoch seconds, monotonic seconds, and a float from 0 to 1.
@@ -68,6 +71,7 @@ class MachineClient:
         allow_http_hosts: Iterable[str] = (),
         timeout: float = 5.0,
         assertion_lifetime: int = 60,
+        token_cache: str | os.PathLike[str] | None = None,
         allow_narrowed_scope: bool = False,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
@@ -93,14 +97,16 @@ class MachineClient:
             assertion_lifetime,
             allow_narrowed_scope,
         )
-        self._cache = TokenCache(endpoint.fetch, refresh, clocks, retry.total)
+        files = None if token_cache is None else TokenFiles(Path(token_cache), token_endpoint, refresh, clocks)
+        self._cache = TokenCache(endpoint.fetch, refresh, clocks, retry.total, files)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
         """A client from the environment; `options` are the constructor's and win.
 
         GROAT_ISSUER, GROAT_CLIENT_ID, and one of GROAT_KEY_FILE (path), GROAT_KEY (JWK or PEM text) and
-        GROAT_ASSERTION_FILE (path of a workload token); optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM, GROAT_KEY_ID.
+        GROAT_ASSERTION_FILE (path of a workload token); optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM, GROAT_KEY_ID,
+        GROAT_TOKEN_CACHE (directory).
         Raises ConfigError with everything that is missing.
         """
         given, findings = _read_environment(os.environ if environ is None else environ, options)
@@ -176,6 +182,7 @@ _VARIABLES: Final = {
     "token_endpoint": "GROAT_TOKEN_ENDPOINT",
     "algorithm": "GROAT_ALGORITHM",
     "kid": "GROAT_KEY_ID",
+    "token_cache": "GROAT_TOKEN_CACHE",
 }
 _KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", "GROAT_ASSERTION_FILE")
 

@@ -17,6 +17,7 @@ from groat.client.errors import ClientClosed, ClientError, ServerUnreachable
 from groat.client.fork import renew_in_child
 from groat.client.retry import RefreshPolicy
 from groat.client.token import Clocks, Issued, Token, Wish
+from groat.client.token_files import TokenFiles
 
 MAX_WISHES: Final = 1024
 GRACE: Final = 1.0
@@ -39,11 +40,19 @@ class TokenCache:
     """Hands out tokens that are good for a while yet, and has them renewed ahead of time.
 
     `fetch` blocks and gets one token. `patience`: seconds of real time that a caller waits for a flight; one that
-    takes longer is given up, and the next caller starts another.
+    takes longer is given up, and the next caller starts another. `files`: where tokens outlive the process.
     """
 
-    def __init__(self, fetch: Callable[[Wish], Issued], policy: RefreshPolicy, clocks: Clocks, patience: float) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[Wish], Issued],
+        policy: RefreshPolicy,
+        clocks: Clocks,
+        patience: float,
+        files: TokenFiles | None = None,
+    ) -> None:
         self._fetch = fetch
+        self._files = files
         self._policy = policy
         self._clocks = clocks
         self._patience = patience + GRACE
@@ -87,6 +96,8 @@ class TokenCache:
 
     def drop(self, wish: Wish, refused: Token) -> None:
         """Forget this very token; one that has replaced it meanwhile stays."""
+        if self._files is not None:
+            self._files.forget(wish, refused)
         with self._lock:
             slot = self._slots.get(wish)
             if slot is not None and slot.issued is not None and slot.issued.token.value == refused.value:
@@ -143,7 +154,7 @@ class TokenCache:
 
     def _fly(self, wish: Wish, flight: Flight, trigger: str) -> None:
         try:
-            issued = self._fetch(wish)
+            issued = self._from_disk(wish) or self._from_server(wish)
         except BaseException as error:
             if trigger == "background":
                 shown = error if isinstance(error, ClientError) else type(error).__name__
@@ -151,6 +162,15 @@ class TokenCache:
             self._crash(wish, flight, error)
         else:
             self._land(wish, flight, issued)
+
+    def _from_disk(self, wish: Wish) -> Issued | None:
+        return self._files.find(wish) if self._files is not None else None
+
+    def _from_server(self, wish: Wish) -> Issued:
+        issued = self._fetch(wish)
+        if self._files is not None:
+            self._files.keep(wish, issued)
+        return issued
 
     def _land(self, wish: Wish, flight: Flight, issued: Issued) -> None:
         with self._lock:

@@ -4,7 +4,7 @@
     python example_api.py
 
 It needs groat, starlette and uvicorn. GROAT_JWKS_URI skips discovery; HOST and PORT say where to listen (127.0.0.1,
-3002). Not here: TLS, which belongs in front of it.
+3002). TLS ends in front of it, or here with TLS_CERTIFICATE_FILE and TLS_KEY_FILE.
 """
 
 import logging
@@ -57,9 +57,19 @@ def main() -> None:
     # The reason of a refusal is in this log, never in the answer.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "3002"))
+    certificate, key = os.environ.get("TLS_CERTIFICATE_FILE"), os.environ.get("TLS_KEY_FILE")
     app = create_app(Verifier.from_env())
     # No access log: a token that somebody puts into a URL would end up there.
-    uvicorn.run(app, host=host, port=port, workers=1, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        workers=1,
+        log_config=None,
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ Private PEM is PKCS#8, public PEM is SPKI; JSON files hold one JWK or a JWKS. No
 """
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import stat
+import time
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from cryptography.hazmat.primitives import serialization
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
@@ -27,6 +30,9 @@ from groat.protocol.jwk import (
 
 # A PEM cannot say which algorithm it is for; RSA keys then get the one that every server knows (RFC 7518 3.1).
 DEFAULT_RSA_ALGORITHM: Final = "RS256"
+STALE_SECONDS: Final = 600
+# What open says to O_TMPFILE where it does not exist: the flag contains O_DIRECTORY, so old kernels see a directory.
+_NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 
 def make_private_directory(path: Path) -> None:
@@ -63,26 +69,99 @@ def write_public_file(path: Path, content: bytes) -> None:
     _write_new(path, content, 0o644)
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    if os.path.lexists(path):
-        raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def replace_private_file(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600, in the place of one that exists. Raises ConfigError; a reader sees old or new."""
+    _sweep(path)
+    temporary = _temporary(path)
     try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        # link, unlike rename, refuses to replace a file that appeared meanwhile.
-        os.link(temporary, path)
+        _write_named(temporary, content, 0o600)
+        os.replace(temporary, path)
         _sync_directory(path.parent)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists; nothing was written. Choose another name or move it away") from None
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    if os.path.lexists(path):
+        raise _exists(path)
+    try:
+        if not _write_unnamed(path, content, mode):
+            _write_and_link(path, content, mode)
+        _sync_directory(path.parent)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _exists(path: Path) -> ConfigError:
+    return ConfigError(f"{path} exists; nothing was written. Choose another name or move it away")
+
+
+def _write_unnamed(path: Path, content: bytes, mode: int) -> bool:
+    """Write a file that gets its name when it is complete: a crash before that leaves nothing at all (K08).
+
+    Returns False where the system or the file system has no such files. Raises OSError.
+    """
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, mode)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED_FILES:
+            return False
+        raise
+    with os.fdopen(descriptor, "wb") as file:
+        _write_durably(file, content)
+        # With src_dir_fd this is linkat with AT_SYMLINK_FOLLOW, the one call that can name such a file.
+        try:
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+        except FileNotFoundError:  # no /proc
+            return False
+    return True
+
+
+def _write_and_link(path: Path, content: bytes, mode: int) -> None:
+    _sweep(path)
+    temporary = _temporary(path)
+    try:
+        _write_named(temporary, content, mode)
+        # link, unlike rename, refuses to replace a file that appeared meanwhile.
+        os.link(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _write_named(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        _write_durably(file, content)
+
+
+def _write_durably(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a crash of an earlier attempt at this file left behind; not what another process is writing now."""
+    pattern = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{8}")
+    with contextlib.suppress(OSError):
+        for left in path.parent.iterdir():
+            if pattern.fullmatch(left.name) and left.stat().st_mtime < time.time() - STALE_SECONDS:
+                _remove(left)
 
 
 def _sync_directory(path: Path) -> None:
@@ -96,24 +175,35 @@ def _sync_directory(path: Path) -> None:
 def read_private_file(path: Path, *, allow_shared: bool = False) -> bytes:
     """Read a secret. Raises ConfigError: missing, unreadable, too large, or readable by group or others.
 
-    `allow_shared` is for mounts of orchestrators that cannot set a mode.
+    A file that root handed to our group (0440, 0640) passes: see `handed_by_root`. `allow_shared` is for mounts of
+    orchestrators that cannot set a mode.
     """
-    content, mode = _read(path)
-    if mode & 0o077 and not allow_shared:
+    content, status = _read(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077 and not allow_shared and not handed_by_root(status):
         raise ConfigError(f"{path} is readable by others (mode {mode:04o}). Fix: chmod 600 {path}")
     return content
 
 
-def _read(path: Path) -> tuple[bytes, int]:
+def handed_by_root(status: os.stat_result) -> bool:
+    """Whether root owns the file, its group may only read it, others nothing, and we are not root ourselves.
+
+    That is how Kubernetes (fsGroup) and systemd (LoadCredential) hand a secret to an unprivileged process; such a
+    process cannot make it more private. Not checked: who else is in the group.
+    """
+    return os.name == "posix" and status.st_uid == 0 != os.geteuid() and not status.st_mode & 0o037
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             content = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > MAX_KEY_FILE_BYTES:
         raise ConfigError(f"{path} is too large for a key file")
-    return content, mode
+    return content, status
 
 
 def read_private_key(path: Path, algorithm: str | None = None, *, allow_shared: bool = False) -> PrivateKey:

@@ -1,6 +1,6 @@
 """RFC 9068 access tokens: what we write and what we check, side by side."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
-from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
+from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 
 TYP: Final = "at+jwt"
-DEFAULT_ALGORITHMS: Final = ("ES256", "PS256", "Ed25519", "RS256")
+# All that the table has: none is symmetric, each key of our issuer is for one of them, and the issuer chooses which.
+DEFAULT_ALGORITHMS: Final = tuple(ALGORITHMS)
 
 
 def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> bytes:
@@ -35,12 +36,18 @@ def _constant_claims(grant: Grant, policy: Policy) -> bytes:
     return strict_json.dumps(claims)
 
 
+def subject_is_client(claims: Mapping[str, Any], client_id: str) -> bool:
+    """RFC 9068 2.2: without a user, `sub` names the client."""
+    return bool(claims.get("sub", client_id) == client_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How an issuer spells its access tokens; the default is RFC 9068 to the letter.
 
     `types`: accepted typ values as full media types, None for "absent"; `client_id`, `scopes`, `audience`: claim
     names, the first present counts; `required`: claims that must be there; `scope_array`: scopes may be a JSON array.
+    `fixed`: claims with one value. `acts_alone(claims, client_id)`: whether the client acts for itself.
     """
 
     types: frozenset[str | None] = frozenset({f"application/{TYP}"})
@@ -50,6 +57,7 @@ class Dialect:
     required: tuple[str, ...] = ("iat", "sub", "jti")
     scope_array: bool = False
     fixed: tuple[tuple[str, str], ...] = ()
+    acts_alone: Callable[[Mapping[str, Any], str], bool] = subject_is_client
 
 
 RFC9068: Final = Dialect()
@@ -97,11 +105,12 @@ class Caller:
     issued_at: float | None
     token_id: str | None
     claims: Mapping[str, Any] = field(repr=False)
+    dialect: Dialect = field(default=RFC9068, repr=False, compare=False)
 
     @property
     def is_client(self) -> bool:
         """Whether the client acts for itself: then `subject` names no user (RFC 9068 5, RFC 9700 4.15)."""
-        return self.subject == self.client_id
+        return self.dialect.acts_alone(self.claims, self.client_id)
 
     @property
     def confirmation(self) -> Mapping[str, Any] | None:
@@ -157,6 +166,7 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
         jose.numeric_date(claims, "iat"),
         jose.string_claim(claims, "jti") if "jti" in claims else None,
         MappingProxyType(claims),
+        dialect,
     )
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Never
+from typing import Any, Final
 
 from groat.protocol import jose
 from groat.protocol.errors import InvalidClient, JoseError
@@ -30,6 +30,8 @@ ASSERTION_TYP: Final = "client-authentication+jwt"
 _LENIENT_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
 _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTION_TYP}"})
 MAX_JTI_CHARS: Final = 256
+_DECOY_BITS: Final = (2048, 3072, 4096)
+_NOBODY: Final = Client("nobody", (decoy_key("ES256"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,8 @@ def authenticate_client(
     jwt = credential.jwt
     _check_algorithm(jwt.header, policy)
     # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
-    key = prove(jwt, client)
-    if client is None:
-        raise InvalidClient("client_unknown", "no client of that name is registered")
+    key = prove(credential, client)
+    assert client is not None  # without a client there was nothing to prove by
     _check_header(jwt.header, client)
     if not client.enabled:
         raise InvalidClient("client_disabled", f"groat client enable {client.client_id}")
@@ -123,30 +124,60 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
 
-def prove(jwt: jose.UnverifiedJwt, client: Client | None) -> PublicKey:
+def prove(credential: Credential, client: Client | None) -> PublicKey:
     """Check the signature; where there is no key to check it with, a decoy makes that cost the same."""
-    refusal = None
-    try:
-        key = jose.select_key(jwt.header, client.keys if client is not None else ())
-    except JoseError as error:
-        refusal, key = error, decoy_key(jwt.header.algorithm.name)
+    jwt = credential.jwt
+    keys = client.keys if client is not None else ()
+    key = jose.find_key(jwt.header, keys)
+    if key is None or not _fits_size(jwt, key):
+        _verified(jwt, _decoy(jwt))
+    elif _verified(jwt, key):
+        return key
+    raise _no_proof(credential, client, key)
+
+
+def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
     try:
         jose.verify_signature(jwt, key)
-    except JoseError as error:
-        refusal = refusal or error
-    if refusal is None:
-        return key
-    return _refuse_key(refusal, client)
+    except JoseError:
+        return False
+    return True
 
 
-def _refuse_key(error: JoseError, client: Client | None) -> Never:
+def _fits_size(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
+    """RSA fails at once on a signature of another size than the modulus: that would tell that there is a key."""
+    if jwt.header.algorithm.key_type != "RSA":
+        return True
+    return bool(key.native.key_size == len(jwt.signature) * 8)
+
+
+def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
+    bits = len(jwt.signature) * 8
+    return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
+
+
+def _no_proof(credential: Credential, client: Client | None, key: PublicKey | None) -> InvalidClient:
+    """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
+    header, name = credential.jwt.header, credential.client_id
+    reason, hint = jose.no_key(header, (client or _NOBODY).keys)
     if client is None:
-        raise InvalidClient("client_unknown", "no client of that name is registered") from None
-    if error.reason != "key_unknown":
-        raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
-    known = ", ".join(f"{key.kid} ({'/'.join(sorted(key.algorithms))})" for key in client.keys)
-    hint = f"{error.hint}; registered: {known or 'none'}. groat client key add {client.client_id} FILE"
-    raise InvalidClient("assertion_key", hint) from None
+        # Some 150 characters, as the two below: docs/benchmarks.md, "Who is registered".
+        return InvalidClient(
+            "client_unknown",
+            f"{hint}: no client {name} is registered. groat client add {name} --allow API=SCOPE --public-key FILE",
+        )
+    if key is not None:
+        signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
+        return InvalidClient(
+            "assertion_signature", f"{signed}; its owner may have a new key. groat client key list {name}"
+        )
+    if reason == "key_unknown":
+        return InvalidClient(
+            "assertion_key", f"{hint}; registered: {client.shown_keys}. groat client key add {name} FILE"
+        )
+    return InvalidClient(
+        f"assertion_{reason}", f"{hint}; registered: {client.shown_keys}. groat client key list {name}"
+    )
 
 
 def _check_claims(
@@ -157,9 +188,9 @@ def _check_claims(
         raise InvalidClient("assertion_issuer", "iss and sub must both be the client id")
     audience = _check_audience(claims, client, policy)
     lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
-    exp = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
+    exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
     jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
-    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance)
+    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance, signed_at)
     return AuthenticatedClient(client, credential.method, key, once, audience == policy.token_endpoint)
 
 
@@ -183,11 +214,14 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
     return values[0]
 
 
-def _check_lifetime(claims: Mapping[str, Any], lifetime: int, tolerance: int, now: float) -> jose.Number:
+def _check_lifetime(
+    claims: Mapping[str, Any], lifetime: int, tolerance: int, now: float
+) -> tuple[jose.Number, jose.Number]:
+    """When the assertion ends, and the earliest moment at which it can have been signed."""
     exp = jose.check_times(claims, now, tolerance=tolerance)
     if exp > now + lifetime:
         raise JoseError("lifetime", f"exp is more than {lifetime} s ahead")
     issued = jose.numeric_date(claims, "iat")
     if issued is not None and (issued < now - lifetime or issued > exp):
         raise JoseError("lifetime", f"iat is more than {lifetime} s ago or after exp")
-    return exp
+    return exp, exp - lifetime if issued is None else issued

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol import jose
-from groat.protocol.client_auth import prove
+from groat.protocol.client_auth import Credential, prove
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
 from groat.protocol.models import CLIENT_ID, Client, OneTimeValue, Policy
@@ -75,14 +75,15 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         jwt = _parsed(text, ENDORSEMENT_TYP)
         if jwt.header.algorithm.name not in policy.algorithms:
             raise JoseError("algorithm", f"{jwt.header.algorithm.name} is outside profile {policy.profile}")
-        prove(jwt, client)
+        prove(Credential("endorsement", new.client_id, jwt), client)
         exp = _check_claims(jwt.claims, policy, now)
+        signed_at = jose.numeric_date(jwt.claims, "iat")
         jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
     except JoseError as error:
         raise InvalidClient(f"endorsement_{error.reason}", error.hint) from None
     if jwt.claims.get("iss") != new.client_id or jwt.claims.get("new_key") != new.key.thumbprint:
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
-    return OneTimeValue(new.client_id, jti, math.ceil(exp) + policy.clock_tolerance)
+    return OneTimeValue(new.client_id, jti, math.ceil(exp) + policy.clock_tolerance, signed_at or 0)
 
 
 def _parsed(text: str, typ: str) -> jose.UnverifiedJwt:

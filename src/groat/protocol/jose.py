@@ -4,7 +4,7 @@ Reading goes in three steps, so that no claim acts before its signature is prove
 `select_key`, `verify_signature`. What a JWT may say is the business of `client_auth` and `access_token`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -117,24 +117,38 @@ def media_type(value: Any) -> str | None:
     return (value if "/" in value else f"application/{value}").lower()
 
 
-def select_key(header: Header, keys: Iterable[PublicKey]) -> PublicKey:
+def select_key(header: Header, keys: Sequence[PublicKey]) -> PublicKey:
     """Find the one key that may have made this signature, by exact kid and algorithm (RFC 7515 4.1.4).
 
     Without a kid exactly one key must fit. Raises JoseError("key_unknown"), or JoseError("algorithm") when the kid
     is known but belongs to another algorithm.
     """
+    key = find_key(header, keys)
+    if key is None:
+        raise JoseError(*no_key(header, keys))
+    return key
+
+
+def find_key(header: Header, keys: Sequence[PublicKey]) -> PublicKey | None:
+    """The same as `select_key`, with None instead of a refusal."""
     name = header.algorithm.name
     if header.kid is None:
         fitting = [key for key in keys if name in key.algorithms]
-        if len(fitting) != 1:
-            raise JoseError("key_unknown", f"no kid, and {len(fitting)} keys fit {name}")
-        return fitting[0]
+        return fitting[0] if len(fitting) == 1 else None
     for key in keys:
         if key.kid == header.kid:
-            if name not in key.algorithms:
-                raise JoseError("algorithm", f"key {printable(key.kid)} is not for {name}")
-            return key
-    raise JoseError("key_unknown", f"no key with kid {printable(header.kid)}")
+            return key if name in key.algorithms else None
+    return None
+
+
+def no_key(header: Header, keys: Sequence[PublicKey]) -> tuple[str, str]:
+    """Reason and hint for a header that `find_key` finds nothing for."""
+    name = header.algorithm.name
+    if header.kid is None:
+        return "key_unknown", f"no kid, and {sum(name in key.algorithms for key in keys)} keys fit {name}"
+    if any(key.kid == header.kid for key in keys):
+        return "algorithm", f"key {printable(header.kid)} is not for {name}"
+    return "key_unknown", f"no key with kid {printable(header.kid)}"
 
 
 def verify_signature(jwt: UnverifiedJwt, key: PublicKey) -> None:

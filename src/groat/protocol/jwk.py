@@ -231,22 +231,22 @@ def printable(text: str) -> str:
 
 
 @cache
-def decoy_key(algorithm: str) -> PublicKey:
+def decoy_key(algorithm: str, bits: int = MIN_RSA_BITS) -> PublicKey:
     """A fixed public key that nobody can sign with, so that refusing an unknown client costs what a check costs.
 
-    The RSA modulus is a hash-derived odd number of no known factors; the curve keys come from published scalars
-    but are never registered, so a signature by them proves nothing.
+    The RSA modulus is a hash-derived odd number of so many bits and no known factors; the curve keys come from
+    published scalars but are never registered, so a signature by them proves nothing.
     """
     known = ALGORITHMS[algorithm]
-    return _public_key(_decoy_key_pair(known), frozenset({known.name}), "decoy")
+    return _public_key(_decoy_key_pair(known, bits), frozenset({known.name}), "decoy")
 
 
-def _decoy_key_pair(algorithm: Algorithm) -> KeyPair:
+def _decoy_key_pair(algorithm: Algorithm, bits: int) -> KeyPair:
     if algorithm.key_type == "EC":
         return ECKey.derive_key("groat decoy", algorithm.curve or "", private=False)
     if algorithm.key_type == "OKP":
         return OKPKey.derive_key("groat decoy", "Ed25519", private=False)
-    digest = hashlib.shake_256(b"groat decoy").digest(MIN_RSA_BITS // 8)
+    digest = hashlib.shake_256(b"groat decoy").digest(bits // 8)
     modulus = bytes([digest[0] | 0x80]) + digest[1:-1] + bytes([digest[-1] | 1])
     return RSAKey.import_key({"kty": "RSA", "n": base64url_encode(modulus).decode(), "e": "AQAB"})
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 
@@ -22,6 +23,10 @@ API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE = 10, 60
 MAX_ASSERTION_LIFETIME: Final = 3600
+# Proxies commonly take 4 to 8 KiB of headers, and a token is one of several (AT-14).
+MAX_TOKEN_CHARS: Final = 4096
+MAX_EXTRA_BYTES: Final = 1024
+MAX_AUDIENCE_CHARS: Final = 512
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 REGISTERED_CLAIMS: Final = frozenset(
     {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
@@ -89,6 +94,7 @@ class Policy:
                 MAX_CLOCK_TOLERANCE,
             ),
             f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
+            _too_long("tokens.extra_claims", self.extra_claims),
         )
 
 
@@ -111,6 +117,11 @@ def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) ->
     if parts.scheme == "http" and (host in LOOPBACK_HOSTS or host in allow_http_hosts):
         return ""
     return "issuer must use https; plain http is for loopback or development.allow_http_hosts only"
+
+
+def _too_long(name: str, claims: Mapping[str, Any]) -> str:
+    size = len(strict_json.dumps(dict(claims)))
+    return f"{name} must be at most {MAX_EXTRA_BYTES} bytes of JSON, not {size}" if size > MAX_EXTRA_BYTES else ""
 
 
 def _outside(name: str, value: int, low: int, high: int) -> str:
@@ -152,6 +163,14 @@ class Client:
     max_assertion_lifetime: int | None = None
     signing_alg: str | None = None
     strict_typ: bool = False
+    # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
+    shown_keys: str = field(init=False, default="none", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.keys:
+            key, more = self.keys[-1], len(self.keys) - 1
+            shown = f"{key.kid} ({'/'.join(sorted(key.algorithms))})" + (f" and {more} more" if more else "")
+            object.__setattr__(self, "shown_keys", shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +195,14 @@ class TokenRequest:
 class OneTimeValue:
     """A value that must be used once only: the rule's question to whoever has a memory.
 
-    `expires_at`: the second from which the value could not be accepted anyway.
+    `expires_at`: the second from which the value could not be accepted anyway; `signed_at`: when the client made it,
+    at the earliest. The default, long ago, is the careful one: a memory that starts later refuses it.
     """
 
     client_id: str
     value: str
     expires_at: int
+    signed_at: float = 0
 
     @property
     def digest(self) -> bytes:

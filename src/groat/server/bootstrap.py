@@ -11,11 +11,13 @@ from groat.keys.files import make_directory, make_private_directory, write_publi
 from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.audit import Audit
-from groat.server.config import BY_NAME, Config, load_config, sample_config
+from groat.server.config import BY_NAME, Config, load_config, url_without_password
 from groat.server.custody import open_custody
 from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
 from groat.server.operator import Operator
-from groat.server.store import StoreConflict
+from groat.server.sample import sample_config
+from groat.server.store import Store, StoreConflict
+from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
 
 FIRST_KEY_ATTEMPTS: Final = 10
@@ -42,16 +44,15 @@ async def initialise(
     Safe to repeat: what exists stays as it is. Raises ConfigError when the existing parts contradict the request.
     """
     chosen = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
-    config, written = _configuration(path, {n: v for n, v in chosen.items() if v is not None}, env)
-    steps = [Step("configuration", str(path), written)]
-    database, kek_path = config.database, config.path("keys.encryption_key_file")
-    for directory in (database.parent, kek_path.parent):
-        make_private_directory(directory)
-    fresh_store = not database.exists()
+    config = _settings(path, {n: v for n, v in chosen.items() if v is not None}, env)
+    fresh_store = not await _store_exists(config)  # asked before anything is written: it may be out of reach
+    steps = [Step("configuration", str(path), _written(path, config))]
+    kek_path = config.path("keys.encryption_key_file")
+    make_private_directory(kek_path.parent)
     kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
-    store = SqliteStore.create(database)
-    steps.append(Step("store", str(database), fresh_store))
+    store = await _create_store(config)
+    steps.append(Step("store", store_name(config), fresh_store))
     try:
         steps.append(await _first_key(Operator(store, config.policy, audit), config, open_custody(config)))
     finally:
@@ -59,18 +60,53 @@ async def initialise(
     return config, steps
 
 
-def _configuration(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> tuple[Config, bool]:
+def store_name(config: Config) -> str:
+    """Where the store is, without a password."""
+    return url_without_password(config["storage.url"]) if config.on_postgres else str(config.database)
+
+
+async def _store_exists(config: Config) -> bool:
+    """Whether there may be signing keys already, which only the key-encryption key of then can open."""
+    if not config.on_postgres:
+        return config.database.exists()
+    store = open_postgres(config)
+    try:
+        return await store.is_made()
+    finally:
+        await store.close()
+
+
+async def _create_store(config: Config) -> Store:
+    if not config.on_postgres:
+        make_private_directory(config.database.parent)
+        return SqliteStore.create(config.database)
+    store = open_postgres(config)
+    await store.migrate()
+    return store
+
+
+def _settings(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> Config:
     """Read the file, or try what it would say before it is written: a refusal leaves nothing behind."""
+    if (given := chosen.get("storage.url", "")) != url_without_password(given):
+        raise ConfigError(
+            "--database must not hold a password: every process of this machine could read it. Write the whole URL to "
+            "a private file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
+        )
     exists = path.exists()
     config = load_config(path, env if exists else {**{BY_NAME[n].env: v for n, v in chosen.items()}, **env})
     for name, value in chosen.items():
-        if config[name] != value:
+        if value not in (config[name], url_without_password(str(config[name]))):
             where = path if config.origins[name] in ("file", "default") else config.origins[name]
             raise ConfigError(f"{where} says {name} {config.shown()[name]}, not {value}; nothing was changed")
-    if exists:
-        return config, False
+    return config
+
+
+def _written(path: Path, config: Config) -> bool:
+    """Write the configuration file unless there is one; returns whether that was done now."""
+    if path.exists():
+        return False
     make_directory(path.parent)
-    return config, _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
+    return _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
 
 
 def _unless_there(path: Path, text: str) -> bool:

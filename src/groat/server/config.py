@@ -9,18 +9,21 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from groat.keys.schedule import Timing, timing_faults
-from groat.protocol.errors import ConfigError, Finding
+from groat.protocol import strict_json
+from groat.protocol.errors import ConfigError, Finding, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.server.admin_address import AdminAddress
 from groat.server.throttle import Networks
 
+POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
+MAX_RETENTION: Final = 3650 * 86400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -70,11 +73,14 @@ def networks(value: Any) -> Networks:
 
 def table(value: Any) -> dict[str, Any]:
     try:
-        if not isinstance(value, dict):
+        members = strict_json.loads_object(value.encode()) if isinstance(value, str) else value
+        if not isinstance(members, dict):
             raise TypeError
-        return dict(json.loads(json.dumps(value, allow_nan=False)))
-    except (TypeError, ValueError):
-        raise ValueError("a table of claims: strings, numbers, booleans, arrays and tables of these") from None
+        return dict(json.loads(json.dumps(members, allow_nan=False)))
+    except (TypeError, ValueError, JoseError):
+        raise ValueError(
+            "a table of claims: strings, numbers, booleans, arrays and tables of these (in the environment: JSON)"
+        ) from None
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -119,6 +125,7 @@ SETTINGS: Final = (
     Setting("issuer", text, None, "who signs the tokens: the public https URL of this server"),
     Setting("profile", one_of("default", "fapi2"), "default", "fapi2 allows PS256, ES256 and Ed25519 only"),
     Setting("storage.url", text, "sqlite:///data/groat.db", "where clients, APIs and keys live", secret=True),
+    Setting("storage.retention", duration, "0s", "how long the record of an issuance stays, if longer than needed"),
     Setting("tokens.lifetime", duration, "10m", "life of an access token, 1m to 1h"),
     Setting("tokens.extra_claims", table, {}, "fixed claims for every token; never a registered one"),
     Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
@@ -139,6 +146,8 @@ SETTINGS: Final = (
     Setting("server.host", text, "127.0.0.1", "address to listen on"),
     Setting("server.port", port, 3001, "port to listen on; 0 picks a free one"),
     Setting("server.workers", positive, 1, "number of worker processes"),
+    Setting("server.tls_certificate_file", optional, "", "PEM chain to serve https with; empty: plain http"),
+    Setting("server.tls_key_file", optional, "", "PEM private key of the certificate; empty: in the same file"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
@@ -149,6 +158,20 @@ SETTINGS: Final = (
     Setting("development.allow_http_hosts", strings, [], "hosts besides loopback that may use plain http"),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+# What a reload by SIGHUP applies; everything else needs a restart: sockets, the store, and who this server is.
+RELOADED: Final = frozenset(
+    {
+        "tokens.lifetime",
+        "tokens.extra_claims",
+        "assertions.max_lifetime",
+        "assertions.clock_tolerance",
+        "server.trusted_proxies",
+        "throttle.client_failures",
+        "throttle.source_failures",
+        "log.level",
+        "log.format",
+    }
+)
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 
 
@@ -180,13 +203,36 @@ class Config:
         return _timing(self.values, self.policy)
 
     @property
+    def local_address(self) -> tuple[str, int]:
+        """Where this machine itself reaches the server: loopback for one that listens on every address."""
+        host = str(self.values["server.host"])
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(self.values["server.port"])  # noqa: S104
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate and private key to serve https with; None where TLS ends in front of this server."""
+        if not self.values["server.tls_certificate_file"]:
+            return None
+        certificate = self.path("server.tls_certificate_file")
+        return certificate, self.path("server.tls_key_file") if self.values["server.tls_key_file"] else certificate
+
+    @property
     def database(self) -> Path:
-        """The SQLite file of storage.url."""
+        """The SQLite file of storage.url; not to be asked where it names PostgreSQL."""
         return self.directory / str(self.values["storage.url"]).removeprefix("sqlite:///")
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether storage.url names PostgreSQL."""
+        return bool(self.values["storage.url"].startswith(POSTGRES_SCHEMES))
 
     def shown(self) -> dict[str, Any]:
         """All values in printable form; a password in a URL is masked."""
         return {name: _show(BY_NAME[name], value) for name, value in self.values.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For worker processes: the policy follows from the values, and parts of it cannot be sent."""
+        return _checked, (dict(self.values), dict(self.origins), self.directory)
 
     def __repr__(self) -> str:
         return f"Config(issuer={self.policy.issuer!r}, directory={str(self.directory)!r})"
@@ -194,10 +240,26 @@ class Config:
 
 def _show(setting: Setting, value: Any) -> Any:
     if setting.secret:
-        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", value)
+        return masked_url(value)
     if isinstance(value, tuple):
         return [str(item) for item in value]
     return value
+
+
+def masked_url(url: str) -> str:
+    """The URL with *** for every password in it: before the @, or among the parameters."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url)
+
+
+def url_without_password(url: str) -> str:
+    """What may be written to a file that is not secret."""
+    if not url.startswith(POSTGRES_SCHEMES):
+        return url
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1@", url)
+    head, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and "password=" not in part]
+    return head + ("?" + "&".join(kept) if kept else "")
 
 
 def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
@@ -220,9 +282,23 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
             values[setting.name] = setting.read(raw)
         except ValueError as error:
             findings.append(_located(f"{setting.name} must be {error}", setting.name, origin, path, lines))
+    if fault := _storage_fault(values.get("storage.url", "sqlite:///-"), origins.get("storage.url", "")):
+        findings.append(_located(fault, "storage.url", origins["storage.url"], path, lines))
     if findings:
         raise ConfigError(*findings)
     return Config(values, origins, path.parent.absolute(), _policy(values, origins, path, lines))
+
+
+def with_settings_of(config: Config, other: Config, names: Iterable[str]) -> Config:
+    """The configuration with these settings of another one. Raises ConfigError where they do not go together."""
+    values, origins = dict(config.values), dict(config.origins)
+    for name in names:
+        values[name], origins[name] = other.values[name], other.origins[name]
+    return _checked(values, origins, config.directory)
+
+
+def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: Path) -> Config:
+    return Config(values, origins, directory, _policy(values, origins, directory, lambda _: None))
 
 
 def _policy(
@@ -251,9 +327,24 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
     algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
     if algorithm not in policy.algorithms:
         raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
-    url = values["storage.url"]
-    if not url.startswith("sqlite:///") or len(url) <= len("sqlite:///"):
-        raise ConfigError("storage.url must be sqlite:///PATH; no other store is built in yet")
+    if values["server.tls_key_file"] and not values["server.tls_certificate_file"]:
+        raise ConfigError("server.tls_key_file needs server.tls_certificate_file; without it there is no TLS")
+    if values["storage.retention"] > MAX_RETENTION:
+        raise ConfigError("storage.retention must be 3650 days at most")
+
+
+def _storage_fault(url: str, origin: str) -> str | None:
+    """Why this storage.url cannot be used. No text repeats it: it may hold a password."""
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return None
+    if not url.startswith(POSTGRES_SCHEMES):
+        return "storage.url must be sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+    if origin in ("file", "flag") and url_without_password(url) != url:
+        return (
+            "storage.url must not hold a password here, where others may read it: write the whole URL to a private "
+            "file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
+        )
+    return None
 
 
 def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
@@ -359,42 +450,3 @@ def _relocated(finding: Finding, origins: Mapping[str, str], path: Path, lines: 
     """A rule of the policy names the setting first in its message; say where that setting stands."""
     name = finding.message.split(" ")[0].rstrip(";")
     return _located(finding.message, name, origins.get(name, "default"), path, lines)
-
-
-def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:
-    """The text of a new configuration file: what is set, and every default with what it is for."""
-    chosen: dict[str, Any] = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
-    lines = ["# groat configuration. Environment: GROAT_SECTION__KEY; a change needs a restart.", ""]
-    section = ""
-    for setting in SETTINGS:
-        head, _, key = setting.name.rpartition(".")
-        if head != section:
-            section = head
-            lines += ["", f"[{head}]"]
-        value = _toml(chosen.get(setting.name, setting.default))
-        mark = "" if setting.name in chosen and chosen[setting.name] != setting.default else "# "
-        lines.append(f"{mark}{key} = {value}".ljust(44) + f"  # {setting.about} ({setting.env})")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        # JSON escapes are TOML escapes; DEL is the one character that only TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return "{}" if isinstance(value, Mapping) else str(value)
-
-
-def settings_schema() -> list[dict[str, Any]]:
-    """Every setting with its name, variable, default and purpose."""
-    return [
-        {
-            "name": s.name,
-            "env": s.env,
-            "default": s.default,
-            "required": s.default is None,
-            "about": s.about,
-        }
-        for s in SETTINGS
-    ]

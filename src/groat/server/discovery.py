@@ -13,9 +13,9 @@ from groat.protocol import strict_json
 from groat.protocol.jwk import public_key_set
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import Policy
+from groat.server.health import Health
 from groat.server.http import etag_matches, require_method, send_json, send_private_json
 from groat.server.registry import Registry
-from groat.server.store import StoreUnavailable
 
 
 async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes, max_age: int) -> None:
@@ -43,7 +43,7 @@ class MetadataEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        await self.registry.refresh()
+        await self.registry.refresh_if_possible()
         apis = (await self.registry.apis()).values()
         document = server_metadata(self.policy, (s for api in apis for s in api.scopes))
         await _send_document(scope, send, document, b"application/json", self.max_age)
@@ -59,7 +59,7 @@ class JwksEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        await self.registry.refresh()
+        await self.registry.refresh_if_possible()
         document = public_key_set(await self.registry.published(self.clock()))
         await _send_document(scope, send, document, b"application/jwk-set+json", self.max_age)
 
@@ -75,17 +75,13 @@ class LiveEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ReadyEndpoint:
-    """Ready: the store answers and a signing key is active and unsealed; 503 otherwise."""
+    """Ready: the store answers, a signing key is active and unsealed, the clocks agree; 503 otherwise."""
 
-    registry: Registry
-    clock: Callable[[], float] = time.time
+    health: Health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        try:
-            await self.registry.refresh()
-            await self.registry.signer(self.clock())
-        except StoreUnavailable:
+        if await self.health.fault() is not None:
             await send_private_json(scope, send, 503, b'{"status":"unavailable"}', (b"retry-after", b"1"))
             return
         await send_private_json(scope, send, 200, b'{"status":"ok"}')

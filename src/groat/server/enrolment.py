@@ -21,7 +21,7 @@ from groat.server.operations import enrol_client_key
 from groat.server.operator import Operator
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
-from groat.server.store import StoreConflict
+from groat.server.store import Issuance, StoreConflict
 from groat.server.throttle import Throttle
 
 PATH: Final = "/client-keys"
@@ -75,7 +75,8 @@ class EnrolmentEndpoint:
         if any(key.thumbprint == new.key.thumbprint for key in client.keys):
             return True
         # The use needs a name of its own: the store tells the first use from later ones by it.
-        if not (await self.operator.store.use_once(once, self.ids.next())).fresh:
+        issuance = Issuance(self.ids.next(), new.client_id, new.key.kid, int(now))
+        if not (await self.operator.store.use_once(once, issuance)).fresh:
             raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
         try:
             await enrol_client_key(self.operator, new.client_id, new.key, "code" if "code" in fields else "endorsement")
@@ -94,7 +95,7 @@ class EnrolmentEndpoint:
         if invitation.client_id != new.client_id or new.code_digest != code_digest(fields["code"]):
             raise InvalidClient("join_code", "the join code is for another client, or the proof is for another code")
         # No client id has a space, so that this cannot collide with anybody's jti.
-        return OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at)
+        return OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
 
     async def _answer(self, scope: Scope, send: Send, new: NewKey, known: bool, exchange: Exchange) -> None:
         self.throttle.succeeded(exchange.source, new.client_id, exchange.started)

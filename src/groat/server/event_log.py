@@ -43,10 +43,14 @@ class EventLog:
     def __init__(self, stream: TextIO | None = None, level: str = "info", pretty: bool | None = None) -> None:
         self._stream = stream or sys.stderr
         self._fd = self._stream.fileno()
-        self._threshold = logging.getLevelNamesMapping()[level.upper()]
         self._colors = self._stream.isatty()
-        self._pretty = self._colors if pretty is None else pretty
         self._second = (0, "")
+        self.adjust(level, pretty)
+
+    def adjust(self, level: str, pretty: bool | None) -> None:
+        """Write from now on what is of at least this level, in this form; None is pretty on a terminal only."""
+        self._threshold = logging.getLevelNamesMapping()[level.upper()]
+        self._pretty = self._colors if pretty is None else pretty
 
     def emit(self, level: str, event: str, facts: Mapping[str, Any]) -> None:
         """Write one event; values under the names of secrets are masked."""
@@ -111,5 +115,10 @@ def configure_logging(level: str = "info", pretty: bool | None = None, stream: T
     log = EventLog(stream, level, pretty)
     root = logging.getLogger()
     root.handlers = [LibraryLines(log)]
-    root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.INFO))
+    set_library_level(level)
     return log
+
+
+def set_library_level(level: str) -> None:
+    """How much of what libraries log passes; their debug lines never do, as they may hold anything."""
+    logging.getLogger().setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.INFO))

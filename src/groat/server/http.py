@@ -162,7 +162,7 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise NotFound("path")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entrance:
     """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer.
 

@@ -8,10 +8,21 @@ nor the time it takes, so an anonymous peer could fill the memory or hold connec
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from groat.protocol.errors import InvalidRequest
+from groat.server.http import refusal_body
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
 HEAD_SECONDS: Final = 10.0
+DRAIN_SECONDS: Final = 1.0
+_MALFORMED: Final = b"".join(
+    (
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n",
+        b"cache-control: no-store\r\npragma: no-cache\r\n",
+        b"content-length: %d\r\n" % len(refusal_body(InvalidRequest("head"))),
+    )
+)
 
 
 class GatheringTransport:
@@ -49,6 +60,23 @@ class OneWriteProtocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _draining = False
+
+    def shutdown(self) -> None:
+        """Let the peer send one more request: it may be on its way, and closing now would reset it."""
+        self._draining = True
+        if self._is_busy():
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
+
+    def _is_busy(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first head, whatever its type says
+        return cycle is not None and not cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if not self._is_busy() and not self.transport.is_closing():
+            self.transport.close()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -78,6 +106,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+        if self._draining:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._in_head = True
@@ -87,6 +117,12 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP as every other malformed request; `msg` is for the log alone."""
+        date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(_MALFORMED + date + b"\r\n" + refusal_body(InvalidRequest("head")))
+        self.transport.close()
 
     def _cut_off(self) -> None:
         self._head_timer = None

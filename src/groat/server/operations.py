@@ -17,6 +17,7 @@ from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
     MAX_ASSERTION_LIFETIME,
+    MAX_AUDIENCE_CHARS,
     SCOPE_TOKEN,
     AssertionAudience,
     Policy,
@@ -235,7 +236,7 @@ async def invite_client(
     else:
         await find_client(operator, client_id)
     operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
-    return invitations.make(client_id, operator.now + lifetime)
+    return invitations.make(client_id, operator.now, operator.now + lifetime)
 
 
 async def enrol_client_key(operator: Operator, client_id: str, key: PublicKey, by: str) -> None:
@@ -278,6 +279,7 @@ def _audience(policy: Policy, audience: str) -> str:
         "audience must be an absolute URI without fragment, for example https://orders.example.com",
     )
     _check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
+    _check(len(audience) <= MAX_AUDIENCE_CHARS, f"audience must have at most {MAX_AUDIENCE_CHARS} characters")
     issuer = policy.issuer.rstrip("/")
     # A token whose audience is this server could pass for an assertion somewhere.
     _check(

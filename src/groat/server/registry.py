@@ -1,5 +1,6 @@
 """The registry in memory: client, API and key records, parsed once and kept until the registry's version moves."""
 
+import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
 
 MAX_CACHED_CLIENTS: Final = 10_000
+NOBODY: Final = "\n"  # no client id: those are printable
 
 
 class Registry:
     """Answers from memory; `observe` drops everything when another version is seen.
 
-    Unknown ids are remembered too, so that asking for them twice costs what asking for a known one does.
+    Unknown ids are not remembered: nobody may fill the memory with them, and time must not tell them from known ones.
     """
 
     def __init__(self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None) -> None:
@@ -32,7 +34,7 @@ class Registry:
         self._uris: dict[str, str] = {}
         self._custody = custody
         self.version = -1
-        self._clients: OrderedDict[str, Client | None] = OrderedDict()
+        self._clients: OrderedDict[str, Client] = OrderedDict()
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
@@ -55,13 +57,26 @@ class Registry:
         self.observe(await self._store.registry_version())
         return self.version
 
+    async def refresh_if_possible(self) -> None:
+        """Read the version in force; where the store cannot answer, what was read before stands.
+
+        Good for what is public and changes slowly. Not checked: whether anything was ever read.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
+
+    async def warm(self) -> None:
+        """Read what every request needs, so that it is in memory before the store may go away."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
+            await self.apis()
+            await self.signing_keys()
+
     async def find_client(self, client_id: str, kid: str | None = None) -> Client | None:
         """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable.
 
         `kid`: the key that is asked for, where the client publishes its keys itself.
         """
-        if client_id in self._clients and client_id not in self._uris:
-            return self._clients[client_id]  # nearly every request
         client = await self._find_client(client_id)
         uri = self._uris.get(client_id)
         if client is None or uri is None:
@@ -74,21 +89,37 @@ class Registry:
             return clients[client_id]
         version = self.version
         client = await self._load(client_id)
-        if version != self.version:
-            return client  # read before the change that was seen meanwhile: good for now, not to be remembered
+        if client is None or version != self.version:
+            return (
+                client  # unknown, or read before the change that was seen meanwhile: good for now, not to be remembered
+            )
         clients[client_id] = client
         if len(clients) > MAX_CACHED_CLIENTS:
             clients.popitem(last=False)
         return client
 
+    def remembered(self, client_id: str) -> Client | None:
+        """The client if it is in memory with its keys; reads nothing, so None does not mean that there is none."""
+        return None if client_id in self._uris else self._clients.get(client_id)
+
+    async def catch_up(self, client_id: str) -> bool:
+        """Make sure that memory knows what the store does; returns whether it did not. Raises StoreUnavailable.
+
+        Reads the version and one client record whoever asks: for a client in memory, a record that does not exist.
+        So the refusal of a known client costs what that of an unknown one does.
+        """
+        moved = self.observe(await self._store.registry_version())
+        sought = NOBODY if self.remembered(client_id) is not None else client_id
+        return await self.find_client(sought) is not None or moved
+
     async def _load(self, client_id: str) -> Client | None:
-        record = await self._store.find_client(client_id)
+        found = await self._store.client_with_keys(client_id)
         self._uris.pop(client_id, None)
-        if record is None:
+        if found is None:
             return None
-        if record.jwks_uri is not None:
-            self._uris[client_id] = record.jwks_uri
-        return to_client(record, await self._store.client_keys(client_id), await self.apis())
+        if (uri := found[0].jwks_uri) is not None:
+            self._uris[client_id] = uri
+        return to_client(*found, await self.apis())
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
@@ -132,6 +163,11 @@ class Registry:
         if keys is self._signing_keys:
             self._active = (key.kid, now, next_change(keys, now))
         return signer
+
+    async def check_signing(self, kid: str, now: float) -> None:
+        """Make sure that what this key signs is still believed. Raises StoreUnavailable once it left the JWKS."""
+        if all(key.kid != kid for key in published_keys(await self.signing_keys(), now)):
+            raise StoreUnavailable("the signing key was taken away in this moment; ask again with a new assertion")
 
     async def _open(self, key: SigningKey) -> Signer:
         try:

@@ -22,9 +22,11 @@ LOOK_SECONDS: Final = 30.0
 MAX_STEPS: Final = 50  # of one look; what is left then is done at the next
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rotator:
-    """Looks every half minute or so. `sleep` and `jitter` (0 to 1) are arguments so that a test can turn the clock."""
+    """Looks every half minute or so, by the `timing` in force.
+
+    `sleep` and `jitter` (0 to 1) are arguments so that a test can turn the clock."""
 
     operator: Operator
     custody: Custody

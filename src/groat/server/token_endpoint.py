@@ -17,10 +17,10 @@ from groat.protocol.client_auth import (
     authenticate_client,
     read_credential,
 )
-from groat.protocol.errors import InvalidClient, InvalidRequest
+from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope
 from groat.protocol.grants import GRANTS, decide_grant
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.models import Grant, Policy, TokenRequest
+from groat.protocol.models import MAX_TOKEN_CHARS, Grant, Policy, TokenRequest
 from groat.protocol.token_request import (
     check_content_type,
     check_query,
@@ -38,7 +38,7 @@ from groat.server.http import (
 )
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
-from groat.server.store import Store
+from groat.server.store import Issuance, Store
 from groat.server.throttle import Throttle
 
 Clock = Callable[[], float]
@@ -63,13 +63,13 @@ class TokenEndpoint:
         credential = self._read_credential(request, exchange)
         await asyncio.sleep(0)  # let those who came together parse first: one phase at a time keeps the caches warm
         client, version = await self._authenticate(credential, exchange, now)
-        token_id = self.ids.next()
-        client = await self._use_once(credential, client, version, token_id, exchange, now)
-        grant = decide_grant(request, client.client, self.policy)
         signer = await self.registry.signer(now)
-        claims = access_token_claims(grant, self.policy, int(now), token_id)
+        issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
+        client = await self._use_once(credential, client, version, issuance, exchange, now)
+        grant = decide_grant(request, client.client, self.policy)
+        claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
         token = await sign_token(claims, signer)
-        self._record(exchange, client, grant, signer, token_id, request.grant_type)
+        self._record(exchange, client, grant, signer, issuance.token_id, request.grant_type)
         await send_private_json(scope, send, 200, _success(token, grant))
 
     async def _parse(self, scope: Scope, receive: Receive, exchange: Exchange) -> TokenRequest:
@@ -96,22 +96,19 @@ class TokenEndpoint:
     async def _authenticate(
         self, credential: Credential, exchange: Exchange, now: float
     ) -> tuple[AuthenticatedClient, int]:
-        """Judge by the registry in memory; a refusal stands only if that registry is still in force."""
-        version = self.registry.version
+        """Judge by the registry in memory; a refusal stands only if the store knows nothing else."""
+        version, client = self.registry.version, self.registry.remembered(credential.client_id)
         try:
-            return await self._judge(credential, now), version
+            return authenticate_client(credential, client, self.policy, now), version
         except InvalidClient as error:
-            if not self.registry.observe(await self.store.registry_version()):
+            if not await self.registry.catch_up(credential.client_id):
                 raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
         return await self._judge_again(credential, exchange, now), self.registry.version
 
-    async def _judge(self, credential: Credential, now: float) -> AuthenticatedClient:
-        client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
-        return authenticate_client(credential, client, self.policy, now)
-
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
         try:
-            return await self._judge(credential, now)
+            client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
+            return authenticate_client(credential, client, self.policy, now)
         except InvalidClient as error:
             raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
 
@@ -120,18 +117,19 @@ class TokenEndpoint:
         credential: Credential,
         client: AuthenticatedClient,
         version: int,
-        token_id: str,
+        issuance: Issuance,
         exchange: Exchange,
         now: float,
     ) -> AuthenticatedClient:
         """Use up the jti; if the registry moved since the client was judged, judge again before anything is signed."""
-        receipt = await self.store.use_once(client.once, token_id)
+        receipt = await self.store.use_once(client.once, issuance)
         if not receipt.fresh:
             replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
             raise self.throttle.failed(exchange.source, credential.client_id, replayed, exchange.started)
         if receipt.registry_version != version:
             self.registry.observe(receipt.registry_version)
             client = await self._judge_again(credential, exchange, now)
+            await self.registry.check_signing(issuance.kid, now)  # the record names this key, so no other may sign
         self.throttle.succeeded(exchange.source, credential.client_id, exchange.started)
         return client
 
@@ -166,12 +164,15 @@ def check_content_encoding(scope: Scope) -> None:
 
 
 async def sign_token(claims: bytes, signer: Signer) -> str:
-    """Write the access token as a compact JWS (RFC 9068 2.1)."""
+    """Write the access token as a compact JWS (RFC 9068 2.1). Raises InvalidScope for one over 4 KiB."""
     data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
     await asyncio.sleep(0)  # as above: whoever shares the batch signs in the same turn
     signature = await signer.sign(data)
     await asyncio.sleep(0)  # and answers in the next
-    return (data + b"." + base64url_encode(signature)).decode("ascii")
+    token = (data + b"." + base64url_encode(signature)).decode("ascii")
+    if len(token) > MAX_TOKEN_CHARS:
+        raise InvalidScope("token_size", f"the token would have {len(token)} bytes; ask for fewer scopes at a time")
+    return token
 
 
 @lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ from groat.protocol.errors import (
 )
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Response
+from groat.verifier.observer import Observer
 from groat.verifier.refusal import Refusal, refusal
 from groat.verifier.verifier import TrustedIssuer, Verifier
 
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidToken",
     "KeysUnavailable",
     "MissingToken",
+    "Observer",
     "Refusal",
     "Response",
     "TrustedIssuer",

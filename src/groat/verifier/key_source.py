@@ -21,6 +21,7 @@ from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jose import Header
 from groat.protocol.jwk import PublicKey, printable
 from groat.verifier.fetch import DEADLINE, FetchError, KeyFetcher, KeySet
+from groat.verifier.observer import Observer
 from groat.verifier.schedule import Next, Schedule
 
 logger = logging.getLogger("groat.verifier")
@@ -34,9 +35,11 @@ class _Flight:
     """One fetch under way; `done` always ends in None, whether the fetch succeeded or not."""
 
     started_at: float
+    trigger: str
     done: "Future[None]" = field(default_factory=Future)
 
 
+_TRIGGERS: Final = {Next.FETCH: "first", Next.REFRESH: "schedule", Next.REFETCH: "unknown_kid"}
 _sources: "WeakSet[KeySource]" = WeakSet()
 
 
@@ -54,7 +57,9 @@ class KeySource:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._fetcher = fetcher
         self._schedule = schedule
         self._monotonic = monotonic
@@ -135,7 +140,7 @@ class KeySource:
         if self._closed or (self._flight is not None and now < self._flight.started_at + OVERDUE):
             return None
         self._schedule = self._schedule.begun(now, why)
-        self._flight = _Flight(now)
+        self._flight = _Flight(now, _TRIGGERS.get(why, "forced"))
         return self._flight
 
     def _launch(self, flight: _Flight | None) -> None:
@@ -170,7 +175,7 @@ class KeySource:
                 self._flight = None
             self._wake_at = self._schedule.wake_at(in_flight=self._flight is not None)
         flight.done.set_result(None)
-        self._report(outcome)
+        self._report(flight, outcome)
 
     def _accept(self, flight: _Flight, keys: KeySet) -> None:
         loaded_at = self._schedule.loaded_at
@@ -178,7 +183,15 @@ class KeySource:
             self._keys = keys
             self._schedule = self._schedule.succeeded(flight.started_at, keys.max_age)
 
-    def _report(self, outcome: KeySet | str) -> None:
+    def age(self) -> float | None:
+        """Seconds since the fetch of the keys at hand began; None if there are none."""
+        loaded_at = self._schedule.loaded_at
+        return None if loaded_at is None else self._monotonic() - loaded_at
+
+    def _report(self, flight: _Flight, outcome: KeySet | str) -> None:
+        if self._observer is not None:
+            result = "ok" if isinstance(outcome, KeySet) else "failed"
+            self._observer.refreshed(self._fetcher.issuer, result, flight.trigger)
         if isinstance(outcome, KeySet):
             logger.debug("keys loaded: issuer=%s keys=%d", self._fetcher.issuer, len(outcome.by_kid))
         else:

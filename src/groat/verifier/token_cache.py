@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import strict_json
-from groat.protocol.access_token import Caller
+from groat.protocol.access_token import Caller, Dialect
 from groat.protocol.jose import MAX_JWT_BYTES
 from groat.protocol.jwk import PublicKey
 from groat.verifier.key_source import KeySource
@@ -28,6 +28,7 @@ class _Likeness:
     scopes: frozenset[str]
     claims: Mapping[str, Any]
     own: tuple[str, ...]
+    dialect: Dialect
 
 
 # The likeness, the key that proved the token, where that key must still be, and the token's own values: exp first.
@@ -65,7 +66,16 @@ class TokenCache:
             return None
         claims = {**like.claims, **dict(zip(like.own, own, strict=True))}
         issued_at, token_id = claims.get("iat"), claims.get("jti")
-        return Caller(like.client_id, like.subject, like.scopes, own[0], issued_at, token_id, MappingProxyType(claims))
+        return Caller(
+            like.client_id,
+            like.subject,
+            like.scopes,
+            own[0],
+            issued_at,
+            token_id,
+            MappingProxyType(claims),
+            like.dialect,
+        )
 
     def remember(self, digest: bytes, caller: Caller, key: PublicKey, source: KeySource) -> None:
         """Keep a fresh proof: `key`, of `source`, has just proven that the token is this caller's."""
@@ -78,7 +88,9 @@ class TokenCache:
         own = tuple(name for name in _OWN if name in caller.claims)
         common = {name: value for name, value in caller.claims.items() if name not in own}
         index = strict_json.dumps([own, common])
-        return self._alike.setdefault(index, _Likeness(caller.client_id, caller.subject, caller.scopes, common, own))
+        return self._alike.setdefault(
+            index, _Likeness(caller.client_id, caller.subject, caller.scopes, common, own, caller.dialect)
+        )
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

@@ -28,6 +28,7 @@ from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
 from groat.verifier.key_source import KeySource
+from groat.verifier.observer import Guarded, Observer
 from groat.verifier.schedule import Schedule
 from groat.verifier.token_cache import TokenCache
 
@@ -70,6 +71,7 @@ class Options(TypedDict, total=False):
     dialect: Dialect
     realm: str
     cache_size: int
+    observer: Observer | None
     clock: Callable[[], float]
     monotonic: Callable[[], float]
 
@@ -82,7 +84,8 @@ class Verifier:
     unless `strict_startup` asks for it. Seconds: `clock_tolerance` (0 to 60, for iat and nbf alone), `max_stale` (how
     long the last good keys serve while the issuer is out of reach), `refresh_cooldown` (between two fetches for
     unknown kids). `accept_types`: other `typ` values than at+jwt. `http`: a callable (url, headers) -> Response that
-    follows no redirects, for example to use a proxy. `cache_size`: proven tokens to remember, 0 for none.
+    follows no redirects, such as one for a proxy. `cache_size`: proven tokens to remember, 0 for none. `observer`: is
+    told every verdict and fetch, for metrics. `algorithms`: those of the issuer; by default all that are asymmetric.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
     Not checked: revocation of a single token; proof of possession (bound tokens are refused).
@@ -106,6 +109,7 @@ class Verifier:
         dialect: Dialect = RFC9068,
         realm: str = "api",
         cache_size: int = 0,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,7 +122,8 @@ class Verifier:
             raise ConfigError(*findings)
         schedule = Schedule(max_stale=max_stale, cooldown=refresh_cooldown)
         fetchers = [KeyFetcher(one.issuer, one.jwks_uri, hosts, http) for one in trusted]
-        sources = [KeySource(fetcher, schedule, monotonic=monotonic) for fetcher in fetchers]
+        watching = None if observer is None else Guarded(observer)
+        sources = [KeySource(fetcher, schedule, monotonic=monotonic, observer=watching) for fetcher in fetchers]
         expected = [_expectations(one, audience or "", clock_tolerance) for one in trusted]
         self.audience = audience or ""
         self.issuers = tuple(one.issuer for one in trusted)
@@ -129,6 +134,7 @@ class Verifier:
         self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
         self._cache = TokenCache(cache_size) if cache_size else None
         self._clock = clock
+        self._observer = watching
         if strict_startup:
             self.warm_sync()
 
@@ -148,6 +154,8 @@ class Verifier:
                     key = trust.source.key(jwt.header)
                 caller = self._prove(trust, jwt, key, digest)
             require_scopes(caller, scopes)
+            if self._observer is not None:
+                self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
             self._refused(error, jwt, caller)
@@ -165,6 +173,8 @@ class Verifier:
                     key = await trust.source.akey(jwt.header)
                 caller = self._prove(trust, jwt, key, digest)
             require_scopes(caller, scopes)
+            if self._observer is not None:
+                self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
             self._refused(error, jwt, caller)
@@ -204,6 +214,12 @@ class Verifier:
             except KeysUnavailable as error:
                 problems.append(error)
         _raise_first(problems)
+
+    def jwks_age(self) -> float | None:
+        """Seconds since keys were fetched, of the issuer where that is longest ago; None while one has none."""
+        ages = [trust.source.age() for trust in self._trusts.values()]
+        known = [age for age in ages if age is not None]
+        return max(known) if len(known) == len(ages) else None
 
     def close(self) -> None:
         """Fetch no more keys; those at hand serve until they are stale."""
@@ -247,6 +263,8 @@ class Verifier:
     def _refused(self, error: VerificationError, jwt: jose.UnverifiedJwt | None, caller: Caller | None) -> None:
         """Log why. The client is named only once its token is proven; the token never is."""
         error.realm = self.realm
+        if self._observer is not None:
+            self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
         kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None
         client = None if caller is None else printable(caller.client_id)
         level = logging.WARNING if isinstance(error, KeysUnavailable) else logging.INFO

@@ -1,6 +1,7 @@
 """What every store promises, whatever engine it stands on: written against the Store protocol alone."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,79 +10,101 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import pytest
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Receipt, RegistryMoved, Store, StoreConflict, StoreUnavailable
+from groat.server.store import (
+    PURGE_CHUNK,
+    BeforeFloor,
+    Issuance,
+    Receipt,
+    RegistryMoved,
+    Store,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING, Limits
+from groat.server.store.postgres import PostgresStore
 from groat.server.store.sqlite import SqliteStore
 
 NOW = 1_800_000_000
 Result = TypeVar("Result")
 ORDERS = ApiRecord("orders", "https://orders.example", ("read", "write"), NOW)
+# Tests are about what is promised, not about how fast the machine is at the moment.
+PATIENT = Limits(queue_seconds=10, total_seconds=20)
 KEYS = [generate_private_key("ES256") for _ in range(4)]
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """How to make, open and disturb one kind of store in a directory."""
-
-    name: str
-    create: Callable[[Path], Store]
-    open: Callable[[Path], Store]
-    # Hold up every write for as long as the returned function is not called.
-    block: Callable[[Path], Callable[[], None]]
-
-
-def _block_sqlite(directory: Path) -> Callable[[], None]:
-    connection = sqlite3.connect(directory / "groat.db", isolation_level=None, check_same_thread=False)
-    connection.execute("BEGIN IMMEDIATE")
-
-    def release() -> None:
-        connection.execute("ROLLBACK")
-        connection.close()
-
-    return release
-
-
-ENGINES = [
-    Engine(
-        "sqlite",
-        lambda directory: SqliteStore.create(directory / "groat.db"),
-        lambda directory: SqliteStore.open(directory / "groat.db"),
-        _block_sqlite,
-    )
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """One store's place: every `store()` is another process's view of the same one."""
 
-    engine: Engine
-    directory: Path
+    create: Callable[[], Coroutine[Any, Any, Store]]
+    open: Callable[[], Store]
+    # Hold up every write for as long as the returned function is not called.
+    block: Callable[[], Callable[[], None]]
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        store = self.engine.open(self.directory)
+        store = self.open()
         try:
             yield store
         finally:
             await store.close()
 
 
-@pytest.fixture(params=ENGINES, ids=[engine.name for engine in ENGINES])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A fresh, empty store."""
-    engine: Engine = request.param
+def _sqlite(path: Path, retention: int) -> Place:
+    async def create() -> Store:
+        return SqliteStore.create(path)
+
+    def block() -> Callable[[], None]:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection.close
+
+    return Place(create, lambda: SqliteStore.open(path, retention), block)
+
+
+def _postgres(url: str, retention: int) -> Place:
+    async def create() -> Store:
+        return await PostgresStore.create(url)
+
+    def block() -> Callable[[], None]:
+        connection = psycopg.connect(url)
+        connection.execute("LOCK TABLE used_once, registry IN EXCLUSIVE MODE")
+        return connection.close
+
+    return Place(create, lambda: PostgresStore(url, retention, limits=PATIENT), block)
+
+
+def _made(request: pytest.FixtureRequest, path: Path, retention: int = 0) -> Place:
+    if request.param == "sqlite":
+        made = _sqlite(path / "groat.db", retention)
+    else:
+        made = _postgres(request.getfixturevalue("postgres").database(), retention)
 
     async def create() -> None:
-        await engine.create(tmp_path).close()
+        await (await made.create()).close()
 
     asyncio.run(create())
-    return Place(engine, tmp_path)
+    return made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A fresh, empty store."""
+    return _made(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A fresh, empty store that keeps its records for an hour."""
+    return _made(request, tmp_path, 3600)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -90,6 +113,10 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def once(value: str, client_id: str = "billing", expires_at: int = NOW + 60) -> OneTimeValue:
     return OneTimeValue(client_id, value, expires_at)
+
+
+def issuance(token_id: str, client_id: str = "billing", **changes: Any) -> Issuance:
+    return replace(Issuance(token_id, client_id, "k1", NOW), **changes)
 
 
 def client(client_id: str = "billing", **changes: Any) -> ClientRecord:
@@ -116,9 +143,9 @@ def test_a_value_is_fresh_once(place: Place) -> None:
         fresh: list[bool] = []
         async with place.store() as one, place.store() as two:
             for store in (one, one, two):
-                fresh.append((await store.use_once(once("a"), f"t{len(fresh)}")).fresh)
+                fresh.append((await store.use_once(once("a"), issuance(f"t{len(fresh)}"))).fresh)
         async with place.store() as three:
-            fresh.append((await three.use_once(once("a"), "t9")).fresh)
+            fresh.append((await three.use_once(once("a"), issuance("t9"))).fresh)
         return fresh
 
     assert run(work()) == [True, False, False, False]
@@ -132,7 +159,7 @@ def test_duplicates_in_flight_together(place: Place, stores: int) -> None:
     async def work() -> list[Receipt]:
         async with place.store() as one, place.store() as two, place.store() as three:
             chosen = [one, two, three][:stores]
-            uses = [chosen[n % stores].use_once(once("same"), f"t{n}") for n in range(60)]
+            uses = [chosen[n % stores].use_once(once("same"), issuance(f"t{n}")) for n in range(60)]
             return await asyncio.gather(*uses)
 
     assert sum(receipt.fresh for receipt in run(work())) == 1
@@ -147,7 +174,7 @@ def test_two_writers_race(place: Place) -> None:
         async with place.store() as one, place.store() as two:
 
             async def use(store: Store, value: str, token_id: str) -> None:
-                if (await store.use_once(once(value), token_id)).fresh:
+                if (await store.use_once(once(value), issuance(token_id))).fresh:
                     wins[value] = wins.get(value, 0) + 1
 
             uses = [use((one, two)[n % 2], f"v{(n * 7) % 600}", f"t{n}") for n in range(2400)]
@@ -165,7 +192,9 @@ def test_an_expiry_makes_no_other_value(place: Place) -> None:
 
     async def work() -> list[bool]:
         async with place.store() as store:
-            return [(await store.use_once(once("a", expires_at=NOW + n), f"t{n}")).fresh for n in (60, 61, 600)]
+            return [
+                (await store.use_once(once("a", expires_at=NOW + n), issuance(f"t{n}"))).fresh for n in (60, 61, 600)
+            ]
 
     assert run(work()) == [True, False, False]
 
@@ -178,7 +207,7 @@ def test_values_belong_to_clients(place: Place) -> None:
 
     async def work() -> list[bool]:
         async with place.store() as store:
-            uses = [store.use_once(once(value, name), f"t{n}") for n, (name, value) in enumerate(pairs)]
+            uses = [store.use_once(once(value, name), issuance(f"t{n}")) for n, (name, value) in enumerate(pairs)]
             return [receipt.fresh for receipt in await asyncio.gather(*uses)]
 
     assert run(work()) == [True] * len(pairs)
@@ -193,7 +222,7 @@ def test_a_receipt_tells_the_version_in_force(place: Place) -> None:
             await operator.add_api(ORDERS)
             for n in range(10):
                 await operator.update_api(replace(ORDERS, scopes=(f"s{n}",)))
-                receipt = await store.use_once(once(f"v{n}"), f"t{n}")
+                receipt = await store.use_once(once(f"v{n}"), issuance(f"t{n}"))
                 assert receipt.registry_version == await operator.registry_version()
                 assert receipt.registry_version == await store.registry_version()
 
@@ -206,20 +235,20 @@ def test_a_use_that_cannot_be_written_in_time(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.use_once(once("warm"), "t0")
-            release = place.engine.block(place.directory)
+            await store.use_once(once("warm"), issuance("t0"))
+            release = place.block()
             try:
                 began = time.monotonic()
                 reading = await store.registry_version()
                 results = await asyncio.gather(
-                    *(store.use_once(once(f"v{n}"), f"t{n}") for n in range(5)), return_exceptions=True
+                    *(store.use_once(once(f"v{n}"), issuance(f"t{n}")) for n in range(5)), return_exceptions=True
                 )
                 assert all(isinstance(result, StoreUnavailable) for result in results), results
                 assert time.monotonic() - began < 4
                 assert reading == await store.registry_version()
             finally:
                 release()
-            assert (await store.use_once(once("v0"), "again")).fresh
+            assert (await store.use_once(once("v0"), issuance("again"))).fresh
 
     run(work())
 
@@ -231,7 +260,7 @@ def test_a_registration_that_cannot_be_written(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             before = await store.registry_version()
-            release = place.engine.block(place.directory)
+            release = place.block()
             try:
                 with pytest.raises(StoreUnavailable):
                     await store.add_api(ORDERS)
@@ -249,13 +278,13 @@ def test_close_writes_what_waits(place: Place) -> None:
     """Uses that are in flight when the store closes are answered and remembered."""
 
     async def work() -> tuple[list[bool], list[bool]]:
-        store = place.engine.open(place.directory)
-        pending = [asyncio.ensure_future(store.use_once(once(f"v{n}"), f"t{n}")) for n in range(300)]
+        store = place.open()
+        pending = [asyncio.ensure_future(store.use_once(once(f"v{n}"), issuance(f"t{n}"))) for n in range(300)]
         await asyncio.sleep(0)
         await store.close()
         first = [receipt.fresh for receipt in await asyncio.wait_for(asyncio.gather(*pending), 5)]
         async with place.store() as again:
-            second = await asyncio.gather(*(again.use_once(once(f"v{n}"), f"u{n}") for n in range(300)))
+            second = await asyncio.gather(*(again.use_once(once(f"v{n}"), issuance(f"u{n}")) for n in range(300)))
         return first, [receipt.fresh for receipt in second]
 
     first, second = run(work())
@@ -268,9 +297,9 @@ def test_close_is_possible_at_any_time(place: Place) -> None:
     """A store that was never used closes, and so does one whose callers gave up."""
 
     async def work() -> None:
-        await place.engine.open(place.directory).close()
-        store = place.engine.open(place.directory)
-        task = asyncio.ensure_future(store.use_once(once("a"), "t"))
+        await place.open().close()
+        store = place.open()
+        task = asyncio.ensure_future(store.use_once(once("a"), issuance("t")))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -285,11 +314,11 @@ def test_callers_that_give_up_disturb_nobody(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.use_once(once("odd-1"), "used")
+            await store.use_once(once("odd-1"), issuance("used"))
             for round_ in range(10):
                 tasks = [
                     asyncio.ensure_future(
-                        store.use_once(once(f"r{round_}-{n}" if n % 3 else "odd-1"), f"t{round_}-{n}")
+                        store.use_once(once(f"r{round_}-{n}" if n % 3 else "odd-1"), issuance(f"t{round_}-{n}"))
                     )
                     for n in range(60)
                 ]
@@ -305,6 +334,143 @@ def test_callers_that_give_up_disturb_nobody(place: Place) -> None:
     run(work())
 
 
+@pytest.mark.rule("I11", "T14")
+def test_a_use_is_the_record_of_its_issuance(place: Place) -> None:
+    """The row says who got which token, signed by which key, when, from which process; and of the jti its digest."""
+    value = once("jti-1")
+
+    async def work() -> list[dict[str, Any]]:
+        async with place.store() as store:
+            await store.use_once(value, issuance("t1", kid="k9", issued_at=NOW + 3))
+            await store.use_once(value, issuance("t2"))
+            return [row async for rows in store.read_all("used_once") for row in rows]
+
+    (row,) = run(work())
+    assert row.pop("replica").endswith(f"/{os.getpid()}")
+    assert row == {"digest": value.digest, "client_id": "billing", "token_id": "t1", "kid": "k9",
+                   "issued_at": NOW + 3, "expires_at": NOW + 60}  # fmt: skip
+
+
+# Overload
+
+
+@pytest.mark.rule("L10", "I2", "AS-TE-30")
+def test_what_is_shed_is_not_used_up(place: Place) -> None:
+    """Uses beyond the queue are refused at once; refused ones are fresh afterwards, and accepted ones are not."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.use_once(once("warm"), issuance("t"))
+            release = place.block()
+            try:
+                began = time.monotonic()
+                tasks = [asyncio.ensure_future(store.use_once(once(f"v{n}"), issuance(f"t{n}"))) for n in range(6000)]
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                shed = [n for n, task in enumerate(tasks) if task.done()]
+                assert len(shed) >= 6000 - MAX_WAITING - MAX_BATCH
+                assert time.monotonic() - began < 1
+                for n in shed:
+                    with pytest.raises(StoreUnavailable, match="nothing was used up"):
+                        tasks[n].result()
+            finally:
+                release()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            again = [await store.use_once(once(f"v{n}"), issuance(f"u{n}")) for n in (*shed[:50], *shed[-50:])]
+            assert all(receipt.fresh for receipt in again)
+            taken = [n for n, result in enumerate(results) if isinstance(result, Receipt)][:50]
+            again = [await store.use_once(once(f"v{n}"), issuance(f"u{n}")) for n in taken]
+            assert not any(receipt.fresh for receipt in again)
+
+    run(work())
+
+
+# The floor
+
+
+def signed(value: str, at: int) -> OneTimeValue:
+    return OneTimeValue("billing", value, at + 60, at)
+
+
+@pytest.mark.rule("F16", "F05", "T15")
+def test_the_floor_refuses_what_is_older_everywhere(place: Place) -> None:
+    """From the very next use on, by every process; later values pass; a floor never goes down."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            for store in (one, two):
+                assert (await store.use_once(signed(f"a{id(store)}", NOW), issuance("t"))).fresh
+            before = await one.registry_version()
+            await one.raise_floor(NOW + 100)
+            await one.raise_floor(NOW + 50)
+            assert await two.registry_version() > before
+            for n, store in enumerate((two, one, two)):
+                with pytest.raises(BeforeFloor):
+                    await store.use_once(signed(f"old{n}", NOW + 99), issuance("t"))
+                assert (
+                    await store.use_once(signed(f"b{id(store)}-{time.monotonic()}", NOW + 100), issuance("t"))
+                ).fresh
+            with pytest.raises(BeforeFloor):  # a value that does not say when it was made
+                await one.use_once(once("ageless"), issuance("t"))
+            assert (await two.condition()).floor == NOW + 100
+
+    run(work())
+
+
+# A closed store
+
+
+@pytest.mark.rule("F15", "T15", "I1")
+def test_a_closed_store_takes_nothing(place: Place) -> None:
+    """Neither uses nor registrations, from any process; reading goes on; it can be taken up again."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            assert (await two.use_once(once("a"), issuance("t"))).fresh
+            await one.shut(NOW)
+            assert (await two.condition()).closed_at == NOW
+            for store in (two, one):
+                with pytest.raises(StoreClosed):
+                    await store.use_once(once("b"), issuance("t"))
+                with pytest.raises(StoreClosed):
+                    await store.switch_client("billing", enabled=False)
+                assert await store.find_client("billing") == client()
+            await two.shut(None)
+            assert (await one.use_once(once("b"), issuance("t"))).fresh
+            assert not (await one.use_once(once("a"), issuance("t2"))).fresh
+
+    run(work())
+
+
+@pytest.mark.rule("F15", "I1")
+def test_closing_waits_for_what_is_under_way(place: Place) -> None:
+    """Uses race the closing: whatever was accepted is in the store by the time that closing returns."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            accepted = 0
+
+            async def fire(store: Store, name: str) -> None:
+                nonlocal accepted
+                for n in range(10_000):
+                    try:
+                        await store.use_once(once(f"{name}{n}"), issuance("t"))
+                    except StoreUnavailable:
+                        return
+                    accepted += 1
+
+            shots = [asyncio.ensure_future(fire((one, two)[n % 2], f"v{n}-")) for n in range(20)]
+            await asyncio.sleep(0.2)
+            async with place.store() as operator:
+                await operator.shut(NOW)
+                found = sum([len(rows) async for rows in operator.read_all("used_once")])
+            await asyncio.gather(*shots)
+            assert found == accepted > 20
+
+    run(work())
+
+
 # forget_expired
 
 
@@ -314,15 +480,49 @@ def test_forgetting_is_complete_bounded_and_careful(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store, place.store() as other:
-            old = [once(f"old{n}", expires_at=NOW - 1) for n in range(2000)]
+            old = [once(f"old{n}", expires_at=NOW - 1) for n in range(2500)]
             young = [once(f"young{n}", expires_at=NOW) for n in range(200)]
-            await asyncio.gather(*(store.use_once(value, f"t{n}") for n, value in enumerate([*old, *young])))
+            records = [issuance(f"t{n}", issued_at=NOW - 600) for n in range(2700)]
+            await asyncio.gather(*map(store.use_once, [*old, *young], records))
             dropped = [await store.forget_expired(NOW) for _ in range(256)]
-            assert sum(dropped) == 2000
-            assert max(dropped) < 200
+            assert sum(dropped) == 2500
+            assert max(dropped) <= PURGE_CHUNK
             assert sum([await other.forget_expired(NOW) for _ in range(256)]) == 0
-            again = await asyncio.gather(*(other.use_once(value, f"u{n}") for n, value in enumerate(young)))
+            again = await asyncio.gather(*(other.use_once(value, issuance(f"u{n}")) for n, value in enumerate(young)))
             assert not any(receipt.fresh for receipt in again)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-13", "P09", "L09")
+def test_the_store_stays_bounded(place: Place) -> None:
+    """Ten rounds of uses with a purge after each leave what is alive, not what was ever used."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            for round_ in range(10):
+                now = NOW + 60 * round_
+                values = [signed(f"r{round_}-{n}", now) for n in range(300)]
+                records = [issuance(f"t{n}", issued_at=now) for n in range(300)]
+                await asyncio.gather(*map(store.use_once, values, records))
+                for _ in range(256):
+                    await store.forget_expired(now + 1)
+                kept = sum([len(rows) async for rows in store.read_all("used_once")])
+                assert kept <= 600
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-13", "I11")
+def test_retention_keeps_the_record_longer(keeping: Place) -> None:
+    """With a retention of an hour the row stays an hour, and with it the refusal."""
+
+    async def work() -> None:
+        async with keeping.store() as store:
+            await store.use_once(once("a"), issuance("t1"))
+            assert [await store.forget_expired(NOW + 3600) for _ in range(256)] == [0] * 256
+            assert not (await store.use_once(once("a"), issuance("t2"))).fresh
+            assert sum([await store.forget_expired(NOW + 3601) for _ in range(256)]) == 1
 
     run(work())
 
@@ -333,7 +533,7 @@ def test_forgetting_goes_on_beside_uses(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            uses = [store.use_once(once(f"v{n}", expires_at=NOW + n), f"t{n}") for n in range(500)]
+            uses = [store.use_once(once(f"v{n}", expires_at=NOW + n), issuance(f"t{n}")) for n in range(500)]
             purges = [store.forget_expired(NOW) for _ in range(50)]
             results = await asyncio.gather(*uses, *purges)
             assert all(result.fresh for result in results[:500] if isinstance(result, Receipt))
@@ -385,7 +585,7 @@ def test_uses_and_purges_leave_the_version_alone(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             before = await store.registry_version()
-            await store.use_once(once("a"), "t")
+            await store.use_once(once("a"), issuance("t"))
             await store.forget_expired(NOW)
             assert await store.registry_version() == before
 

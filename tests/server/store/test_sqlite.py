@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groat.protocol.models import OneTimeValue
-from groat.server.store import StoreUnavailable
+from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH
 from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
 
@@ -26,7 +26,7 @@ def test_the_files_are_private(tmp_path: Path) -> None:
 
     async def work() -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "v", NOW), "t")
+        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         await store.close()
         assert set(modes) >= {"groat.db", "groat.db-wal", "groat.db.lock"}
@@ -40,10 +40,10 @@ def test_create_is_safe_to_repeat(tmp_path: Path) -> None:
 
     async def work() -> bool:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "v", NOW), "t")
+        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
         await store.close()
         again = SqliteStore.create(tmp_path / "groat.db")
-        receipt = await again.use_once(OneTimeValue("c", "v", NOW), "u")
+        receipt = await again.use_once(OneTimeValue("c", "v", NOW), Issuance("u", "c", "k", NOW))
         await again.close()
         return receipt.fresh
 
@@ -80,7 +80,7 @@ def test_commits_are_durable(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         connection.close()
-        await store.use_once(OneTimeValue("c", "v", NOW), "t")
+        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
         with closing(sqlite3.connect(tmp_path / "groat.db")) as other:
             assert other.execute("SELECT token_id FROM used_once").fetchall() == [("t",)]
         await store.close()
@@ -90,11 +90,11 @@ def test_commits_are_durable(tmp_path: Path) -> None:
 
 @pytest.mark.rule("AS-CA-13", "I8")
 def test_only_digests_are_stored(tmp_path: Path) -> None:
-    """No jti and no client id stands in the file of used values, only 32 bytes that say nothing."""
+    """No jti of an assertion stands in the file of used values, only 32 bytes that say nothing."""
 
     async def work() -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("canary-client", "canary-jti", NOW), "t")
+        await store.use_once(OneTimeValue("c", "canary-jti", NOW), Issuance("t", "c", "k", NOW))
         await store.close()
 
     asyncio.run(work())
@@ -108,7 +108,9 @@ def test_batches_beyond_the_limit(tmp_path: Path) -> None:
     async def work() -> int:
         store = SqliteStore.create(tmp_path / "groat.db")
         values = [OneTimeValue("c", f"v{n % (MAX_BATCH + 10)}", NOW) for n in range(MAX_BATCH * 2 + 20)]
-        receipts = await asyncio.gather(*(store.use_once(value, f"t{n}") for n, value in enumerate(values)))
+        receipts = await asyncio.gather(
+            *(store.use_once(value, Issuance(f"t{n}", "c", "k", NOW)) for n, value in enumerate(values))
+        )
         await store.close()
         return sum(receipt.fresh for receipt in receipts)
 
@@ -123,7 +125,9 @@ def test_every_digest_belongs_to_a_slice(tmp_path: Path) -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
         with closing(sqlite3.connect(tmp_path / "groat.db")) as other:
             edges = [bytes([n]) + tail for n in range(256) for tail in (bytes(31), b"\xff" * 31)]
-            other.executemany("INSERT INTO used_once VALUES (?, 't', ?)", [(edge, NOW - 1) for edge in edges])
+            other.executemany(
+                "INSERT INTO used_once VALUES (?, 'c', 't', 'k', 0, 'r', ?)", [(edge, NOW - 1) for edge in edges]
+            )
             other.commit()
         dropped = [await store.forget_expired(NOW) for _ in range(256)]
         await store.close()

@@ -1,16 +1,26 @@
 """The store: it remembers and never judges. One protocol, one contract suite, any number of engines."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 
+PURGE_CHUNK: Final = 1000
+
 
 class StoreUnavailable(Exception):
     """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost."""
+
+
+class StoreClosed(StoreUnavailable):
+    """The store was closed for good because its contents moved to another one."""
+
+
+class BeforeFloor(StoreUnavailable):
+    """The value was made before the moment from which this store's memory is complete; nobody can say if it is new."""
 
 
 class StoreConflict(Exception):
@@ -22,11 +32,42 @@ class RegistryMoved(StoreConflict):
 
 
 @dataclass(frozen=True, slots=True)
+class Issuance:
+    """What a use is for: the access token that will be sent if the value is fresh. `issued_at` in epoch seconds.
+
+    The row of the value records it; `kid` is the issuer's key that is to sign.
+    """
+
+    token_id: str
+    client_id: str
+    kid: str
+    issued_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The answer to `use_once`: was this the first use, and which version of the registry is in force."""
 
     fresh: bool
     registry_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a store is. `clock_offset`: seconds that its clock is ahead of this process's; None: it has none of its own.
+
+    `floor`: epoch seconds from which its memory is complete; `closed_at`: since when it takes nothing any more.
+    """
+
+    registry_version: int
+    floor: int
+    closed_at: int | None
+    clock_offset: float | None = None
+
+
+# The tables that make up a store, each after those that it refers to.
+TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "used_once")
+Rows = list[dict[str, Any]]
 
 
 class Store(Protocol):
@@ -36,12 +77,16 @@ class Store(Protocol):
     what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
     """
 
-    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
-        """Remember the value durably unless it is known; atomic across all processes. `token_id` names the use."""
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+        """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
+
+        The receipt's version counts every change of the registry that was committed before this was called.
+        Raises StoreUnavailable: nothing was written, or it is unknown whether it was (the connection broke).
+        """
         ...
 
     async def forget_expired(self, now: int) -> int:
-        """Drop some values that expired before `now`, in a small chunk; returns how many."""
+        """Drop some values that expired before `now`, at most PURGE_CHUNK; returns how many."""
         ...
 
     async def registry_version(self) -> int: ...
@@ -49,6 +94,10 @@ class Store(Protocol):
     async def find_client(self, client_id: str) -> ClientRecord | None: ...
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]: ...
+
+    async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
+        """Both at once: what a token request needs to know of a client."""
+        ...
 
     async def list_clients(self) -> tuple[ClientRecord, ...]: ...
 
@@ -80,6 +129,29 @@ class Store(Protocol):
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         """Insert or replace these keys, all or none."""
+        ...
+
+    async def condition(self) -> Condition:
+        """Ask the store itself, now."""
+        ...
+
+    async def raise_floor(self, floor: int) -> None:
+        """From now on refuse values that were made before `floor`, on every server; a floor never goes down."""
+        ...
+
+    async def shut(self, at: int | None) -> None:
+        """Refuse all use and every change from now on (None: take them again), on every server.
+
+        When this returns, no use that could still succeed is under way.
+        """
+        ...
+
+    def read_all(self, table: str) -> AsyncIterator[Rows]:
+        """Every row of one of TABLES as it was at one moment, in portions."""
+        ...
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        """Take over the contents of another store, all or nothing. Raises StoreConflict unless this one is empty."""
         ...
 
     async def close(self) -> None: ...

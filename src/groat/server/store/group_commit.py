@@ -1,115 +1,147 @@
 """Group commit: requests that are in flight together share one durable transaction.
 
-While one batch is being written the next one gathers, so an fsync is paid per batch and not per token. A batch is
-one SQL statement: few calls into SQLite mean few waits for the interpreter lock. The worker processes queue up on a
-file lock, which wakes the next one at once where SQLite's own busy handler would sleep and poll.
+While one batch is being written the next one gathers, so an fsync is paid per batch and not per token. This is the
+front, the same for every engine: it decides on the event loop what is written together, bounds the queue by count,
+by expected wait and by a deadline, and answers. A `Writer` behind it does the writing.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import os
-import queue
-import sqlite3
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeValue
-from groat.server.store import Receipt, StoreUnavailable
+from groat.server.store import BeforeFloor, Issuance, Receipt, StoreUnavailable
 
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 4096
-DEADLINE_SECONDS: Final = 2.0
 GATHER_UP_TO: Final = 32
 QUIET_TURNS: Final = 3
 MAX_TURNS: Final = 32
-
-Connect = Callable[[], sqlite3.Connection]
+SLOW_SECONDS: Final = 0.02
+WATCH_SECONDS: Final = 0.04
+BUSY: Final = "more requests wait for the database than it can take; nothing was used up, try again"
 
 
 @dataclass(slots=True)
-class _Use:
-    """One value on its way to the database, and who waits for the answer."""
+class Use:
+    """One value on its way to the database, and who waits for the answer. `since`: monotonic seconds."""
 
     once: OneTimeValue
-    token_id: str
-    deadline: float
+    issuance: Issuance
+    since: float
     future: "asyncio.Future[Receipt]" = field(repr=False)
 
 
-@dataclass(slots=True)
-class _Job:
-    """Other work for the writer's connection, such as purging."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long somebody waits at most, in seconds: to be sent (he is not used up before), and in all."""
 
-    run: Callable[[sqlite3.Connection], int]
-    future: "asyncio.Future[int]"
+    queue_seconds: float
+    total_seconds: float
 
 
-_Batch = Sequence[_Use] | _Job | None  # None ends the thread
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A batch that is durable: which uses came first, and what the store said of itself with them.
+
+    `floor`: epoch seconds; the store's memory is complete for values that were made from it on.
+    """
+
+    fresh: Sequence[bool]
+    registry_version: int
+    floor: float
+
+
+class Writer(Protocol):
+    """What writes batches. Every batch is answered once, on the loop, by `written` or `refused` of the front."""
+
+    def start(self, front: "GroupCommit") -> None: ...
+
+    def check(self) -> None:
+        """Raise StoreUnavailable while it is known that nothing can be written."""
+        ...
+
+    def catch_up(self) -> None:
+        """Take answers that have arrived and were not looked at yet, because this loop was late."""
+        ...
+
+    def lanes(self) -> int:
+        """How many batches may be under way at once now; 0 while there is no connection."""
+        ...
+
+    def write(self, batch: list[Use]) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class GroupCommit:
-    """The one writer of one process: a thread with its own connection.
+    """The queue of one process.
 
-    The event loop decides what is written together, so that no state is shared: a batch is what asks while the loop
-    has other requests in hand, and while the batch before it is being written. Waiting for those in hand costs less
-    than it saves: they share the write, and their signatures are made in one go while the caches hold the curve's
-    tables (docs/decisions/0006-hot-path.md).
+    A batch is what asks while the loop has other requests in hand, and while the batches before it are being written.
+    Waiting for those in hand costs less than it saves: they share the write, and their signatures are made in one go
+    while the caches hold the curve's tables (docs/decisions/0006-hot-path.md).
     """
 
-    def __init__(self, connect: Connect, read_version: Callable[[], int], lock_file: Path) -> None:
-        self._connect = connect
-        self._read_version = read_version
-        self._lock_file = lock_file
-        self._waiting: deque[_Use] = deque()
-        self._writing: Sequence[_Use] = ()
+    def __init__(self, writer: Writer, limits: Limits) -> None:
+        self._writer = writer
+        self._limits = limits
+        self._waiting: deque[Use] = deque()
+        self._writing: dict[int, tuple[list[Use], float]] = {}
         self._scheduled = False
-        self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._batch_seconds = 0.0
+        self._last_sent = 0.0
+        self._floor = 0.0
 
-    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
-        loop = self._loop or self._start()
-        if len(self._waiting) >= MAX_WAITING:
-            raise StoreUnavailable("too many requests wait for the database")
-        use = _Use(once, token_id, time.monotonic() + DEADLINE_SECONDS, loop.create_future())
+        loop = self.started()
+        self._refuse_early(once)
+        use = Use(once, issuance, time.monotonic(), loop.create_future())
         self._waiting.append(use)
-        if not self._scheduled:
+        if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
             loop.call_soon(self._gather, loop)
         return await use.future
 
-    async def run(self, work: Callable[[sqlite3.Connection], int]) -> int:
-        """Run other work on the writer's connection, between batches."""
-        loop = self._loop or self._start()
-        job = _Job(work, loop.create_future())
-        self._queue.put(job)
-        return await job.future
+    def _refuse_early(self, once: OneTimeValue) -> None:
+        """Refuse what would wait too long, or could not be believed, before anything is used up."""
+        self._writer.check()
+        waiting = len(self._waiting)
+        if waiting >= MAX_WAITING or (
+            waiting >= MAX_BATCH and self._expected_wait(waiting) > self._limits.queue_seconds
+        ):
+            raise StoreUnavailable(BUSY)
+        self._check_floor(once)
+
+    def _expected_wait(self, waiting: int) -> float:
+        return waiting / MAX_BATCH * self._batch_seconds / max(self._writer.lanes(), 1)
+
+    def _check_floor(self, once: OneTimeValue) -> None:
+        if once.signed_at < self._floor:
+            raise BeforeFloor("this assertion is older than the store's memory (it was restored); sign a new one")
 
     async def close(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what waits, then end."""
         if self._watch is not None:
             self._watch.cancel()
-        if self._thread is not None:
-            waiting = [use.future for use in (*self._writing, *self._waiting)]
-            if waiting:
-                await asyncio.wait(waiting, timeout=DEADLINE_SECONDS)
-            _fail((*self._writing, *self._waiting), StoreUnavailable("the store is closing"))
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join, DEADLINE_SECONDS)
+        if self._loop is None:
+            return
+        if waiting := [use.future for use in self._unanswered()]:
+            await asyncio.wait(waiting, timeout=self._limits.total_seconds)
+        _fail(self._unanswered(), StoreUnavailable("the store is closing"))
+        await self._writer.close()
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write_forever, name="groat-writer", daemon=True)
-        self._thread.start()
-        self._give_up_late()
+    def started(self) -> asyncio.AbstractEventLoop:
+        """The loop that the queue belongs to: the one that was running at its first use."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._writer.start(self)
+            self._keep_watch()
         return self._loop
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int = 0, quiet: int = 0, turns: int = 0) -> None:
@@ -117,129 +149,91 @@ class GroupCommit:
         waiting = len(self._waiting)
         quiet = quiet + 1 if waiting == seen else 0
         if quiet >= QUIET_TURNS or waiting >= GATHER_UP_TO or turns >= MAX_TURNS:
-            self._write_next()
+            self._scheduled = False
+            self._write()
         else:
             loop.call_soon(self._gather, loop, waiting, quiet, turns + 1)
 
-    def _write_next(self) -> None:
-        """Hand the next batch to the thread; those who were given up already are dropped unwritten."""
-        batch: list[_Use] = []
+    def _may_write(self, now: float) -> bool:
+        """One batch at a time, so that the next can gather; another beside it only while the database is slow."""
+        if len(self._writing) >= self._writer.lanes():
+            return False
+        return not self._writing or now - self._last_sent > SLOW_SECONDS
+
+    def _write(self) -> None:
+        """Hand over what waits; those who were given up already are dropped unwritten."""
+        while self._waiting and self._may_write(now := time.monotonic()):
+            if batch := self._next_batch():
+                self._writing[id(batch)] = (batch, now)
+                self._last_sent = now
+                self._writer.write(batch)
+
+    def _next_batch(self) -> list[Use]:
+        batch: list[Use] = []
         while self._waiting and len(batch) < MAX_BATCH:
             use = self._waiting.popleft()
             if not use.future.done():
                 batch.append(use)
-        self._writing = batch
-        self._scheduled = bool(batch)
-        if batch:
-            self._queue.put(batch)
+        return batch
 
-    def _continue(self) -> None:
-        """After a batch: gather the next, if anybody waits."""
-        self._writing = ()
-        self._scheduled = bool(self._waiting)
-        if self._waiting:
+    def write_next(self) -> None:
+        """A lane is free: gather the next batch, if anybody waits."""
+        if self._waiting and not self._scheduled and self._may_write(time.monotonic()):
             assert self._loop is not None
+            self._scheduled = True
             self._gather(self._loop)
 
-    def _written(self, batch: Sequence[_Use], fresh: Sequence[bool]) -> None:
-        """Answer a batch that is durable; the version is read now, after every change committed before it."""
-        try:
-            version = self._read_version()
-        except StoreUnavailable as error:
-            self._refused(batch, error)
-            return
-        for use, first in zip(batch, fresh, strict=True):
+    def written(self, batch: list[Use], result: Written) -> None:
+        """Answer a batch that is durable, in its order."""
+        _, began = self._writing.pop(id(batch))
+        self._batch_seconds += (time.monotonic() - began - self._batch_seconds) / 8
+        self._floor = max(self._floor, result.floor)  # answers may overtake each other
+        for use, fresh in zip(batch, result.fresh, strict=True):
             if not use.future.done():
-                use.future.set_result(Receipt(first, version))
-        self._continue()
+                self._answer(use, fresh, result.registry_version)
+        self.write_next()
 
-    def _refused(self, batch: Sequence[_Use], error: StoreUnavailable) -> None:
+    def _answer(self, use: Use, fresh: bool, version: int) -> None:
+        if fresh and use.once.signed_at < self._floor:
+            use.future.set_exception(BeforeFloor("the store was restored in this moment; sign a new assertion"))
+        else:
+            use.future.set_result(Receipt(fresh, version))
+
+    def refused(self, batch: list[Use], error: StoreUnavailable) -> None:
+        """Answer a batch that was not written, or of which nobody knows."""
+        self._writing.pop(id(batch), None)
         _fail(batch, error)
-        self._continue()
+        self.write_next()
+
+    def refuse_all(self, error: StoreUnavailable) -> None:
+        """Answer everybody who still waits: the database went away. What is being written is the writer's to answer."""
+        waiting, self._waiting = list(self._waiting), deque()
+        _fail(waiting, error)
+
+    def _unanswered(self) -> list[Use]:
+        return [use for batch, _ in self._writing.values() for use in batch] + list(self._waiting)
+
+    def _keep_watch(self) -> None:
+        """Look for those who wait too long; what has arrived meanwhile is answered first."""
+        assert self._loop is not None
+        self._writer.catch_up()
+        self._loop.call_soon(self._give_up_late)
+        self._watch = self._loop.call_later(WATCH_SECONDS, self._keep_watch)
 
     def _give_up_late(self) -> None:
         """Answer those who waited too long: the writer may be stuck behind a lock or a slow disk."""
         now = time.monotonic()
-        late = [use for use in (*self._writing, *self._waiting) if use.deadline < now]
+        total = now - self._limits.total_seconds
+        late = [use for batch, _ in self._writing.values() for use in batch if use.since < total]
         _fail(late, StoreUnavailable("the database did not answer in time"))
-        assert self._loop is not None
-        self._watch = self._loop.call_later(DEADLINE_SECONDS / 4, self._give_up_late)
-
-    def _write_forever(self) -> None:
-        connection: sqlite3.Connection | None = None
-        lock: int | None = None
-        while (batch := self._queue.get()) is not None:
-            try:
-                # Opened when needed and until it works: what is missing now may be there for the next batch.
-                lock = lock or _open_lock(self._lock_file)
-                connection = connection or self._connect()
-                with _held(lock):
-                    self._perform(connection, batch)
-            except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
-                self._answer_error(batch, StoreUnavailable(f"SQLite: {error}"))
-        if connection is not None:
-            connection.close()
-        if lock is not None:
-            os.close(lock)
-
-    def _perform(self, connection: sqlite3.Connection, batch: Sequence[_Use] | _Job) -> None:
-        if isinstance(batch, _Job):
-            self._call(_set_result, batch.future, batch.run(connection))
-        else:
-            # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
-            live = [use for use in batch if not use.future.done()]
-            fresh = write_batch(connection, [(use.once, use.token_id) for use in live]) if live else []
-            self._call(self._written, live, fresh)
-
-    def _answer_error(self, batch: Sequence[_Use] | _Job, error: StoreUnavailable) -> None:
-        if isinstance(batch, _Job):
-            self._call(_fail, [batch], error)
-        else:
-            self._call(self._refused, batch, error)
-
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(function, *arguments)
+        # Without any connection yet, the first one is worth waiting for.
+        unsent = now - self._limits.queue_seconds if self._writer.lanes() else total
+        _fail([use for use in self._waiting if use.since < unsent], StoreUnavailable(BUSY))
+        self._waiting = deque(use for use in self._waiting if not use.future.done())
+        self.write_next()
 
 
-def write_batch(connection: sqlite3.Connection, uses: Sequence[tuple[OneTimeValue, str]]) -> list[bool]:
-    """Insert all values that are new, in one durable transaction, and say which uses came first."""
-    rows = [part for once, token_id in uses for part in (once.digest, token_id, once.expires_at)]
-    values = ",".join(["(?,?,?)"] * len(uses))
-    # IGNORE covers the primary key only; STRICT types and disk errors still raise.
-    inserted = connection.execute(  # only placeholders are joined in
-        f"INSERT INTO used_once (digest, token_id, expires_at) VALUES {values} ON CONFLICT DO NOTHING", rows
-    ).rowcount
-    if inserted == len(uses):
-        return [True] * len(uses)
-    return [_first_use(connection, once) == token_id for once, token_id in uses]
-
-
-def _first_use(connection: sqlite3.Connection, once: OneTimeValue) -> str:
-    (token_id,) = connection.execute("SELECT token_id FROM used_once WHERE digest = ?", (once.digest,)).fetchone()
-    return str(token_id)
-
-
-def _set_result(future: "asyncio.Future[int]", result: int) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(waiters: Sequence[_Use | _Job], error: StoreUnavailable) -> None:
-    for waiter in waiters:
-        if not waiter.future.done():
-            waiter.future.set_exception(error)
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-
-
-@contextlib.contextmanager
-def _held(lock: int) -> Iterator[None]:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(lock, fcntl.LOCK_UN)
+def _fail(uses: Sequence[Use], error: StoreUnavailable) -> None:
+    for use in uses:
+        if not use.future.done():
+            use.future.set_exception(error)

@@ -7,31 +7,55 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from groat.keys.keyring import SigningKey, signing_public_key
-from groat.protocol.models import AssertionAudience, OneTimeValue
+from groat.keys.keyring import SigningKey
+from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store import Receipt, RegistryMoved, StoreConflict, StoreUnavailable
-from groat.server.store.group_commit import GroupCommit
+from groat.server.store import (
+    PURGE_CHUNK,
+    TABLES,
+    Condition,
+    Issuance,
+    Receipt,
+    RegistryMoved,
+    Rows,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.rows import (
+    api_record,
+    client_document,
+    client_key_record,
+    client_record,
+    replica_name,
+    signing_key,
+)
+from groat.server.store.sqlite_writer import SqliteWriter
 
 BUSY_TIMEOUT_MS: Final = 1500
+LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 # One purge looks at one 256th of the digests, so that it never holds the write lock for long.
 PURGE_SLICES: Final = 256
 SCHEMA_VERSION: Final = 1
+PORTION: Final = 1000
 
 
 class SqliteStore:
     """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, retention: int = 0) -> None:
+        """`retention`: how many seconds the record of an issuance stays, at least."""
         self.path = path
         self._reader = self._connect()
-        self._writer = GroupCommit(self._connect, self._read_version, path.with_name(path.name + ".lock"))
+        lock_file = path.with_name(path.name + ".lock")
+        self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention)
+        self._front = GroupCommit(self._writer, LIMITS)
         self._next_slice = 0
 
     @classmethod
@@ -48,11 +72,11 @@ class SqliteStore:
         return store
 
     @classmethod
-    def open(cls, path: Path) -> "SqliteStore":
+    def open(cls, path: Path, retention: int = 0) -> "SqliteStore":
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
         if not path.exists():
             raise StoreUnavailable(f"{path} does not exist. Run: groat init")
-        store = cls(path)
+        store = cls(path, retention)
         version = store._schema_version()
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} has schema {version}, this version needs {SCHEMA_VERSION}: groat init")
@@ -91,8 +115,8 @@ class SqliteStore:
 
     # Single use
 
-    async def use_once(self, once: OneTimeValue, token_id: str) -> Receipt:
-        return await self._writer.use_once(once, token_id)
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+        return await self._front.use_once(once, issuance)
 
     async def forget_expired(self, now: int) -> int:
         start = self._next_slice
@@ -101,10 +125,12 @@ class SqliteStore:
 
         def purge(connection: sqlite3.Connection) -> int:
             return connection.execute(
-                "DELETE FROM used_once WHERE digest >= ? AND digest < ? AND expires_at < ?",
-                (bytes([start]), end, now),
+                "DELETE FROM used_once WHERE digest IN (SELECT digest FROM used_once "
+                "WHERE digest >= ? AND digest < ? AND expires_at < ? LIMIT ?)",
+                (bytes([start]), end, now, PURGE_CHUNK),
             ).rowcount
 
+        self._front.started()
         return await self._writer.run(purge)
 
     async def count_used(self) -> int:
@@ -114,41 +140,34 @@ class SqliteStore:
     # Reading
 
     async def registry_version(self) -> int:
-        return self._read_version()
+        return self._read_state()[0]
 
-    def _read_version(self) -> int:
-        return int(self._one("SELECT version FROM registry")[0])
+    def _read_state(self) -> tuple[int, float]:
+        version, floor = self._one("SELECT version, floor FROM registry")
+        return int(version), float(floor)
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
         rows = self._all("SELECT * FROM clients WHERE client_id = ? AND removed_at IS NULL", client_id)
-        return _client(rows[0]) if rows else None
+        return client_record(rows[0]) if rows else None
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
         rows = self._all("SELECT * FROM client_keys WHERE client_id = ? ORDER BY created_at, kid", client_id)
-        return tuple(_client_key(row) for row in rows)
+        return tuple(client_key_record(row) for row in rows)
+
+    async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
+        record = await self.find_client(client_id)
+        return None if record is None else (record, await self.client_keys(client_id))
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = self._all("SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id")
-        return tuple(_client(row) for row in rows)
+        return tuple(client_record(row) for row in rows)
 
     async def list_apis(self) -> tuple[ApiRecord, ...]:
         rows = self._all("SELECT * FROM apis ORDER BY name")
-        return tuple(
-            ApiRecord(row["name"], row["audience"], tuple(json.loads(row["scopes"])), row["created_at"]) for row in rows
-        )
+        return tuple(api_record(row) for row in rows)
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
-        return tuple(
-            SigningKey(
-                signing_public_key(row["jwk"]),
-                row["created_at"],
-                row["activates_at"],
-                row["retires_at"],
-                row["removes_at"],
-                row["sealed"],
-            )
-            for row in self._all("SELECT * FROM signing_keys ORDER BY activates_at, kid")
-        )
+        return tuple(signing_key(row) for row in self._all("SELECT * FROM signing_keys ORDER BY activates_at, kid"))
 
     # Writing
 
@@ -177,7 +196,7 @@ class SqliteStore:
         with self._registration(taken) as connection:
             connection.execute(
                 "INSERT INTO clients (client_id, document, enabled, created_at) VALUES (?, ?, ?, ?)",
-                (client.client_id, _client_document(client), client.enabled, client.created_at),
+                (client.client_id, client_document(client), client.enabled, client.created_at),
             )
             _insert_client_keys(connection, keys)
 
@@ -222,8 +241,43 @@ class SqliteStore:
                     ),
                 )
 
+    # As a whole
+
+    async def condition(self) -> Condition:
+        version, floor, closed_at = self._one("SELECT version, floor, closed_at FROM registry")
+        return Condition(version, floor, closed_at)
+
+    async def raise_floor(self, floor: int) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE registry SET floor = max(floor, ?), version = version + 1", (floor,))
+
+    async def shut(self, at: int | None) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE registry SET closed_at = ?, version = version + 1", (at,))
+
+    async def read_all(self, table: str) -> AsyncIterator[Rows]:
+        with contextlib.closing(self._connect()) as connection:
+            connection.row_factory = sqlite3.Row
+            cursor = connection.execute(f"SELECT * FROM {_known(table)}")
+            while rows := cursor.fetchmany(PORTION):
+                yield [dict(row) for row in rows]
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        try:
+            with self._transaction() as connection:
+                _refuse_filled(connection)
+                async for table, rows in contents:
+                    columns = tuple(rows[0])
+                    connection.executemany(
+                        f"INSERT INTO {_known(table)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                        [tuple(row.values()) for row in rows],
+                    )
+                connection.execute("UPDATE registry SET version = version + ?, floor = ?", (version, floor))
+        except sqlite3.IntegrityError as error:
+            raise StoreConflict(f"the contents do not fit: {error}") from None
+
     async def close(self) -> None:
-        await self._writer.close()
+        await self._front.close()
         self._reader.close()
 
     # Plumbing
@@ -261,13 +315,27 @@ class SqliteStore:
         """A change of the registry: its version goes up in the same transaction, so no replica can miss it."""
         try:
             with self._transaction() as connection:
-                (version,) = connection.execute("SELECT version FROM registry").fetchone()
+                version, closed = connection.execute("SELECT version, closed_at FROM registry").fetchone()
+                if closed is not None:
+                    raise StoreClosed("this store is closed: its contents moved to another one")
                 if seen is not None and version != seen:
                     raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
                 yield connection
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise StoreConflict(f"no table {table}")
+    return table
+
+
+def _refuse_filled(connection: sqlite3.Connection) -> None:
+    for table in TABLES:
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+            raise StoreConflict(f"the target is not empty: it has {table}")
 
 
 def _refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str) -> None:
@@ -300,40 +368,5 @@ def _update_clients(connection: sqlite3.Connection, clients: Sequence[ClientReco
     for client in clients:
         # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
         connection.execute(
-            "UPDATE clients SET document = ? WHERE client_id = ?", (_client_document(client), client.client_id)
+            "UPDATE clients SET document = ? WHERE client_id = ?", (client_document(client), client.client_id)
         )
-
-
-def _client_document(client: ClientRecord) -> str:
-    document = asdict(client)
-    for name in ("client_id", "enabled", "created_at"):
-        del document[name]
-    return json.dumps(document)
-
-
-def _client(row: sqlite3.Row) -> ClientRecord:
-    document = json.loads(row["document"])
-    return ClientRecord(
-        client_id=row["client_id"],
-        enabled=bool(row["enabled"]),
-        created_at=row["created_at"],
-        allow={api: tuple(scopes) for api, scopes in document["allow"].items()},
-        default_scopes=tuple(document["default_scopes"]),
-        grant_types=tuple(document["grant_types"]),
-        assertion_audience=AssertionAudience(document["assertion_audience"]),
-        max_assertion_lifetime=document["max_assertion_lifetime"],
-        signing_alg=document["signing_alg"],
-        strict_typ=document["strict_typ"],
-        jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
-    )
-
-
-def _client_key(row: sqlite3.Row) -> ClientKeyRecord:
-    return ClientKeyRecord(
-        row["kid"],
-        row["client_id"],
-        row["thumbprint"],
-        row["algorithm"],
-        json.loads(row["jwk"]),
-        row["created_at"],
-    )

@@ -1,5 +1,10 @@
--- One row: raised by every change of what follows, read with every use of a one-time value.
-CREATE TABLE registry (version INTEGER NOT NULL) STRICT;
+-- One row. `version` is raised by every change of what follows and read with every use of a one-time value. Values that
+-- were made before `floor` are refused: the memory may have a gap there. A closed store takes nothing any more.
+CREATE TABLE registry (
+    version   INTEGER NOT NULL,
+    floor     INTEGER NOT NULL DEFAULT 0,
+    closed_at INTEGER
+) STRICT;
 INSERT INTO registry (version) VALUES (1);
 
 CREATE TABLE apis (
@@ -40,9 +45,14 @@ CREATE TABLE signing_keys (
     removes_at   INTEGER
 ) STRICT;
 
--- The truth about single use. The digest covers (client, jti); token_id names the use that came first.
+-- The truth about single use, and the record of what was issued for it. The digest covers (client, jti); token_id names
+-- the use that came first. A row without a token is possible (a crash after this commit), a token without a row is not.
 CREATE TABLE used_once (
     digest     BLOB PRIMARY KEY,
-    token_id   TEXT NOT NULL,
-    expires_at INTEGER NOT NULL
+    client_id  TEXT NOT NULL,
+    token_id   TEXT NOT NULL,              -- jti of the access token
+    kid        TEXT NOT NULL,              -- the issuer's key
+    issued_at  INTEGER NOT NULL,
+    replica    TEXT NOT NULL,
+    expires_at INTEGER NOT NULL            -- remembered until then
 ) STRICT, WITHOUT ROWID;

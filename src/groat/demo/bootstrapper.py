@@ -1,0 +1,211 @@
+"""The bootstrapper of the containers: makes what each of them needs, puts it where only that one sees it, and ends.
+
+    python -m groat.demo.bootstrapper           everything
+    python -m groat.demo.bootstrapper files     only what a database needs before it can start
+
+Safe to repeat: what is there stays as it is, certificates that run out within 30 days are made anew. Everything is
+under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one volume) for each owner:
+
+    server/   groat.toml and, with SQLite, the database        the authorization server writes here
+    secrets/  key-encryption key, TLS key and certificate      the authorization server reads
+    client/   the client's private key                         the client reads
+    api-tls/  the API's TLS key and certificate                the API reads; it has no OAuth key at all
+    trust/    the certificate of the local CA                  everybody reads
+    ca/       the key of the local CA                          nobody but the bootstrapper
+    database/ the password for PostgreSQL, if that is used     the database reads
+"""
+
+import asyncio
+import datetime
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from groat.app import open_store
+from groat.demo.local_ca import LocalCa
+from groat.keys.files import (
+    make_private_directory,
+    read_private_file,
+    read_private_key,
+    write_key_pair,
+    write_private_file,
+)
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.server import operations
+from groat.server.audit import Audit
+from groat.server.bootstrap import Step, initialise
+from groat.server.event_log import configure_logging
+from groat.server.operations import NotRegistered, Operator
+from groat.server.store import StoreConflict, StoreUnavailable
+
+ALGORITHM: Final = "ES256"
+API: Final = "orders"
+SCOPES: Final = ("orders:read", "orders:write")
+CLIENT: Final = "billing"
+ALLOWED: Final = {API: ("orders:read",)}
+# Published ports are on this machine's loopback.
+HOST_NAME: Final = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to make: under which directory, for which issuer and API, with which names in certificates."""
+
+    root: Path
+    issuer: str
+    audience: str
+    server_names: tuple[str, ...]
+    api_names: tuple[str, ...]
+    # Further servers that get a certificate each, by directory; the cluster has some.
+    others: Mapping[str, tuple[str, ...]]
+    # The URL of a PostgreSQL database, as it would be without a password; empty for SQLite.
+    database: str = ""
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> "Plan":
+        """GROAT_ISSUER and GROAT_AUDIENCE as in the other containers. Raises ConfigError."""
+        missing = [name for name in ("GROAT_ISSUER", "GROAT_AUDIENCE") if not env.get(name)]
+        if missing:
+            raise ConfigError(*(f"{name} is not set" for name in missing))
+        pairs = [pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split()]
+        if not all(directory and names for directory, _, names in pairs):
+            raise ConfigError("GROAT_DEMO_SERVERS must be DIRECTORY=NAME,NAME ...")
+        others = {directory: tuple(names.split(",")) for directory, _, names in pairs}
+        return cls(
+            Path(env.get("GROAT_DEMO_ROOT", "/groat")),
+            env["GROAT_ISSUER"],
+            env["GROAT_AUDIENCE"],
+            (env.get("GROAT_DEMO_AUTH_NAME", "auth"), HOST_NAME),
+            (env.get("GROAT_DEMO_API_NAME", "api"), HOST_NAME),
+            others,
+            env.get("GROAT_DEMO_DATABASE", ""),
+        )
+
+
+async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) -> list[Step]:
+    """Make what is missing. Raises ConfigError, StoreConflict, StoreUnavailable; a second run goes on from there."""
+    steps = make_files(plan, now)
+    audit = Audit(configure_logging("error"))
+    # The address of the database may hold a password, which belongs in no file: it stays in the environment.
+    config, made = await initialise(plan.root / "server/groat.toml", plan.issuer, ALGORITHM, None, env, audit)
+    steps += made
+    store = open_store(config)
+    try:
+        steps += await _registrations(plan, Operator(store, config.policy, audit))
+    finally:
+        await store.close()
+    return steps
+
+
+def make_files(plan: Plan, now: datetime.datetime) -> list[Step]:
+    """The part that needs no database: certificates, and the password. Raises ConfigError."""
+    return _certificates(plan, now) + (_password(plan) if plan.database else [])
+
+
+def _password(plan: Plan) -> list[Step]:
+    """One password, in a file for the database and in a URL for the server; no command line ever holds it."""
+    password_file, url_file = plan.root / "database/password", plan.root / "secrets/database-url"
+    make_private_directory(password_file.parent)
+    made = not password_file.exists()
+    if made:
+        url_file.unlink(missing_ok=True)  # it would hold another password
+        write_private_file(password_file, secrets.token_urlsafe(32).encode())
+    if not url_file.exists():
+        parts = urlsplit(plan.database)
+        login = f"{parts.username}:{read_private_file(password_file).decode()}"
+        address = parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}")
+        write_private_file(url_file, address.geturl().encode())
+    return [Step("database password", str(password_file), made)]
+
+
+def _certificates(plan: Plan, now: datetime.datetime) -> list[Step]:
+    root = plan.root
+    servers = {"secrets": plan.server_names, "api-tls": plan.api_names, **plan.others}
+    for name in ("server", "client", "trust", "ca", *servers):
+        make_private_directory(root / name)
+    names = sorted({name for listed in servers.values() for name in listed})
+    ca, made = LocalCa.ensure(root / "trust/ca.pem", root / "ca/ca.key.pem", names, now)
+    steps = [Step("local CA", str(root / "trust/ca.pem"), made)]
+    for directory, listed in servers.items():
+        made = ca.ensure_server(root / directory, listed, now)
+        steps.append(Step(f"TLS for {listed[0]}", str(root / directory / "tls.pem"), made))
+    return steps
+
+
+async def _registrations(plan: Plan, operator: Operator) -> list[Step]:
+    """The API, the client's key and the client, in the order in which one needs the other."""
+    steps = [Step(f"API {API}", plan.audience, await _api(plan, operator))]
+    key, made = _client_key(plan.root / "client/billing.key.json")
+    steps.append(Step("client key", str(plan.root / "client/billing.key.json"), made))
+    steps.append(Step(f"client {CLIENT}", f"kid {key.kid}", await _client(operator, key)))
+    return steps
+
+
+async def _api(plan: Plan, operator: Operator) -> bool:
+    try:
+        found = await operations.find_api(operator, API)
+    except NotRegistered:
+        await operations.add_api(operator, API, plan.audience, SCOPES)
+        return True
+    if found.audience != plan.audience:
+        raise ConfigError(f"API {API} is registered as {found.audience}, not {plan.audience}; nothing was changed")
+    return False
+
+
+def _client_key(path: Path) -> tuple[PrivateKey, bool]:
+    if path.exists():
+        return read_private_key(path), False
+    key = generate_private_key(ALGORITHM)
+    write_key_pair(key, path)
+    return key, True
+
+
+async def _client(operator: Operator, key: PrivateKey) -> bool:
+    """Register the client with the public half, or a new public half where its key file was lost."""
+    try:
+        await operations.find_client(operator, CLIENT)
+    except NotRegistered:
+        await operations.add_client(operator, CLIENT, ALLOWED, [key.public])
+        return True
+    if any(known.kid == key.kid for known in await operations.list_client_keys(operator, CLIENT)):
+        return False
+    await operations.add_client_keys(operator, CLIENT, [key.public])
+    return True
+
+
+@contextmanager
+def _explained(say: Callable[[str], None]) -> Iterator[None]:
+    """Turn what an operator can mend into lines and exit code 3 (5 where the database does not answer)."""
+    try:
+        yield
+    except ConfigError as error:
+        for finding in error.findings:
+            say(f"bootstrapper: {finding}")
+        raise SystemExit(3) from None
+    except (StoreConflict, StoreUnavailable) as error:
+        say(f"bootstrapper: {error}")
+        raise SystemExit(5 if isinstance(error, StoreUnavailable) else 3) from None
+
+
+def main() -> None:
+    """Make everything, say what was made, and end."""
+    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    with _explained(say):
+        plan = Plan.from_environment(os.environ)
+        now = datetime.datetime.now(datetime.UTC)
+        steps = make_files(plan, now) if sys.argv[1:] == ["files"] else asyncio.run(bootstrap(plan, os.environ, now))
+    for step in steps:
+        print(f"{step.what:<20}{step.outcome:<11}{step.where}")
+    made = sum(step.made for step in steps)
+    print(f"created {made} of {len(steps)}" if made else "unchanged")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Reload by SIGHUP: the settings that can change while requests are served, and what happens to the others."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from groat.protocol.errors import ConfigError
+from groat.server.config import RELOADED, SETTINGS, Config, load_config, with_settings_of
+from groat.server.event_log import EventLog, set_library_level
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The settings in force in one process, and where to read them again; goes to the workers when they start."""
+
+    config: Config
+    file: Path
+    flags: Mapping[str, Any]
+
+    def reread(self) -> tuple["Source", list[str]]:
+        """The source with the settings that a reload applies, and the names of changed ones that need a restart.
+
+        Raises ConfigError when the file, or what would come of it, is not valid; nothing has changed then.
+        """
+        fresh = load_config(self.file, os.environ, self.flags)
+        changed = [s.name for s in SETTINGS if fresh.values[s.name] != self.config.values[s.name]]
+        config = with_settings_of(self.config, fresh, RELOADED)
+        return replace(self, config=config), [name for name in changed if name not in RELOADED]
+
+
+@dataclass(slots=True)
+class Reloader:
+    """Reloads on demand and says what came of it. `apply` puts a configuration in force and must not fail."""
+
+    source: Source
+    apply: Callable[[Config], None]
+    log: EventLog
+
+    def reload(self) -> None:
+        """Read the settings again; a bad file keeps those in force, and the log says why."""
+        before = self.source.config
+        try:
+            self.source, later = self.source.reread()
+        except ConfigError as error:
+            report_refused(self.log, error)
+            return
+        after = self.source.config
+        applied = sorted(name for name in RELOADED if before.values[name] != after.values[name])
+        self.apply(after)
+        self.log.adjust(after["log.level"], pretty_format(after))
+        set_library_level(after["log.level"])
+        facts = {"pid": os.getpid(), "applied": applied, "needs_restart": later}
+        self.log.emit("warning" if later else "info", "config.reloaded", facts)
+
+
+def pretty_format(config: Config) -> bool | None:
+    """The log format as EventLog wants it."""
+    return {"json": False, "pretty": True}.get(config["log.format"])
+
+
+def report_refused(log: EventLog, error: ConfigError) -> None:
+    """Say why the settings stay as they are: file, line, what, what was probably meant."""
+    findings = [str(finding) for finding in error.findings]
+    log.emit("error", "config.refused", {"pid": os.getpid(), "findings": findings, "hint": "the old settings stay"})

@@ -1,0 +1,63 @@
+"""Which engine a storage.url names."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groat.protocol.errors import ConfigError
+from groat.server.config import POSTGRES_SCHEMES, Config
+from groat.server.store import Store
+from groat.server.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from groat.server.store.postgres import PostgresStore
+
+Notify = Callable[[str, dict[str, Any]], None]
+
+
+def silent(event: str, facts: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def open_engine(config: Config, notify: Notify = silent) -> Store:
+    """The store that the configuration names; `notify` hears when it goes away and comes back.
+
+    Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
+    """
+    if config.on_postgres:
+        return open_postgres(config, notify)
+    return SqliteStore.open(config.database, config["storage.retention"])
+
+
+def open_postgres(config: Config, notify: Notify = silent) -> "PostgresStore":
+    """The store on PostgreSQL, not connected yet. Raises ConfigError without the driver."""
+    tolerance = config["assertions.clock_tolerance"]
+    return _postgres()(config["storage.url"], config["storage.retention"], notify, clock_tolerance=tolerance)
+
+
+def open_url(url: str, directory: Path) -> Store:
+    """An existing store by its URL; a relative file is looked for in `directory`. Raises as `open_engine` does."""
+    if url.startswith(POSTGRES_SCHEMES):
+        return _postgres()(url)
+    return SqliteStore.open(directory / _file_of(url))
+
+
+async def create_url(url: str, directory: Path) -> Store:
+    """A store by its URL, made or brought up to date where that is needed."""
+    if url.startswith(POSTGRES_SCHEMES):
+        return await _postgres().create(url)
+    return SqliteStore.create(directory / _file_of(url))
+
+
+def _file_of(url: str) -> str:
+    if not url.startswith("sqlite:///") or url == "sqlite:///":
+        raise ConfigError("a store is named by sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+    return url.removeprefix("sqlite:///")
+
+
+def _postgres() -> "type[PostgresStore]":
+    try:
+        from groat.server.store.postgres import PostgresStore
+    except ImportError:
+        raise ConfigError("PostgreSQL needs its driver: pip install 'groat[postgres]'") from None
+    return PostgresStore

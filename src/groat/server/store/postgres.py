@@ -1,0 +1,404 @@
+"""The store on PostgreSQL: any number of replicas on one database, which is the one truth.
+
+Hot writes go through `PostgresWriter`, hot reads are gathered, everything else is one transaction on a connection of
+`Links`. Registrations lock the registry's row, so that they come one after the other.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from groat.keys.keyring import SigningKey
+from groat.protocol.models import OneTimeValue
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store import (
+    PURGE_CHUNK,
+    TABLES,
+    Condition,
+    Issuance,
+    Receipt,
+    RegistryMoved,
+    Rows,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from groat.server.store.gathered import Gathered
+from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.postgres_history import Memory, settle_history
+from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
+from groat.server.store.postgres_links import Links, Notify
+from groat.server.store.postgres_schema import has_schema, migrate, open_link
+from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
+from groat.server.store.rows import (
+    api_record,
+    client_document,
+    client_key_record,
+    client_record,
+    replica_name,
+    signing_key,
+)
+
+# A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
+LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
+PORTION: Final = 1000
+PURGE_SECONDS: Final = 5
+_CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
+
+_CLIENTS: Final = """
+SELECT c.*, coalesce((SELECT json_agg(k ORDER BY k.created_at, k.kid) FROM client_keys AS k
+                      WHERE k.client_id = c.client_id), '[]') AS keys
+FROM clients AS c JOIN json_array_elements_text($1::json) AS wanted (id) ON c.client_id = wanted.id
+WHERE c.removed_at IS NULL
+"""
+_PURGE: Final = """
+DELETE FROM used_once WHERE digest IN (
+    SELECT digest FROM used_once WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
+
+_Found = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
+
+
+class PostgresStore:
+    """A Store in one database. Raises StoreUnavailable where PostgreSQL cannot answer; see `Store` for the methods.
+
+    Connects at the first use, on the loop that runs then.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        retention: int = 0,
+        notify: Notify = lambda event, facts: None,
+        *,
+        clock_tolerance: int = 10,
+        clock: Callable[[], float] = time.time,
+        limits: Limits = LIMITS,
+    ) -> None:
+        """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least.
+
+        `clock_tolerance`: seconds that the iat of an assertion may lie ahead.
+        """
+        self._target = Target(url, replica_name())
+        self._clock = clock
+        self._notify = notify
+        self._memory = Memory(clock_tolerance, clock)
+        self._links = Links(self._open_link, notify)
+        self._writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
+        self._front = GroupCommit(self._writer, limits)
+        self._versions: Gathered[None, int] = Gathered(self._fetch_version)
+        self._clients: Gathered[str, _Found] = Gathered(self._fetch_clients)
+
+    async def _open_link(self, for_batches: bool) -> Link:
+        link = await open_link(self._target)
+        try:
+            if for_batches:
+                await prepare_batches(link)
+            if floor := await settle_history(link, self._memory):
+                self._notify("store.went_back", {"floor": floor, "hint": "older assertions are refused; see docs"})
+        except BaseException as error:
+            link.close()
+            if isinstance(error, Refused):
+                raise _unavailable(error) from None
+            raise
+        return link
+
+    @classmethod
+    async def create(cls, url: str) -> "PostgresStore":
+        """Bring the schema up to date; safe to repeat, and for many processes at once."""
+        store = cls(url)
+        await store.migrate()
+        return store
+
+    async def migrate(self) -> bool:
+        """Bring the schema up to date; returns whether anything had to be done."""
+        return await migrate(self._target)
+
+    async def is_made(self) -> bool:
+        """Whether the database has a schema of ours, of whatever version."""
+        return await has_schema(self._target)
+
+    # Single use
+
+    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+        return await self._front.use_once(once, issuance)
+
+    async def forget_expired(self, now: int) -> int:
+        async with self._transaction(_unavailable) as link:
+            # Off the path of any request, and from a disk that may be cold: it may take longer than others.
+            await link.query(f"SET LOCAL statement_timeout = '{PURGE_SECONDS}s'")
+            return len(await link.query(_PURGE, now, PURGE_CHUNK, seconds=PURGE_SECONDS + 1))
+
+    async def count_used(self) -> int:
+        """How many values are remembered."""
+        return int((await self._all("SELECT count(*) AS n FROM used_once"))[0]["n"])
+
+    # Reading
+
+    async def registry_version(self) -> int:
+        version = await self._versions.ask(None)
+        assert version is not None
+        return version
+
+    async def _fetch_version(self, _: Sequence[None]) -> dict[None, int]:
+        return {None: int((await self._all("SELECT version FROM registry"))[0]["version"])}
+
+    async def find_client(self, client_id: str) -> ClientRecord | None:
+        found = await self.client_with_keys(client_id)
+        return found[0] if found else None
+
+    async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
+        found = await self.client_with_keys(client_id)
+        return found[1] if found else ()
+
+    async def client_with_keys(self, client_id: str) -> _Found | None:
+        if "\0" in client_id:
+            return None  # PostgreSQL has no such text
+        return await self._clients.ask(client_id)
+
+    async def _fetch_clients(self, client_ids: Sequence[str]) -> dict[str, _Found]:
+        rows = await self._all(_CLIENTS, json.dumps(client_ids))
+        return {row["client_id"]: (client_record(row), _keys(row["keys"])) for row in rows}
+
+    async def list_clients(self) -> tuple[ClientRecord, ...]:
+        rows = await self._all('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')
+        return tuple(client_record(row) for row in rows)
+
+    async def list_apis(self) -> tuple[ApiRecord, ...]:
+        return tuple(api_record(row) for row in await self._all('SELECT * FROM apis ORDER BY name COLLATE "C"'))
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]:
+        rows = await self._all('SELECT * FROM signing_keys ORDER BY activates_at, kid COLLATE "C"')
+        return tuple(signing_key(row) for row in rows)
+
+    # Writing
+
+    async def add_api(self, api: ApiRecord) -> None:
+        async with self._registration(f"an API with name {api.name} or audience {api.audience} exists") as link:
+            await link.query(
+                "INSERT INTO apis (name, audience, scopes, created_at) VALUES ($1, $2, $3, $4)",
+                api.name, api.audience, json.dumps(api.scopes), api.created_at,
+            )  # fmt: skip
+
+    async def update_api(self, api: ApiRecord, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        async with self._registration(f"an API with audience {api.audience} exists", seen) as link:
+            await link.query(
+                "UPDATE apis SET audience = $1, scopes = $2 WHERE name = $3",
+                api.audience, json.dumps(api.scopes), api.name,
+            )  # fmt: skip
+            await _update_clients(link, clients)
+
+    async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
+        async with self._registration("", seen) as link:
+            await link.query("DELETE FROM apis WHERE name = $1", name)
+            await _update_clients(link, clients)
+
+    async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None:
+        taken = f"client {client.client_id} exists, or existed (ids are never reassigned)"
+        async with self._registration(taken) as link:
+            await link.query(
+                "INSERT INTO clients (client_id, document, enabled, created_at) VALUES ($1, $2, $3, $4)",
+                client.client_id, client_document(client), client.enabled, client.created_at,
+            )  # fmt: skip
+            await _insert_client_keys(link, keys)
+
+    async def update_client(self, client: ClientRecord, seen: int | None = None) -> None:
+        async with self._registration("", seen) as link:
+            await _update_clients(link, (client,))
+
+    async def switch_client(self, client_id: str, *, enabled: bool) -> None:
+        async with self._registration("") as link:
+            await link.query("UPDATE clients SET enabled = $1 WHERE client_id = $2", enabled, client_id)
+
+    async def remove_client(self, client_id: str) -> None:
+        async with self._registration("") as link:
+            await link.query("DELETE FROM client_keys WHERE client_id = $1", client_id)
+            await link.query(
+                "UPDATE clients SET removed_at = extract(epoch FROM clock_timestamp())::bigint, enabled = false "
+                "WHERE client_id = $1",
+                client_id,
+            )
+
+    async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None:
+        async with self._registration("") as link:
+            await _insert_client_keys(link, keys)
+
+    async def remove_client_key(self, client_id: str, kid: str) -> None:
+        async with self._registration("") as link:
+            await link.query("DELETE FROM client_keys WHERE client_id = $1 AND kid = $2", client_id, kid)
+
+    async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
+        async with self._registration("a signing key must not be a client's key", seen) as link:
+            for key in keys:
+                await _refuse_foreign(link, "client_keys", key.public.thumbprint)
+                await link.query(
+                    "INSERT INTO signing_keys VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kid) DO UPDATE SET "
+                    "(thumbprint, jwk, sealed, created_at, activates_at, retires_at, removes_at) = "
+                    "($2, $3, $4, $5, $6, $7, $8)",
+                    key.kid, key.public.thumbprint, json.dumps(dict(key.public.jwk)), key.sealed,
+                    key.created_at, key.activates_at, key.retires_at, key.removes_at,
+                )  # fmt: skip
+
+    # As a whole
+
+    async def condition(self) -> Condition:
+        self._front.started()
+        await self._writer.connected(CONNECT_SECONDS)
+        began = self._clock()
+        (row,) = await self._all(
+            "SELECT version, floor, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now FROM registry"
+        )
+        offset = row["now"] - (began + self._clock()) / 2
+        return Condition(row["version"], row["floor"], row["closed_at"], offset)
+
+    async def raise_floor(self, floor: int) -> None:
+        await self._all("UPDATE registry SET floor = greatest(floor, $1), version = version + 1", floor)
+
+    async def shut(self, at: int | None) -> None:
+        async with self._transaction(_unavailable) as link:
+            # Waits for every batch under way, and a batch that waits for this lock sees the mark: PostgreSQL takes a
+            # statement's snapshot after its table locks.
+            await link.query("LOCK TABLE used_once IN SHARE MODE")
+            await link.query("UPDATE registry SET closed_at = $1, version = version + 1", at)
+
+    async def read_all(self, table: str) -> AsyncIterator[Rows]:
+        async with self._transaction(_unavailable) as link:
+            await link.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await _take_time(link)
+            await link.query(f"DECLARE portion NO SCROLL CURSOR FOR SELECT * FROM {_known(table)}", seconds=60)
+            while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
+                yield rows
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+        async with self._transaction(_misfit) as link:
+            await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
+            await _take_time(link)
+            for table in TABLES:
+                if await link.query(f"SELECT 1 FROM {table} LIMIT 1"):
+                    raise StoreConflict(f"the target is not empty: it has {table}")
+            async for table, rows in contents:
+                await link.query(
+                    f"INSERT INTO {_known(table)} SELECT * FROM json_populate_recordset(NULL::{_known(table)}, $1)",
+                    json.dumps(rows, default=_hexadecimal), seconds=60,
+                )  # fmt: skip
+            await link.query("UPDATE registry SET version = version + $1, floor = $2", version, floor)
+
+    async def close(self) -> None:
+        await self._front.close()
+        await self._links.close()
+
+    # Plumbing
+
+    async def _all(self, sql: str, *values: str | bytes | int | None) -> list[Row]:
+        async with self._links.link() as link:
+            try:
+                return await link.query(sql, *values)
+            except Refused as error:
+                raise StoreUnavailable(f"PostgreSQL: {error}") from None
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, refused: Callable[[Refused], Exception]) -> AsyncIterator[Link]:
+        """All or nothing. A connection that breaks at COMMIT leaves it open which: StoreUnavailable says so."""
+        async with self._links.link() as link:
+            try:
+                await link.query("BEGIN")
+                yield link
+                await link.query("COMMIT")
+            except Refused as error:
+                await _roll_back(link)
+                raise refused(error) from None
+            except BaseException:
+                await _roll_back(link)
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _registration(self, conflict: str, seen: int | None = None) -> AsyncIterator[Link]:
+        """A change of the registry: its version goes up in the same transaction, so no replica can miss it."""
+
+        def refused(error: Refused) -> Exception:
+            if error.sqlstate in _CONFLICTS:
+                return StoreConflict(conflict or "the registration collides with another one")
+            return _unavailable(error)
+
+        async with self._transaction(refused) as link:
+            (registry,) = await link.query("SELECT version, closed_at FROM registry FOR UPDATE")
+            if registry["closed_at"] is not None:
+                raise StoreClosed("this store is closed: its contents moved to another one")
+            if seen is not None and registry["version"] != seen:
+                raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
+            yield link
+            await link.query("UPDATE registry SET version = version + 1")
+
+
+def _unavailable(error: Refused) -> StoreUnavailable:
+    return StoreUnavailable(f"PostgreSQL: {error}")
+
+
+def _misfit(error: Refused) -> Exception:
+    return StoreConflict(f"the contents do not fit: {error}") if error.sqlstate in _CONFLICTS else _unavailable(error)
+
+
+async def _take_time(link: Link) -> None:
+    """For the rest of the transaction: a portion may take a minute, here or at the other end of a copy."""
+    await link.query("SET LOCAL statement_timeout = '60s'")
+    await link.query("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise StoreConflict(f"no table {table}")
+    return table
+
+
+def _hexadecimal(value: bytes) -> str:
+    return f"\\x{value.hex()}"
+
+
+async def _roll_back(link: Link) -> None:
+    if link.lost is None:
+        try:
+            await link.query("ROLLBACK")
+        except BaseException:
+            link.close()
+            raise
+
+
+def _keys(document: str) -> tuple[ClientKeyRecord, ...]:
+    return tuple(client_key_record(row) for row in json.loads(document))
+
+
+async def _refuse_foreign(link: Link, table: str, thumbprint: str) -> None:
+    if await link.query(f"SELECT 1 FROM {table} WHERE thumbprint = $1", thumbprint):
+        raise StoreConflict("this public key belongs to somebody else already: one key, one owner")
+
+
+async def _refuse_known(link: Link, key: ClientKeyRecord) -> None:
+    own = "SELECT thumbprint FROM client_keys WHERE client_id = $1 AND (kid = $2 OR thumbprint = $3)"
+    for row in await link.query(own, key.client_id, key.kid, key.thumbprint):
+        what = "this key already" if row["thumbprint"] == key.thumbprint else f"another key with kid {key.kid}"
+        raise StoreConflict(f"client {key.client_id} has {what}")
+
+
+async def _insert_client_keys(link: Link, keys: Sequence[ClientKeyRecord]) -> None:
+    for key in keys:
+        live = "SELECT 1 FROM clients WHERE client_id = $1 AND removed_at IS NULL"
+        if not await link.query(live, key.client_id):
+            raise StoreConflict(f"client {key.client_id} was removed meanwhile")
+        await _refuse_known(link, key)
+        await _refuse_foreign(link, "client_keys", key.thumbprint)
+        await _refuse_foreign(link, "signing_keys", key.thumbprint)
+        await link.query(
+            "INSERT INTO client_keys VALUES ($1, $2, $3, $4, $5, $6)",
+            key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at,
+        )  # fmt: skip
+
+
+async def _update_clients(link: Link, clients: Sequence[ClientRecord]) -> None:
+    for client in clients:
+        # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
+        await link.query(
+            "UPDATE clients SET document = $1 WHERE client_id = $2", client_document(client), client.client_id
+        )

@@ -1,0 +1,214 @@
+"""The writer of the PostgreSQL store: a batch is one statement, one round trip, one durable transaction.
+
+The statement inserts what is new, and reads the version and the floor of the registry from the same snapshot. That
+snapshot is taken after every request of the batch arrived, so a change that was committed before a request was made
+is always seen by it. Of two transactions with the same digest the second waits for the first and then finds it there.
+"""
+
+import asyncio
+from typing import Final
+
+from psycopg.pq.abc import PGresult
+
+from groat.server.store import StoreClosed, StoreUnavailable
+from groat.server.store.group_commit import GroupCommit, Use, Written
+from groat.server.store.postgres_history import FILENODE, Memory
+from groat.server.store.postgres_link import (
+    ANSWER_SECONDS,
+    BIGINT,
+    BYTEA,
+    TEXT,
+    Link,
+    LinkLost,
+    Refused,
+    array_of,
+    array_of_bigint,
+    checked,
+    texts,
+)
+from groat.server.store.postgres_links import Links
+
+LANES: Final = 2
+_NAME: Final = b"use_once"
+_BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
+
+# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
+# Sorted, so that two batches that share values wait for each other in one order and never in a circle.
+# Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
+_PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
+_OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
+_SQL: Final = f"""
+WITH state AS MATERIALIZED (
+    SELECT version, floor,
+        CASE WHEN closed_at IS NOT NULL THEN 1 WHEN filenode <> {FILENODE} THEN 2 ELSE 0 END AS state
+    FROM registry
+), fresh AS (
+    INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
+    SELECT digest, client_id, token_id, kid, issued_at, $7, greatest(expires_at, issued_at + $8)
+    FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
+    WHERE (SELECT state = 0 FROM state)
+    ORDER BY digest
+    ON CONFLICT (digest) DO NOTHING
+    RETURNING token_id
+)
+SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
+FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
+""".encode()
+_TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
+
+
+async def prepare_batches(link: Link) -> None:
+    """Make the connection take batches; fails where the tables are not what we write to. Raises Refused, LinkLost."""
+    await link.prepare(_NAME, _SQL, _TYPES)
+
+
+class WentBack(StoreUnavailable):
+    """The database is not the one that the connection was checked against; nothing was written."""
+
+
+class PostgresWriter:
+    """A `Writer` on connections of its own, so that no other statement ever stands before a batch."""
+
+    def __init__(self, links: Links, memory: Memory, replica: str, retention: int) -> None:
+        self._links = links
+        self._memory = memory
+        self._replica = replica.encode()
+        self._retention = retention.to_bytes(8, "big")
+        self._free: list[Link] = []
+        self._busy: dict[int, Link] = {}
+        self._front: GroupCommit | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._closed = False
+        links.on_up.append(self._connect)
+
+    def start(self, front: GroupCommit) -> None:
+        self._front = front
+        self._connect()
+
+    def check(self) -> None:
+        if not self._links.up:
+            raise self._links.refusal()
+
+    async def connected(self, seconds: float) -> None:
+        """Wait until a batch could be sent. Raises StoreUnavailable when that takes longer."""
+        if self._connecting and not self.lanes():
+            await asyncio.wait([*self._connecting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self.check()
+        if not self.lanes():
+            raise StoreUnavailable("no connection to the database yet")
+
+    def catch_up(self) -> None:
+        for link in list(self._busy.values()):
+            link.catch_up()
+
+    def lanes(self) -> int:
+        return len(self._free) + len(self._busy)
+
+    def write(self, batch: list[Use]) -> None:
+        link = self._free.pop()
+        self._busy[id(batch)] = link
+        future = link.send_prepared(_NAME, self._values(batch))
+        timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, link.give_up)
+
+        def answered(future: "asyncio.Future[PGresult]") -> None:
+            timer.cancel()
+            self._answer(batch, future)
+
+        future.add_done_callback(answered)
+
+    def _values(self, batch: list[Use]) -> list[bytes]:
+        uses = [(use.once, use.issuance) for use in batch]
+        return [
+            array_of(BYTEA, [once.digest for once, _ in uses]),
+            array_of(TEXT, [issuance.client_id.encode() for _, issuance in uses]),
+            array_of(TEXT, [issuance.token_id.encode() for _, issuance in uses]),
+            array_of(TEXT, [issuance.kid.encode() for _, issuance in uses]),
+            array_of_bigint([issuance.issued_at for _, issuance in uses]),
+            array_of_bigint([once.expires_at for once, _ in uses]),
+            self._replica,
+            self._retention,
+        ]
+
+    def _answer(self, batch: list[Use], future: "asyncio.Future[PGresult]") -> None:
+        assert self._front is not None
+        link = self._busy.pop(id(batch))
+        if link.lost is None and not self._closed:
+            self._free.append(link)
+        try:
+            result = _written(batch, checked(future.result()))
+        except Refused as error:
+            unavailable = StoreUnavailable(f"PostgreSQL: {error}")
+            if error.sqlstate not in _PASSING:
+                self._check_anew(link, unavailable)
+            self._front.refused(batch, unavailable)
+        except WentBack as error:
+            self._check_anew(link, error)
+            self._front.refused(batch, error)
+        except LinkLost as error:
+            self._lost(error)
+            self._front.refused(batch, error)
+        except StoreUnavailable as error:
+            self._front.refused(batch, error)
+        else:
+            self._memory.note(batch[-1].once.digest, batch[-1].once.expires_at)
+            self._front.written(batch, result)
+
+    def _check_anew(self, link: Link, error: StoreUnavailable) -> None:
+        """Nothing that this connection was checked for may hold any more (read-only, another schema or past)."""
+        link.close()
+        self._free = [free for free in self._free if free is not link]
+        self._lost(error)
+
+    def _lost(self, error: StoreUnavailable) -> None:
+        assert self._front is not None
+        if not self._closed:
+            self._links.trip(str(error))
+            if not self.lanes():
+                self._front.refuse_all(error)
+
+    def _lost_idle(self, link: Link) -> None:
+        if link in self._free:
+            self._free.remove(link)
+            self._lost(link.loss())
+
+    def _connect(self) -> None:
+        """Get the lanes that are missing, in the background."""
+        loop = asyncio.get_running_loop()
+        for _ in range(LANES - self.lanes() - len(self._connecting)):
+            task = loop.create_task(self._add_lane())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _add_lane(self) -> None:
+        assert self._front is not None
+        try:
+            link = await self._links.open()
+        except StoreUnavailable as error:
+            self._front.refuse_all(error)
+            return
+        link.on_loss = lambda: self._lost_idle(link)
+        self._free.append(link)
+        self._front.write_next()
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in list(self._connecting):
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for link in (*self._free, *self._busy.values()):
+            link.close()
+
+
+def _written(batch: list[Use], result: PGresult) -> Written:
+    if result.ntuples != 1:
+        raise StoreUnavailable("the database has no registry")
+    version, floor, state, inserted, won = (result.get_value(0, column) or b"" for column in range(5))
+    if state == _CLOSED:
+        raise StoreClosed("this store is closed: its contents moved to another one")
+    if state != _OPEN:
+        raise WentBack("the database was restored; assertions used before may be unknown to it")
+    first = [True] * len(batch)
+    if int.from_bytes(inserted, "big") != len(batch):
+        winners = set(texts(won))
+        first = [use.issuance.token_id in winners for use in batch]
+    return Written(first, int.from_bytes(version, "big"), int.from_bytes(floor, "big"))

@@ -1,0 +1,74 @@
+"""What a row says: the same columns in every engine, whichever driver hands them over."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from groat.keys.keyring import SigningKey, signing_public_key
+from groat.protocol.models import AssertionAudience
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+
+
+class Row(Protocol):
+    """A row whose columns are known by name: `sqlite3.Row`, or a mapping."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def replica_name() -> str:
+    """Which process wrote a row: host name and process id, 80 characters at most."""
+    return f"{socket.gethostname()[:64]}/{os.getpid()}"
+
+
+def client_document(client: ClientRecord) -> str:
+    """What of a client stands in the JSON column; the rest has columns of its own."""
+    document = asdict(client)
+    for name in ("client_id", "enabled", "created_at"):
+        del document[name]
+    return json.dumps(document)
+
+
+def client_record(row: Row) -> ClientRecord:
+    document: Mapping[str, Any] = json.loads(row["document"])
+    return ClientRecord(
+        client_id=row["client_id"],
+        enabled=bool(row["enabled"]),
+        created_at=row["created_at"],
+        allow={api: tuple(scopes) for api, scopes in document["allow"].items()},
+        default_scopes=tuple(document["default_scopes"]),
+        grant_types=tuple(document["grant_types"]),
+        assertion_audience=AssertionAudience(document["assertion_audience"]),
+        max_assertion_lifetime=document["max_assertion_lifetime"],
+        signing_alg=document["signing_alg"],
+        strict_typ=document["strict_typ"],
+        jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
+    )
+
+
+def client_key_record(row: Row) -> ClientKeyRecord:
+    return ClientKeyRecord(
+        row["kid"],
+        row["client_id"],
+        row["thumbprint"],
+        row["algorithm"],
+        json.loads(row["jwk"]),
+        row["created_at"],
+    )
+
+
+def api_record(row: Row) -> ApiRecord:
+    return ApiRecord(row["name"], row["audience"], tuple(json.loads(row["scopes"])), row["created_at"])
+
+
+def signing_key(row: Row) -> SigningKey:
+    return SigningKey(
+        signing_public_key(row["jwk"]),
+        row["created_at"],
+        row["activates_at"],
+        row["retires_at"],
+        row["removes_at"],
+        row["sealed"],
+    )

@@ -1,0 +1,184 @@
+"""The writer of the SQLite store: a thread with its own connection, one batch at a time, one statement per batch.
+
+Few calls into SQLite mean few waits for the interpreter lock. The worker processes queue up on a file lock, which
+wakes the next one at once where SQLite's own busy handler would sleep and poll.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from groat.server.store import StoreClosed, StoreUnavailable
+from groat.server.store.group_commit import GroupCommit, Use, Written
+
+Connect = Callable[[], sqlite3.Connection]
+COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
+
+
+@dataclass(slots=True)
+class _Job:
+    """Other work for the writer's connection, such as purging."""
+
+    run: Callable[[sqlite3.Connection], int]
+    future: "asyncio.Future[int]" = field(repr=False)
+
+
+_Work = list[Use] | _Job | None  # None ends the thread
+
+
+class SqliteWriter:
+    """A `Writer` on one file. `read_state`: registry version and floor, read on the loop after each commit."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        read_state: Callable[[], tuple[int, float]],
+        lock_file: Path,
+        replica: str,
+        retention: int,
+    ) -> None:
+        self._connect = connect
+        self._read_state = read_state
+        self._lock_file = lock_file
+        self._replica = replica
+        self._retention = retention
+        self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._front: GroupCommit | None = None
+
+    def start(self, front: GroupCommit) -> None:
+        self._front = front
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write_forever, name="groat-writer", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """A file is never known to be away: the next batch finds out."""
+
+    def catch_up(self) -> None:
+        """The thread answers by itself."""
+
+    def lanes(self) -> int:
+        return 1
+
+    def write(self, batch: list[Use]) -> None:
+        self._queue.put(batch)
+
+    async def run(self, work: Callable[[sqlite3.Connection], int]) -> int:
+        """Run other work on the writer's connection, between batches."""
+        assert self._loop is not None
+        job = _Job(work, self._loop.create_future())
+        self._queue.put(job)
+        return await job.future
+
+    async def close(self) -> None:
+        """End the thread; it may be stuck behind a lock, and is not waited for then."""
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join, 2.0)
+
+    def _write_forever(self) -> None:
+        connection: sqlite3.Connection | None = None
+        lock: int | None = None
+        while (work := self._queue.get()) is not None:
+            try:
+                # Opened when needed and until it works: what is missing now may be there for the next batch.
+                lock = lock or _open_lock(self._lock_file)
+                connection = connection or self._connect()
+                with _held(lock):
+                    self._perform(connection, work)
+            except StoreUnavailable as error:
+                self._call(self._failed, work, error)
+            except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
+                self._call(self._failed, work, StoreUnavailable(f"SQLite: {error}"))
+        if connection is not None:
+            connection.close()
+        if lock is not None:
+            os.close(lock)
+
+    def _perform(self, connection: sqlite3.Connection, work: list[Use] | _Job) -> None:
+        if isinstance(work, _Job):
+            self._call(_set_result, work.future, work.run(connection))
+            return
+        # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
+        live = [use for use in work if not use.future.done()]
+        fresh = self._insert(connection, live) if live else []
+        if len(live) < len(work):
+            first = {use.issuance.token_id for use, won in zip(live, fresh, strict=True) if won}
+            fresh = [use.issuance.token_id in first for use in work]
+        self._call(self._written, work, fresh)
+
+    def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
+        """Insert all values that are new, in one durable transaction, and say which uses came first."""
+        rows = [part for use in uses for part in self._row(use)]
+        values = ",".join(["(?,?,?,?,?,?,?)"] * len(uses))
+        # IGNORE covers the primary key only; STRICT types and disk errors still raise.
+        inserted = connection.execute(  # only placeholders are joined in
+            f"INSERT INTO used_once ({COLUMNS}) SELECT * FROM (VALUES {values}) "
+            "WHERE (SELECT closed_at FROM registry) IS NULL ON CONFLICT DO NOTHING",
+            rows,
+        ).rowcount
+        if inserted == len(uses):
+            return [True] * len(uses)
+        return [_first_use(connection, use) == use.issuance.token_id for use in uses]
+
+    def _row(self, use: Use) -> tuple[object, ...]:
+        once, issuance = use.once, use.issuance
+        kept_until = max(once.expires_at, issuance.issued_at + self._retention)
+        return (once.digest, issuance.client_id, issuance.token_id, issuance.kid, issuance.issued_at, self._replica,
+                kept_until)  # fmt: skip
+
+    def _written(self, batch: list[Use], fresh: list[bool]) -> None:
+        """The version is read now, after every change that was committed before the batch."""
+        assert self._front is not None
+        try:
+            version, floor = self._read_state()
+        except StoreUnavailable as error:
+            self._front.refused(batch, error)
+            return
+        self._front.written(batch, Written(fresh, version, floor))
+
+    def _failed(self, work: list[Use] | _Job, error: StoreUnavailable) -> None:
+        if isinstance(work, _Job):
+            if not work.future.done():
+                work.future.set_exception(error)
+        elif self._front is not None:
+            self._front.refused(work, error)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _first_use(connection: sqlite3.Connection, use: Use) -> str:
+    row = connection.execute("SELECT token_id FROM used_once WHERE digest = ?", (use.once.digest,)).fetchone()
+    if row is None:  # neither inserted nor there before
+        raise StoreClosed("this store is closed: its contents moved to another one")
+    return str(row[0])
+
+
+def _set_result(future: "asyncio.Future[int]", result: int) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def _held(lock: int) -> Iterator[None]:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)

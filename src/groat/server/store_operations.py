@@ -1,0 +1,78 @@
+"""What an operator may do with a store as a whole: look at it, fence it, move it. Faces call these."""
+
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from groat.server.operations import Operator
+from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
+
+SKEW_SECONDS: Final = 30  # servers further away than this from the database's clock are not ready
+
+
+async def look_at_store(operator: Operator) -> Condition:
+    """How the store is now."""
+    return await operator.store.condition()
+
+
+async def fence_store(operator: Operator) -> Condition:
+    """After a restore: refuse every assertion that was signed up to now, on every server, from its next request on.
+
+    Clients that sign a new assertion for each attempt notice one refusal (503) at most, or a few within the tolerance.
+    """
+    await operator.store.raise_floor(_floor(operator))
+    condition = await operator.store.condition()
+    operator.audit.operated("store.fenced", {"floor": condition.floor})
+    return condition
+
+
+async def reopen_store(operator: Operator) -> Condition:
+    """Take up a store again that was closed for a copy which then came to nothing; fences it as well.
+
+    Not checked: whether the copy is in use. Two stores in use at once accept each assertion twice.
+    """
+    await operator.store.raise_floor(_floor(operator))
+    await operator.store.shut(None)
+    condition = await operator.store.condition()
+    operator.audit.operated("store.reopened", {"floor": condition.floor})
+    return condition
+
+
+def _floor(operator: Operator) -> int:
+    return math.ceil(operator.clock()) + operator.policy.clock_tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was copied: rows by table."""
+
+    rows: dict[str, int]
+
+
+async def copy_store(operator: Operator, target: Store) -> Copied:
+    """Move everything to an empty store, used values included, so that no assertion is accepted by both.
+
+    The operator's store is closed first and stays closed: its servers answer 503 from then on. Raises StoreConflict
+    when the target is not empty (nothing is closed then), StoreUnavailable when either cannot answer.
+    """
+    source = operator.store
+    for table in TABLES:
+        async for _ in target.read_all(table):
+            raise StoreConflict(f"the target is not empty: it has {table}")
+    await source.shut(operator.now)
+    condition = await source.condition()
+    counts = dict.fromkeys(TABLES, 0)
+    try:
+        await target.fill(_contents(source, counts), condition.registry_version, condition.floor)
+    except (StoreUnavailable, StoreConflict) as error:
+        raise type(error)(f"{error}. The source stays closed: copy again, or take it up: groat store reopen") from None
+    operator.audit.operated("store.copied", {"rows": counts})
+    return Copied(counts)
+
+
+async def _contents(source: Store, counts: dict[str, int]) -> AsyncIterator[tuple[str, Rows]]:
+    for table in TABLES:
+        async for rows in source.read_all(table):
+            counts[table] += len(rows)
+            yield table, rows
