@@ -154,7 +154,7 @@ def _with_key(**changes: Any) -> Spoilt:
 
 
 def _forged(site: Site, new: PrivateKey, current: PrivateKey) -> dict[str, str]:
-    code = Invitations([KeyEncryptionKey(bytes(32))]).make("billing", NOW + 600)
+    code = Invitations([KeyEncryptionKey(bytes(32))]).make("billing", NOW, NOW + 600)
     return {"proof": site.proof(new, code), "code": code}
 
 
@@ -293,10 +293,10 @@ def test_slips_of_operators_and_hosts(home: Home, words: tuple[str, ...], code: 
 def test_codes_bind_client_time_and_server() -> None:
     """A changed byte anywhere, a later second or another key-encryption key makes a code worthless."""
     ours = Invitations([KeyEncryptionKey(bytes(range(32)))])
-    code = ours.make("billing", NOW + 60)
+    code = ours.make("billing", NOW, NOW + 60)
     assert ours.read(code, NOW + 59.9).client_id == "billing"
-    assert ours.read(code, NOW).nonce != ours.read(ours.make("billing", NOW + 60), NOW).nonce
-    assert code_digest(code) != code_digest(ours.make("billing", NOW + 60))
+    assert ours.read(code, NOW).nonce != ours.read(ours.make("billing", NOW, NOW + 60), NOW).nonce
+    assert code_digest(code) != code_digest(ours.make("billing", NOW, NOW + 60))
     older = Invitations([KeyEncryptionKey(bytes(32)), *ours.keks])
     assert older.read(code, NOW).client_id == "billing"
     with pytest.raises(JoseError, match="expired"):

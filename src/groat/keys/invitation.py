@@ -20,6 +20,7 @@ PREFIX: Final = "groat-join-"
 NONCE_BYTES: Final = 12
 MAC_BYTES: Final = 16
 TIME_BYTES: Final = 8
+HEAD: Final = 2 * TIME_BYTES + NONCE_BYTES  # what comes before the client id
 MAX_CODE_CHARS: Final = 400
 _PURPOSE: Final = b"groat join code v1"
 
@@ -30,6 +31,7 @@ class Invitation:
 
     client_id: str
     nonce: str
+    made_at: int
     expires_at: int
 
 
@@ -39,9 +41,10 @@ class Invitations:
 
     keks: Sequence[KeyEncryptionKey]
 
-    def make(self, client_id: str, expires_at: int) -> str:
+    def make(self, client_id: str, now: int, expires_at: int) -> str:
         """A fresh code; 12 random bytes keep two for the same client apart."""
-        content = expires_at.to_bytes(TIME_BYTES, "big") + secrets.token_bytes(NONCE_BYTES) + client_id.encode()
+        times = now.to_bytes(TIME_BYTES, "big") + expires_at.to_bytes(TIME_BYTES, "big")
+        content = times + secrets.token_bytes(NONCE_BYTES) + client_id.encode()
         return PREFIX + base64url_encode(self._mac(self.keks[0], content) + content).decode()
 
     def read(self, code: str, now: float) -> Invitation:
@@ -52,11 +55,10 @@ class Invitations:
         mac, content = raw[:MAC_BYTES], raw[MAC_BYTES:]
         if not any(hmac.compare_digest(mac, self._mac(kek, content)) for kek in self.keks):
             raise JoseError("code", "the join code was not made by this server, or for another one")
-        expires_at = int.from_bytes(content[:TIME_BYTES], "big")
+        made_at, expires_at = (int.from_bytes(content[at : at + TIME_BYTES], "big") for at in (0, TIME_BYTES))
         if now >= expires_at:
             raise JoseError("code", "the join code has expired: groat client invite")
-        head = TIME_BYTES + NONCE_BYTES
-        return Invitation(content[head:].decode(), content[TIME_BYTES:head].hex(), expires_at)
+        return Invitation(content[HEAD:].decode(), content[2 * TIME_BYTES : HEAD].hex(), made_at, expires_at)
 
     def _mac(self, kek: KeyEncryptionKey, content: bytes) -> bytes:
         return hmac.new(kek.derived(_PURPOSE), content, hashlib.sha256).digest()[:MAC_BYTES]
@@ -66,7 +68,7 @@ def invited_client(code: str) -> str:
     """For whom a code says it is; nothing is proven. Raises ConfigError where it is none."""
     try:
         raw = base64url_decode(code.removeprefix(PREFIX))
-        client_id = raw[MAC_BYTES + TIME_BYTES + NONCE_BYTES :].decode()
+        client_id = raw[MAC_BYTES + HEAD :].decode()
     except (JoseError, UnicodeDecodeError):
         client_id = ""
     if not code.startswith(PREFIX) or CLIENT_ID.fullmatch(client_id) is None:

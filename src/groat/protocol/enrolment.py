@@ -77,13 +77,14 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
             raise JoseError("algorithm", f"{jwt.header.algorithm.name} is outside profile {policy.profile}")
         prove(jwt, new.client_id, client)
         exp = _check_claims(jwt.claims, policy, now)
+        signed_at = jose.numeric_date(jwt.claims, "iat")
         jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
     except JoseError as error:
         raise InvalidClient(f"endorsement_{error.reason}", error.hint) from None
     if jwt.claims.get("iss") != new.client_id or jwt.claims.get("new_key") != new.key.thumbprint:
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
     expires_at = math.ceil(exp) + policy.clock_tolerance
-    return OneTimeValue(new.client_id, jti, expires_at, signed_at=exp - MAX_LIFETIME)
+    return OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
 
 
 def _parsed(text: str, typ: str) -> jose.UnverifiedJwt:

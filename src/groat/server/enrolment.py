@@ -95,7 +95,7 @@ class EnrolmentEndpoint:
         if invitation.client_id != new.client_id or new.code_digest != code_digest(fields["code"]):
             raise InvalidClient("join_code", "the join code is for another client, or the proof is for another code")
         # No client id has a space, so that this cannot collide with anybody's jti.
-        return OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at)
+        return OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
 
     async def _answer(self, scope: Scope, send: Send, new: NewKey, known: bool, exchange: Exchange) -> None:
         self.throttle.succeeded(exchange.source, new.client_id, exchange.started)

@@ -236,7 +236,7 @@ async def invite_client(
     else:
         await find_client(operator, client_id)
     operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
-    return invitations.make(client_id, operator.now + lifetime)
+    return invitations.make(client_id, operator.now, operator.now + lifetime)
 
 
 async def enrol_client_key(operator: Operator, client_id: str, key: PublicKey, by: str) -> None:

@@ -1,0 +1,61 @@
+"""Many replicas on one PostgreSQL: each step of the rotation is made once, and every replica sees the same ring."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from groat.keys.custody import KeyEncryptionKey
+from groat.keys.invariants import ring_faults
+from groat.keys.keyring import KeyState, active_key
+from groat.keys.schedule import Timing
+from groat.protocol.models import Policy
+from groat.server import operations
+from groat.server.operator import Operator
+from groat.server.rotator import Rotator
+from groat.server.store.postgres import PostgresStore
+from tests.postgres import GivenServer, PostgresServer
+
+NOW: Final = 1_800_000_000
+DAY: Final = 86_400
+REPLICAS: Final = 6
+KEK: Final = KeyEncryptionKey(bytes(range(32)))
+
+
+@dataclass(slots=True)
+class Clock:
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.rule("K09", "KEY-19", "KEY-20", "KEY-21", "KEY-22", "L05")
+def test_replicas_on_postgresql_rotate_without_a_leader(postgres: PostgresServer | GivenServer) -> None:
+    """Six rotators look at once, three times over; then one operator revokes, and all know it at once."""
+    url, clock = postgres.database(), Clock()
+
+    async def work() -> None:
+        stores = [PostgresStore(url) for _ in range(REPLICAS)]
+        await stores[0].migrate()
+        operators = [Operator(store, Policy("https://as.example"), clock=clock) for store in stores]
+        rotators = [Rotator(operator, KEK, "ES256", Timing()) for operator in operators]
+        await operations.first_signing_key(operators[0], KEK, "ES256")
+        for day, steps in ((0, 1), (31, 2), (62, 2)):
+            clock.now = NOW + day * DAY
+            assert sum(await asyncio.gather(*(rotator.look() for rotator in rotators))) == steps
+            rings = await asyncio.gather(*(store.signing_keys() for store in stores))
+            assert all(ring == rings[0] for ring in rings)
+            assert ring_faults(rings[0], Timing(), int(clock.now)) == ()
+            assert sum(key.state(clock.now) is KeyState.PENDING for key in rings[0]) == 1
+        stolen = active_key(rings[0], clock.now)
+        assert stolen is not None
+        await operations.revoke_signing_key(operators[0], KEK, stolen.kid, "ES256", Timing().lead)
+        for store in stores:
+            signer = active_key(await store.signing_keys(), clock.now - 60)
+            assert signer is not None
+            assert signer.kid != stolen.kid
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(work())
