@@ -22,7 +22,7 @@ demo: $(STAMP)   ## Run all four roles for real, on loopback, with throw-away ke
 	$(BIN)/groat demo
 
 test: $(STAMP)   ## Run every test (installs what they need; npm peers where npm is present)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)   ## Style, format, import contracts, docs/rules.md up to date
 	$(BIN)/ruff check .
