@@ -8,13 +8,13 @@ import os
 
 from groat.cli import main
 
-from . import broken_stores, kill_points, later_schema
+from . import broken_stores, few_links, kill_points, later_schema
 
 
 def install(fault: str) -> None:
     """Build the fault in. Raises KeyError for an unknown one."""
     kind, _, name = fault.partition(":")
-    installers = {"store": broken_stores, "kill": kill_points, "schema": later_schema}
+    installers = {"store": broken_stores, "kill": kill_points, "schema": later_schema, "links": few_links}
     installers[kind].install(name)
 
 

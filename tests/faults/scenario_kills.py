@@ -14,6 +14,7 @@ from .kill_points import POINTS, Point
 from .sizes import SIZES
 from .verdicts import judge, record, require_kept
 
+KILL_AT = "21"  # eight lines, of which each is judged twice while the memory is cold
 READY_SECONDS = 10.0  # the promise is 3 s on a machine of its own; two cores are shared with the load here
 
 
@@ -62,10 +63,10 @@ def test_f15_sqlite_forgets_nothing(sqlite: Deployment) -> None:
 
 def die_at(deployment: Deployment, caller: Caller, name: str, point: Point) -> None:
     """A server that ends at this point, under load; a healthy one on the same database judges what is left."""
-    env = {"GROAT_TEST_FAULT": f"kill:{deployment.kind}/{name}", "GROAT_TEST_KILL_AT": "13"}
+    env = {"GROAT_TEST_FAULT": f"kill:{deployment.kind}/{name}", "GROAT_TEST_KILL_AT": KILL_AT}
     healthy = deployment.replicas[0].target
     (faulty,) = deployment.start(1, entry=deployment.faulty, env=env)
-    history = run(closed_loop(caller.sign(200), [faulty.target], 8))
+    history = run(closed_loop(caller.sign(400), [faulty.target], 8))
     assert faulty.process is not None
     assert faulty.process.wait(10) == -signal.SIGKILL
     assert {0, 200} <= {p.status for p in history} <= {200, 0, -1}, "it must have served some, and ended"

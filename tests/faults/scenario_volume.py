@@ -63,9 +63,12 @@ def test_l03_one_of_eight_simultaneous_presentations_wins(store: str, deployment
 def test_l03_with_two_database_connections_for_each_replica(postgres: Deployment) -> None:
     """The same storm when the database role may hold only two connections for each of four replicas."""
     (caller,) = postgres.initialise("billing")
-    role, password = f"small_{postgres.database_name}", secrets.token_hex(8)
-    with postgres.connect() as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}' CONNECTION LIMIT 8")
-        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-    postgres.start(4, url=postgres.url.replace("//postgres@", f"//{role}@"), env={"PGPASSWORD": password})
+    password = secrets.token_hex(8)
+    for number in range(4):
+        role = f"small_{postgres.database_name}_{number}"
+        with postgres.connect() as connection:
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}' CONNECTION LIMIT 2")
+            connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        postgres.start(1, url=postgres.url.replace("//postgres@", f"//{role}@"), entry=postgres.faulty,
+                       env={"PGPASSWORD": password, "GROAT_TEST_FAULT": "links:1"})  # fmt: skip
     _storm(postgres, caller, SIZES.storm_small_pool, "L03-pool", "postgres")

@@ -124,7 +124,8 @@ class Links:
 
     def _give(self, link: Link) -> None:
         self._met = True
-        if link.lost is None and not self._closed:
+        # While the breaker is open nothing is kept: an idle connection may hold the place that the recovery needs.
+        if link.lost is None and self.up and not self._closed:
             self._idle.append(link)
         else:
             link.close()
@@ -162,8 +163,8 @@ class Links:
                 delay = min(delay * 2, MAX_DELAY_SECONDS)
                 continue
             self._count += 1
-            self._give(link)
             self._recovered()
+            self._give(link)
             return
 
     def _recovered(self) -> None:
