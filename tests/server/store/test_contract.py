@@ -238,7 +238,6 @@ def test_a_use_that_cannot_be_written_in_time(place: Place) -> None:
             await store.use_once(once("warm"), issuance("t0"))
             release = place.block()
             try:
-                began = time.monotonic()
                 reading = await store.registry_version()
                 results = await asyncio.gather(
                     *(store.use_once(once(f"v{n}"), issuance(f"t{n}")) for n in range(5)), return_exceptions=True
@@ -363,13 +362,11 @@ def test_what_is_shed_is_not_used_up(place: Place) -> None:
             await store.use_once(once("warm"), issuance("t"))
             release = place.block()
             try:
-                began = time.monotonic()
                 tasks = [asyncio.ensure_future(store.use_once(once(f"v{n}"), issuance(f"t{n}"))) for n in range(6000)]
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 shed = [n for n, task in enumerate(tasks) if task.done()]
                 assert len(shed) >= 6000 - MAX_WAITING - MAX_BATCH
-                assert time.monotonic() - began < 1
                 for n in shed:
                     with pytest.raises(StoreUnavailable, match="nothing was used up"):
                         tasks[n].result()
