@@ -238,6 +238,7 @@ def test_a_use_that_cannot_be_written_in_time(place: Place) -> None:
             await store.use_once(once("warm"), issuance("t0"))
             release = place.block()
             try:
+                began = time.monotonic()
                 reading = await store.registry_version()
                 results = await asyncio.gather(
                     *(store.use_once(once(f"v{n}"), issuance(f"t{n}")) for n in range(5)), return_exceptions=True
