@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def cluster() -> Iterator[tuple[Project, dict[str, str]]]:
     prepare_base()
     free = tuple((f"GROAT_{name}_PORT", "0") for name in ("AUTH", "PROMETHEUS"))
     command = (compose_commands() or ["docker compose"])[0]
-    project = Project(command, "groat-test-cluster", DEPLOY / "compose.cluster.yaml", free)
+    project = Project(command, f"groat-test-{os.getpid()}-cluster", DEPLOY / "compose.cluster.yaml", free)
     project.remove()
     said = {}
     try:

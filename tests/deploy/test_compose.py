@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ STATUS: Final = "print(open('/proc/1/status').read())"
 def stack(request: pytest.FixtureRequest) -> Iterator[tuple[Project, dict[str, str]]]:
     """Both profiles as the guide says, once; and what they said."""
     prepare_base()
-    name = "groat-test-" + str(request.param).replace(" ", "-")
+    name = f"groat-test-{os.getpid()}-" + str(request.param).replace(" ", "-")
     free = (("GROAT_AUTH_PORT", "0"), ("GROAT_API_PORT", "0"))
     project = Project(request.param, name, DEPLOY / "compose.yaml", free)
     project.remove()
