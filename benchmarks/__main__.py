@@ -1,6 +1,6 @@
 """All benchmarks in one run: `python -m benchmarks`."""
 
-from benchmarks import token_endpoint, verify, workers
+from benchmarks import phases, token_endpoint, verify, workers
 
 
 def main() -> None:
@@ -8,6 +8,8 @@ def main() -> None:
     token_endpoint.main([])
     print("\n## Verification\n")
     verify.main()
+    print("\n## Without sockets and database\n")
+    phases.main([])
     print("\n## Workers and start\n")
     workers.main()
 

@@ -1,8 +1,9 @@
 """CPU time and throughput of the token endpoint, as ratios to the raw signature cost and to a peer, in one run.
 
-    python -m benchmarks.token_endpoint [--rounds 3] [--tokens 6000] [--algorithms ES256 RS256] [--quick]
+    python -m benchmarks.token_endpoint [--rounds 3] [--tokens 6000] [--algorithms ES256 RS256] [--connections 16]
+                                        [--no-peer]
 
-Every request is a unique, pre-signed assertion over 16 keep-alive connections; the server is `groat serve` with its
+Every request is a unique, pre-signed assertion over keep-alive connections; the server is `groat serve` with its
 log in a file and its durable SQLite store. What is divided is the CPU time of the server's processes (user and
 system) by the tokens issued. The raw cost is one verification and one signature by `cryptography`, measured between
 the rounds, so that a noisy neighbour hits both alike.
@@ -85,7 +86,7 @@ def _load(server: Server, tokens: int, connections: int) -> tuple[float, float, 
 Start = Callable[[str], AbstractContextManager[Server]]
 
 
-def compare(algorithms: list[str], tokens: int, rounds: int, *, peer: bool) -> list[Row]:
+def compare(algorithms: list[str], tokens: int, rounds: int, connections: int, *, peer: bool) -> list[Row]:
     """Ours with one worker and with one for each core, and the peer's, one after the other, for each algorithm."""
     starts: list[Start] = [groat_server, partial(groat_server, workers=2)]
     if peer:
@@ -94,7 +95,7 @@ def compare(algorithms: list[str], tokens: int, rounds: int, *, peer: bool) -> l
     for algorithm in algorithms:
         for start in starts:
             with start(algorithm) as server:
-                rows.append(measure(server, tokens, rounds))
+                rows.append(measure(server, tokens, rounds, connections))
                 print(line(rows[-1]), flush=True)
     return rows
 
@@ -119,10 +120,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=6000)
     parser.add_argument("--algorithms", nargs="+", default=["ES256", "RS256"])
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args(arguments)
     print(HEADER)
-    compare(options.algorithms, options.tokens, options.rounds, peer=not options.no_peer)
+    compare(options.algorithms, options.tokens, options.rounds, options.connections, peer=not options.no_peer)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The real `groat` command in a directory of its own: shared by every suite that talks to real processes."""
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,13 @@ from tests.postgres import GivenServer, NoPostgres, PostgresServer, any_server
 GROAT: Final = Path(sys.executable).with_name("groat")
 ISSUER: Final = "https://as.example"
 START_SECONDS: Final = 30.0
+
+
+def command_line(pid: int) -> bytes:
+    """What the process was started with; empty once it is gone, which it may be at any moment."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @dataclass(slots=True)
@@ -45,8 +53,7 @@ class Server:
         """The process ids that answer requests: the children of the supervisor, or the one process."""
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         children = [int(pid) for pid in task.read_text().split()]
-        found = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        return found or [self.process.pid]
+        return [pid for pid in children if b"spawn_main" in command_line(pid)] or [self.process.pid]
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns the exit code. SIGKILL takes the workers along, as a power cut would."""

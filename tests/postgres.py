@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from typing import IO, Any, Final
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from tests.ports import free_port
 
 URL_VARIABLE: Final = "GROAT_TEST_POSTGRES"
 NOBODY: Final = 65534
@@ -105,7 +106,7 @@ class PostgresServer:
     def start(self, wait: bool = True) -> None:
         """Start the server on the port it had before, or a free one."""
         for _ in range(5):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             options = {**SETTINGS, "unix_socket_directories": str(self.directory), **self.settings, "port": str(port)}
             arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
             with self.log.open("ab") as log:
@@ -261,11 +262,6 @@ def any_server() -> "Iterator[PostgresServer | GivenServer]":
 def conninfo(url: str, **changes: str) -> str:
     """The URL as a connection string with some parameters changed."""
     return make_conninfo(url, **changes)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _reachable(binaries: Path, directory: Path) -> Path:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BIN = Path(sys.executable).parent
@@ -23,19 +25,11 @@ def _blocks(language: str) -> list[str]:
     return [body for name, body in fences if name == language]
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The "Real use" block, typed line by line; only the issuer's name is one that this machine can reach."""
     directory = tmp_path_factory.mktemp("readme")
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "GROAT_SERVER__PORT": url.rpartition(":")[2]}
     (block,) = [block for block in _blocks("") if "groat serve" in block]
     server = None

@@ -106,8 +106,3 @@ def post_request(body: bytes, host: str = "as.example") -> bytes:
         b"POST /token HTTP/1.1\r\nHost: %b\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (host.encode(), len(body), body)
     )
-
-
-def get_request(path: str, host: str = "as.example") -> bytes:
-    """`GET` without a body."""
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()

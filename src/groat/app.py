@@ -42,6 +42,7 @@ from groat.server.token_endpoint import Clock, TokenEndpoint
 RETENTION_MARGIN_SECONDS = 600
 PURGE_INTERVAL_SECONDS = 1.0
 METRICS_INTERVAL_SECONDS = 1.0
+CHORE_PAUSE_SECONDS = 1.0
 PURGE_PAUSE_SECONDS = 0.05
 
 
@@ -89,7 +90,7 @@ def create_app(
     }
     metrics = _metrics(config, audit, registry, clock)
     chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, *metrics]
-    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores)), audit)
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores, audit)), audit)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
@@ -126,16 +127,16 @@ def _metrics(config: Config, audit: Audit, registry: Registry, clock: Clock) -> 
     metrics = Metrics(audit.tally)
     chores: list[Chore] = [partial(_count_forever, metrics)]
     if config.admin:
-        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, Audit(audit.log))
+        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, audit)
         chores.append(partial(serve_admin, admin, config.admin, audit.log))
     return chores
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore]) -> AsyncIterator[None]:
+async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore], audit: Audit) -> AsyncIterator[None]:
     """What goes on beside the requests, from the first to the last."""
     await registry.warm()
-    tasks = [asyncio.create_task(chore()) for chore in chores]
+    tasks = [asyncio.create_task(_keep_doing(chore, audit)) for chore in chores]
     try:
         yield
     finally:
@@ -143,6 +144,16 @@ async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore]) -
             task.cancel()
         await asyncio.wait(tasks)
         await store.close()
+
+
+async def _keep_doing(chore: Chore, audit: Audit) -> None:
+    """A bug in one turn of a chore must not end it silently: the log has the traceback, and it begins anew."""
+    while True:
+        try:
+            await chore()
+        except Exception:
+            audit.broken({})
+        await asyncio.sleep(CHORE_PAUSE_SECONDS)
 
 
 async def _purge_forever(store: Store, clock: Clock) -> None:

@@ -7,8 +7,8 @@ import pytest
 from groat.protocol import jose
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.verifier import Verifier
+from tests.ports import free_port
 
-from .conftest import free_port
 from .running import AUDIENCE, ISSUER, Home
 
 

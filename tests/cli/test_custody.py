@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from .conftest import free_port
+from tests.ports import free_port
+
 from .running import AUDIENCE, ISSUER, Home
 from .test_signing_keys import keys
 

@@ -28,8 +28,8 @@ from groat.protocol.enrolment import (
 from groat.protocol.errors import JoseError
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, generate_private_key
+from tests.ports import free_port
 
-from .conftest import free_port
 from .running import AUDIENCE, Home
 
 NOW: Final = int(time.time())

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-from .conftest import Live, free_port
+from tests.ports import free_port
+
+from .conftest import Live
 from .running import AUDIENCE, Home
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)

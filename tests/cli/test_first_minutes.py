@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import free_port
+from tests.ports import free_port
+
 from .running import AUDIENCE, GROAT, ISSUER, Home, environment
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from groat.demo.local_ca import LocalCa
+from tests.ports import free_port
 
-from .conftest import Live, free_port
+from .conftest import Live
 from .running import ISSUER, Home
 
 

@@ -10,8 +10,8 @@ from groat.cli.timeline import axis_of, lane, next_event, span
 from groat.keys.keyring import PUBLISH_LEAD, KeyState, Lead, SigningKey
 from groat.keys.plans import relinked
 from groat.protocol.jwk import PublicKey
+from tests.ports import free_port
 
-from .conftest import free_port
 from .running import ISSUER, Home
 from .test_signing_keys import age, keys
 

@@ -13,8 +13,9 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.jwk import import_private_jwk
 from groat.server.config import load_config
 from groat.server.store.sqlite import SqliteStore
+from tests.ports import free_port
 
-from .conftest import Live, free_port
+from .conftest import Live
 from .running import Home, Outcome
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")

@@ -1,7 +1,5 @@
 """Where TLS is demanded, and that it is checked."""
 
-import datetime
-import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,54 +8,25 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from groat.client import MachineClient, ServerUnreachable
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey
+from tests.certificates import self_signed, serving
 
 from .clocks import Clock
 from .conftest import CLIENT_ID, MakeMachine
 from .servers import AuthorizationServer
 
 
-def self_signed(directory: Path, address: str) -> Path:
-    """A self-signed certificate for an IP address, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "groat test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, none = serialization.Encoding.PEM, serialization.NoEncryption()
-    path = directory / f"{address}.pem"
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, none)
-    path.write_bytes(certificate.public_bytes(encoding) + private)
-    return path
-
-
 @pytest.fixture
 def certificate(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    return self_signed(tmp_path, getattr(request, "param", "127.0.0.1"))
+    return self_signed(tmp_path, [getattr(request, "param", "127.0.0.1")])[1]
 
 
 @pytest.fixture
 def tls_issuer(key: PrivateKey, certificate: Path) -> Iterator[AuthorizationServer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with AuthorizationServer(CLIENT_ID, key.public, context) as server:
+    with AuthorizationServer(CLIENT_ID, key.public, serving(certificate)) as server:
         yield server
 
 

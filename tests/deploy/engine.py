@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -131,3 +131,11 @@ def prepare_base(name: str = "python:3.13-slim") -> None:
     imported = subprocess.run(["docker", "import", *variables, "-", name], stdin=archive.stdout, check=False)
     assert (archive.wait(300), imported.returncode) == (0, 0)
     run("docker", "rm", container)
+
+
+def check_hardened(facts: Mapping[str, Any]) -> None:
+    """What the engine says of a container: not root, no capability, a root file system that nobody writes to."""
+    host = facts["HostConfig"]
+    assert facts["Config"]["User"] == "10001:10001"
+    assert (host["ReadonlyRootfs"], host["Privileged"], host["CapDrop"]) == (True, False, ["ALL"])
+    assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])

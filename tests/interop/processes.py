@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.ports import free_port
+
 NODE: Final = Path(__file__).parent / "node"
 GROAT: Final = str(Path(sys.executable).with_name("groat"))
 RESOURCE: Final = "https://orders.example"
@@ -28,14 +29,6 @@ OTHER_RESOURCE: Final = "https://stock.example"
 SCOPES: Final = ("orders:read", "orders:write")
 # A developer's own settings must not steer the servers under test.
 ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if not name.startswith("GROAT_")}
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def stop(process: subprocess.Popen[Any]) -> None:

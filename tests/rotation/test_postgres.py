@@ -1,12 +1,10 @@
 """Many replicas on one PostgreSQL: each step of the rotation is made once, and every replica sees the same ring."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, active_key
 from groat.keys.schedule import Timing
@@ -17,18 +15,9 @@ from groat.server.rotator import Rotator
 from groat.server.store.postgres import PostgresStore
 from tests.postgres import GivenServer, PostgresServer
 
-NOW: Final = 1_800_000_000
-DAY: Final = 86_400
+from .clock import DAY, KEK, NOW, Clock
+
 REPLICAS: Final = 6
-KEK: Final = KeyEncryptionKey(bytes(range(32)))
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.rule("K09", "KEY-19", "KEY-20", "KEY-21", "KEY-22", "L05")

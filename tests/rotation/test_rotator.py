@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -25,17 +25,7 @@ from groat.server.rotator import LOOK_SECONDS, Rotator
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
-NOW: Final = 1_800_000_000
-DAY: Final = 86_400
-KEK: Final = KeyEncryptionKey(bytes(range(32)))
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
+from .clock import DAY, KEK, NOW, Clock
 
 
 class Killed(BaseException):

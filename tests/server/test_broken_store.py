@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import pytest
+from starlette.types import Message
 
+from groat import app
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
 from .builders import NOW, Party, base
-from .lab import Lab
+from .lab import Lab, prepare
 from .wire import FORM, Address, Answer, Connection, check_ec, check_ok, check_refused, post, send
 
 if TYPE_CHECKING:
@@ -336,3 +338,41 @@ def _address(log: IO[bytes]) -> Address:
         if "startup complete" in event.get("message", ""):
             return address
     raise AssertionError("the server did not start")
+
+
+class Stumbling(SqliteStore):
+    """Meets a bug the first time it is asked to forget; `turns` counts how often it was asked."""
+
+    turns = 0
+
+    async def forget_expired(self, before: int) -> int:
+        self.turns += 1
+        if self.turns == 1:
+            raise KeyError("a bug")
+        return await super().forget_expired(before)
+
+
+def test_a_chore_that_meets_a_bug_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has the traceback, and old digests are forgotten again a moment later."""
+    lab = prepare(tmp_path)
+    monkeypatch.setattr(app, "CHORE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(app, "PURGE_INTERVAL_SECONDS", 0.01)
+
+    async def live(store: Stumbling) -> None:
+        served = app.create_app(lab.config, store, lab.clock, lab.audit.log)
+        inbox: asyncio.Queue[Message] = asyncio.Queue()
+        outbox: asyncio.Queue[Message] = asyncio.Queue()
+        inbox.put_nowait({"type": "lifespan.startup"})
+        life = asyncio.ensure_future(served({"type": "lifespan", "state": {}}, inbox.get, outbox.put))
+        async with asyncio.timeout(10):
+            assert (await outbox.get())["type"] == "lifespan.startup.complete"
+            while store.turns < 3:
+                await asyncio.sleep(0.01)
+            inbox.put_nowait({"type": "lifespan.shutdown"})
+            await life
+
+    asyncio.run(live(Stumbling.open(lab.database)))
+    lab.stream.close()
+    broken = [line for line in map(json.loads, lab.lines()) if line["event"] == "server.error"]
+    assert len(broken) == 1
+    assert "KeyError: 'a bug'" in broken[0]["exception"]

@@ -9,16 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.jwk import generate_private_key, public_key_set
@@ -38,6 +33,7 @@ from groat.server.client_key_sets import (
 from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.store.sqlite import SqliteStore
+from tests.certificates import self_signed, serving
 
 from .builders import Party, base
 from .wire import check_ec, check_ok, post
@@ -48,32 +44,6 @@ if TYPE_CHECKING:
 LOOPBACK: Final = (ip_network("127.0.0.0/8"),)
 KEY: Final = generate_private_key("ES256")
 GOOD: Final = json.dumps(public_key_set([KEY.public])).encode()
-
-
-def certified(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate for localhost and 127.0.0.1, and a client's that trusts it alone."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "key.pem").write_bytes(pem)
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return server, ssl.create_default_context(cafile=str(folder / "cert.pem"))
 
 
 @dataclass(slots=True)
@@ -126,8 +96,9 @@ def http(body: bytes = GOOD, status: str = "200 OK", **headers: str) -> bytes:
 @contextmanager
 def target(folder: Path, answer: bytes = b"", **options: Any) -> Iterator[tuple[Target, ssl.SSLContext]]:
     """A running target and a context that trusts it."""
-    server, client = certified(folder)
-    made = Target(server, answer or http(), **options)
+    authority, both = self_signed(folder, names=["localhost"])
+    client = ssl.create_default_context(cafile=str(authority))
+    made = Target(serving(both), answer or http(), **options)
     thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     try:

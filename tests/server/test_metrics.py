@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.files import read_private_key
 from groat.server.admin_address import AdminAddress
+from tests.ports import free_port
 
 from .builders import Party, base
 from .wire import check_ok, post, raw, send
@@ -36,12 +37,6 @@ def groat(make_groat: "Callable[[str], Groat]") -> "Groat":
 @pytest.fixture
 def party(groat: "Groat") -> Party:
     return Party("billing", read_private_key(groat.directory / "k.json"), time.time())
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])

@@ -1,6 +1,7 @@
 """The registry in memory: what is cached, and for how long exactly."""
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,13 +13,19 @@ from groat.keys.keyring import Lead
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations, registry
+from groat.server.audit import Audit
+from groat.server.client_key_sets import ClientKeySets, Fetched
+from groat.server.event_log import EventLog
+from groat.server.http import Entrance, not_found
 from groat.server.operations import Operator
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.registry import Registry
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
+from groat.server.throttle import Throttle
+from groat.server.token_endpoint import TokenEndpoint
 
-from .builders import ISS, NOW
+from .builders import ISS, NOW, Party, base
 
 Result = TypeVar("Result")
 KEY = generate_private_key("ES256")
@@ -224,6 +231,51 @@ def test_an_answer_that_was_on_its_way_is_not_kept(tmp_path: Path, pause: float)
             assert [permission.scopes for permission in client.permissions] == [{"write"}]
 
     run(work())
+
+
+@pytest.mark.rule("AS-CA-24", "AS-CA-18", "A17", "I6")
+def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) -> None:
+    """Others see the change first; the request that was waiting for the key set is judged by it all the same."""
+    fetching, fetched = threading.Event(), threading.Event()
+
+    def fetch(uri: str) -> Fetched:
+        fetching.set()
+        assert fetched.wait(10)
+        return Fetched((KEY.public,), 300.0)
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            settings = {"jwks_uri": "https://keys.example/jwks", "default_scopes": ("read",)}
+            await operations.add_client(scene.operator, "own-keys", {"orders": ["read"]}, (), settings)
+            known = Registry(scene.store, scene.kek, ClientKeySets(fetch))
+            with (tmp_path / "log").open("w") as log:
+                audit = Audit(EventLog(log, "debug", False))
+                token = TokenEndpoint(Policy(ISS), known, scene.store, Throttle(), audit, lambda: NOW)
+                entrance = Entrance({"/token": token}, not_found, audit)
+                asking = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
+                await asyncio.to_thread(fetching.wait, 10)
+                await operations.enable_client(scene.operator, "own-keys", enabled=False)
+                await known.refresh()
+                fetched.set()
+                assert await asking == 401
+
+    run(work())
+
+
+async def _ask(app: Entrance, assertion: str) -> int:
+    """The status of one token request, without a socket."""
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": base(assertion), "more_body": False}
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    scope = {"type": "http", "method": "POST", "path": "/token", "query_string": b"", "client": ("127.0.0.1", 1),
+             "headers": [(b"content-type", b"application/x-www-form-urlencoded")]}  # fmt: skip
+    await app(scope, receive, send)
+    return statuses[0]
 
 
 @pytest.mark.rule("KEY-19", "KEY-21")

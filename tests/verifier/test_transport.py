@@ -5,19 +5,15 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from groat.protocol.jwk import generate_private_key, public_key_set
 from groat.verifier import KeysUnavailable, Response, fetch
 from groat.verifier.fetch import MAX_BODY_BYTES, FetchError, KeyFetcher, https_get
+from tests import certificates
+from tests.certificates import self_signed
 
 from .issuer import JWKS, METADATA, Answer, Issuer, eventually, json_answer, serving
 
@@ -103,7 +99,8 @@ class RawServer:
 @pytest.mark.rule("RS-18", "OPS-01")
 def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown authority is refused; the same server is accepted once its authority is trusted."""
-    context, authority = self_signed(tmp_path)
+    authority, both = self_signed(tmp_path)
+    context = certificates.serving(both)
     good = json_answer(GOOD).raw()
     monkeypatch.setattr(fetch, "_tls", ssl.create_default_context)
     with RawServer(good, context) as origin, pytest.raises(FetchError, match="certificate"):
@@ -121,38 +118,6 @@ def test_default_tls_settings() -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-
-
-def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(loopback())]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    authority, both = folder / "ca.pem", folder / "server.pem"
-    authority.write_bytes(certificate.public_bytes(pem))
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    both.write_bytes(secret + certificate.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(both)
-    return context, authority
-
-
-def loopback() -> Any:
-    from ipaddress import ip_address
-
-    return ip_address("127.0.0.1")
 
 
 @pytest.mark.rule("RS-18")

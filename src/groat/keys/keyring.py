@@ -5,14 +5,12 @@ without a scheduler. A key is published before it signs, and stays published unt
 (invariants: no verifier ever meets an unknown kid, no valid token loses its key).
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
-from groat.protocol.jwk import PublicKey, import_public_jwk
+from groat.protocol.jwk import PublicKey
 
 # A verifier may keep a JWKS for as long as its own ceiling allows, whatever max-age said (protocol: 60..3600 s).
 VERIFIER_CACHE_CEILING: Final = 3600
@@ -68,12 +66,6 @@ class SigningKey:
         if self.retires_at is not None and now >= self.retires_at:
             return KeyState.RETIRING
         return KeyState.ACTIVE if now >= self.activates_at else KeyState.PENDING
-
-
-@lru_cache(maxsize=1024)
-def signing_public_key(jwk: str) -> PublicKey:
-    """The public half that a store keeps as JSON; parsed once, because a ring is read again after every change."""
-    return import_public_jwk(json.loads(jwk))
 
 
 def active_key(keys: Iterable[SigningKey], now: float) -> SigningKey | None:

@@ -3,20 +3,19 @@
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 
 from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody, LocalSigner, Signer
 from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PublicKey, import_public_jwk
+from groat.protocol.jwk import PublicKey
 from groat.protocol.models import Api, Client, Permission
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
+from groat.server.store.rows import public_key
 
 MAX_CACHED_CLIENTS: Final = 10_000
 NOBODY: Final = "\n"  # no client id: those are printable
@@ -31,10 +30,10 @@ class Registry:
     def __init__(self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None) -> None:
         self._store = store
         self._key_sets = key_sets or ClientKeySets(fetch_key_set)
-        self._uris: dict[str, str] = {}
         self._custody = custody
         self.version = -1
-        self._clients: OrderedDict[str, Client] = OrderedDict()
+        # Each with the address where it publishes keys itself, if it does.
+        self._clients: OrderedDict[str, tuple[Client, str | None]] = OrderedDict()
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
@@ -46,7 +45,6 @@ class Registry:
             return False
         self.version = version
         self._clients.clear()
-        self._uris.clear()
         self._apis = None
         self._signing_keys = None
         self._active = ("", 0.0, 0.0)
@@ -77,30 +75,30 @@ class Registry:
 
         `kid`: the key that is asked for, where the client publishes its keys itself.
         """
-        client = await self._find_client(client_id)
-        uri = self._uris.get(client_id)
+        client, uri = await self._find(client_id)
         if client is None or uri is None:
             return client
         return replace(client, keys=(*client.keys, *await self._key_sets.keys(uri, kid)))
 
-    async def _find_client(self, client_id: str) -> Client | None:
+    async def _find(self, client_id: str) -> tuple[Client, str | None] | tuple[None, None]:
         clients = self._clients
         if client_id in clients:
             return clients[client_id]
         version = self.version
-        client = await self._load(client_id)
-        if client is None or version != self.version:
-            return (
-                client  # unknown, or read before the change that was seen meanwhile: good for now, not to be remembered
-            )
-        clients[client_id] = client
+        found = await self._store.client_with_keys(client_id)
+        if found is None:
+            return None, None
+        known = to_client(*found, await self.apis()), found[0].jwks_uri
+        if version != self.version:
+            return known  # read before the change that was seen meanwhile: good for now, not to be remembered
+        clients[client_id] = known
         if len(clients) > MAX_CACHED_CLIENTS:
             clients.popitem(last=False)
-        return client
+        return known
 
     def remembered(self, client_id: str) -> Client | None:
         """The client if it is in memory; reads nothing, so None does not mean that there is none."""
-        client, uri = self._clients.get(client_id), self._uris.get(client_id)
+        client, uri = self._clients.get(client_id, (None, None))
         if client is None or uri is None:
             return client
         return replace(client, keys=(*client.keys, *self._key_sets.at_hand(uri)))
@@ -114,19 +112,11 @@ class Registry:
         """
         self.observe(await self._store.registry_version())
         sought = NOBODY if client_id in self._clients else client_id
-        found = await self._find_client(sought)
+        found, _ = await self._find(sought)
         moved = version != self.version or (client_id in self._clients) != known
         # Whoever publishes his keys himself may have a new one there.
-        return found is not None or moved or client_id in self._uris
-
-    async def _load(self, client_id: str) -> Client | None:
-        found = await self._store.client_with_keys(client_id)
-        self._uris.pop(client_id, None)
-        if found is None:
-            return None
-        if (uri := found[0].jwks_uri) is not None:
-            self._uris[client_id] = uri
-        return to_client(*found, await self.apis())
+        _, uri = self._clients.get(client_id, (None, None))
+        return found is not None or moved or uri is not None
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
@@ -215,7 +205,7 @@ def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dic
     )
     return Client(
         client_id=record.client_id,
-        keys=tuple(_public_key(json.dumps(key.jwk)) for key in keys),
+        keys=tuple(public_key(json.dumps(key.jwk)) for key in keys),
         permissions=permissions,
         enabled=record.enabled,
         default_scopes=record.default_scopes,
@@ -225,11 +215,3 @@ def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dic
         signing_alg=record.signing_alg,
         strict_typ=record.strict_typ,
     )
-
-
-def _parse(jwk: str) -> PublicKey:
-    return import_public_jwk(json.loads(jwk))
-
-
-# A key is what its JWK says, so parsed keys outlive versions of the registry.
-_public_key: Callable[[str], PublicKey] = lru_cache(maxsize=MAX_CACHED_CLIENTS)(_parse)

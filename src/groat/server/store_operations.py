@@ -3,12 +3,9 @@
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
 
 from groat.server.operations import Operator
 from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
-
-SKEW_SECONDS: Final = 30  # servers further away than this from the database's clock are not ready
 
 
 async def look_at_store(operator: Operator) -> Condition:

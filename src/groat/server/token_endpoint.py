@@ -103,7 +103,9 @@ class TokenEndpoint:
         except InvalidClient as error:
             if not await self.registry.catch_up(credential.client_id, version, known=client is not None):
                 raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
-        return await self._judge_again(credential, exchange, now), self.registry.version
+        # Taken before the client is read: whatever changes while that goes on must be seen at the use.
+        version = self.registry.version
+        return await self._judge_again(credential, exchange, now), version
 
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
         try:

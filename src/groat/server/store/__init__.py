@@ -1,6 +1,6 @@
 """The store: it remembers and never judges. One protocol, one contract suite, any number of engines."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -63,6 +63,14 @@ class Condition:
     floor: int
     closed_at: int | None
     clock_offset: float | None = None
+
+
+# Told when the store goes away and comes back: event name and facts.
+Notify = Callable[[str, dict[str, Any]], None]
+
+
+def silent(event: str, facts: dict[str, Any]) -> None:
+    """Tell nobody."""
 
 
 # The tables that make up a store, each after those that it refers to.
@@ -136,7 +144,11 @@ class Store(Protocol):
         ...
 
     async def raise_floor(self, floor: int) -> None:
-        """From now on refuse values that were made before `floor`, on every server; a floor never goes down."""
+        """From now on refuse values that were made before `floor`, on every server; a floor never goes down.
+
+        The registry version becomes at least `floor`: counting on from where a restored store stands would come by
+        numbers that servers remember another registry under.
+        """
         ...
 
     async def shut(self, at: int | None) -> None:

@@ -1,23 +1,16 @@
 """Which engine a storage.url names."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from groat.protocol.errors import ConfigError
 from groat.server.config import Config
 from groat.server.storage_url import POSTGRES_SCHEMES
-from groat.server.store import Store
+from groat.server.store import Notify, Store, silent
 from groat.server.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from groat.server.store.postgres import PostgresStore
-
-Notify = Callable[[str, dict[str, Any]], None]
-
-
-def silent(event: str, facts: dict[str, Any]) -> None:
-    """Tell nobody."""
 
 
 def open_engine(config: Config, notify: Notify = silent) -> Store:

@@ -18,18 +18,20 @@ from groat.server.store import (
     TABLES,
     Condition,
     Issuance,
+    Notify,
     Receipt,
     RegistryMoved,
     Rows,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
+    silent,
 )
 from groat.server.store.gathered import Gathered
 from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
-from groat.server.store.postgres_links import Links, Notify
+from groat.server.store.postgres_links import Links
 from groat.server.store.postgres_registration import insert_client_keys, refuse_foreign, update_clients
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
 from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
@@ -73,7 +75,7 @@ class PostgresStore:
         self,
         url: str,
         retention: int = 0,
-        notify: Notify = lambda event, facts: None,
+        notify: Notify = silent,
         *,
         clock_tolerance: int = 10,
         clock: Callable[[], float] = time.time,
@@ -256,7 +258,7 @@ class PostgresStore:
         return Condition(row["version"], row["floor"], row["closed_at"], offset)
 
     async def raise_floor(self, floor: int) -> None:
-        await self._all("UPDATE registry SET floor = greatest(floor, $1), version = version + 1", floor)
+        await self._all("UPDATE registry SET floor = greatest(floor, $1), version = greatest(version + 1, $1)", floor)
 
     async def shut(self, at: int | None) -> None:
         async with self._transaction(_unavailable) as link:

@@ -87,7 +87,8 @@ async def _adopt(link: Link, row: Row, history: str, memory: Memory) -> int | No
     # iat may lie ahead by the tolerance, so that what was used a moment ago may claim to be that much younger.
     floor = 0 if new else math.ceil(max(row["now"], memory.clock())) + memory.clock_tolerance
     await link.query(
-        "UPDATE registry SET history = $1, filenode = $2, floor = greatest(floor, $3), version = version + $4",
+        "UPDATE registry SET history = $1, filenode = $2, floor = greatest(floor, $3), "
+        "version = greatest(version + $4, $3)",
         history, row["found_filenode"], floor, int(not new),
     )  # fmt: skip
     return floor or None

@@ -10,17 +10,15 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
-from groat.server.store import StoreUnavailable
-from groat.server.store.postgres_link import CONNECT_SECONDS, Link, LinkLost
+from groat.server.store import Notify, StoreUnavailable
+from groat.server.store.postgres_link import CONNECT_SECONDS, Link
 
 MAX_LINKS: Final = 3
 TAKE_SECONDS: Final = 0.5
 MAX_DELAY_SECONDS: Final = 1.0
 FIRST_DELAY_SECONDS: Final = 0.05
-
-Notify = Callable[[str, dict[str, Any]], None]
 
 
 class Links:
@@ -188,6 +186,3 @@ class Links:
         self._wake(len(self._returned))
         while self._idle:
             self._idle.pop().close()
-
-
-__all__ = ["LinkLost", "Links", "Notify"]

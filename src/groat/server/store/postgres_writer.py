@@ -32,11 +32,11 @@ LANES: Final = 2
 _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
-# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
-# Sorted, so that two batches that share values wait for each other in one order and never in a circle.
 # Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
 _PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
 _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
+# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
+# Sorted, so that two batches that share values wait for each other in one order and never in a circle.
 _SQL: Final = f"""
 WITH state AS MATERIALIZED (
     SELECT version, floor,

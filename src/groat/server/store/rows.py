@@ -5,9 +5,11 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, Protocol
 
-from groat.keys.keyring import SigningKey, signing_public_key
+from groat.keys.keyring import SigningKey
+from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import AssertionAudience
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 
@@ -16,6 +18,12 @@ class Row(Protocol):
     """A row whose columns are known by name: `sqlite3.Row`, or a mapping."""
 
     def __getitem__(self, name: str, /) -> Any: ...
+
+
+@lru_cache(maxsize=10_000)
+def public_key(jwk: str) -> PublicKey:
+    """A public key that the store keeps as JSON; parsed once, whatever the registry's version."""
+    return import_public_jwk(json.loads(jwk))
 
 
 def replica_name() -> str:
@@ -65,7 +73,7 @@ def api_record(row: Row) -> ApiRecord:
 
 def signing_key(row: Row) -> SigningKey:
     return SigningKey(
-        signing_public_key(row["jwk"]),
+        public_key(row["jwk"]),
         row["created_at"],
         row["activates_at"],
         row["retires_at"],

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
@@ -59,7 +59,7 @@ class SqliteStore:
         self._next_slice = 0
 
     @classmethod
-    def create(cls, path: Path) -> "SqliteStore":
+    def create(cls, path: Path) -> Self:
         """Make the file (mode 0600) and bring its schema up to date; safe to repeat."""
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -72,7 +72,7 @@ class SqliteStore:
         return store
 
     @classmethod
-    def open(cls, path: Path, retention: int = 0) -> "SqliteStore":
+    def open(cls, path: Path, retention: int = 0) -> Self:
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
         if not path.exists():
             raise StoreUnavailable(f"{path} does not exist. Run: groat init")
@@ -249,7 +249,7 @@ class SqliteStore:
 
     async def raise_floor(self, floor: int) -> None:
         with self._transaction() as connection:
-            connection.execute("UPDATE registry SET floor = max(floor, ?), version = version + 1", (floor,))
+            connection.execute("UPDATE registry SET floor = max(floor, ?1), version = max(version + 1, ?1)", (floor,))
 
     async def shut(self, at: int | None) -> None:
         with self._transaction() as connection:
@@ -258,9 +258,12 @@ class SqliteStore:
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         with contextlib.closing(self._connect()) as connection:
             connection.row_factory = sqlite3.Row
-            cursor = connection.execute(f"SELECT * FROM {_known(table)}")
-            while rows := cursor.fetchmany(PORTION):
-                yield [dict(row) for row in rows]
+            try:
+                cursor = connection.execute(f"SELECT * FROM {_known(table)}")
+                while rows := cursor.fetchmany(PORTION):
+                    yield [dict(row) for row in rows]
+            except sqlite3.Error as error:
+                raise StoreUnavailable(f"SQLite: {error}") from None
 
     async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
         try:
