@@ -31,7 +31,7 @@ class Point:
 
 _BEFORE: Final = {
     "body-read": Point(token_endpoint, "read_body", True, False),
-    "parsed": Point(token_endpoint, "parse_token_request", True, False),
+    "parsed": Point(token_endpoint, "read_token_request", True, False),
     "before-verify": Point(token_endpoint, "authenticate_client", False, False),
     "verified": Point(token_endpoint, "authenticate_client", True, False),
 }
@@ -39,11 +39,11 @@ _AFTER: Final = {
     "told": Point(token_endpoint.TokenEndpoint, "_use_once", True, True),
     "before-sign": Point(token_endpoint, "sign_token", False, True),
     "signed": Point(token_endpoint, "sign_token", True, True),
-    "before-log": Point(audit.Audit, "issued", False, True),
-    "logged": Point(audit.Audit, "issued", True, True),
+    "before-log": Point(audit.Line, "write", False, True),
+    "logged": Point(audit.Line, "write", True, True),
     "before-send": Point(token_endpoint, "send_private_json", False, True),
     "sent": Point(token_endpoint, "send_private_json", True, True),
-    "mid-response": Point(one_write.GatheringTransport, "_flush", False, True),
+    "mid-response": Point(one_write.OneWriteCycle, "_answer", False, True),
 }
 _SQLITE: Final = {
     "before-commit": Point(sqlite_writer.SqliteWriter, "_insert", False, False),

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import pytest
@@ -32,6 +32,7 @@ from groat.protocol.token_request import (
     form_fields,
     parse_scope,
     parse_token_request,
+    read_token_request,
 )
 
 from .builders import (
@@ -241,6 +242,35 @@ def test_a_request_is_parsed_by_its_few_rules(fields: list[tuple[str, str]], aut
     assert request.scope == values.get("scope")
     assert request.client_id == values.get("client_id")
     assert len(request.auth_methods) == methods
+
+
+FORM_NAMES: Final = st.sampled_from(
+    [*sorted(ONCE), "client%5Fassertion", "xclient_assertion", "client_assertion=client_assertion", "resource", "", "x"]
+)
+FORM_VALUES: Final = st.sampled_from(["", "client_credentials", "a.b.c", "%61", "a+b", "%", "%00", "é", "\0", "a b"])
+
+
+@PROPERTY
+@given(
+    st.lists(st.tuples(FORM_NAMES, FORM_VALUES | st.text(alphabet="aA9-_.~=;%", max_size=6)), max_size=7),
+    st.lists(st.just(b"Basic x"), max_size=1),
+)
+@example([("grant_type", "client_credentials"), ("client_assertion", "a.b.c"), ("client_assertion_type", "t")], [])
+@example([("client_assertion", "a"), ("grant_type", "client_credentials"), ("client_assertion", "b")], [])
+@pytest.mark.rule("AS-TE-04", "AS-TE-06", "AS-TE-09", "AS-TE-28")
+def test_a_remembered_form_is_read_like_a_new_one(fields: list[tuple[str, str]], authorization: list[bytes]) -> None:
+    """Requests of the same form as an earlier one get what the slow way would give, refusals included; twice."""
+    body = "&".join(f"{name}={value}" for name, value in fields).encode()
+
+    def outcome(read: Callable[[], TokenRequest]) -> object:
+        try:
+            return read()
+        except OAuthError as error:
+            return type(error), error.reason, error.hint
+
+    expected = outcome(lambda: parse_token_request(form_fields(body), authorization, GRANTS))
+    for _ in range(2):
+        assert outcome(lambda: read_token_request(body, authorization, GRANTS)) == expected
 
 
 @PROPERTY

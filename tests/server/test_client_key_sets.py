@@ -312,7 +312,7 @@ def test_a_client_publishes_its_keys(make_groat: "Callable[[str], Groat]", tmp_p
         groat.run("client", "add", "publisher", "--allow", "orders=read", "--default-scope", "read",
                   "--jwks-uri", outer.uri)  # fmt: skip
         networks = {"GROAT_KEYS__CLIENT_NETWORKS": "127.0.0.0/8"} if allowed else {}
-        server = groat.serve(env={"SSL_CERT_FILE": str(tmp_path / "cert.pem"), **networks})
+        server = groat.serve(env={"SSL_CERT_FILE": str(tmp_path / "ca.pem"), **networks})
         for _ in range(3):
             answer = post(server.address, base(party.assertion()))
             check_ok(answer) if allowed else check_ec(answer)

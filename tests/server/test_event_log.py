@@ -100,7 +100,7 @@ def test_levels(tmp_path: Path) -> None:
     """What is below the level is not written."""
     with (tmp_path / "log").open("w") as stream:
         log = EventLog(stream, "warning", False)
-        log.inform("quiet", {})
+        log.gather("quiet", {}).write()
         log.emit("info", "quiet", {})
         log.emit("warning", "loud", {})
     assert [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()] == ["loud"]

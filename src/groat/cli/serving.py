@@ -195,4 +195,4 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }
-    log.inform("server.started", facts)
+    log.emit("info", "server.started", facts)

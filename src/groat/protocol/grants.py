@@ -37,6 +37,7 @@ def _client_credentials(scope: str | None, targets: Sequence[str], client: Clien
 
 GrantRule = Callable[[str | None, Sequence[str], Client, Policy], Grant]
 GRANTS: Final[Mapping[str, GrantRule]] = MappingProxyType({"client_credentials": _client_credentials})
+GRANT_TYPES: Final = frozenset(GRANTS)
 
 
 def _named_permission(targets: Sequence[str], client: Client) -> Permission | None:

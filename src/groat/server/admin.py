@@ -54,7 +54,7 @@ async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> Non
         async with _turn():
             try:
                 async with _listening(app, address):
-                    log.inform("admin.started", {"address": str(address)})
+                    log.emit("info", "admin.started", {"address": str(address)})
                     await asyncio.Event().wait()
             except OSError as error:
                 log.emit("warning", "admin.unavailable", {"hint": error.strerror or str(error)})

@@ -6,9 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from groat.server.event_log import EventLog
+from groat.server.event_log import EventLog, Gathered
 from groat.server.metrics import Tally
 from groat.server.store import StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The trace of one token, written or not yet; `labels` and `ms` are for the metrics."""
+
+    gathered: Gathered
+    tally: Tally
+    labels: tuple[str, str, str]
+    ms: float
+
+    def write(self) -> None:
+        """Make sure that it is written. Raises StoreUnavailable when it cannot be."""
+        try:
+            self.gathered.write()
+        except OSError as error:
+            raise StoreUnavailable(f"the audit log cannot be written: {error.strerror}") from None
+        self.tally.issue(*self.labels, self.ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +36,13 @@ class Audit:
     log: EventLog = field(default_factory=EventLog)
     tally: Tally = field(default_factory=Tally)
 
-    def issued(self, facts: Mapping[str, Any], labels: tuple[str, str, str]) -> None:
+    def issued(self, facts: Mapping[str, Any], labels: tuple[str, str, str]) -> Line:
         """A token is about to be sent: request_id, client, source, ms, key, alg, api, aud, scope, jti, kid.
 
-        `labels`: grant, client authentication method, algorithm of the token.
-
-        Raises StoreUnavailable when the line cannot be written: no token leaves without its trace.
+        `labels`: grant, client authentication method, algorithm of the token. Nothing is written before the line is
+        told to: no token leaves without its trace.
         """
-        try:
-            self.log.inform("token.issued", facts)
-        except OSError as error:
-            raise StoreUnavailable(f"the audit log cannot be written: {error.strerror}") from None
-        self.tally.issue(*labels, facts["ms"])
+        return Line(self.log.gather("token.issued", facts), self.tally, labels, facts["ms"])
 
     def refused(self, reason: str, facts: Mapping[str, Any]) -> None:
         """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms."""

@@ -11,7 +11,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -35,7 +36,7 @@ def redact(line: bytes) -> bytes:
 
 
 class EventLog:
-    """Writes events of at least `level` to a stream, each line with one system call.
+    """Writes events of at least `level` to a stream, each line, or those of one turn, with one system call.
 
     `emit` raises OSError when the stream takes nothing any more (closed pipe, full disk).
     """
@@ -45,6 +46,7 @@ class EventLog:
         self._fd = self._stream.fileno()
         self._colors = self._stream.isatty()
         self._second = (0, "")
+        self._gathered = Gathered(self._write)
         self.adjust(level, pretty)
 
     def adjust(self, level: str, pretty: bool | None) -> None:
@@ -60,12 +62,14 @@ class EventLog:
                 record[name] = "[redacted]"
             self._write(redact(self._line(record)))
 
-    def inform(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Write an event of level info; the same as `emit`, without its look-ups."""
-        if self._threshold > logging.INFO:
-            return
-        record = {"ts": self._now(), "level": "info", "event": event, **facts}
-        self._write(redact(self._line(record)))
+    def gather(self, event: str, facts: Mapping[str, Any]) -> "Gathered":
+        """An event of level info that is written with others: whoever calls `write` first writes them all."""
+        if self._gathered.done:
+            self._gathered = Gathered(self._write)
+        if self._threshold <= logging.INFO:
+            record = {"ts": self._now(), "level": "info", "event": event, **facts}
+            self._gathered.lines.append(redact(self._line(record)))
+        return self._gathered
 
     def _line(self, record: Mapping[str, Any]) -> bytes:
         return self._for_people(record) if self._pretty else _encode(record) + b"\n"
@@ -91,6 +95,27 @@ class EventLog:
         level = str(record["level"])
         mark = f"\033[{_COLORS.get(level, '0')}m{level:7}\033[0m" if self._colors else f"{level:7}"
         return f"{record['ts'][11:]} {mark} {record['event']:16} {rest}\n".encode("utf-8", "backslashreplace")
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Lines that wait to be written with one system call."""
+
+    out: Callable[[bytes], None]
+    lines: list[bytes] = field(default_factory=list)
+    done: bool = False
+    _error: OSError | None = None
+
+    def write(self) -> None:
+        """Write what nobody has written yet. Raises OSError, each time, when the stream did not take it all."""
+        if not self.done:
+            self.done = True
+            try:
+                self.out(b"".join(self.lines))
+            except OSError as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
 
 
 class LibraryLines(logging.Handler):

@@ -1,14 +1,18 @@
-"""uvicorn's HTTP/1.1 protocol with one system call per response, and with bounds on what a request head may take.
+"""uvicorn's HTTP/1.1 protocol with one write per response, and with bounds on what a request head may take.
 
-uvicorn writes headers and body one after the other, and each would be a packet; what is written in one turn of the
-event loop goes out together at its end (docs/decisions/0006-hot-path.md). httptools bounds neither the size of a head
-nor the time it takes, so an anonymous peer could fill the memory or hold connections for ever.
+A token costs less than uvicorn spends on a request of any kind: what every request needs is done here in fewer steps
+(docs/decisions/0006-hot-path.md), the rest is uvicorn's. httptools bounds neither the size of a head nor the time it
+takes, so an anonymous peer could fill the memory or hold connections for ever.
 """
 
 import asyncio
+import math
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from groat.protocol.errors import InvalidRequest
 from groat.server.http import refusal_body
@@ -16,6 +20,8 @@ from groat.server.http import refusal_body
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
 HEAD_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 1.0
+MAX_REMEMBERED_TARGET: Final = 64
+_CLOSE: Final = (b"connection", b"close")
 _MALFORMED: Final = b"".join(
     (
         b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n",
@@ -25,32 +31,49 @@ _MALFORMED: Final = b"".join(
 )
 
 
-class GatheringTransport:
-    """A transport that keeps what is written until the end of the turn; everything else goes straight through."""
+class OneWriteCycle(RequestResponseCycle):
+    """One request and its answer: head and body go out in one write. Not for streams, which this server has none of."""
 
-    __slots__ = ("_loop", "_parts", "_transport")
+    _start: Any = None
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
+    async def send(self, message: Any) -> None:
+        """Take an ASGI message; nothing is sent before the body, which must come whole."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self.disconnected:
+            self._answer(self._start["status"], self._start["headers"], message["body"])
 
-    def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
+    def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        if not self.keep_alive or _CLOSE in headers:
+            self.keep_alive = False
+            headers = [_CLOSE, *(header for header in headers if header != _CLOSE)]
+        fields = b"\r\n".join([b": ".join(header) for header in (*self.default_headers, *headers)])
+        if fields.count(b"\n") >= len(headers) + len(self.default_headers):
+            raise RuntimeError("a line break in a header")
+        self.response_started = self.response_complete = True
+        self.transport.write(b"".join((STATUS_LINE[status], fields, b"\r\n\r\n", body)))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
 
-    def _flush(self) -> None:
-        parts, self._parts = self._parts, []
-        if parts and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
+@lru_cache(maxsize=64)  # nearly every request has one of a few; a long one is nobody's business to remember
+def _parse_short_target(url: bytes) -> tuple[str, bytes, bytes]:
+    return _parse_target(url)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+
+def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
+    parsed = httptools.parse_url(url)
+    return unquote(parsed.path.decode("ascii")), parsed.path, parsed.query or b""
+
+
+def parse_target(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, path as sent, and query of a request target (RFC 9112 3.2). Raises httptools.HttpParserInvalidURLError."""
+    return _parse_short_target(url) if len(url) <= MAX_REMEMBERED_TARGET else _parse_target(url)
 
 
 class OneWriteProtocol(HttpToolsProtocol):
@@ -61,6 +84,7 @@ class OneWriteProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _draining = False
+    _idle_since = math.inf  # loop time; infinity while a request is on its way or being answered
 
     def shutdown(self) -> None:
         """Let the peer send one more request: it may be on its way, and closing now would reset it."""
@@ -71,7 +95,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
 
     def _is_busy(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first head, whatever its type says
+        cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     def _close_if_idle(self) -> None:
@@ -79,12 +103,40 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = math.inf
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that was idle for long; one timer for many requests is moved on only when it fires."""
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if 0 < left < math.inf:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        elif left <= 0:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         began_in_head, heads = self._in_head, self._heads
@@ -105,9 +157,35 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
-        super().on_headers_complete()
-        if self._draining:
-            self.cycle.keep_alive = False
+        self._complete_scope()
+        previous: RequestResponseCycle | None = self.cycle  # None before the first head, whatever its type says
+        self.cycle = self._new_cycle()
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # sent before the answer to the one before it
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _complete_scope(self) -> None:
+        scope: Any = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        scope["path"], scope["raw_path"], scope["query_string"] = parse_target(self.url)
+
+    def _new_cycle(self) -> OneWriteCycle:
+        return OneWriteCycle(
+            self.scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            not self._draining and self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
 
     def on_message_complete(self) -> None:
         self._in_head = True

@@ -34,7 +34,7 @@ class Rotator:
     algorithm: str
     timing: Timing
     sleep: Sleep = asyncio.sleep
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.SystemRandom().random
 
     @property
     def pause(self) -> float:

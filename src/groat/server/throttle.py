@@ -28,7 +28,9 @@ class Gcra:
 
     def wait(self, key: str, now: float) -> float:
         """Seconds until one more event would fit; 0 if it fits now."""
-        theoretical = self._full_at.get(key, now)
+        theoretical = self._full_at.get(key)
+        if theoretical is None:
+            return 0.0
         return max(0.0, theoretical - now - self.window + self.window / self.limit)
 
     def add(self, key: str, now: float) -> None:

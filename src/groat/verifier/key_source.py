@@ -27,6 +27,7 @@ from groat.verifier.schedule import Next, Schedule
 logger = logging.getLogger("groat.verifier")
 
 WAIT: Final = DEADLINE + 0.5  # seconds; a name server may hang longer than the fetch's own deadline
+_chance: Final = random.SystemRandom().random
 OVERDUE: Final = 3 * DEADLINE  # a fetch that hangs longer is given up, so that the next one may start
 
 
@@ -56,7 +57,7 @@ class KeySource:
         schedule: Schedule,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _chance,
         observer: Observer | None = None,
     ) -> None:
         self._observer = observer

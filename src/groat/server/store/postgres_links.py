@@ -153,7 +153,7 @@ class Links:
         delay = FIRST_DELAY_SECONDS
         while True:
             # Full jitter: the replicas lost their connections in one moment and must not return in one.
-            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret
+            await asyncio.sleep(random.SystemRandom().uniform(0, delay))
             try:
                 link = await self._attempt(True)  # the database is back when it takes batches
             except StoreUnavailable as error:
