@@ -30,7 +30,7 @@ class Point:
 
 
 _BEFORE: Final = {
-    "body-read": Point(token_endpoint, "read_body", True, False),
+    "body-read": Point(token_endpoint, "read_form", True, False),
     "parsed": Point(token_endpoint, "read_token_request", True, False),
     "before-verify": Point(token_endpoint, "authenticate_client", False, False),
     "verified": Point(token_endpoint, "authenticate_client", True, False),

@@ -341,13 +341,13 @@ def _address(log: IO[bytes]) -> Address:
 
 
 class Stumbling(SqliteStore):
-    """Meets a bug the first time it is asked to forget; `turns` counts how often it was asked."""
+    """Meets a bug the first time it is asked to forget; `asked` counts how often it was asked."""
 
-    turns = 0
+    asked = 0
 
     async def forget_expired(self, before: int) -> int:
-        self.turns += 1
-        if self.turns == 1:
+        self.asked += 1
+        if self.asked == 1:
             raise KeyError("a bug")
         return await super().forget_expired(before)
 
@@ -366,7 +366,7 @@ def test_a_chore_that_meets_a_bug_begins_anew(tmp_path: Path, monkeypatch: pytes
         life = asyncio.ensure_future(served({"type": "lifespan", "state": {}}, inbox.get, outbox.put))
         async with asyncio.timeout(10):
             assert (await outbox.get())["type"] == "lifespan.startup.complete"
-            while store.turns < 3:
+            while store.asked < 3:
                 await asyncio.sleep(0.01)
             inbox.put_nowait({"type": "lifespan.shutdown"})
             await life

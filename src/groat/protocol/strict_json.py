@@ -106,11 +106,6 @@ def _dumps_flat(members: dict[str, Any]) -> bytes:
     return f"{{{','.join(parts)}}}".encode()
 
 
-def extended(head: bytes, members: dict[str, Any]) -> bytes:
-    """An encoded object that is not empty with more members at its end; they must be strings and integers."""
-    return head[:-1] + b"," + _dumps_flat(members)[1:]
-
-
 def _check_depth(text: str) -> None:
     depth, in_string, escaped = 0, False, False
     for char in text:

@@ -49,6 +49,12 @@ def check_content_type(values: Sequence[bytes]) -> None:
         raise InvalidRequest("content_type", "the only charset is UTF-8")
 
 
+def check_content_encoding(values: Sequence[bytes]) -> None:
+    """Refuse compressed bodies: nothing here would decode them (RFC 9110 8.4). Raises InvalidRequest."""
+    if any(value.strip().lower() != b"identity" for value in values):
+        raise InvalidRequest("content_encoding", "send the form uncompressed")
+
+
 def form_fields(body: bytes) -> list[Field]:
     """Step 4: decode an urlencoded body to its raw pairs, in order, repeats kept.
 

@@ -15,8 +15,8 @@ from groat.protocol import strict_json
 from groat.protocol.enrolment import NewKey, check_endorsement, code_digest, read_proof
 from groat.protocol.errors import ConfigError, InvalidClient, InvalidRequest, JoseError
 from groat.protocol.models import Client, OneTimeValue
-from groat.protocol.token_request import check_content_type, check_query, form_fields
-from groat.server.http import Exchange, exchange_of, header_values, read_body, require_method, send_private_json
+from groat.protocol.token_request import form_fields
+from groat.server.http import Exchange, exchange_of, read_form, require_method, send_private_json
 from groat.server.operations import enrol_client_key
 from groat.server.operator import Operator
 from groat.server.random_ids import RandomIds
@@ -56,9 +56,7 @@ class EnrolmentEndpoint:
         await self._answer(scope, send, new, known, exchange)
 
     async def _fields(self, scope: Scope, receive: Receive) -> dict[str, str]:
-        body = await read_body(scope, receive)
-        check_content_type(header_values(scope, b"content-type"))
-        check_query(scope["query_string"])
+        body, _ = await read_form(scope, receive)
         pairs = form_fields(body)
         fields = dict(pairs)
         if len(fields) != len(pairs) or fields.keys() not in ({"proof", "code"}, {"proof", "endorsement"}):

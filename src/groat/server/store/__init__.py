@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.turns import Turns
 
 PURGE_CHUNK: Final = 1000
 
@@ -84,6 +85,11 @@ class Store(Protocol):
     Every write to APIs, clients or keys raises the registry version in the same transaction. Writers that replace
     what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
     """
+
+    @property
+    def turns(self) -> Turns:
+        """Where requests wait for each other on their way to `use_once`; who waits here is waited for there."""
+        ...
 
     async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.

@@ -14,12 +14,14 @@ from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import BeforeFloor, Issuance, Receipt, StoreUnavailable
+from groat.server.store.turns import Turns
 
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 4096
 GATHER_UP_TO: Final = 32
-QUIET_TURNS: Final = 3
-MAX_TURNS: Final = 32
+MIN_TURNS: Final = 2
+MAX_TURNS: Final = 64
+PATIENCE_SECONDS: Final = 0.001  # the finest that the event loop's timers can do
 SLOW_SECONDS: Final = 0.02
 WATCH_SECONDS: Final = 0.04
 BUSY: Final = "more requests wait for the database than it can take; nothing was used up, try again"
@@ -96,6 +98,9 @@ class GroupCommit:
         self._batch_seconds = 0.0
         self._last_sent = 0.0
         self._floor = 0.0
+        self.turns = Turns()
+        self._expected = 0  # how many come together these days
+        self._patience: asyncio.TimerHandle | None = None
 
     async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
@@ -106,6 +111,8 @@ class GroupCommit:
         if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
             loop.call_soon(self._gather, loop)
+        elif self._patience is not None and len(self._waiting) >= self._expected:
+            self._end_patience(loop)
         return await use.future
 
     def _refuse_early(self, once: OneTimeValue) -> None:
@@ -127,6 +134,7 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Write what waits, then end."""
+        self._expected = 0
         if self._watch is not None:
             self._watch.cancel()
         if self._loop is None:
@@ -144,15 +152,28 @@ class GroupCommit:
             self._keep_watch()
         return self._loop
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int = 0, quiet: int = 0, turns: int = 0) -> None:
-        """Write as soon as a few turns of the loop bring nobody new, or enough have come."""
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int = 0, turns: int = 0) -> None:
+        """Write as soon as nobody is on the way to here and as many wait as came the last time, or enough.
+
+        Those who are missing get a millisecond, and another one whenever it brought somebody.
+        """
         waiting = len(self._waiting)
-        quiet = quiet + 1 if waiting == seen else 0
-        if quiet >= QUIET_TURNS or waiting >= GATHER_UP_TO or turns >= MAX_TURNS:
+        if waiting >= GATHER_UP_TO or turns >= MAX_TURNS:
             self._scheduled = False
             self._write()
+        elif self.turns.pending or turns < MIN_TURNS:
+            loop.call_soon(self._gather, loop, seen, turns + 1)
+        elif seen < waiting < self._expected:
+            self._patience = loop.call_later(PATIENCE_SECONDS, self._end_patience, loop, waiting)
         else:
-            loop.call_soon(self._gather, loop, waiting, quiet, turns + 1)
+            self._scheduled = False
+            self._write()
+
+    def _end_patience(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+            self._gather(loop, seen)
 
     def _may_write(self, now: float) -> bool:
         """One batch at a time, so that the next can gather; another beside it only while the database is slow."""
@@ -164,6 +185,7 @@ class GroupCommit:
         """Hand over what waits; those who were given up already are dropped unwritten."""
         while self._waiting and self._may_write(now := time.monotonic()):
             if batch := self._next_batch():
+                self._expected = min(max(len(batch), self._expected - 1), GATHER_UP_TO)
                 self._writing[id(batch)] = (batch, now)
                 self._last_sent = now
                 self._writer.write(batch)
@@ -181,7 +203,7 @@ class GroupCommit:
         if self._waiting and not self._scheduled and self._may_write(time.monotonic()):
             assert self._loop is not None
             self._scheduled = True
-            self._gather(self._loop)
+            self._loop.call_soon(self._gather, self._loop)
 
     def written(self, batch: list[Use], result: Written) -> None:
         """Answer a batch that is durable, in its order."""

@@ -7,8 +7,8 @@ Hot writes go through `PostgresWriter`, hot reads are gathered, everything else 
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
@@ -43,6 +43,7 @@ from groat.server.store.rows import (
     replica_name,
     signing_key,
 )
+from groat.server.store.turns import Turns
 
 # A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
 LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
@@ -126,8 +127,12 @@ class PostgresStore:
 
     # Single use
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
-        return await self._front.use_once(once, issuance)
+    @property
+    def turns(self) -> Turns:
+        return self._front.turns
+
+    def use_once(self, once: OneTimeValue, issuance: Issuance) -> Coroutine[Any, Any, Receipt]:
+        return self._front.use_once(once, issuance)
 
     async def forget_expired(self, now: int) -> int:
         async with self._transaction(_unavailable) as link:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
@@ -37,11 +37,10 @@ from groat.server.store.rows import (
     signing_key,
 )
 from groat.server.store.sqlite_writer import SqliteWriter
+from groat.server.store.turns import Turns
 
 BUSY_TIMEOUT_MS: Final = 1500
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
-# One purge looks at one 256th of the digests, so that it never holds the write lock for long.
-PURGE_SLICES: Final = 256
 SCHEMA_VERSION: Final = 1
 PORTION: Final = 1000
 
@@ -56,7 +55,6 @@ class SqliteStore:
         lock_file = path.with_name(path.name + ".lock")
         self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention)
         self._front = GroupCommit(self._writer, LIMITS)
-        self._next_slice = 0
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -115,19 +113,19 @@ class SqliteStore:
 
     # Single use
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
-        return await self._front.use_once(once, issuance)
+    @property
+    def turns(self) -> Turns:
+        return self._front.turns
+
+    def use_once(self, once: OneTimeValue, issuance: Issuance) -> Coroutine[Any, Any, Receipt]:
+        return self._front.use_once(once, issuance)
 
     async def forget_expired(self, now: int) -> int:
-        start = self._next_slice
-        self._next_slice = (start + 1) % PURGE_SLICES
-        end = bytes([start + 1]) if start + 1 < PURGE_SLICES else b"\xff" * 33
-
         def purge(connection: sqlite3.Connection) -> int:
             return connection.execute(
-                "DELETE FROM used_once WHERE digest IN (SELECT digest FROM used_once "
-                "WHERE digest >= ? AND digest < ? AND expires_at < ? LIMIT ?)",
-                (bytes([start]), end, now, PURGE_CHUNK),
+                "DELETE FROM used_once WHERE rowid IN "
+                "(SELECT rowid FROM used_once WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+                (now, PURGE_CHUNK),
             ).rowcount
 
         self._front.started()

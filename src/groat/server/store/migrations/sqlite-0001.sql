@@ -48,11 +48,15 @@ CREATE TABLE signing_keys (
 -- The truth about single use, and the record of what was issued for it. The digest covers (client, jti); token_id names
 -- the use that came first. A row without a token is possible (a crash after this commit), a token without a row is not.
 CREATE TABLE used_once (
-    digest     BLOB PRIMARY KEY,
+    digest     BLOB NOT NULL PRIMARY KEY,
     client_id  TEXT NOT NULL,
     token_id   TEXT NOT NULL,              -- jti of the access token
     kid        TEXT NOT NULL,              -- the issuer's key
     issued_at  INTEGER NOT NULL,
     replica    TEXT NOT NULL,
     expires_at INTEGER NOT NULL            -- remembered until then
-) STRICT, WITHOUT ROWID;
+) STRICT;
+
+-- Rows lie in the order of their arrival, so that a batch fills one page; of the digests, which are random, only the
+-- index is spread. This one is for the purge and grows at its right end.
+CREATE INDEX used_once_expiry ON used_once (expires_at);
