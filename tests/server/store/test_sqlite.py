@@ -10,7 +10,7 @@ import pytest
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
-from groat.server.store.group_commit import MAX_BATCH
+from groat.server.store.group_commit import MAX_BATCH, Use
 from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
 
 NOW = 1_800_000_000
@@ -117,20 +117,59 @@ def test_batches_beyond_the_limit(tmp_path: Path) -> None:
     assert asyncio.run(work()) == MAX_BATCH + 10
 
 
-@pytest.mark.rule("AS-CA-13")
-def test_every_digest_belongs_to_a_slice(tmp_path: Path) -> None:
-    """The slices of the purge cover the first digest, the last one, and every border between two."""
+class Batches(list[int]):
+    """The sizes of the batches of a store, in order."""
 
-    async def work() -> int:
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__()
+        self._write = store._writer.write
+        store._writer.write = self._noted  # type: ignore[method-assign]
+
+    def _noted(self, batch: list[Use]) -> None:
+        self.append(len(batch))
+        self._write(batch)
+
+
+def test_callers_out_of_step_fall_into_step(tmp_path: Path) -> None:
+    """Two groups that ask in turns, each again as soon as it was answered, soon share every batch."""
+
+    async def call(store: SqliteStore, name: str, late: float) -> None:
+        await asyncio.sleep(late)
+        for n in range(30):
+            await store.turns.next()
+            assert (
+                await store.use_once(OneTimeValue("c", f"{name}{n}", NOW), Issuance(f"{name}{n}", "c", "k", NOW))
+            ).fresh
+            await store.turns.next()
+            await store.turns.next()
+
+    async def work() -> Batches:
         store = SqliteStore.create(tmp_path / "groat.db")
-        with closing(sqlite3.connect(tmp_path / "groat.db")) as other:
-            edges = [bytes([n]) + tail for n in range(256) for tail in (bytes(31), b"\xff" * 31)]
-            other.executemany(
-                "INSERT INTO used_once VALUES (?, 'c', 't', 'k', 0, 'r', ?)", [(edge, NOW - 1) for edge in edges]
-            )
-            other.commit()
-        dropped = [await store.forget_expired(NOW) for _ in range(256)]
+        batches = Batches(store)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(call(store, f"v{n}-", 0.002 if n % 2 else 0) for n in range(12)))
         await store.close()
-        return sum(dropped)
+        return batches
 
-    assert asyncio.run(work()) == 512
+    batches = asyncio.run(work())
+    assert sum(batches) == 12 * 30
+    assert batches.count(12) > 20, batches
+
+
+def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
+    """Once the crowd has gone its size is forgotten: 64 batches of one take no longer than their commits."""
+
+    async def work() -> list[int]:
+        store = SqliteStore.create(tmp_path / "groat.db")
+        crowd = (store.use_once(OneTimeValue("c", f"c{n}", NOW), Issuance(f"c{n}", "c", "k", NOW)) for n in range(32))
+        await asyncio.gather(*crowd)
+        expected = []
+        for n in range(64):
+            expected.append(store._front._expected)
+            await store.use_once(OneTimeValue("c", f"v{n}", NOW), Issuance(f"v{n}", "c", "k", NOW))
+        await store.close()
+        return expected
+
+    expected = asyncio.run(work())
+    assert expected[0] == 32
+    assert expected[-1] == 1
