@@ -1,9 +1,11 @@
 """All benchmarks in one run: `python -m benchmarks`."""
 
-from benchmarks import phases, token_endpoint, verify, workers
+import sys
+
+from benchmarks import generations, phases, token_endpoint, verify, workers
 
 
-def main() -> None:
+def main() -> int:
     print("## Token endpoint\n")
     token_endpoint.main([])
     print("\n## Verification\n")
@@ -12,7 +14,9 @@ def main() -> None:
     phases.main([])
     print("\n## Workers and start\n")
     workers.main()
+    print("\n## Three generations of signing keys under this load\n")
+    return generations.main([])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

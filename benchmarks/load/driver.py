@@ -204,14 +204,15 @@ def presign_bodies(
     resource: str | None,
     scope: str | None,
     lifetime: int = 290,
+    now: float | None = None,
 ) -> None:
     """Write `count` form bodies for /token, one a line, each with its own assertion (RFC 7523 2.2).
 
-    All are issued now and expire `lifetime` seconds from now: load them before that. Large counts
+    All are issued now (epoch seconds) and expire `lifetime` seconds later: load them before that. Large counts
     are signed by two processes. `alg` is one of ALGORITHMS (KeyError); that it fits the key is not
     checked before signing.
     """
-    plan = _AssertionPlan(client_id, private_jwk, alg, issuer, resource, scope, int(time.time()), lifetime)
+    plan = _AssertionPlan(client_id, private_jwk, alg, issuer, resource, scope, int(now or time.time()), lifetime)
     sizes = [BODIES_PER_TASK] * (count // BODIES_PER_TASK) + [count % BODIES_PER_TASK]
     with path.open("w", encoding="ascii") as file:
         if len(sizes) == 1:
