@@ -13,6 +13,7 @@ from typing import Any, Final
 from groat.protocol import jose
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, decoy_key, printable
+from groat.protocol.key_limits import OutOfTime
 from groat.protocol.models import (
     CLIENT_ID,
     AssertionAudience,
@@ -94,7 +95,7 @@ def authenticate_client(
     jwt = credential.jwt
     _check_algorithm(jwt.header, policy)
     # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
-    key = prove(jwt, credential.client_id, client)
+    key = prove(jwt, credential.client_id, client, now, policy.clock_tolerance)
     assert client is not None  # without a client there was nothing to prove by
     _check_header(jwt.header, client)
     if not client.enabled:
@@ -124,15 +125,32 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
 
 
-def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None) -> PublicKey:
-    """Check the signature; where there is no key to check it with, a decoy makes that cost the same."""
-    keys = client.keys if client is not None else ()
-    key = jose.find_key(jwt.header, keys)
-    if key is None or not _fits_size(jwt, key):
+def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: float, tolerance: float) -> PublicKey:
+    """Check the signature; where there is no key to check it with, a decoy makes that cost the same.
+
+    A key outside its limits is no key of the client. `tolerance`: how far ahead its not-before may lie, in seconds.
+    """
+    key, fault = _key_at(jwt.header, client, now, tolerance)
+    if key is None or fault is not None or not _fits_size(jwt, key):
         _verified(jwt, _decoy(jwt))
     elif _verified(jwt, key):
         return key
-    raise _no_proof(jwt.header, client_id, client, key)
+    raise _no_proof(jwt.header, client_id, client, key, fault)
+
+
+def _key_at(
+    header: jose.Header, client: Client | None, now: float, tolerance: float
+) -> tuple[PublicKey | None, OutOfTime | None]:
+    """The key that the header means, and why it does not count now, if so."""
+    if client is None:
+        return None, None
+    keys, limits = client.keys, client.limits
+    if limits and header.kid is None:  # without a kid one key must fit, and those out of time are not asked
+        keys = tuple(key for key in keys if key.kid not in limits or not limits[key.kid].fault(now, tolerance)) or keys
+    key = jose.find_key(header, keys)
+    if key is None or key.kid not in limits:
+        return key, None
+    return key, limits[key.kid].fault(now, tolerance)
 
 
 def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
@@ -155,15 +173,21 @@ def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
     return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
 
 
-def _no_proof(header: jose.Header, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
+def _no_proof(
+    header: jose.Header, name: str, client: Client | None, key: PublicKey | None, fault: OutOfTime | None
+) -> InvalidClient:
     """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
     reason, hint = jose.no_key(header, (client or _NOBODY).keys)
     if client is None:
-        # Some 150 characters, as the two below: docs/benchmarks.md, "Who is registered".
+        # Some 150 characters, as those below: docs/benchmarks.md, "Who is registered".
         return InvalidClient(
             "client_unknown",
             f"{hint}: no client {name} is registered. groat client add {name} --allow API=SCOPE --public-key FILE",
         )
+    if key is not None and fault is not None:
+        kid, what = printable(key.kid), "has expired" if fault is OutOfTime.EXPIRED else "is not valid yet"
+        option = "--expires" if fault is OutOfTime.EXPIRED else "--not-before"
+        return InvalidClient(fault.value, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
     if key is not None:
         signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
         return InvalidClient(

@@ -22,6 +22,7 @@ ENDORSEMENT_TYP: Final = "client-key-endorsement+jwt"
 LIFETIME: Final = 60
 MAX_LIFETIME: Final = 300
 MAX_JTI_CHARS: Final = 256
+MIN_RETIREMENT, MAX_RETIREMENT = 60, 366 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,18 @@ class NewKey:
     client_id: str
     key: PublicKey
     code_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """A current key's word for a new one. `once`: to be used up; `by`: the current key.
+
+    `retire_after`: in how many seconds the current key wants to end, None if it does not say.
+    """
+
+    once: OneTimeValue
+    by: PublicKey
+    retire_after: int | None = None
 
 
 def code_digest(code: str) -> str:
@@ -44,9 +57,12 @@ def proof_claims(client_id: str, issuer: str, jwk: Mapping[str, Any], now: int, 
     return claims if code is None else {**claims, "code": code_digest(code)}
 
 
-def endorsement_claims(client_id: str, issuer: str, thumbprint: str, now: int, jti: str) -> dict[str, Any]:
-    """What the current key signs."""
-    return {"iss": client_id, "aud": issuer, "iat": now, "exp": now + LIFETIME, "jti": jti, "new_key": thumbprint}
+def endorsement_claims(
+    client_id: str, issuer: str, thumbprint: str, now: int, jti: str, retire_after: int | None = None
+) -> dict[str, Any]:
+    """What the current key signs; `retire_after`: seconds until it is to end itself."""
+    claims = {"iss": client_id, "aud": issuer, "iat": now, "exp": now + LIFETIME, "jti": jti, "new_key": thumbprint}
+    return claims if retire_after is None else {**claims, "retire_after": retire_after}
 
 
 def read_proof(text: str, policy: Policy, now: float) -> NewKey:
@@ -66,8 +82,8 @@ def read_proof(text: str, policy: Policy, now: float) -> NewKey:
     return NewKey(client_id, key, digest if isinstance(digest, str) else None)
 
 
-def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Policy, now: float) -> OneTimeValue:
-    """Whether a current key of the client wants the new one; returns the value to use up. Raises InvalidClient.
+def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Policy, now: float) -> Endorsement:
+    """Whether a current key of the client wants the new one. Raises InvalidClient.
 
     An unknown client costs as much as a known one.
     """
@@ -75,16 +91,27 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         jwt = _parsed(text, ENDORSEMENT_TYP)
         if jwt.header.algorithm.name not in policy.algorithms:
             raise JoseError("algorithm", f"{jwt.header.algorithm.name} is outside profile {policy.profile}")
-        prove(jwt, new.client_id, client)
+        by = prove(jwt, new.client_id, client, now, policy.clock_tolerance)
         exp = _check_claims(jwt.claims, policy, now)
         signed_at = jose.numeric_date(jwt.claims, "iat")
         jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
+        retire_after = _retirement(jwt.claims)
     except JoseError as error:
         raise InvalidClient(f"endorsement_{error.reason}", error.hint) from None
     if jwt.claims.get("iss") != new.client_id or jwt.claims.get("new_key") != new.key.thumbprint:
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
     expires_at = math.ceil(exp) + policy.clock_tolerance
-    return OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
+    once = OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
+    return Endorsement(once, by, retire_after)
+
+
+def _retirement(claims: Mapping[str, Any]) -> int | None:
+    seconds = claims.get("retire_after")
+    if seconds is None and "retire_after" not in claims:
+        return None
+    if type(seconds) is not int or not MIN_RETIREMENT <= seconds <= MAX_RETIREMENT:
+        raise JoseError("retirement", f"retire_after must be {MIN_RETIREMENT} to {MAX_RETIREMENT} seconds")
+    return seconds
 
 
 def _parsed(text: str, typ: str) -> jose.UnverifiedJwt:

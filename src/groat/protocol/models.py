@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
+from groat.protocol.key_limits import KeyLimits
 
 # RFC 6749 3.3: %x21, %x23-5B, %x5D-7E
 SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
@@ -150,7 +151,7 @@ class Client:
     """A registered client, with everything that judging its requests needs.
 
     `signing_alg` pins one algorithm (token_endpoint_auth_signing_alg of RFC 7591 2); `max_assertion_lifetime`
-    overrides the policy's, in seconds.
+    overrides the policy's, in seconds; `limits` by kid: keys without any are not in there.
     """
 
     client_id: str
@@ -163,6 +164,7 @@ class Client:
     max_assertion_lifetime: int | None = None
     signing_alg: str | None = None
     strict_typ: bool = False
+    limits: Mapping[str, KeyLimits] = field(default_factory=dict, repr=False)
     # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
     shown_keys: str = field(init=False, default="none", repr=False)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience
 
 
@@ -18,7 +19,10 @@ class ApiRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeyRecord:
-    """One registered public key of a client; `jwk` is public."""
+    """One registered public key of a client; `jwk` is public. Instants in epoch seconds.
+
+    `last_used_at`: the last token that was asked for with it, known up to a minute; None: none that anybody noted.
+    """
 
     kid: str
     client_id: str
@@ -26,6 +30,14 @@ class ClientKeyRecord:
     algorithm: str
     jwk: dict[str, Any]
     created_at: int
+    not_before: int | None = None
+    expires_at: int | None = None
+    last_used_at: int | None = None
+
+    @property
+    def limits(self) -> KeyLimits:
+        """From when to when it counts."""
+        return KeyLimits(self.not_before, self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)

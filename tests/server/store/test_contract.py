@@ -15,6 +15,7 @@ import pytest
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience, OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
@@ -123,9 +124,10 @@ def client(client_id: str = "billing", **changes: Any) -> ClientRecord:
     return replace(ClientRecord(client_id, {"orders": ("read",)}, NOW), **changes)
 
 
-def key_record(key: PrivateKey, client_id: str = "billing") -> ClientKeyRecord:
+def key_record(key: PrivateKey, client_id: str = "billing", **changes: Any) -> ClientKeyRecord:
     public = key.public
-    return ClientKeyRecord(public.kid, client_id, public.thumbprint, public.algorithm, dict(public.jwk), NOW)
+    record = ClientKeyRecord(public.kid, client_id, public.thumbprint, public.algorithm, dict(public.jwk), NOW)
+    return replace(record, **changes)
 
 
 def signing(key: PrivateKey, **changes: Any) -> SigningKey:
@@ -553,6 +555,7 @@ WRITES: dict[str, Write] = {
     "remove_client": lambda store: store.remove_client("billing"),
     "add_client_keys": lambda store: store.add_client_keys([key_record(KEYS[1])]),
     "remove_client_key": lambda store: store.remove_client_key("billing", KEYS[0].kid),
+    "limit_client_key": lambda store: store.limit_client_key("billing", KEYS[0].kid, KeyLimits(NOW, NOW + 1)),
     "save_signing_keys": lambda store: store.save_signing_keys([signing(KEYS[2])]),
 }
 
@@ -603,13 +606,14 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             await store.add_api(ORDERS)
-            await store.add_client(full, [key_record(KEYS[0]), key_record(KEYS[1])])
+            limited = key_record(KEYS[1], not_before=NOW + 5, expires_at=NOW + 9, last_used_at=NOW + 7)
+            await store.add_client(full, [key_record(KEYS[0]), limited])
             await store.save_signing_keys(ring)
             assert await other.list_apis() == (ORDERS,)
             assert await other.find_client("billing") == full
             assert await other.list_clients() == (full,)
             assert {k.kid for k in await other.client_keys("billing")} == {KEYS[0].kid, KEYS[1].kid}
-            assert key_record(KEYS[0]) in await other.client_keys("billing")
+            assert set(map(repr, await other.client_keys("billing"))) == {repr(key_record(KEYS[0])), repr(limited)}
             read = await other.signing_keys()
             assert [(k.kid, k.created_at, k.activates_at, k.retires_at, k.removes_at, k.sealed) for k in read] == [
                 (k.kid, k.created_at, k.activates_at, k.retires_at, k.removes_at, k.sealed) for k in ring
@@ -785,5 +789,111 @@ def test_a_writer_who_read_too_early_is_told(place: Place) -> None:
             after = await two.find_client("billing")
             assert after is not None
             assert after.default_scopes == ("read",)
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-23")
+def test_limits_of_a_key_are_replaced(place: Place) -> None:
+    """Both at once, for this key alone, unless the registry moved since it was read."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            await _furnish(store)
+            await store.add_client_keys([key_record(KEYS[1])])
+            seen = await store.registry_version()
+            await store.limit_client_key("billing", KEYS[0].kid, KeyLimits(NOW + 1, NOW + 2), seen)
+            limits = {key.kid: key.limits for key in await other.client_keys("billing")}
+            assert limits == {KEYS[0].kid: KeyLimits(NOW + 1, NOW + 2), KEYS[1].kid: KeyLimits()}
+            for late in (
+                store.limit_client_key("billing", KEYS[0].kid, KeyLimits(), seen),
+                store.remove_client_key("billing", KEYS[0].kid, seen),
+            ):
+                with pytest.raises(RegistryMoved):
+                    await late
+            await store.limit_client_key("billing", KEYS[0].kid, KeyLimits())
+            assert {key.limits for key in await other.client_keys("billing")} == {KeyLimits()}
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-23")
+def test_noted_uses_only_go_up(place: Place) -> None:
+    """The latest instant of any process stands; a key of another client or of nobody is left alone; no version moves."""
+    own, foreign = KEYS[0].public.thumbprint, KEYS[1].public.thumbprint
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            await one.add_client(client("other"), [key_record(KEYS[1], "other")])
+            before = await one.registry_version()
+            await one.note_key_uses([("billing", own, NOW + 8), ("billing", foreign, NOW), ("nobody", "none", NOW)])
+            await two.note_key_uses([("billing", own, NOW + 5)])
+            await two.note_key_uses([])
+            keys = (*await two.client_keys("billing"), *await two.client_keys("other"))
+            assert [key.last_used_at for key in keys] == [NOW + 8, None]
+            assert await two.registry_version() == before
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-23")
+def test_many_note_uses_beside_registrations(place: Place) -> None:
+    """Four processes note the same thirty keys in different orders while keys come and go: nobody is turned away."""
+    keys = [generate_private_key("Ed25519") for _ in range(30)]
+
+    async def noting(store: Store, step: int) -> None:
+        for turn in range(20):
+            uses = [("billing", key.public.thumbprint, NOW + turn) for key in keys]
+            await store.note_key_uses(uses[:: (-1) ** step])
+
+    async def registering(store: Store) -> None:
+        for turn in range(20):
+            await store.add_client(client(f"c{turn}"), [])
+            await store.remove_client(f"c{turn}")
+            await store.remove_client_key("billing", keys[turn].kid)
+
+    async def work() -> None:
+        async with place.store() as a, place.store() as b, place.store() as c, place.store() as d:
+            await a.add_client(client(), [key_record(key) for key in keys])
+            await asyncio.gather(noting(a, 0), noting(b, 1), noting(c, 2), registering(d))
+            assert {key.last_used_at for key in await a.client_keys("billing")} == {NOW + 19}
+            assert len(await a.client_keys("billing")) == 10
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-23")
+def test_a_closed_store_takes_no_note(place: Place) -> None:
+    """What moved elsewhere stays as it was copied, and whoever notes is not disturbed."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await _furnish(store)
+            await store.shut(NOW)
+            await store.note_key_uses([("billing", KEYS[0].public.thumbprint, NOW)])
+            assert [key.last_used_at for key in await store.client_keys("billing")] == [None]
+
+    run(work())
+
+
+@pytest.mark.rule("KEY-23")
+def test_keys_that_expire_soon_come_with_their_siblings(place: Place) -> None:
+    """From `after` on, before `before`, soonest clients first, with all keys of theirs; disabled clients do not count."""
+    new = [generate_private_key("Ed25519") for _ in range(7)]
+    spans = {"early": NOW + 10, "edge": NOW + 99, "late": NOW + 100, "past": NOW - 1, "off": NOW + 20, "gone": NOW + 20}
+
+    async def work() -> None:
+        async with place.store() as store:
+            for (name, expires_at), key in zip(spans.items(), new, strict=False):
+                await store.add_client(client(name), [key_record(key, name, expires_at=expires_at)])
+            await store.add_client_keys([key_record(new[6], "early")])
+            await store.switch_client("off", enabled=False)
+            await store.remove_client("gone")
+            found = await store.keys_of_expiring(NOW, NOW + 100, 10)
+            assert {(key.client_id, key.expires_at) for key in found} == {
+                ("early", NOW + 10), ("early", None), ("edge", NOW + 99)}  # fmt: skip
+            assert {key.client_id for key in await store.keys_of_expiring(NOW, NOW + 100, 1)} == {"early"}
+            assert await store.keys_of_expiring(NOW + 500, NOW + 900, 10) == ()
 
     run(work())

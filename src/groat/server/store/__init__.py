@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from groat.keys.keyring import SigningKey
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.turns import Turns
@@ -77,6 +78,8 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 # The tables that make up a store, each after those that it refers to.
 TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "used_once")
 Rows = list[dict[str, Any]]
+# Client id, thumbprint of the key, epoch seconds.
+KeyUse = tuple[str, str, int]
 
 
 class Store(Protocol):
@@ -109,6 +112,13 @@ class Store(Protocol):
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]: ...
 
+    async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
+        """All keys of enabled clients that have one with `after` <= expires_at < `before`, at most so many clients.
+
+        Those whose key expires first come in; the keys are ordered by client.
+        """
+        ...
+
     async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
         """Both at once: what a token request needs to know of a client."""
         ...
@@ -139,7 +149,19 @@ class Store(Protocol):
 
     async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None: ...
 
-    async def remove_client_key(self, client_id: str, kid: str) -> None: ...
+    async def limit_client_key(self, client_id: str, kid: str, limits: KeyLimits, seen: int | None = None) -> None:
+        """Replace the limits of a key."""
+        ...
+
+    async def remove_client_key(self, client_id: str, kid: str, seen: int | None = None) -> None: ...
+
+    async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
+        """Raise the last uses of these keys, each named once; does not raise the registry version.
+
+        An earlier instant than the one that stands changes nothing, nor does a key that is not there. A closed store
+        takes no note.
+        """
+        ...
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         """Insert or replace these keys, all or none."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from groat.keys.keyring import SigningKey
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
@@ -18,6 +19,7 @@ from groat.server.store import (
     TABLES,
     Condition,
     Issuance,
+    KeyUse,
     Notify,
     Receipt,
     RegistryMoved,
@@ -32,7 +34,14 @@ from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links
-from groat.server.store.postgres_registration import insert_client_keys, refuse_foreign, update_clients
+from groat.server.store.postgres_registration import (
+    EXPIRING,
+    LIMIT_KEY,
+    NOTE_USES,
+    insert_client_keys,
+    refuse_foreign,
+    update_clients,
+)
 from groat.server.store.postgres_schema import has_schema, migrate, open_link
 from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
 from groat.server.store.rows import (
@@ -162,6 +171,9 @@ class PostgresStore:
         found = await self.client_with_keys(client_id)
         return found[1] if found else ()
 
+    async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
+        return tuple(client_key_record(row) for row in await self._all(EXPIRING, after, before, clients))
+
     async def client_with_keys(self, client_id: str) -> _Found | None:
         if "\0" in client_id:
             return None  # PostgreSQL has no such text
@@ -234,9 +246,16 @@ class PostgresStore:
         async with self._registration("") as link:
             await insert_client_keys(link, keys)
 
-    async def remove_client_key(self, client_id: str, kid: str) -> None:
-        async with self._registration("") as link:
+    async def limit_client_key(self, client_id: str, kid: str, limits: KeyLimits, seen: int | None = None) -> None:
+        async with self._registration("", seen) as link:
+            await link.query(LIMIT_KEY, limits.not_before, limits.expires_at, client_id, kid)
+
+    async def remove_client_key(self, client_id: str, kid: str, seen: int | None = None) -> None:
+        async with self._registration("", seen) as link:
             await link.query("DELETE FROM client_keys WHERE client_id = $1 AND kid = $2", client_id, kid)
+
+    async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
+        await self._all(NOTE_USES, json.dumps(uses))
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         async with self._registration("a signing key must not be a client's key", seen) as link:

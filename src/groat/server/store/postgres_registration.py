@@ -2,11 +2,29 @@
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from groat.server.records import ClientKeyRecord, ClientRecord
 from groat.server.store import StoreConflict
 from groat.server.store.postgres_link import Link
 from groat.server.store.rows import client_document
+
+LIMIT_KEY: Final = "UPDATE client_keys SET not_before = $1, expires_at = $2 WHERE client_id = $3 AND kid = $4"
+# Locks the registry's row before any key's, as every registration does: so neither waits for the other in a circle.
+NOTE_USES: Final = """
+WITH gate AS (SELECT closed_at FROM registry FOR UPDATE)
+UPDATE client_keys AS k SET last_used_at = (n.value->>2)::bigint
+FROM gate, json_array_elements($1::json) AS n (value)
+WHERE gate.closed_at IS NULL AND k.thumbprint = n.value->>1 AND k.client_id = n.value->>0
+    AND coalesce(k.last_used_at, 0) < (n.value->>2)::bigint
+"""
+EXPIRING: Final = """
+SELECT * FROM client_keys WHERE client_id IN (
+    SELECT k.client_id FROM client_keys AS k JOIN clients AS c ON c.client_id = k.client_id AND c.enabled
+    WHERE k.expires_at >= $1 AND k.expires_at < $2
+    GROUP BY k.client_id ORDER BY min(k.expires_at), k.client_id COLLATE "C" LIMIT $3)
+ORDER BY client_id COLLATE "C", created_at, kid COLLATE "C"
+"""
 
 
 async def refuse_foreign(link: Link, table: str, thumbprint: str) -> None:
@@ -30,8 +48,9 @@ async def insert_client_keys(link: Link, keys: Sequence[ClientKeyRecord]) -> Non
         await refuse_foreign(link, "client_keys", key.thumbprint)
         await refuse_foreign(link, "signing_keys", key.thumbprint)
         await link.query(
-            "INSERT INTO client_keys VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO client_keys VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at,
+            key.not_before, key.expires_at, key.last_used_at,
         )  # fmt: skip
 
 

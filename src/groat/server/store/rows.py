@@ -64,6 +64,9 @@ def client_key_record(row: Row) -> ClientKeyRecord:
         row["algorithm"],
         json.loads(row["jwk"]),
         row["created_at"],
+        row["not_before"],
+        row["expires_at"],
+        row["last_used_at"],
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from groat.keys.keyring import SigningKey
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
@@ -20,6 +21,7 @@ from groat.server.store import (
     TABLES,
     Condition,
     Issuance,
+    KeyUse,
     Receipt,
     RegistryMoved,
     Rows,
@@ -35,6 +37,13 @@ from groat.server.store.rows import (
     client_record,
     replica_name,
     signing_key,
+)
+from groat.server.store.sqlite_registration import (
+    EXPIRING,
+    NOTE_USES,
+    insert_client_keys,
+    refuse_foreign,
+    update_clients,
 )
 from groat.server.store.sqlite_writer import SqliteWriter
 from groat.server.store.turns import Turns
@@ -152,6 +161,9 @@ class SqliteStore:
         rows = self._all("SELECT * FROM client_keys WHERE client_id = ? ORDER BY created_at, kid", client_id)
         return tuple(client_key_record(row) for row in rows)
 
+    async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
+        return tuple(client_key_record(row) for row in self._all(EXPIRING, after, before, clients))
+
     async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
         record = await self.find_client(client_id)
         return None if record is None else (record, await self.client_keys(client_id))
@@ -182,12 +194,12 @@ class SqliteStore:
                 "UPDATE apis SET audience = ?, scopes = ? WHERE name = ?",
                 (api.audience, json.dumps(api.scopes), api.name),
             )
-            _update_clients(connection, clients)
+            update_clients(connection, clients)
 
     async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
         with self._registration("", seen) as connection:
             connection.execute("DELETE FROM apis WHERE name = ?", (name,))
-            _update_clients(connection, clients)
+            update_clients(connection, clients)
 
     async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None:
         taken = f"client {client.client_id} exists, or existed (ids are never reassigned)"
@@ -196,11 +208,11 @@ class SqliteStore:
                 "INSERT INTO clients (client_id, document, enabled, created_at) VALUES (?, ?, ?, ?)",
                 (client.client_id, client_document(client), client.enabled, client.created_at),
             )
-            _insert_client_keys(connection, keys)
+            insert_client_keys(connection, keys)
 
     async def update_client(self, client: ClientRecord, seen: int | None = None) -> None:
         with self._registration("", seen) as connection:
-            _update_clients(connection, (client,))
+            update_clients(connection, (client,))
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None:
         with self._registration("") as connection:
@@ -215,16 +227,27 @@ class SqliteStore:
 
     async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None:
         with self._registration("") as connection:
-            _insert_client_keys(connection, keys)
+            insert_client_keys(connection, keys)
 
-    async def remove_client_key(self, client_id: str, kid: str) -> None:
-        with self._registration("") as connection:
+    async def limit_client_key(self, client_id: str, kid: str, limits: KeyLimits, seen: int | None = None) -> None:
+        with self._registration("", seen) as connection:
+            connection.execute(
+                "UPDATE client_keys SET not_before = ?, expires_at = ? WHERE client_id = ? AND kid = ?",
+                (limits.not_before, limits.expires_at, client_id, kid),
+            )
+
+    async def remove_client_key(self, client_id: str, kid: str, seen: int | None = None) -> None:
+        with self._registration("", seen) as connection:
             connection.execute("DELETE FROM client_keys WHERE client_id = ? AND kid = ?", (client_id, kid))
+
+    async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
+        self._front.started()
+        await self._writer.run(lambda connection: connection.execute(NOTE_USES, (json.dumps(uses),)).rowcount)
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         with self._registration("a signing key must not be a client's key", seen) as connection:
             for key in keys:
-                _refuse_foreign(connection, "client_keys", key.public.thumbprint)
+                refuse_foreign(connection, "client_keys", key.public.thumbprint)
                 connection.execute(
                     "INSERT OR REPLACE INTO signing_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
@@ -337,37 +360,3 @@ def _refuse_filled(connection: sqlite3.Connection) -> None:
     for table in TABLES:
         if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
             raise StoreConflict(f"the target is not empty: it has {table}")
-
-
-def _refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str) -> None:
-    if connection.execute(f"SELECT 1 FROM {table} WHERE thumbprint = ?", (thumbprint,)).fetchone():
-        raise StoreConflict("this public key belongs to somebody else already: one key, one owner")
-
-
-def _refuse_known(connection: sqlite3.Connection, key: ClientKeyRecord) -> None:
-    own = "SELECT thumbprint FROM client_keys WHERE client_id = ? AND (kid = ? OR thumbprint = ?)"
-    for (thumbprint,) in connection.execute(own, (key.client_id, key.kid, key.thumbprint)).fetchall():
-        what = "this key already" if thumbprint == key.thumbprint else f"another key with kid {key.kid}"
-        raise StoreConflict(f"client {key.client_id} has {what}")
-
-
-def _insert_client_keys(connection: sqlite3.Connection, keys: Sequence[ClientKeyRecord]) -> None:
-    for key in keys:
-        live = "SELECT 1 FROM clients WHERE client_id = ? AND removed_at IS NULL"
-        if connection.execute(live, (key.client_id,)).fetchone() is None:
-            raise StoreConflict(f"client {key.client_id} was removed meanwhile")
-        _refuse_known(connection, key)
-        _refuse_foreign(connection, "client_keys", key.thumbprint)
-        _refuse_foreign(connection, "signing_keys", key.thumbprint)
-        connection.execute(
-            "INSERT INTO client_keys VALUES (?, ?, ?, ?, ?, ?)",
-            (key.thumbprint, key.client_id, key.kid, key.algorithm, json.dumps(key.jwk), key.created_at),
-        )
-
-
-def _update_clients(connection: sqlite3.Connection, clients: Sequence[ClientRecord]) -> None:
-    for client in clients:
-        # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
-        connection.execute(
-            "UPDATE clients SET document = ? WHERE client_id = ?", (client_document(client), client.client_id)
-        )

@@ -33,7 +33,8 @@ CREATE TABLE clients (
     removed_at bigint
 );
 
--- The thumbprint is the key: one public key belongs to one client.
+-- The thumbprint is the key: one public key belongs to one client. `last_used_at` is noted every few seconds and raises
+-- no version.
 CREATE TABLE client_keys (
     thumbprint text PRIMARY KEY,
     client_id  text NOT NULL REFERENCES clients (client_id),
@@ -41,8 +42,12 @@ CREATE TABLE client_keys (
     algorithm  text NOT NULL,
     jwk        text NOT NULL,
     created_at bigint NOT NULL,
+    not_before bigint,
+    expires_at bigint,
+    last_used_at bigint,
     UNIQUE (client_id, kid)
 );
+CREATE INDEX client_keys_expiry ON client_keys (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE signing_keys (
     kid          text PRIMARY KEY,

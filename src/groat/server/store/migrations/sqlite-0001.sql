@@ -23,7 +23,8 @@ CREATE TABLE clients (
     removed_at INTEGER
 ) STRICT;
 
--- The thumbprint is the key: one public key belongs to one client.
+-- The thumbprint is the key: one public key belongs to one client. `last_used_at` is noted every few seconds and raises
+-- no version.
 CREATE TABLE client_keys (
     thumbprint TEXT PRIMARY KEY,
     client_id  TEXT NOT NULL REFERENCES clients (client_id),
@@ -31,8 +32,12 @@ CREATE TABLE client_keys (
     algorithm  TEXT NOT NULL,
     jwk        TEXT NOT NULL,
     created_at INTEGER NOT NULL,
+    not_before INTEGER,
+    expires_at INTEGER,
+    last_used_at INTEGER,
     UNIQUE (client_id, kid)
 ) STRICT;
+CREATE INDEX client_keys_expiry ON client_keys (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE signing_keys (
     kid          TEXT PRIMARY KEY,
