@@ -20,6 +20,7 @@ from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
+from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -28,6 +29,7 @@ from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.health import Health
 from groat.server.http import Entrance, not_found
+from groat.server.key_uses import KeyUses
 from groat.server.metrics import Metrics
 from groat.server.operator import Operator
 from groat.server.registry import Registry
@@ -88,9 +90,10 @@ def create_app(
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(health),
     }
-    metrics = _metrics(config, audit, registry, clock)
-    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, *metrics]
-    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, chores, audit)), audit)
+    watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses()
+    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, watch.run]
+    chores += [partial(uses.flush_forever, store), *_metrics(config, audit, registry, store, clock)]
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, uses, chores, audit)), audit)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
@@ -99,9 +102,11 @@ def create_app(
         throttle.per_source.limit = settings["throttle.source_failures"]
         entrance.trusted_proxies = settings["server.trusted_proxies"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
-        token = Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock))
+        token = Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock, uses=uses))
         metadata = MetadataEndpoint(policy, registry, max_age)
-        enrolment = EnrolmentEndpoint(replace(operator, policy=policy), registry, throttle, invitations, clock)
+        enrolment = EnrolmentEndpoint(
+            replace(operator, policy=policy), registry, throttle, invitations, config["clients.key_lifetime"], clock
+        )
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
         endpoints[f"{root}/token"] = token
         endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
@@ -122,18 +127,21 @@ def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
-def _metrics(config: Config, audit: Audit, registry: Registry, clock: Clock) -> list[Chore]:
+def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, clock: Clock) -> list[Chore]:
     """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
     metrics = Metrics(audit.tally)
     chores: list[Chore] = [partial(_count_forever, metrics)]
     if config.admin:
-        admin = Entrance({"/metrics": MetricsEndpoint(metrics, registry, clock)}, not_found, audit)
+        endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], clock)
+        admin = Entrance({"/metrics": endpoint}, not_found, audit)
         chores.append(partial(serve_admin, admin, config.admin, audit.log))
     return chores
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore], audit: Audit) -> AsyncIterator[None]:
+async def _lifespan(
+    store: Store, registry: Registry, uses: KeyUses, chores: Sequence[Chore], audit: Audit
+) -> AsyncIterator[None]:
     """What goes on beside the requests, from the first to the last."""
     await registry.warm()
     tasks = [asyncio.create_task(_keep_doing(chore, audit)) for chore in chores]
@@ -143,6 +151,7 @@ async def _lifespan(store: Store, registry: Registry, chores: Sequence[Chore], a
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await uses.flush_finally(store)
         await store.close()
 
 

@@ -125,7 +125,7 @@ def test_a_change_acts_on_the_next_request_of_every_replica(shared: Replicated) 
         shared.run("client", "enable", "billing")
         assert statuses() == [200, 200]
     (key,) = json.loads(shared.run("--json", "client", "key", "list", "billing").stdout)
-    shared.run("--yes", "client", "key", "remove", "billing", key["kid"])
+    shared.run("--yes", "client", "key", "remove", "--force", "billing", key["kid"])
     assert statuses() == [401, 401]
 
 

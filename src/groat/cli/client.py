@@ -1,22 +1,25 @@
 """`groat client`: who may ask for tokens, with which keys."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import click
 
-from groat.cli.enrolment import invite, join, rotate
+from groat.cli.client_key import client_key
+from groat.cli.enrolment import invite, join
+from groat.cli.instants import when
 from groat.cli.session import Session
 from groat.keys import files
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience
 from groat.server import operations
 from groat.server.records import ClientRecord
 
 COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
-KEY_COLUMNS = ("kid", "algorithm", "created_at")
 Function = TypeVar("Function", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
 
@@ -88,6 +91,10 @@ def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
 @click.option("--public-key", type=_FILE, help="A public key as SPKI PEM.")
 @click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself.")
+@click.option(
+    "--key-not-before", type=when, metavar="WHEN", help="The keys count from then on: 2027-01-31T00:00Z, 90d."
+)
+@click.option("--key-expires", type=when, metavar="WHEN", help="The keys count until then.")
 @_settings_options
 @click.pass_obj
 def add(
@@ -101,51 +108,56 @@ def add(
     jwks: Path | None,
     public_key: Path | None,
     jwks_uri: str | None,
+    key_not_before: int | None,
+    key_expires: int | None,
     **settings: Any,
 ) -> None:
     """Register a client."""
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
     if len(sources) + (jwks_uri is not None) != 1:
         raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
-    permissions = parse_allow(allow)
+    limits = KeyLimits(key_not_before, key_expires)
+    if jwks_uri is not None and limits != KeyLimits():
+        raise click.UsageError("keys that a client publishes itself have no limits here")
+    keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else ()
+    settings["jwks_uri"] = jwks_uri
+    newcomer = _Newcomer(session, client_id, parse_allow(allow), settings, limits)
     if new_key is None:
-        keys = files.read_public_keys(sources[0], alg) if sources else ()
-        settings["jwks_uri"] = jwks_uri
-        record = _register(session, client_id, permissions, keys, settings)
+        record = newcomer.register(keys)
     else:
-        record = _register_new_key(session, client_id, permissions, new_key, alg or "ES256", rsa_bits, settings)
+        record = newcomer.register_new_key(new_key, alg or "ES256", rsa_bits)
     session.show(record, client_id)
 
 
-def _register(
-    session: Session,
-    client_id: str,
-    allow: dict[str, list[str]],
-    keys: Sequence[PublicKey],
-    settings: dict[str, Any],
-) -> ClientRecord:
-    return session.operate(lambda operator: operations.add_client(operator, client_id, allow, keys, _given(settings)))
+@dataclass(frozen=True, slots=True)
+class _Newcomer:
+    """A client that is about to be registered."""
 
+    session: Session
+    client_id: str
+    allow: dict[str, list[str]]
+    settings: dict[str, Any]
+    limits: KeyLimits
 
-def _register_new_key(
-    session: Session,
-    client_id: str,
-    allow: dict[str, list[str]],
-    path: Path,
-    algorithm: str,
-    rsa_bits: int,
-    settings: dict[str, Any],
-) -> ClientRecord:
-    """Write the key first: a registered key that nobody holds is useless, a spare file does no harm."""
-    key = generate_private_key(algorithm, rsa_bits)
-    files.write_key_pair(key, path)
-    try:
-        record = _register(session, client_id, allow, (key.public,), settings)
-    except BaseException:
-        _discard(session, client_id, key.kid, path)
-        raise
-    session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
-    return record
+    def register(self, keys: Sequence[PublicKey]) -> ClientRecord:
+        settings = _given(self.settings)
+        return self.session.operate(
+            lambda operator: operations.add_client(
+                operator, self.client_id, self.allow, keys, settings, limits=self.limits
+            )
+        )
+
+    def register_new_key(self, path: Path, algorithm: str, rsa_bits: int) -> ClientRecord:
+        """Write the key first: a registered key that nobody holds is useless, a spare file does no harm."""
+        key = generate_private_key(algorithm, rsa_bits)
+        files.write_key_pair(key, path)
+        try:
+            record = self.register((key.public,))
+        except BaseException:
+            _discard(self.session, self.client_id, key.kid, path)
+            raise
+        self.session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
+        return record
 
 
 def _discard(session: Session, client_id: str, kid: str, path: Path) -> None:
@@ -265,42 +277,6 @@ def assertion(session: Session, client_id: str, key_file: str, issuer: str | Non
     session.show({"client_assertion": signed}, signed) if session.as_json else click.echo(signed)
 
 
-@client.group("key")
-def client_key() -> None:
-    """The public keys of a client."""
-
-
 client.add_command(invite)
 client.add_command(join)
-client_key.add_command(rotate)
-
-
-@client_key.command("add")
-@click.argument("client_id")
-@click.argument("file", type=_FILE)
-@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm, where the file does not say.")
-@click.pass_obj
-def key_add(session: Session, client_id: str, file: Path, alg: str | None) -> None:
-    """Register a further public key (JWK, JWKS or SPKI PEM)."""
-    keys = files.read_public_keys(file, alg)
-    records = session.operate(lambda operator: operations.add_client_keys(operator, client_id, keys))
-    session.show_list(records, KEY_COLUMNS, "kid")
-
-
-@client_key.command("list")
-@click.argument("client_id")
-@click.pass_obj
-def key_list(session: Session, client_id: str) -> None:
-    """List the public keys of a client."""
-    records = session.operate(lambda operator: operations.list_client_keys(operator, client_id))
-    session.show_list(records, KEY_COLUMNS, "kid")
-
-
-@client_key.command("remove")
-@click.argument("client_id")
-@click.argument("kid")
-@click.pass_obj
-def key_remove(session: Session, client_id: str, kid: str) -> None:
-    """Remove a public key, with effect on the next request."""
-    session.operate(lambda operator: operations.remove_client_key(operator, client_id, kid))
-    session.show({"client_id": client_id, "kid": kid, "outcome": "removed"}, kid)
+client.add_command(client_key)

@@ -1,4 +1,4 @@
-"""`groat doctor server`: is a running server healthy, seen from outside, and is its key ring safe?"""
+"""`groat doctor server`: is a running server healthy, seen from outside, and are the keys all right?"""
 
 import re
 import time
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from groat.cli.session import Exit, Session
+from groat.keys.client_keys import span
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import published_keys
 from groat.keys.schedule import MAX_PUBLISHED
@@ -20,12 +21,14 @@ from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
 from groat.server import operations
+from groat.server.client_key_watch import client_expiries
 from groat.verifier.fetch import FetchError, Response, https_get
 
 if TYPE_CHECKING:
     from groat.server.config import Config
 
 TIMEOUT: Final = 5.0
+MAX_SHOWN: Final = 5
 _MAX_AGE: Final = re.compile(r"max-age=(\d{1,9})")
 
 
@@ -110,6 +113,17 @@ class Examination:
             raise Failed("; ".join(map(str, faults)))
         return "no verifier meets an unknown kid, no valid token loses its key"
 
+    def client_keys(self) -> str:
+        """No client may be about to lose its last key, or have lost it lately."""
+        warning = self.config["clients.key_warning"]
+        now = time.time()
+        found = self.session.operate(lambda operator: client_expiries(operator.store, now, warning))
+        lost = [f"{one.client_id}: {one.words(now)}" for one in found if not one.expiry.replaced]
+        if lost:
+            more = f" (and {len(lost) - MAX_SHOWN} more)" if len(lost) > MAX_SHOWN else ""
+            raise Failed("; ".join(lost[:MAX_SHOWN]) + f"{more}. groat client key list --all --expiring")
+        return f"{len(found)} expire within {span(warning)}, each with another key to take over"
+
     def _jwks(self) -> Response:
         response = self.get(self._jwks_path())
         self._status(response, 200, "the JWKS")
@@ -133,6 +147,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
         examination.key_set,
         examination.caching,
         examination.ring,
+        examination.client_keys,
     )
     for check in checks:
         try:
@@ -150,7 +165,7 @@ def doctor() -> None:
 @click.option("--url", metavar="URL", help="Where the server listens; default: the issuer.")
 @click.pass_obj
 def doctor_server(session: Session, url: str | None) -> None:
-    """Check a running server: health, clock, metadata, JWKS, and the safety of its key ring."""
+    """Check a running server: health, clock, metadata, JWKS, its key ring, and clients' keys that expire."""
     config = session.config()
     parts = urlsplit(url or config.policy.issuer)
     rows = []

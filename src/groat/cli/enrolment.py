@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from groat.cli.session import Session
 from groat.keys import files
+from groat.keys.client_keys import span
 from groat.keys.invitation import MAX_CODE_CHARS, invited_client
+from groat.protocol.enrolment import MAX_RETIREMENT, MIN_RETIREMENT
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, generate_private_key
 from groat.server import operations
@@ -67,14 +69,30 @@ def join(session: Session, code: str, issuer: str, path: Path, alg: str) -> None
 @click.option("--key", "current", required=True, metavar="FILE", help="The current private key; - reads stdin.")
 @click.option("--new-key", "path", type=_FILE, required=True, help="Where to write the next private key.")
 @_ALGORITHM
+@click.option("--retire-old-after", metavar="DURATION", help="Let the current key expire then, such as 1h.")
 @click.pass_obj
-def rotate(session: Session, client_id: str, issuer: str, current: str, path: Path, alg: str) -> None:
+def rotate(
+    session: Session, client_id: str, issuer: str, current: str, path: Path, alg: str, retire_old_after: str | None
+) -> None:
     """Make the next key here and register its public half with the current key's word."""
     from groat.cli.token import read_key
 
-    held = read_key(current)
-    _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held))
-    session.note(f"both keys work. Use {path} now, then: groat client key remove {client_id} {held.kid}")
+    held, after = read_key(current), None if retire_old_after is None else _retirement(retire_old_after)
+    _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held, after))
+    if after is None:
+        session.note(f"both keys work. Use {path} now, then: groat client key remove {client_id} {held.kid}")
+    else:
+        session.note(f"both keys work for {span(after)}. Use {path} now; the old key ends by itself")
+
+
+def _retirement(text: str) -> int:
+    try:
+        after = duration(text)
+    except ValueError as error:
+        raise click.UsageError(f"--retire-old-after takes {error}") from None
+    if not MIN_RETIREMENT <= after <= MAX_RETIREMENT:
+        raise click.UsageError(f"--retire-old-after takes {MIN_RETIREMENT}s to {MAX_RETIREMENT // 86400}d")
+    return after
 
 
 def _enrol(
@@ -83,7 +101,7 @@ def _enrol(
     client_id: str,
     path: Path,
     alg: str,
-    register: "Callable[[Enrolment, PrivateKey], dict[str, str]]",
+    register: "Callable[[Enrolment, PrivateKey], dict[str, Any]]",
 ) -> None:
     """Write the key first: a registered key that nobody holds is useless. A refusal takes the file away again."""
     from groat.client.enrolment import Enrolment

@@ -32,13 +32,16 @@ class Enrolment:
     transport: Transport
 
     def by_code(self, key: PrivateKey, code: str) -> dict[str, Any]:
-        """Register the key with a join code; returns client_id and kid."""
+        """Register the key with a join code; returns client_id, kid and, where it ends by itself, expires_at."""
         return self._send({"proof": self._proof(key, code), "code": code})
 
-    def by_key(self, key: PrivateKey, current: PrivateKey) -> dict[str, Any]:
-        """Register the key with the endorsement of the current one; returns client_id and kid."""
-        jti = secrets.token_urlsafe(JTI_BYTES)
-        claims = endorsement_claims(self.client_id, self.issuer, key.public.thumbprint, int(time.time()), jti)
+    def by_key(self, key: PrivateKey, current: PrivateKey, retire_after: int | None = None) -> dict[str, Any]:
+        """Register the key with the endorsement of the current one; returns the same as `by_code`.
+
+        `retire_after`: in how many seconds the current one is to end; None leaves it as it is.
+        """
+        jti, thumbprint = secrets.token_urlsafe(JTI_BYTES), key.public.thumbprint
+        claims = endorsement_claims(self.client_id, self.issuer, thumbprint, int(time.time()), jti, retire_after)
         endorsement = sign_jwt(claims, current, ENDORSEMENT_TYP)
         return self._send({"proof": self._proof(key, None), "endorsement": endorsement})
 

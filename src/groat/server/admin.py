@@ -21,12 +21,13 @@ from uvicorn.server import ServerState
 
 from groat.keys.keyring import SigningKey
 from groat.server.admin_address import AdminAddress
+from groat.server.client_key_watch import client_expiries
 from groat.server.event_log import EventLog
 from groat.server.http import require_method, send_json
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.one_write import OneWriteProtocol
 from groat.server.registry import Registry
-from groat.server.store import StoreUnavailable
+from groat.server.store import Store, StoreUnavailable
 
 RETRY_SECONDS: Final = 1.0
 
@@ -37,15 +38,19 @@ class MetricsEndpoint:
 
     metrics: Metrics
     registry: Registry
+    store: Store
+    key_warning: int
     clock: Callable[[], float] = time.time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        keys: tuple[SigningKey, ...] = ()
+        now, keys, expiring = self.clock(), tuple[SigningKey, ...](), None
         with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
             await self.registry.refresh()
             keys = await self.registry.signing_keys()
-        await send_json(scope, send, 200, self.metrics.render(keys, self.clock()), [(b"content-type", CONTENT_TYPE)])
+            expiring = await client_expiries(self.store, now, self.key_warning)
+        text = self.metrics.render(keys, now, expiring)
+        await send_json(scope, send, 200, text, [(b"content-type", CONTENT_TYPE)])
 
 
 async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> None:

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
-from groat.protocol.enrolment import NewKey, check_endorsement, code_digest, read_proof
+from groat.protocol.enrolment import Endorsement, NewKey, check_endorsement, code_digest, read_proof
 from groat.protocol.errors import ConfigError, InvalidClient, InvalidRequest, JoseError
 from groat.protocol.models import Client, OneTimeValue
 from groat.protocol.token_request import form_fields
-from groat.server.http import Exchange, exchange_of, read_form, require_method, send_private_json
-from groat.server.operations import enrol_client_key
+from groat.server.http import exchange_of, read_form, require_method, send_private_json
+from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operator import Operator
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
@@ -35,6 +35,7 @@ class EnrolmentEndpoint:
     registry: Registry
     throttle: Throttle
     invitations: Invitations
+    key_lifetime: int = 0  # seconds
     clock: Callable[[], float] = time.time
     ids: RandomIds = field(default_factory=RandomIds)
 
@@ -50,10 +51,14 @@ class EnrolmentEndpoint:
         exchange.client = new.client_id
         self.throttle.check_source(exchange.source, new.client_id, exchange.started)
         try:
-            known = await self._register(fields, new, now)
+            known, expires_at = await self._register(fields, new, now)
         except InvalidClient as error:
             raise self.throttle.failed(exchange.source, new.client_id, error, exchange.started) from None
-        await self._answer(scope, send, new, known, exchange)
+        self.throttle.succeeded(exchange.source, new.client_id, exchange.started)
+        document: dict[str, object] = {"client_id": new.client_id, "kid": new.key.kid}
+        if expires_at is not None:
+            document["expires_at"] = expires_at
+        await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
 
     async def _fields(self, scope: Scope, receive: Receive) -> dict[str, str]:
         body, _ = await read_form(scope, receive)
@@ -63,27 +68,39 @@ class EnrolmentEndpoint:
             raise InvalidRequest("enrolment_fields", "send proof, and either code or endorsement, each once")
         return fields
 
-    async def _register(self, fields: dict[str, str], new: NewKey, now: float) -> bool:
-        """Register the key; returns whether it was the client's already."""
+    async def _register(self, fields: dict[str, str], new: NewKey, now: float) -> tuple[bool, int | None]:
+        """Register the key; returns whether it was the client's already, and when it ends."""
         await self.registry.refresh()
         client = await self.registry.find_client(new.client_id)
-        once = self._right(fields, client, new, now)
+        right = self._right(fields, client, new, now)
         if client is None or not client.enabled:
             raise InvalidClient("client_unknown", "no enabled client of that name is registered")
-        if any(key.thumbprint == new.key.thumbprint for key in client.keys):
-            return True
+        known = next((key for key in client.keys if key.thumbprint == new.key.thumbprint), None)
+        if known is not None:
+            limits = client.limits.get(known.kid)
+            expires_at = limits.expires_at if limits is not None else None
+        else:
+            expires_at = await self._enrol(fields, new, right.once, now)
+        # Also when repeated: the first attempt may have ended in between. Never for a key that is over, or for itself.
+        useful = right.by.thumbprint != new.key.thumbprint and (expires_at is None or expires_at > now)
+        if right.retire_after is not None and useful:
+            await retire_client_key(self.operator, new.client_id, right.by.kid, int(now) + right.retire_after)
+        return known is not None, expires_at
+
+    async def _enrol(self, fields: dict[str, str], new: NewKey, once: OneTimeValue, now: float) -> int | None:
         # The use needs a name of its own: the store tells the first use from later ones by it.
         use = Issuance(self.ids.next(), new.client_id, kid="", issued_at=int(now))  # no key of ours signs anything
         if not (await self.operator.store.use_once(once, use)).fresh:
             raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
+        by = "code" if "code" in fields else "endorsement"
         try:
-            await enrol_client_key(self.operator, new.client_id, new.key, "code" if "code" in fields else "endorsement")
+            record = await enrol_client_key(self.operator, new.client_id, new.key, by, self.key_lifetime)
         except (StoreConflict, ConfigError) as error:
             raise InvalidRequest("enrolment_key", str(error)) from None
-        return False
+        return record.expires_at
 
-    def _right(self, fields: dict[str, str], client: Client | None, new: NewKey, now: float) -> OneTimeValue:
-        """What gives the right to register, as the value to use up. Raises InvalidClient."""
+    def _right(self, fields: dict[str, str], client: Client | None, new: NewKey, now: float) -> Endorsement:
+        """What gives the right to register; a join code counts as the key's word for itself. Raises InvalidClient."""
         if "endorsement" in fields:
             return check_endorsement(fields["endorsement"], client, new, self.operator.policy, now)
         try:
@@ -93,9 +110,5 @@ class EnrolmentEndpoint:
         if invitation.client_id != new.client_id or new.code_digest != code_digest(fields["code"]):
             raise InvalidClient("join_code", "the join code is for another client, or the proof is for another code")
         # No client id has a space, so that this cannot collide with anybody's jti.
-        return OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
-
-    async def _answer(self, scope: Scope, send: Send, new: NewKey, known: bool, exchange: Exchange) -> None:
-        self.throttle.succeeded(exchange.source, new.client_id, exchange.started)
-        document = {"client_id": new.client_id, "kid": new.key.kid}
-        await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
+        once = OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
+        return Endorsement(once, new.key)

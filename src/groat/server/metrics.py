@@ -3,12 +3,13 @@
 A counter of prometheus-client costs microseconds and a token has few to spare, so a request only adds to a tally. With
 several workers the library keeps its numbers in files of a shared folder (PROMETHEUS_MULTIPROC_DIR, which
 `groat serve` sets before it starts them), and whichever worker is asked sums them up. Label values come from fixed
-sets: grants, algorithms, error codes and reason codes, never from a request.
+sets: grants, algorithms, error codes and reason codes, never from a request; clients are named only where their keys
+end soon, and few of them.
 """
 
 import os
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from groat import __version__
+from groat.keys.client_keys import ClientExpiry
 from groat.keys.keyring import SigningKey, active_key, published_keys
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -24,6 +26,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 REPLAYED: Final = "assertion_replayed"
+MAX_NAMED: Final = 20  # clients' keys with a series of their own
 
 
 @dataclass(slots=True)
@@ -78,14 +81,17 @@ class Metrics:
         for milliseconds in durations:
             self._durations.observe(milliseconds / 1000)
 
-    def render(self, keys: Iterable[SigningKey], now: float) -> bytes:
-        """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds)."""
+    def render(self, keys: Iterable[SigningKey], now: float, expiring: Sequence[ClientExpiry] | None = None) -> bytes:
+        """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds).
+
+        `expiring`: what is known of clients' keys that end soon; None if nothing is.
+        """
         self.absorb()
         shown = self._registry
         if os.environ.get(MULTIPROCESS_FOLDER):
             shown = CollectorRegistry()
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        return generate_latest(shown) + generate_latest(_single(_KeyAges(tuple(keys), now)))
+        return generate_latest(shown) + generate_latest(_single(_KeyAges(tuple(keys), now), _ClientKeys(expiring)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +117,30 @@ class _KeyAges:
             yield GaugeMetricFamily(name, "When the next key takes over", value=signer.retires_at)
 
 
-def _single(collector: _KeyAges) -> CollectorRegistry:
+@dataclass(frozen=True, slots=True, eq=False)
+class _ClientKeys:
+    """How many keys of clients end soon, and when the first of them do. Nothing while the store does not say."""
+
+    expiring: Sequence[ClientExpiry] | None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self.expiring is None:
+            return
+        labels = ("replaced",)
+        numbers = GaugeMetricFamily("groat_client_keys_expiring", "Clients' keys that end soon", labels=labels)
+        for replaced in (False, True):
+            number = sum(one.expiry.replaced is replaced for one in self.expiring)
+            numbers.add_metric((str(replaced).lower(),), number)
+        yield numbers
+        name = "groat_client_key_expiry_timestamp_seconds"
+        ends = GaugeMetricFamily(name, "When a key ends that nothing replaces", labels=("client", "kid"))
+        for one in [one for one in self.expiring if not one.expiry.replaced][:MAX_NAMED]:
+            ends.add_metric((one.client_id, one.expiry.kid), one.expiry.expires_at)
+        yield ends
+
+
+def _single(*collectors: _KeyAges | _ClientKeys) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     return registry

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from groat.keys.invitation import Invitations
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
@@ -21,6 +22,17 @@ from groat.protocol.models import (
     SCOPE_TOKEN,
     AssertionAudience,
     Policy,
+)
+from groat.server.client_key_operations import (
+    UNLIMITED,
+    add_client_keys,
+    enrol_client_key,
+    key_records,
+    list_all_client_keys,
+    list_client_keys,
+    remove_client_key,
+    retire_client_key,
+    update_client_key,
 )
 from groat.server.client_key_sets import uri_fault
 from groat.server.key_operations import (
@@ -34,7 +46,7 @@ from groat.server.key_operations import (
     rotate_signing_key,
 )
 from groat.server.operator import NotRegistered, Operator, again_if_moved
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.records import ApiRecord, ClientRecord
 
 __all__ = [
     "NotRegistered",
@@ -49,6 +61,7 @@ __all__ = [
     "find_client",
     "first_signing_key",
     "invite_client",
+    "list_all_client_keys",
     "list_apis",
     "list_client_keys",
     "list_clients",
@@ -58,15 +71,16 @@ __all__ = [
     "remove_client",
     "remove_client_key",
     "reseal_signing_keys",
+    "retire_client_key",
     "retire_signing_key",
     "revoke_signing_key",
     "rotate_signing_key",
     "update_api",
     "update_client",
+    "update_client_key",
 ]
 
 MAX_INVITATION: Final = 7 * 86400  # seconds
-MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
 
 
 # APIs
@@ -153,8 +167,9 @@ async def add_client(
     settings: Mapping[str, Any] | None = None,
     *,
     invited: bool = False,
+    limits: KeyLimits = UNLIMITED,
 ) -> ClientRecord:
-    """Register a client with its public keys; an `invited` one brings them later.
+    """Register a client with its public keys, valid within `limits`; an `invited` one brings them later.
 
     `settings`: fields of ClientRecord to set, as in `update_client`.
     """
@@ -165,7 +180,7 @@ async def add_client(
     _check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
-    await operator.store.add_client(record, _key_records(operator, client_id, keys))
+    await operator.store.add_client(record, key_records(operator, client_id, keys, limits))
     operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys]})
     return record
 
@@ -217,15 +232,6 @@ async def remove_client(operator: Operator, client_id: str) -> None:
     operator.audit.operated("client.removed", {"client": client_id})
 
 
-async def add_client_keys(operator: Operator, client_id: str, keys: Sequence[PublicKey]) -> tuple[ClientKeyRecord, ...]:
-    """Register further public keys, so that the client can change over without a gap."""
-    await find_client(operator, client_id)
-    records = _key_records(operator, client_id, keys)
-    await operator.store.add_client_keys(records)
-    operator.audit.operated("client.key_added", {"client": client_id, "keys": [key.kid for key in keys]})
-    return records
-
-
 async def invite_client(
     operator: Operator, invitations: Invitations, client_id: str, lifetime: int, allow: Mapping[str, Sequence[str]]
 ) -> str:
@@ -237,28 +243,6 @@ async def invite_client(
         await find_client(operator, client_id)
     operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
     return invitations.make(client_id, operator.now, operator.now + lifetime)
-
-
-async def enrol_client_key(operator: Operator, client_id: str, key: PublicKey, by: str) -> None:
-    """Register a key that the client brought itself, `by` code or endorsement. Raises ConfigError at the limit."""
-    known = await list_client_keys(operator, client_id)
-    _check(len(known) < MAX_OWN_KEYS, f"client {client_id} has {len(known)} keys; remove one first")
-    await operator.store.add_client_keys(_key_records(operator, client_id, (key,)))
-    operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by})
-
-
-async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
-    """The public keys of a client. Raises NotRegistered."""
-    await find_client(operator, client_id)
-    return await operator.store.client_keys(client_id)
-
-
-async def remove_client_key(operator: Operator, client_id: str, kid: str) -> None:
-    """Remove one public key, with effect on the next request. Raises NotRegistered."""
-    if all(key.kid != kid for key in await list_client_keys(operator, client_id)):
-        raise NotRegistered(f"client {client_id} has no key {kid}")
-    await operator.store.remove_client_key(client_id, kid)
-    operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
 
 
 # Checks
@@ -325,14 +309,3 @@ async def _with_settings(operator: Operator, record: ClientRecord, settings: Map
         _check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")
         changed = replace(changed, signing_alg=known.name if known else None)
     return replace(changed, assertion_audience=AssertionAudience(changed.assertion_audience))
-
-
-def _key_records(operator: Operator, client_id: str, keys: Sequence[PublicKey]) -> tuple[ClientKeyRecord, ...]:
-    for key in keys:
-        _check(
-            key.algorithm in operator.policy.algorithms,
-            f"key {key.kid} is for {key.algorithm}, which profile {operator.policy.profile} refuses",
-        )
-    return tuple(
-        ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), operator.now) for key in keys
-    )

@@ -31,6 +31,7 @@ from groat.server.http import (
     require_method,
     send_private_json,
 )
+from groat.server.key_uses import KeyUses
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
 from groat.server.store import Issuance, Store
@@ -50,6 +51,7 @@ class TokenEndpoint:
     audit: Audit
     clock: Clock = time.time
     ids: RandomIds = field(default_factory=RandomIds)
+    uses: KeyUses = field(default_factory=KeyUses)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -128,6 +130,7 @@ class TokenEndpoint:
             client = await self._judge_again(credential, exchange, now)
             await self.registry.check_signing(issuance.kid, now)  # the record names this key, so no other may sign
         self.throttle.succeeded(exchange.source, credential.client_id, exchange.started)
+        self.uses.noted[credential.client_id, client.key.thumbprint] = now
         return client
 
     def _record(

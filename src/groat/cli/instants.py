@@ -1,0 +1,39 @@
+"""Instants on the command line: a date with its offset, or a time from now; and the way back, for people."""
+
+import re
+import time
+from datetime import datetime
+from typing import Final
+
+import click
+
+from groat.keys.client_keys import span
+from groat.server.settings import duration
+
+_AHEAD: Final = re.compile(r"\d{1,9}[smhd]")
+# RFC 3339 5.6, the seconds optional. Without an offset nobody knows which instant is meant.
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def instant(text: str, now: float) -> int:
+    """Epoch seconds of an RFC 3339 date and time, or of a duration from `now`. Raises ValueError."""
+    if _AHEAD.fullmatch(text):
+        return int(now) + duration(text)
+    if _DATE.fullmatch(text):
+        return int(datetime.fromisoformat(text.upper()).timestamp())
+    raise ValueError('a date such as "2027-01-31T00:00:00Z", or a time from now such as "90d"')
+
+
+def when(text: str) -> int:
+    """The type of options that take an instant, for click."""
+    try:
+        return instant(text, time.time())
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(f"{text!r} is not an instant: {error}") from None
+
+
+def from_now(at: int | None, now: float, never: str = "-") -> str:
+    """How long ago it was, or how long it takes till then."""
+    if at is None:
+        return never
+    return f"in {span(at - now)}" if at > now else f"{span(now - at)} ago"

@@ -1,0 +1,172 @@
+"""What an operator may do with the public keys of clients; `operations` lists these with the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import PublicKey
+from groat.protocol.key_limits import KeyLimits
+from groat.server.operator import NotRegistered, Operator, again_if_moved
+from groat.server.records import ClientKeyRecord, ClientRecord
+
+MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
+UNLIMITED: Final = KeyLimits()
+
+
+def key_life(record: ClientKeyRecord) -> KeyLife:
+    """What the rules about a key's life need to know of it."""
+    return KeyLife(record.kid, record.created_at, record.limits, record.last_used_at)
+
+
+def key_records(
+    operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED
+) -> tuple[ClientKeyRecord, ...]:
+    """New records of these keys. Raises ConfigError for an algorithm outside the profile, or an end that is past."""
+    for key in keys:
+        if key.algorithm not in operator.policy.algorithms:
+            raise ConfigError(
+                f"key {key.kid} is for {key.algorithm}, which profile {operator.policy.profile} refuses",
+            )
+    if limits.expires_at is not None and limits.expires_at <= operator.now:
+        raise ConfigError("the key would have expired already")
+    return tuple(
+        ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), operator.now,
+                        limits.not_before, limits.expires_at)
+        for key in keys
+    )  # fmt: skip
+
+
+async def _found(operator: Operator, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]]:
+    found = await operator.store.client_with_keys(client_id)
+    if found is None:
+        raise NotRegistered(f"no client {client_id}. See: groat client list")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """One key among those of its client."""
+
+    client: ClientRecord
+    record: ClientKeyRecord
+    others: list[KeyLife]
+
+
+async def _choose(operator: Operator, client_id: str, kid: str) -> _Chosen:
+    client, records = await _found(operator, client_id)
+    for record in records:
+        if record.kid == kid:
+            return _Chosen(client, record, [key_life(other) for other in records if other.kid != kid])
+    raise NotRegistered(f"client {client_id} has no key {kid}")
+
+
+async def add_client_keys(
+    operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED
+) -> tuple[ClientKeyRecord, ...]:
+    """Register further public keys, so that the client can change over without a gap."""
+    await _found(operator, client_id)
+    records = key_records(operator, client_id, keys, limits)
+    await operator.store.add_client_keys(records)
+    facts = {"client": client_id, "keys": [key.kid for key in keys], **_shown(limits)}
+    operator.audit.operated("client.key_added", facts)
+    return records
+
+
+async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
+    """The public keys of a client. Raises NotRegistered."""
+    return (await _found(operator, client_id))[1]
+
+
+async def list_all_client_keys(operator: Operator) -> tuple[ClientKeyRecord, ...]:
+    """The public keys of all clients, client by client."""
+    clients = await operator.store.list_clients()
+    return tuple([key for client in clients for key in await operator.store.client_keys(client.client_id)])
+
+
+async def enrol_client_key(
+    operator: Operator, client_id: str, key: PublicKey, by: str, lifetime: int = 0
+) -> ClientKeyRecord:
+    """Register a key that the client brought itself, `by` code or endorsement, for `lifetime` seconds (0: for good).
+
+    At the limit the key that expired first makes room. Raises ConfigError where none has expired.
+    """
+    known = await list_client_keys(operator, client_id)
+    if len(known) >= MAX_OWN_KEYS:
+        await _make_room(operator, client_id, known)
+    limits = KeyLimits(expires_at=operator.now + lifetime) if lifetime else UNLIMITED
+    (record,) = key_records(operator, client_id, (key,), limits)
+    await operator.store.add_client_keys((record,))
+    operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by, **_shown(limits)})
+    return record
+
+
+async def _make_room(operator: Operator, client_id: str, known: Sequence[ClientKeyRecord]) -> None:
+    expired = [key for key in known if key.expires_at is not None and key.expires_at <= operator.now]
+    if not expired:
+        raise ConfigError(f"client {client_id} has {len(known)} keys; remove one first")
+    oldest = min(expired, key=lambda key: key.expires_at or 0)
+    await operator.store.remove_client_key(client_id, oldest.kid)
+    operator.audit.operated("client.key_removed", {"client": client_id, "kid": oldest.kid, "hint": "made room"})
+
+
+@again_if_moved
+async def retire_client_key(operator: Operator, client_id: str, kid: str, at: int) -> None:
+    """Let a key end at this instant, unless it ends sooner anyway; a kid that is not registered is left alone."""
+    seen = await operator.store.registry_version()
+    _, records = await _found(operator, client_id)
+    for record in records:
+        if record.kid == kid and (record.expires_at is None or record.expires_at > at):
+            # A key whose time has not come yet endorses nothing, so `at` is after its not-before; never trust that.
+            begin = None if record.not_before is None or record.not_before >= at else record.not_before
+            await operator.store.limit_client_key(client_id, kid, KeyLimits(begin, at), seen)
+            operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, "expires_at": at})
+
+
+@again_if_moved
+async def update_client_key(
+    operator: Operator, client_id: str, kid: str, changes: Mapping[str, int | None], *, force: bool = False
+) -> ClientKeyRecord:
+    """Change not_before and expires_at (None: no limit). Raises ConfigError if that ends the only valid key."""
+    seen = await operator.store.registry_version()
+    chosen = await _choose(operator, client_id, kid)
+    changed = replace(chosen.record, **changes)  # type: ignore[arg-type]
+    if not key_life(changed).valid(operator.now) and not force:
+        _refuse_last(operator, chosen)
+    await operator.store.limit_client_key(client_id, kid, changed.limits, seen)
+    operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(changed.limits)})
+    return changed
+
+
+@again_if_moved
+async def remove_client_key(
+    operator: Operator, client_id: str, kid: str, *, force: bool = False, idle: int = 0
+) -> Verdict:
+    """Remove one public key, with effect on the next request; returns how safe that was. Raises NotRegistered.
+
+    Raises ConfigError for the only valid key of a client, unless `force`. `idle`: as in `removal_verdict`.
+    """
+    seen = await operator.store.registry_version()
+    chosen = await _choose(operator, client_id, kid)
+    if not force:
+        _refuse_last(operator, chosen)
+    verdict = removal_verdict(key_life(chosen.record), chosen.others, operator.now, idle)
+    await operator.store.remove_client_key(client_id, kid, seen)
+    operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
+    return verdict
+
+
+def _refuse_last(operator: Operator, chosen: _Chosen) -> None:
+    """Not for a client that publishes keys itself as well: nobody here knows which of them is its last."""
+    replaced = chosen.client.jwks_uri is not None or any(other.valid(operator.now) for other in chosen.others)
+    if key_life(chosen.record).valid(operator.now) and not replaced:
+        raise ConfigError(
+            f"{chosen.record.kid} is the only valid key of client {chosen.client.client_id}: without it the client "
+            "gets no token. Add another one first, or say --force"
+        )
+
+
+def _shown(limits: KeyLimits) -> dict[str, Any]:
+    instants = {"not_before": limits.not_before, "expires_at": limits.expires_at}
+    return {name: instant for name, instant in instants.items() if instant is not None}

@@ -1,0 +1,76 @@
+"""The watch over clients' keys that end soon: one log line a key and day in every process, and numbers for /metrics.
+
+The store is asked for ends that are near or just over; what those mean for their clients is `expiries`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from groat.keys.client_keys import ClientExpiry, expiries
+from groat.server.client_key_operations import key_life
+from groat.server.operator import Operator
+from groat.server.store import Store, StoreUnavailable
+
+LOOK_SECONDS: Final = 60.0
+DAY: Final = 86400
+MAX_CLIENTS: Final = 1000  # of one look, those first whose keys end first
+
+
+async def client_expiries(store: Store, now: float, warning: int) -> tuple[ClientExpiry, ...]:
+    """What `expiries` finds for every enabled client, soonest first. Raises StoreUnavailable."""
+    records = await store.keys_of_expiring(int(now) - warning, int(now) + warning, MAX_CLIENTS)
+    found = [
+        ClientExpiry(client_id, expiry)
+        for client_id, keys in groupby(records, key=lambda record: record.client_id)
+        for expiry in expiries([key_life(key) for key in keys], now, warning)
+    ]
+    return tuple(sorted(found, key=lambda one: (one.expiry.expires_at, one.client_id, one.expiry.kid)))
+
+
+@dataclass(slots=True)
+class ClientKeyWatch:
+    """Looks every minute. `warning`: how many seconds ahead. `sleep` is an argument for tests that turn the clock."""
+
+    operator: Operator
+    warning: int
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _told: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look until cancelled; a store that is away is asked again."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # whoever asks for a token hears of that, and the log with him
+                await self.look()
+            await self.sleep(LOOK_SECONDS)
+
+    async def look(self) -> int:
+        """Log what was not logged today; returns how many lines that were. Raises StoreUnavailable."""
+        now = self.operator.now
+        found = await client_expiries(self.operator.store, now, self.warning)
+        before, self._told = self._told, {}
+        lines = 0
+        for one in found:
+            key = (one.client_id, one.expiry.kid)
+            told = before.get(key)
+            self._told[key] = now if told is None or now - told >= DAY else told
+            if self._told[key] != told:
+                self._tell(one, now)
+                lines += 1
+        return lines
+
+    def _tell(self, one: ClientExpiry, now: int) -> None:
+        facts = {
+            "client": one.client_id,
+            "kid": one.expiry.kid,
+            "expires_at": one.expiry.expires_at,
+            "replaced": one.expiry.replaced,
+            "hint": f"{one.words(now)}. groat client key list {one.client_id}",
+        }
+        if one.expiry.replaced:
+            self.operator.audit.operated("client.key_expiring", facts)
+        else:
+            self.operator.audit.troubled("client.key_expiring", facts)
