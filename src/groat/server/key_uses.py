@@ -25,6 +25,7 @@ class KeyUses:
     """What one process noted since its last flush: (client id, thumbprint) to epoch seconds."""
 
     noted: _Noted = field(default_factory=dict)
+    pause: float = FLUSH_SECONDS
 
     async def flush(self, store: Store) -> None:
         """Write down what was noted; what the store does not take is kept for the next time."""
@@ -47,7 +48,7 @@ class KeyUses:
     async def flush_forever(self, store: Store) -> None:
         """Write down what was noted every few seconds."""
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(self.pause)
             await self.flush(store)
 
     async def flush_finally(self, store: Store) -> None:
