@@ -40,6 +40,7 @@ SETTINGS: Final = {
 # All names have one length, so that no kind has fewer bytes to read, hash or log.
 UNKNOWN: Final = "unknown"
 DISABLED: Final = "dormant"
+EXPIRED: Final = "retired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ KINDS: Final[Mapping[str, Callable[[Forger], bytes]]] = {
     "known client, wrong key": lambda forger: forger.body(CLIENT),
     "known client, unknown kid": lambda forger: forger.body(CLIENT, forger.key.kid),
     "disabled client, wrong key": lambda forger: forger.body(DISABLED),
+    "known client, expired key": lambda forger: forger.body(EXPIRED),
     "unknown client, another name each time": lambda forger: forger.body(_unseen()),
 }
 REFERENCE: Final = "unknown client"
@@ -164,12 +166,13 @@ def _welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
 @contextmanager
 def forged(server: Server) -> Iterator[tuple[Connection, Forger]]:
     """A connection to the server and a forger who knows the ids of its registered keys."""
-    add = ["client", "add", DISABLED, "--allow", f"orders={SCOPE}", "--new-key", "disabled.key.json"]
-    add += ["--alg", server.algorithm]
-    run_groat(server.directory, *add)
+    kids = {CLIENT: server.client_key.kid}
+    for name in (DISABLED, EXPIRED):
+        add = ["client", "add", name, "--allow", f"orders={SCOPE}", "--new-key", f"{name}.key.json"]
+        run_groat(server.directory, *add, "--alg", server.algorithm)
+        kids[name] = str(json.loads(run_groat(server.directory, "--json", "client", "key", "list", name))[0]["kid"])
     run_groat(server.directory, "client", "disable", DISABLED)
-    listed = json.loads(run_groat(server.directory, "--json", "client", "key", "list", DISABLED))
-    kids = {CLIENT: server.client_key.kid, DISABLED: str(listed[0]["kid"])}
+    run_groat(server.directory, "client", "key", "update", EXPIRED, kids[EXPIRED], "--expires", "0s", "--force")
     address = urlsplit(server.token_url)
     connection = Connection((str(address.hostname), int(address.port or 80)))
     try:

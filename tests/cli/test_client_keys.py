@@ -273,3 +273,51 @@ def test_slips_of_a_host_that_rotates(site: Site, after: str) -> None:
     words = ("--issuer", site.issuer, "--key", "billing.key.json", "--new-key", "none.json")
     done = site.home("client", "key", "rotate", "billing", *words, "--retire-old-after", after)
     assert (done.code, (site.home.directory / "none.json").exists()) == (2, False)
+
+
+# The guide
+
+
+def _commands() -> list[str]:
+    """What the guide tells people to type, comments cut."""
+    prompts = re.findall(r"^    (?:operator|host)\$ +(.+)$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    return [line.partition("  #")[0].strip() for line in prompts]
+
+
+@pytest.mark.rule("KEY-23")
+def test_the_guide_does_what_it_says(furnished: Path, tmp_path: Path) -> None:
+    """Every command of it, in order, against a running server; only names and addresses are those of this test."""
+    port = free_port()
+    issuer = f"http://127.0.0.1:{port}"
+    home = Home(Path(shutil.copytree(furnished, tmp_path / "guide")), {"GROAT_SERVER__PORT": str(port)})
+    home.ok("--yes", "client", "remove", "billing")
+    home.env["GROAT_ISSUER"] = issuer
+    said, typed = "", 0
+    words = {"https://auth.example.com": issuer, "billing.": "accounts.", " billing ": " accounts "}
+    with home.serving(port=port):
+        for command in _commands():
+            for old, new in words.items():
+                command = f"{command} ".replace(old, new).strip()
+            if "--jwks-uri" in command:  # one client cannot be added twice
+                command = command.replace("accounts", "publisher")
+            if "KID" in command:
+                command = _with_kids(home, command)
+            if command.startswith("groat client key add"):
+                public(home, "next.jwk")
+            if command.startswith("mv "):
+                (home.directory / command.split()[1]).replace(home.directory / command.split()[2])
+            else:
+                out = home.ok(*command.removeprefix("groat ").split(), stdin=said).out
+                said = "".join(re.findall(r"groat-join-\S+", out))
+            typed += 1
+    assert typed == len(_commands()) > 10
+    assert {key["state"] for key in keys(home, "accounts").values()} == {"valid"}
+    assert len(keys(home, "accounts")) == 2
+
+
+def _with_kids(home: Home, command: str) -> str:
+    """OLD-KID is the one that retires, NEXT-KID the one that was added last."""
+    listed = keys(home, "accounts")
+    (old,) = [kid for kid, key in listed.items() if key["state"] == "expiring"]
+    waiting = [kid for kid, key in listed.items() if key["expires_at"] and kid != old]
+    return command.replace("OLD-KID", old).replace("NEXT-KID", waiting[0] if waiting else "none")
