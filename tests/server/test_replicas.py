@@ -393,3 +393,55 @@ def test_a_key_revoked_in_this_moment_signs_nothing(shared: Replicated) -> None:
         assert decoded(check_ok(answer)["access_token"])[0]["kid"] != kid
     config = load_config(shared.groat.directory / "groat.toml", shared.env)
     assert config.on_postgres
+
+
+@pytest.mark.rule("KEY-23", "AS-CA-24", "F15", "I6")
+def test_the_life_of_a_client_key_on_replicas_and_in_a_copy(shared: Replicated, tmp_path: Path) -> None:
+    """An expiry acts on every replica at once, each writes down its uses when it ends, and a copy has it all."""
+    servers = [shared.serve() for _ in range(3)]
+
+    def key() -> dict[str, object]:
+        (listed,) = json.loads(shared.run("--json", "client", "key", "list", "billing").stdout)
+        return dict(listed)
+
+    def statuses() -> list[int]:
+        return [post(server.address, base(fresh(shared.party))).status for server in servers]
+
+    assert statuses() == [200] * 3
+    kid, used = str(key()["kid"]), time.time()
+    shared.run("client", "key", "update", "billing", kid, "--expires", "0s", "--force")
+    assert statuses() == [401] * 3
+    reasons = [line["reason"] for server in servers for line in server.lines() if line["event"] == "token.refused"]
+    assert reasons == ["key_expired"] * 3
+    shared.run("client", "key", "update", "billing", kid, "--expires", "30d", "--not-before", "2026-01-01T00:00Z")
+    assert statuses() == [200] * 3
+    assert [server.stop() for server in servers] == [0] * 3
+    told = key()
+    assert isinstance(told["last_used_at"], int)
+    assert int(used) <= told["last_used_at"] <= time.time()
+    assert told["state"] == "valid"
+    shared.run("--yes", "store", "copy", str(shared.url_file), f"sqlite:///{tmp_path}/copy.db")
+    shared.url_file.write_text(f"sqlite:///{tmp_path}/copy.db")
+    assert key() == told
+
+
+@pytest.mark.rule("KEY-23", "F15")
+def test_a_copy_to_postgresql_keeps_the_life_of_keys(
+    shared: Replicated, postgres: PostgresServer | GivenServer, tmp_path: Path
+) -> None:
+    """The way there, with a key that has every instant and one that has none."""
+    shared.run("--yes", "store", "copy", str(shared.url_file), f"sqlite:///{tmp_path}/old.db")
+    shared.url_file.write_text(f"sqlite:///{tmp_path}/old.db")
+    shared.add_client("plain")
+    (key,) = json.loads(shared.run("--json", "client", "key", "list", "billing").stdout)
+    server = shared.serve()
+    check_ok(post(server.address, base(fresh(shared.party))))
+    assert server.stop() == 0
+    words = ("--expires", "90d", "--not-before", "2026-01-01T00:00Z")
+    shared.run("client", "key", "update", "billing", key["kid"], *words)
+    before = json.loads(shared.run("--json", "client", "key", "list", "--all").stdout)
+    assert [all(key[name] for name in ("not_before", "expires_at", "last_used_at")) for key in before] == [True, False]
+    (tmp_path / "new").write_text(postgres.database())
+    shared.run("--yes", "store", "copy", str(shared.url_file), str(tmp_path / "new"))
+    shared.url_file.write_text((tmp_path / "new").read_text())
+    assert json.loads(shared.run("--json", "client", "key", "list", "--all").stdout) == before

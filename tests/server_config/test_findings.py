@@ -50,6 +50,7 @@ def test_an_unknown_setting_is_an_error_at_its_line(tmp_path: Path, text: str, s
     [
         ("issuer = 5", "groat.toml:1: issuer must be a non-empty string"),
         ('issuer = ""', "groat.toml:1: issuer must be a non-empty string"),
+        (HEAD + "[clients]\nkey_idle = '3651d'", "groat.toml:3: clients.key_idle must be 3650 days at most"),
         (HEAD + 'profile = "x"', "groat.toml:2: profile must be one of default, fapi2"),
         (HEAD + "profile = 1", "groat.toml:2: profile must be one of default, fapi2"),
         (HEAD + "[server]\nport = '3001x'", "groat.toml:3: server.port must be a whole number"),

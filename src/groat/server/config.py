@@ -20,7 +20,7 @@ from groat.server.admin_address import AdminAddress
 from groat.server.settings import BY_NAME, SETTINGS, Setting
 from groat.server.storage_url import POSTGRES_SCHEMES, masked_url, storage_fault
 
-MAX_RETENTION: Final = 3650 * 86400
+MAX_DAYS: Final = 3650
 
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 
@@ -163,8 +163,9 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
         raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
     if values["server.tls_key_file"] and not values["server.tls_certificate_file"]:
         raise ConfigError("server.tls_key_file needs server.tls_certificate_file; without it there is no TLS")
-    if values["storage.retention"] > MAX_RETENTION:
-        raise ConfigError("storage.retention must be 3650 days at most")
+    for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle"):
+        if values[name] > MAX_DAYS * 86400:
+            raise ConfigError(f"{name} must be {MAX_DAYS} days at most")
 
 
 def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
