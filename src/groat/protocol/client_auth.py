@@ -13,7 +13,7 @@ from typing import Any, Final
 from groat.protocol import jose
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, decoy_key, printable
-from groat.protocol.key_limits import OutOfTime
+from groat.protocol.key_limits import EXPIRED, NOT_YET_VALID, OutOfTime
 from groat.protocol.models import (
     CLIENT_ID,
     AssertionAudience,
@@ -33,6 +33,9 @@ _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTIO
 MAX_JTI_CHARS: Final = 256
 _DECOY_BITS: Final = (2048, 3072, 4096)
 _NOBODY: Final = Client("nobody", (decoy_key("ES256"),))
+# Made beforehand: members of an enumeration take time to ask for their values.
+_OVER: Final = (EXPIRED.value, "has expired", "--expires")
+_EARLY: Final = (NOT_YET_VALID.value, "is not valid yet", "--not-before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +188,9 @@ def _no_proof(
             f"{hint}: no client {name} is registered. groat client add {name} --allow API=SCOPE --public-key FILE",
         )
     if key is not None and fault is not None:
-        kid, what = printable(key.kid), "has expired" if fault is OutOfTime.EXPIRED else "is not valid yet"
-        option = "--expires" if fault is OutOfTime.EXPIRED else "--not-before"
-        return InvalidClient(fault.value, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
+        kid = printable(key.kid)
+        code, what, option = _OVER if fault is EXPIRED else _EARLY
+        return InvalidClient(code, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
     if key is not None:
         signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
         return InvalidClient(
