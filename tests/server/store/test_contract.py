@@ -462,7 +462,9 @@ def test_closing_waits_for_what_is_under_way(place: Place) -> None:
                     accepted += 1
 
             shots = [asyncio.ensure_future(fire((one, two)[n % 2], f"v{n}-")) for n in range(20)]
-            await asyncio.sleep(0.2)
+            async with asyncio.timeout(20):
+                while accepted <= 40:
+                    await asyncio.sleep(0.005)
             async with place.store() as operator:
                 await operator.shut(NOW)
                 found = sum([len(rows) async for rows in operator.read_all("used_once")])
