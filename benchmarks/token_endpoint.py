@@ -27,7 +27,10 @@ WARM_UP_TOKENS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Medians of one server under one algorithm. CPU in seconds per token, memory in bytes per process."""
+    """Medians of one server under one algorithm. CPU in seconds per token, memory in bytes per process.
+
+    `load_cpu`: what the load generator took, in seconds per token.
+    """
 
     server: str
     algorithm: str
@@ -37,6 +40,7 @@ class Row:
     raw: float
     p50_ms: float
     p99_ms: float
+    load_cpu: float
     rss: int
 
     @property
@@ -58,11 +62,12 @@ def measure(server: Server, tokens: int, rounds: int, connections: int = CONNECT
         statistics.median(raw for _, raw in samples),
         statistics.median(load[2] for load in loads),
         statistics.median(load[3] for load in loads),
+        statistics.median(load[4] for load in loads),
         max(rss_bytes(pid) for pid in server.pids),
     )
 
 
-def _load(server: Server, tokens: int, connections: int) -> tuple[float, float, float, float]:
+def _load(server: Server, tokens: int, connections: int) -> tuple[float, float, float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
         presign_bodies(
@@ -80,7 +85,8 @@ def _load(server: Server, tokens: int, connections: int) -> tuple[float, float, 
         used = cpu_seconds(server.pids) - before
     if result.accepted != result.requests or result.requests != result.sent or result.socket_errors:
         raise RuntimeError(f"{server.name}: not every request was answered 200: {result}")
-    return result.accepted / result.seconds, used / result.accepted, result.latency_p50_ms, result.latency_p99_ms
+    latency = result.latency_p50_ms, result.latency_p99_ms
+    return result.accepted / result.seconds, used / result.accepted, *latency, result.cpu_seconds / result.accepted
 
 
 Start = Callable[[str], AbstractContextManager[Server]]

@@ -7,13 +7,14 @@ caller to say.
 import base64
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -44,7 +45,8 @@ class LoadResult:
     """What wrk saw: whole requests, seconds from first request to last answer, latencies in ms.
 
     `sent` is larger than `requests` when answers never came. wrk itself corrects the percentiles
-    for coordinated omission, so a stall counts for the requests it held back too.
+    for coordinated omission, so a stall counts for the requests it held back too. `cpu_seconds`:
+    what wrk itself took.
     """
 
     sent: int
@@ -56,6 +58,7 @@ class LoadResult:
     seconds: float
     latency_p50_ms: float
     latency_p99_ms: float
+    cpu_seconds: float = 0.0
 
     @property
     def accepted_per_second(self) -> float:
@@ -79,6 +82,7 @@ def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadRes
     """
     if bodies.stat().st_size == 0:
         raise LoadError(f"no request bodies in {bodies}")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     completed = subprocess.run(
         _wrk_command(url, connections, seconds),
         env={
@@ -95,7 +99,9 @@ def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadRes
     if completed.returncode != 0 or not lines or not lines[-1].startswith("{"):
         output = (completed.stderr or completed.stdout).strip()
         raise LoadError(f"wrk failed with status {completed.returncode}: {output}")
-    return LoadResult.from_json(lines[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return replace(LoadResult.from_json(lines[-1]), cpu_seconds=spent)
 
 
 def _wrk_command(url: str, connections: int, seconds: float) -> list[str]:
