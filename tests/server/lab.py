@@ -153,14 +153,18 @@ def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algori
 
 
 @contextlib.contextmanager
-def running(lab: Lab) -> Iterator[Lab]:
-    """Serve the lab's app on a free port, in a thread, with the event loop and parser of production."""
+def running(lab: Lab, keep_alive: int = 5) -> Iterator[Lab]:
+    """Serve the lab's app on a free port, in a thread, with the event loop and parser of production.
+
+    `keep_alive`: seconds after which an idle connection is closed.
+    """
     app = create_app(lab.config, SqliteStore.open(lab.database), lab.clock, lab.audit.log)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
         server = uvicorn.Server(
             uvicorn.Config(app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none",
-                           log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on")
+                           log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on",
+                           timeout_keep_alive=keep_alive)
         )  # fmt: skip
         thread = threading.Thread(target=server.run, args=([listener],), name="lab")
         thread.start()

@@ -1,0 +1,182 @@
+"""One connection: when it stays, when it ends, and how an answer is written."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from groat.server.one_write import OneWriteCycle, parse_target
+
+from .builders import base
+from .lab import Lab, prepare, running
+from .test_broken_store import write_lock
+from .wire import FORM
+
+KEEP_ALIVE = 1
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A server that closes idle connections after a second."""
+    with running(prepare(tmp_path_factory.mktemp("hasty")), KEEP_ALIVE) as lab:
+        yield lab
+
+
+def request(lab: Lab, version: str = "1.1", *headers: str) -> bytes:
+    """A token request that must succeed, as bytes."""
+    body = base(lab.party.assertion())
+    lines = [f"POST /token HTTP/{version}", "Host: as.example", f"Content-Type: {FORM}", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[bytes, bytes], bytes]:
+    """The next response, by its content-length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(65536)
+        assert chunk, received
+        received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines)
+    while len(body) < int(headers.get(b"content-length", b"0")):
+        body += connection.recv(65536)
+    return int(status.split()[1]), headers, body
+
+
+def ends_after(connection: socket.socket) -> float:
+    """Seconds until the server closes."""
+    began = time.monotonic()
+    assert connection.recv(1) == b""
+    return time.monotonic() - began
+
+
+def test_an_idle_connection_is_closed_a_while_after_its_last_answer(hasty: Lab) -> None:
+    """Each answer begins the time anew, though one timer serves them all."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        for _ in range(4):
+            connection.sendall(request(hasty))
+            assert answer(connection)[0] == 200
+            time.sleep(0.6 * KEEP_ALIVE)
+        assert ends_after(connection) < 2 * KEEP_ALIVE
+
+
+def test_a_request_that_takes_longer_is_not_cut_off(hasty: Lab) -> None:
+    """The time of an idle connection does not run while a request is sent or being answered."""
+    with socket.create_connection(hasty.address, 10) as connection:
+        connection.sendall(request(hasty))
+        assert answer(connection)[0] == 200
+        data = request(hasty)
+        connection.sendall(data[:-10])
+        time.sleep(1.5 * KEEP_ALIVE)
+        connection.sendall(data[-10:])
+        assert answer(connection)[0] == 200
+        with write_lock(hasty.database):
+            connection.sendall(request(hasty))
+            assert answer(connection)[0] == 503  # after more than a second
+        connection.sendall(request(hasty))
+        assert answer(connection)[0] == 200
+        assert ends_after(connection) >= 0.5 * KEEP_ALIVE
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [("1.1", ["Connection: close"]), ("1.1", ["connection: CLOSE"]), ("1.0", []), ("1.0", ["Connection: keep-alive"])],
+)
+def test_a_client_that_wants_no_more_is_let_go(hasty: Lab, version: str, headers: list[str]) -> None:
+    """`Connection: close` and HTTP/1.0 are answered with `connection: close`, once, and closed (RFC 9112 9.6)."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(request(hasty, version, *headers))
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert received.count(b"\r\nconnection: close\r\n") == 1
+
+
+def test_a_refusal_that_closes_says_so_once(hasty: Lab) -> None:
+    """A body that is too large ends the connection, whatever the client wanted of it."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        head = f"POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {FORM}\r\nContent-Length: 99999\r\n\r\n"
+        connection.sendall(head.encode())
+        status, headers, body = answer(connection)
+        assert (status, headers[b"connection"]) == (413, b"close")
+        assert json.loads(body)["error"] == "invalid_request"
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_waits_for_100_is_told_to_go_on(hasty: Lab) -> None:
+    """`Expect: 100-continue` without its body gets 100; with the body already there, the answer alone is enough."""
+    data = request(hasty, "1.1", "Expect: 100-continue")
+    head, _, body = data.partition(b"\r\n\r\n")
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert answer(connection)[0] == 200
+
+
+def test_head_has_the_headers_of_get_and_no_body(hasty: Lab) -> None:
+    """The next answer on the connection begins where the headers end (RFC 9110 9.3.2)."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        lengths = []
+        for method in ("GET", "HEAD"):
+            connection.sendall(f"{method} /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            received = connection.recv(65536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            lengths.append(head[head.index(b"content-length") :].split(b"\r\n")[0])
+            assert bool(body) == (method == "GET")
+        assert lengths[0] == lengths[1]
+
+
+class Written:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: x", b"a\nb", b"\n"])
+def test_a_line_break_in_a_header_is_never_written(value: bytes) -> None:
+    """Whatever a future header is made of, it cannot begin another one (CWE-113)."""
+    transport, done = Written(), list[str]()
+    made: Callable[..., Any] = OneWriteCycle
+    cycle = made({}, transport, None, None, None, False, [], _Event(), False, True, lambda: done.append("x"))
+    with pytest.raises(RuntimeError, match="line break"):
+        cycle._answer(200, [(b"x-a", value)], b"")
+    assert (transport.data, done) == (b"", [])
+    cycle._answer(200, [(b"x-a", b"fine")], b"body")
+    assert transport.data == b"HTTP/1.1 200 OK\r\nx-a: fine\r\n\r\nbody"
+
+
+class _Event:
+    def set(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "parsed"),
+    [
+        (b"/token", ("/token", b"/token", b"")),
+        (b"/token?a=b%20c", ("/token", b"/token", b"a=b%20c")),
+        (b"/%74oken", ("/token", b"/%74oken", b"")),
+        (b"/a%2Fb?", ("/a/b", b"/a%2Fb", b"")),
+        (b"http://as.example/token?x", ("/token", b"/token", b"x")),
+        (b"/" + b"a" * 500, ("/" + "a" * 500, b"/" + b"a" * 500, b"")),
+    ],
+)
+def test_targets(target: bytes, parsed: tuple[str, bytes, bytes]) -> None:
+    """Path decoded once, path as sent, query as sent; long ones are read and not remembered."""
+    assert parse_target(target) == parsed
+
+
+def test_a_target_that_nobody_can_read_is_refused(hasty: Lab) -> None:
+    """Bytes outside ASCII in a target are no HTTP."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer(connection)[0] == 400
