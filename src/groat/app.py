@@ -78,7 +78,7 @@ def create_app(
     custody, invitations = open_custody(config), open_invitations(config)
     log = log or EventLog()
     store = store or open_store(config, log)
-    audit, throttle = Audit(log), Throttle()
+    audit, throttle, admission = Audit(log), Throttle(), Admission()
     registry = Registry(store, custody, _client_key_sets(config, audit))
     health = Health(store, registry, clock, log)
     operator = Operator(store, config.policy, audit, clock)
@@ -102,11 +102,12 @@ def create_app(
         throttle.per_source.limit = settings["throttle.source_failures"]
         entrance.trusted_proxies = settings["server.trusted_proxies"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
-        token = Admission(TokenEndpoint(policy, registry, store, throttle, audit, clock, uses=uses))
+        token = TokenEndpoint(policy, registry, store, throttle, audit, clock, uses=uses, admission=admission)
         metadata = MetadataEndpoint(policy, registry, max_age)
         enrolment = EnrolmentEndpoint(
-            replace(operator, policy=policy), registry, throttle, invitations, config["clients.key_lifetime"], clock
-        )
+            replace(operator, policy=policy), registry, throttle, invitations, config["clients.key_lifetime"], clock,
+            admission=admission,
+        )  # fmt: skip
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
         endpoints[f"{root}/token"] = token
         endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment

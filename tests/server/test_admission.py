@@ -1,13 +1,18 @@
 """The bound on requests in flight: one more is refused at once, and a place becomes free however a request ends."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from groat.protocol.errors import TemporarilyUnavailable
-from groat.server.admission import Admission
+from groat.server.admission import MAX_IN_FLIGHT, Admission
+
+from .builders import base
+from .lab import Lab
+from .wire import FORM, check_ok
 
 End = Callable[["asyncio.Task[None]", "asyncio.Event"], Awaitable[None]]
 
@@ -22,14 +27,6 @@ async def _given_up(task: "asyncio.Task[None]", release: asyncio.Event) -> None:
     await asyncio.wait([task])
 
 
-async def _receive() -> dict[str, str]:
-    return {"type": "http.request"}
-
-
-async def _send(message: object) -> None:
-    raise AssertionError("nothing is sent here")
-
-
 @pytest.mark.rule("I9", "L08")
 @pytest.mark.parametrize("end", [_served, _given_up])
 def test_one_request_too_many_is_refused_until_another_ends(end: End) -> None:
@@ -38,21 +35,38 @@ def test_one_request_too_many_is_refused_until_another_ends(end: End) -> None:
     async def check() -> None:
         release = asyncio.Event()
 
-        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-            await release.wait()
+        admission = Admission(limit=2)
 
-        admission = Admission(slow, limit=2)
-        tasks = [asyncio.create_task(admission({}, _receive, _send)) for _ in range(2)]
+        async def slow() -> None:
+            with admission:
+                await release.wait()
+
+        tasks = [asyncio.create_task(slow()) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(TemporarilyUnavailable) as refused:
-            await admission({}, _receive, _send)
+            await slow()
         assert refused.value.retry_after == 1
         assert refused.value.reason == "overloaded"
         await end(tasks[0], release)
         assert admission.in_flight < 2
         release.set()
-        await admission({}, _receive, _send)
+        await slow()
         await asyncio.wait(tasks)
         assert admission.in_flight == 0
 
     asyncio.run(check())
+
+
+@pytest.mark.rule("I9", "L08", "H08")
+def test_nobody_holds_a_place_by_sending_slowly(lab: Lab) -> None:
+    """More requests than there are places, each short of its last byte, keep nobody out."""
+    body = base(lab.party.assertion())
+    head = f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(lab.address, 5)) for _ in range(MAX_IN_FLIGHT + 20)]
+        for connection in slow:
+            connection.sendall(head.encode() + body[:-1])
+        for _ in range(20):
+            check_ok(lab.ask())
+        slow[-1].sendall(body[-1:])
+        assert slow[-1].recv(15) == b"HTTP/1.1 200 OK"

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from groat.protocol.errors import TemporarilyUnavailable
 
 # Some 100 ms of work for one process: whoever would wait longer is told at once (docs/decisions/0015-admission.md).
@@ -14,21 +12,20 @@ RETRY_AFTER_SECONDS: Final = 1
 
 @dataclass(slots=True)
 class Admission:
-    """At most `limit` requests inside `app` at once. Raises TemporarilyUnavailable for one more, before it is read.
+    """At most `limit` requests inside `with` at once. Raises TemporarilyUnavailable for one more.
 
-    A request that is refused here has used up nothing. Not bounded: connections without a request.
+    A request that is refused here has used up nothing. Entered when the body has been read: a place costs work, and
+    nobody holds one by sending slowly. Not bounded: connections, and requests that are still being read.
     """
 
-    app: ASGIApp
     limit: int = MAX_IN_FLIGHT
     in_flight: int = field(default=0, init=False)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __enter__(self) -> None:
         if self.in_flight >= self.limit:
             hint = f"{self.limit} requests are being served; add workers or replicas"
             raise TemporarilyUnavailable("overloaded", hint, retry_after=RETRY_AFTER_SECONDS)
         self.in_flight += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.in_flight -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self.in_flight -= 1

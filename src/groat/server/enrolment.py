@@ -16,7 +16,8 @@ from groat.protocol.enrolment import Endorsement, NewKey, check_endorsement, cod
 from groat.protocol.errors import ConfigError, InvalidClient, InvalidRequest, JoseError
 from groat.protocol.models import Client, OneTimeValue
 from groat.protocol.token_request import form_fields
-from groat.server.http import exchange_of, read_form, require_method, send_private_json
+from groat.server.admission import Admission
+from groat.server.http import Exchange, exchange_of, read_form, require_method, send_private_json
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operator import Operator
 from groat.server.random_ids import RandomIds
@@ -38,11 +39,18 @@ class EnrolmentEndpoint:
     key_lifetime: int = 0  # seconds
     clock: Callable[[], float] = time.time
     ids: RandomIds = field(default_factory=RandomIds)
+    admission: Admission = field(default_factory=Admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "POST")
         exchange = exchange_of(scope)
         fields = await self._fields(scope, receive)
+        with self.admission:
+            status, document = await self._serve(fields, exchange)
+        await send_private_json(scope, send, status, document)
+
+    async def _serve(self, fields: dict[str, str], exchange: Exchange) -> tuple[int, bytes]:
+        """Status and body of the answer."""
         now = self.clock()
         try:
             new = read_proof(fields["proof"], self.operator.policy, now)
@@ -58,7 +66,7 @@ class EnrolmentEndpoint:
         document: dict[str, object] = {"client_id": new.client_id, "kid": new.key.kid}
         if expires_at is not None:
             document["expires_at"] = expires_at
-        await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
+        return 200 if known else 201, strict_json.dumps(document)
 
     async def _fields(self, scope: Scope, receive: Receive) -> dict[str, str]:
         body, _ = await read_form(scope, receive)

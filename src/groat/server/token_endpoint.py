@@ -1,7 +1,7 @@
 """`POST /token`, from top to bottom (RFC 6749 4.4, RFC 7523): each line is one step, none calls back up."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ from groat.protocol.models import MAX_TOKEN_CHARS, Grant, Policy, TokenRequest
 from groat.protocol.token_request import (
     read_token_request,
 )
+from groat.server.admission import Admission
 from groat.server.audit import Audit, Line
 from groat.server.http import (
     Exchange,
@@ -52,31 +53,33 @@ class TokenEndpoint:
     clock: Clock = time.time
     ids: RandomIds = field(default_factory=RandomIds)
     uses: KeyUses = field(default_factory=KeyUses)
+    admission: Admission = field(default_factory=Admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        request = await self._parse(scope, receive, exchange)
-        now = self.clock()
-        credential = self._read_credential(request, exchange)
-        await self.store.turns.next()  # those who came together parse first: a step at a time keeps the caches warm
-        client, version = await self._authenticate(credential, exchange, now)
-        signer = await self.registry.signer(now)
-        issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
-        client = await self._use_once(credential, client, version, issuance, exchange, now)
-        grant = decide_grant(request, client.client, self.policy)
-        claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
-        data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
-        await self.store.turns.next()  # as above: whoever shares the batch signs in the same turn
-        token = await sign_token(data, signer)
-        line = self._record(exchange, client, grant, signer, issuance.token_id, request.grant_type)
-        await self.store.turns.next()  # the lines of those who were signed in this turn are written with one call
-        line.write()
-        await send_private_json(scope, send, 200, _success(token, grant))
-
-    async def _parse(self, scope: Scope, receive: Receive, exchange: Exchange) -> TokenRequest:
-        """Steps 1 to 7 of the fixed order."""
         require_method(scope, "POST")
         body, authorization = await read_form(scope, receive)
+        with self.admission:
+            request = self._parse(body, authorization, exchange)
+            now = self.clock()
+            credential = self._read_credential(request, exchange)
+            await self.store.turns.next()  # whoever came together parses first: a step at a time keeps the caches warm
+            client, version = await self._authenticate(credential, exchange, now)
+            signer = await self.registry.signer(now)
+            issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
+            client = await self._use_once(credential, client, version, issuance, exchange, now)
+            grant = decide_grant(request, client.client, self.policy)
+            claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
+            data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
+            await self.store.turns.next()  # as above: whoever shares the batch signs in the same turn
+            token = await sign_token(data, signer)
+            line = self._record(exchange, client, grant, signer, issuance.token_id, request.grant_type)
+            await self.store.turns.next()  # the lines of those who were signed in this turn are written with one call
+            line.write()
+            await send_private_json(scope, send, 200, _success(token, grant))
+
+    def _parse(self, body: bytes, authorization: Sequence[bytes], exchange: Exchange) -> TokenRequest:
+        """Steps 5 to 7 of the fixed order."""
         request = read_token_request(body, authorization, GRANT_TYPES)
         exchange.authorization_scheme = request.authorization_scheme
         return request
