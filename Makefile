@@ -37,7 +37,8 @@ fmt: $(STAMP)    ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-FAULTS := $(BIN)/python -m pytest -q -o "python_files=scenario_*.py"
+# ONLY="F14" or ONLY="F12 and nginx": those scenarios alone.
+FAULTS := $(BIN)/python -m pytest -q -o "python_files=scenario_*.py" $(if $(ONLY),-k "$(ONLY)")
 
 faults: $(STAMP) ## Kills, cuts, storms and overload on real replicas, in a few minutes (docs/reliability.md)
 	GROAT_FAULTS=ci $(FAULTS) -n 2 tests/faults --ignore tests/faults/scenario_overload.py

@@ -31,6 +31,7 @@ http {{
   upstream groat {{
 {servers}
     keepalive 64;
+    keepalive_timeout 2s;
   }}
   server {{
     listen 127.0.0.1:{port};

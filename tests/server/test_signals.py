@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.files import read_private_key
+from groat.server.one_write import DRAIN_SECONDS
 from groat.server.sample import sample_config
 from groat.server.settings import RELOADED, SETTINGS
 
@@ -145,6 +146,23 @@ def test_a_request_that_is_on_its_way_at_the_stop_is_served(groat: "Groat", part
     check_ok(connection.ask("POST", "/token", HEADERS, fresh(party)))
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: sum(line.get("message") == "Shutting down" for line in server.lines()) == workers)
+    answer = connection.ask("POST", "/token", HEADERS, fresh(party))
+    check_ok(answer)
+    assert answer.header("connection") == "close"
+    assert server.process.wait(15) == 0
+
+
+@pytest.mark.rule("F12")
+def test_a_request_that_arrived_unread_at_the_last_moment_is_served(groat: "Groat", party: Party) -> None:
+    """A server that had no time to read when its patience with an idle connection ended reads before it closes."""
+    configure(groat, QUIET)
+    server = groat.serve(1)
+    connection = Connection(server.address)
+    check_ok(connection.ask("POST", "/token", HEADERS, fresh(party)))
+    server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: any(line.get("message") == "Shutting down" for line in server.lines()))
+    server.process.send_signal(signal.SIGSTOP)
+    threading.Timer(DRAIN_SECONDS + 0.5, server.process.send_signal, [signal.SIGCONT]).start()
     answer = connection.ask("POST", "/token", HEADERS, fresh(party))
     check_ok(answer)
     assert answer.header("connection") == "close"

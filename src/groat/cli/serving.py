@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from groat.cli.listening import HANDSHAKE_SECONDS, accept_waiting, bind, refuse_newcomers
 from groat.cli.tls_files import tls_files
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
-from groat.server.one_write import OneWriteProtocol
+from groat.server.one_write import KEEP_ALIVE_SECONDS, OneWriteProtocol
 from groat.server.reload import Source, pretty_format, report_refused
 
 GRACEFUL_SECONDS = 10
@@ -73,6 +75,7 @@ def _settings(config: Config, certificate: Path | None, key: Path | None) -> uvi
         ssl_keyfile=key,
         workers=config["server.workers"],
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
     )
@@ -98,7 +101,11 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take in the connections that wait, and only then stop listening: the kernel resets those in its queue."""
         listeners = sockets or []
-        waiting = [connection for listener in listeners for connection in _accept_all(listener)]
+        if self.config.workers == 1:  # else the listener is everybody's, and the supervisor's to close
+            for listener in listeners:
+                refuse_newcomers(listener)
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+        waiting = [connection for listener in listeners for connection in accept_waiting(listener)]
         for server in self.servers:
             server.close()
         for listener in listeners:
@@ -111,14 +118,6 @@ class Server(uvicorn.Server):
 
     def _protocol(self) -> OneWriteProtocol:
         return OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    with contextlib.suppress(OSError):  # the last one is BlockingIOError: nobody waits any more
-        while True:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            yield connection
 
 
 class Worker(multiprocess.Process):
@@ -159,6 +158,9 @@ class Supervisor(multiprocess.Multiprocess):
     def terminate_all(self) -> None:
         """Stop listening here too: a connection that no worker will ever accept is better refused than reset."""
         for listener in self.sockets:
+            refuse_newcomers(listener)
+        time.sleep(HANDSHAKE_SECONDS)
+        for listener in self.sockets:
             listener.close()
         super().terminate_all()
 
@@ -169,20 +171,6 @@ def _check_admin(address: AdminAddress) -> None:
         bind(address.host, address.port, "another admin.listen").close()
     if address.socket is not None and not address.socket.parent.is_dir():
         raise ConfigError(f"admin.socket: there is no folder {address.socket.parent}")
-
-
-def bind(host: str, port: int, way_out: str = "another: groat serve --port 0") -> socket.socket:
-    """A listening socket. Raises ConfigError that says how to go on when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}. Choose {way_out}") from None
-    listener.set_inheritable(True)
-    return listener
 
 
 def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:

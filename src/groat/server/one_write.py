@@ -8,6 +8,7 @@ takes, so an anonymous peer could fill the memory or hold connections for ever.
 import asyncio
 import math
 from functools import lru_cache
+import select
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -19,9 +20,13 @@ from groat.server.http import refusal_body
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
 HEAD_SECONDS: Final = 10.0
-DRAIN_SECONDS: Final = 1.0
 MAX_REMEMBERED_TARGET: Final = 64
 _CLOSE: Final = (b"connection", b"close")
+# Longer than a load balancer that follows our recipes keeps an idle connection, so that it is the one who closes:
+# whoever closes an idle connection may meet a request that is on its way (docs/decisions/0016-idle-connections.md).
+DRAIN_SECONDS: Final = 3.0
+KEEP_ALIVE_SECONDS: Final = 75
+_LATE_SECONDS: Final = 0.05
 _MALFORMED: Final = b"".join(
     (
         b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n",
@@ -108,8 +113,21 @@ class OneWriteProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if not self._is_busy() and not self.transport.is_closing():
+        """Close a connection that nobody uses: timers run before reading, so a request may be here unread."""
+        if self._is_busy() or self.transport.is_closing():
+            return
+        if self._has_unread():
+            self.loop.call_later(_LATE_SECONDS, self._close_if_idle)
+        else:
             self.transport.close()
+
+    def _has_unread(self) -> bool:
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close_if_idle()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -1,0 +1,60 @@
+"""The listening socket: taking it, and giving it up so that nobody who got through is reset."""
+
+import contextlib
+import ctypes
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from groat.protocol.errors import ConfigError
+
+HANDSHAKE_SECONDS: Final = 0.02  # for handshakes that began before newcomers were turned away
+_SO_ATTACH_FILTER: Final = 26
+# Classic BPF on the TCP header: drop what has SYN and not ACK (byte 13, bits 0x02 and 0x10), keep the rest.
+_DROP_SYN: Final = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 2**32 - 1),
+    )
+)
+
+
+def bind(host: str, port: int, way_out: str = "another: groat serve --port 0") -> socket.socket:
+    """A listening socket. Raises ConfigError that says how to go on when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}. Choose {way_out}") from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def refuse_newcomers(listener: socket.socket) -> None:
+    """Let no further connection begin, for every process that shares the listener; those under way can be accepted.
+
+    Between the last accept and close the kernel would complete one more, and reset it with its request. A newcomer's
+    first packet is dropped instead: it is sent again after a second, and then refused, so another replica is asked.
+    Linux alone can do this; elsewhere nothing happens.
+    """
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    fprog = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
+
+def accept_waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Every connection that is complete and waits to be accepted, without waiting for more."""
+    with contextlib.suppress(OSError):  # the last one is BlockingIOError: nobody waits any more
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
