@@ -46,9 +46,14 @@ def measure(place: Place, folder: Path, connections: int, batch: int, seconds: i
 
 def _cpu_seconds_ever(place: Place) -> float:
     """Of all of PostgreSQL's processes, those that have ended included: the kernel adds them to their parent."""
-    pids = place.postgres_pids
-    ended = Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[13:15]
-    return cpu_seconds(pids) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+    while True:
+        pids = place.postgres_pids
+        try:
+            living = cpu_seconds(pids)
+        except FileNotFoundError:  # a backend ended in between, and counts with its parent now
+            continue
+        ended = Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[13:15]
+        return living + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
 
 
 def _figures(printed: str) -> Sequence[float]:

@@ -35,6 +35,7 @@ from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
+from groat.server.shedding import Shedding
 from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
@@ -110,6 +111,7 @@ def create_app(
         )  # fmt: skip
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
         endpoints[f"{root}/token"] = token
+        entrance.shedding = Shedding(audit, f"{root}/token".encode())
         endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
 
     if source is not None:

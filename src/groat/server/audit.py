@@ -50,6 +50,11 @@ class Audit:
         with contextlib.suppress(OSError):
             self.log.emit("warning", "token.refused", {"reason": reason, **facts})
 
+    def overloaded(self, refused: int, hint: str) -> None:
+        """So many token requests of the last second were refused unread."""
+        with contextlib.suppress(OSError):
+            self.log.emit("warning", "server.overloaded", {"refused": refused, "hint": hint})
+
     def broken(self, facts: Mapping[str, Any]) -> None:
         """A request met a bug; the traceback goes along."""
         with contextlib.suppress(OSError):

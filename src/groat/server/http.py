@@ -191,6 +191,7 @@ class Entrance:
     lifespan: ASGIApp
     audit: Audit
     trusted_proxies: Networks = ()
+    shedding: Any = None  # what the connections ask while too much is under way, see one_write.py
     ids: RandomIds = field(default_factory=RandomIds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from groat.protocol.errors import InvalidRequest
+from groat.server.admission import MAX_IN_FLIGHT
 from groat.server.http import refusal_body
+from groat.server.shedding import Shedding
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
 HEAD_SECONDS: Final = 10.0
@@ -166,11 +168,28 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):
+            return
         began_in_head, heads = self._in_head, self._heads
         super().data_received(data)
         # Nearly every chunk holds a whole request; only what leaves a head unfinished is counted.
         if began_in_head and self._in_head and heads == self._heads:
             self._unfinished(len(data))
+
+    def _refused(self, data: bytes) -> bool:
+        """Whether these bytes were a token request that found the process full, and are answered."""
+        shedding: Shedding | None = getattr(self.app, "shedding", None)
+        between = self._in_head and not self._head_bytes and not self._is_busy()
+        if shedding is None or not between or self._draining or self.flow.write_paused:
+            return False
+        answer = shedding.refusal(data, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.transport.write(answer)
+        return True
 
     def _unfinished(self, size: int) -> None:
         self._head_bytes += size
