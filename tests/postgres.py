@@ -25,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 from tests.ports import free_port
 
 URL_VARIABLE: Final = "GROAT_TEST_POSTGRES"
+PREFIX: Final = "groat-pg-"  # then the id of the process that made it
 NOBODY: Final = 65534
 START_SECONDS: Final = 30.0
 SETTINGS: Final = {
@@ -68,8 +69,9 @@ class PostgresServer:
     @classmethod
     @contextlib.contextmanager
     def running(cls, settings: Mapping[str, str] | None = None) -> "Iterator[PostgresServer]":
-        """A fresh cluster that ends, and leaves nothing behind, with the block."""
-        directory = Path(tempfile.mkdtemp(prefix="groat-pg-"))
+        """A fresh cluster that ends, and leaves nothing behind, with the block; so do those of killed test runs."""
+        remove_abandoned()
+        directory = own_directory()
         server = cls(_reachable(find_binaries(), directory), directory, settings or {})
         try:
             server.initialise()
@@ -166,7 +168,7 @@ class PostgresServer:
 
     def standby(self) -> "PostgresServer":
         """A place for a copy of this server that follows it; `running_standby` fills and starts it."""
-        directory = Path(tempfile.mkdtemp(prefix="groat-pg-"))
+        directory = own_directory()
         directory.chmod(0o755)
         if os.geteuid() == 0:
             os.chown(directory, NOBODY, NOBODY)
@@ -235,6 +237,32 @@ class GivenServer:
         with psycopg.connect(self.base, autocommit=True) as connection:
             for name in self.made:
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def own_directory() -> Path:
+    """A new directory that names the process it belongs to."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+
+
+def remove_abandoned(parent: Path | None = None) -> list[Path]:
+    """End the servers of test runs that were killed, and remove their directories; returns those."""
+    removed = []
+    for directory in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*-*"):
+        owner = directory.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            _end_server_in(directory / "data")
+            shutil.rmtree(directory, ignore_errors=True)
+            removed.append(directory)
+    return removed
+
+
+def _end_server_in(data: Path) -> None:
+    """SIGQUIT to the postmaster whose data these are: its id is in a file there, and it works there."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        if Path(f"/proc/{pid}/cwd").readlink() == data:
+            os.kill(pid, signal.SIGQUIT)
+            PostgresServer._wait_for_end_of([pid])
 
 
 def create_database(server_url: str, name: str) -> str:

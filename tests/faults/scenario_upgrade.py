@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import pytest
 from benchmarks.load.connection import Target
 from benchmarks.load.history import Assertion, Caller
 from benchmarks.load.presenter import BackgroundLoad, closed_loop, run
-from tests.postgres import NOBODY, PostgresServer
+from tests.postgres import NOBODY, PostgresServer, own_directory
 
 from .checker import digest_of
 from .deployment import GROAT, ISSUER, Deployment, ended, environment, wait_until
@@ -184,7 +183,7 @@ def hold_replication(postgres: Deployment) -> None:
 @contextlib.contextmanager
 def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
     """A streaming standby, caught up."""
-    directory = Path(tempfile.mkdtemp(prefix="groat-standby-"))
+    directory = own_directory()
     standby = PostgresServer(primary.binaries, directory, {}, primary.password)
     try:
         directory.chmod(0o755)
