@@ -7,8 +7,8 @@ takes, so an anonymous peer could fill the memory or hold connections for ever.
 
 import asyncio
 import math
-from functools import lru_cache
 import select
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -128,9 +128,6 @@ class OneWriteProtocol(HttpToolsProtocol):
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def timeout_keep_alive_handler(self) -> None:
-        self._close_if_idle()
-
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
@@ -152,6 +149,9 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
+        self._begin_idling()
+
+    def _begin_idling(self) -> None:
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -165,7 +165,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         if 0 < left < math.inf:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
         elif left <= 0:
-            self.transport.close()
+            self._close_if_idle()
 
     def data_received(self, data: bytes) -> None:
         if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):
@@ -186,8 +186,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         if answer is None:
             return False
         self._stop_timer()
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._begin_idling()
         self.transport.write(answer)
         return True
 
