@@ -7,7 +7,7 @@ Connections are made before the flood begins and are not made anew.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ class Flood:
 
     target: Target
     history: list[Presentation] = field(default_factory=list)
+    _source: Iterator[Assertion] = field(default_factory=lambda: iter(()))
     _free: "deque[_Line]" = field(default_factory=deque)
     _open: int = 0
 
@@ -79,22 +80,40 @@ class Flood:
         A request for which no connection is free waits, and its latency counts from the moment it was due. What has no
         answer `patience` seconds after the last was due is AMBIGUOUS, or UNSENT if no connection is left for it.
         """
+        if rate == float("inf"):
+            return await self._closed_loop(assertions, patience)
         begun = time.monotonic()
         sent = 0
         while sent < len(assertions) and self._open:
-            now = time.monotonic()
-            due = len(assertions) if rate == float("inf") else min(len(assertions), int((now - begun) * rate) + 1)
+            due = min(len(assertions), int((time.monotonic() - begun) * rate) + 1)
             while sent < due and self._free:
-                moment = now if rate == float("inf") else begun + sent / rate
-                self._free.pop().send(assertions[sent], moment)
+                self._free.pop().send(assertions[sent], begun + sent / rate)
                 sent += 1
-            await asyncio.sleep(0 if rate == float("inf") else TICK_SECONDS)
-        deadline = time.monotonic() + patience
-        while len(self._free) < self._open and time.monotonic() < deadline:
             await asyncio.sleep(TICK_SECONDS)
+        await self._all_answered(patience)
         now = time.monotonic()
         unsent = [Presentation(assertion, self.target.name, now, now, UNSENT) for assertion in assertions[sent:]]
         return self._taken() + unsent
+
+    async def _closed_loop(self, assertions: Sequence[Assertion], patience: float) -> list[Presentation]:
+        """Each line sends its next when it has its answer, without a turn of the loop between."""
+        self._source = iter(assertions)
+        for line in list(self._free):
+            if (assertion := next(self._source, None)) is not None:
+                self._free.remove(line)
+                line.send(assertion, time.monotonic())
+        await self._all_answered(patience)
+        now = time.monotonic()
+        unsent = [Presentation(assertion, self.target.name, now, now, UNSENT) for assertion in self._source]
+        return self._taken() + unsent
+
+    async def _all_answered(self, patience: float) -> None:
+        """Until every line is free, or none has been answered for so long."""
+        deadline, seen = time.monotonic() + patience, 0
+        while len(self._free) < self._open and time.monotonic() < deadline:
+            await asyncio.sleep(TICK_SECONDS)
+            if len(self.history) > seen:
+                deadline, seen = time.monotonic() + patience, len(self.history)
 
     def _taken(self) -> list[Presentation]:
         history, self.history = self.history, []
@@ -109,8 +128,11 @@ class Flood:
         again = status == 503 and data.find(b"\r\nretry-after:", 0, end) > 0
         now, name = time.monotonic(), self.target.name
         self.history.append(Presentation(line.assertion, name, line.due, now, status, token, again))
-        line.assertion = None
-        self._free.append(line)
+        line.assertion = next(self._source, None)
+        if line.assertion is None:
+            self._free.append(line)
+        else:
+            line.send(line.assertion, now)
 
     def lost(self, line: _Line) -> None:
         self._open -= 1
