@@ -111,7 +111,7 @@ def create_app(
         )  # fmt: skip
         endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
         endpoints[f"{root}/token"] = token
-        entrance.shedding = Shedding(audit, f"{root}/token".encode())
+        entrance.shedding = Shedding(audit, admission, f"{root}/token".encode())
         endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
 
     if source is not None:

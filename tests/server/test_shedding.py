@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.connection import post_request
+from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.event_log import EventLog
 from groat.server.shedding import Shedding, sole_request
@@ -54,9 +55,13 @@ def test_a_plain_request_is_refused_in_full(tmp_path: Path) -> None:
     """503 with Retry-After and the fixed body; counted each, logged once a second; other paths are left alone."""
 
     async def refuse() -> bytes | None:
-        shedding = Shedding(audit, b"/token")
-        assert shedding.refusal(PLAIN.replace(b"/token", b"/client-keys"), []) is None
-        answers = [shedding.refusal(PLAIN, [(b"date", b"now")]) for _ in range(3)]
+        shedding = Shedding(audit, Admission(2), b"/token")
+        assert shedding.refusal(PLAIN.replace(b"/token", b"/client-keys"), 2, []) is None
+        assert shedding.refusal(PLAIN, 1, []) is None
+        shedding.admission.reading = 1
+        assert shedding.refusal(PLAIN, 2, []) is None
+        shedding.admission.reading = 0
+        answers = [shedding.refusal(PLAIN, 2, [(b"date", b"now")]) for _ in range(3)]
         await asyncio.sleep(1.1)
         return answers[-1]
 

@@ -15,11 +15,16 @@ class Admission:
     """At most `limit` requests inside `with` at once. Raises TemporarilyUnavailable for one more.
 
     A request that is refused here has used up nothing. Entered when the body has been read: a place costs work, and
-    nobody holds one by sending slowly. Not bounded: connections, and requests that are still being read.
+    nobody holds one by sending slowly. Not bounded: connections, and requests that are still being read (`reading`).
     """
 
     limit: int = MAX_IN_FLIGHT
     in_flight: int = field(default=0, init=False)
+    reading: int = field(default=0, init=False)
+
+    def is_full(self, under_way: int) -> bool:
+        """Whether that many requests of the process leave no place, those aside whose bodies come slowly."""
+        return under_way - self.reading >= self.limit
 
     def __enter__(self) -> None:
         if self.in_flight >= self.limit:

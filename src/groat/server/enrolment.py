@@ -69,7 +69,7 @@ class EnrolmentEndpoint:
         return 200 if known else 201, strict_json.dumps(document)
 
     async def _fields(self, scope: Scope, receive: Receive) -> dict[str, str]:
-        body, _ = await read_form(scope, receive)
+        body, _ = await read_form(scope, receive, self.admission)
         pairs = form_fields(body)
         fields = dict(pairs)
         if len(fields) != len(pairs) or fields.keys() not in ({"proof", "code"}, {"proof", "endorsement"}):

@@ -20,6 +20,7 @@ from groat.protocol.errors import (
     TemporarilyUnavailable,
 )
 from groat.protocol.token_request import check_content_encoding, check_content_type, check_query
+from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.random_ids import RandomIds
 from groat.server.store import StoreUnavailable
@@ -73,7 +74,7 @@ class ClientDisconnected(Exception):
     """The peer went away before its request was complete; there is nobody to answer."""
 
 
-async def read_form(scope: Scope, receive: Receive) -> tuple[bytes, Sequence[bytes]]:
+async def read_form(scope: Scope, receive: Receive, admission: Admission) -> tuple[bytes, Sequence[bytes]]:
     """The body of a form and the Authorization headers that came with it; steps 2 to 4 of the fixed order.
 
     Raises PayloadTooLarge, RequestTimeout, ClientDisconnected, InvalidRequest. Not checked: what the form says.
@@ -82,14 +83,14 @@ async def read_form(scope: Scope, receive: Receive) -> tuple[bytes, Sequence[byt
     for name, value in scope["headers"]:
         if name in _FORM_HEADERS:
             found.setdefault(name, []).append(value)
-    body = await _read_body(found.get(b"content-length", ()), receive)
+    body = await _read_body(found.get(b"content-length", ()), receive, admission)
     check_content_type(found.get(b"content-type", ()))
     check_content_encoding(found.get(b"content-encoding", ()))
     check_query(scope["query_string"])
     return body, found.get(b"authorization", ())
 
 
-async def _read_body(lengths: Sequence[bytes], receive: Receive) -> bytes:
+async def _read_body(lengths: Sequence[bytes], receive: Receive, admission: Admission) -> bytes:
     """Read at most 64 KiB within 15 s."""
     for value in lengths:
         if value.isdigit():
@@ -100,11 +101,14 @@ async def _read_body(lengths: Sequence[bytes], receive: Receive) -> bytes:
         # Nearly every request: the body came with the headers, and no timer is needed.
         _check_size(len(body))
         return body
+    admission.reading += 1
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _read_rest(message, receive)
     except TimeoutError:
         raise RequestTimeout("body_slow") from None
+    finally:
+        admission.reading -= 1
 
 
 async def _read_rest(message: Any, receive: Receive) -> bytes:

@@ -168,7 +168,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._close_if_idle()
 
     def data_received(self, data: bytes) -> None:
-        if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):
+        if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):  # with fewer there is a place
             return
         began_in_head, heads = self._in_head, self._heads
         super().data_received(data)
@@ -182,7 +182,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         between = self._in_head and not self._head_bytes and not self._is_busy()
         if shedding is None or not between or self._draining or self.flow.write_paused:
             return False
-        answer = shedding.refusal(data, self.server_state.default_headers)
+        answer = shedding.refusal(data, len(self.tasks), self.server_state.default_headers)
         if answer is None:
             return False
         self._stop_timer()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.protocol.errors import TemporarilyUnavailable
-from groat.server.admission import MAX_IN_FLIGHT, RETRY_AFTER_SECONDS
+from groat.server.admission import RETRY_AFTER_SECONDS, Admission
 from groat.server.audit import Audit
 from groat.server.http import refusal_body
 from groat.server.random_ids import RandomIds
@@ -44,16 +44,20 @@ def sole_request(data: bytes) -> bytes | None:
 
 @dataclass(slots=True)
 class Shedding:
-    """Answers for a process that is full; whether it is, the connection decides. `path`: the token endpoint's."""
+    """Answers for a process that has no place left. `path`: the token endpoint's."""
 
     audit: Audit
+    admission: Admission
     path: bytes
     ids: RandomIds = field(default_factory=RandomIds)
     _refused: int = 0
 
-    def refusal(self, data: bytes, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
-        """The whole answer to these bytes if they are a token request, else None. Not checked: anything in its body."""
-        if sole_request(data) != self.path:
+    def refusal(self, data: bytes, under_way: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        """The whole answer to these bytes if they are a token request that finds no place, else None.
+
+        `under_way`: requests of this process. Not checked: anything in its body.
+        """
+        if not self.admission.is_full(under_way) or sole_request(data) != self.path:
             return None
         self.audit.tally.refused[_REFUSAL.code, _REFUSAL.reason] += 1
         if not self._refused:
@@ -64,5 +68,7 @@ class Shedding:
 
     def _report(self) -> None:
         """One line a second while it goes on: a line for each would be most of what a refusal costs."""
-        self.audit.overloaded(self._refused, f"{MAX_IN_FLIGHT} requests are being served; add workers or replicas")
+        self.audit.overloaded(
+            self._refused, f"{self.admission.limit} requests are being served; add workers or replicas"
+        )
         self._refused = 0

@@ -58,7 +58,7 @@ class TokenEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         require_method(scope, "POST")
-        body, authorization = await read_form(scope, receive)
+        body, authorization = await read_form(scope, receive, self.admission)
         with self.admission:
             request = self._parse(body, authorization, exchange)
             now = self.clock()
