@@ -36,7 +36,7 @@ from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
 from groat.server.shedding import Shedding
-from groat.server.store import PURGE_CHUNK, Store, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, PURGE_CHUNK, Store, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
@@ -49,8 +49,8 @@ CHORE_PAUSE_SECONDS = 1.0
 PURGE_PAUSE_SECONDS = 0.05
 
 
-def open_store(config: Config, log: EventLog | None = None) -> Store:
-    """The store that the configuration names; `log` hears when it goes away and comes back.
+def open_store(config: Config, log: EventLog | None = None, patience: int = OPERATOR_PATIENCE) -> Store:
+    """The store that the configuration names, for an operator; `log` hears when it goes away and comes back.
 
     Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
     """
@@ -60,7 +60,7 @@ def open_store(config: Config, log: EventLog | None = None) -> Store:
             with contextlib.suppress(OSError):
                 log.emit("warning" if event == "store.up" else "error", event, facts)
 
-    return open_engine(config, tell)
+    return open_engine(config, tell, patience)
 
 
 def create_app(
@@ -78,7 +78,7 @@ def create_app(
     """
     custody, invitations = open_custody(config), open_invitations(config)
     log = log or EventLog()
-    store = store or open_store(config, log)
+    store = store or open_store(config, log, patience=1)
     audit, throttle, admission = Audit(log), Throttle(), Admission()
     registry = Registry(store, custody, _client_key_sets(config, audit))
     health = Health(store, registry, clock, log)

@@ -18,7 +18,7 @@ from groat.server.operator import Operator
 from groat.server.sample import sample_config
 from groat.server.settings import BY_NAME
 from groat.server.storage_url import url_without_password
-from groat.server.store import Store, StoreConflict
+from groat.server.store import OPERATOR_PATIENCE, Store, StoreConflict
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
 
@@ -71,7 +71,7 @@ async def _store_exists(config: Config) -> bool:
     """Whether there may be signing keys already, which only the key-encryption key of then can open."""
     if not config.on_postgres:
         return config.database.exists()
-    store = open_postgres(config)
+    store = open_postgres(config, patience=OPERATOR_PATIENCE)
     try:
         return await store.is_made()
     finally:
@@ -82,7 +82,7 @@ async def _create_store(config: Config) -> Store:
     if not config.on_postgres:
         make_private_directory(config.database.parent)
         return SqliteStore.create(config.database)
-    store = open_postgres(config)
+    store = open_postgres(config, patience=OPERATOR_PATIENCE)
     await store.migrate()
     return store
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from groat.protocol.models import OneTimeValue
-from groat.server.store import BeforeFloor, Issuance, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres import LIMITS, PostgresStore
 from groat.server.store.postgres_link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
@@ -292,6 +292,27 @@ def test_a_locked_table_costs_no_caller_more_than_a_moment(url: str) -> None:
             assert all([await use(store, f"{name}{n}") for name in "vw" for n in range(20)])
 
     run(work())
+
+
+@pytest.mark.rule("F04", "F15")
+def test_an_operator_waits_longer_than_a_request(url: str) -> None:
+    """A write that is held up for a second: a server's store gives up, an operator's does what it was told to."""
+
+    async def write(patience: int) -> int:
+        store = PostgresStore(url, patience=patience)
+        try:
+            before = await store.registry_version()
+            with psycopg.connect(url) as holder:
+                holder.execute("LOCK TABLE registry IN EXCLUSIVE MODE")
+                asyncio.get_running_loop().call_later(1.2, holder.rollback)
+                await store.raise_floor(0)
+            return await store.registry_version() - before
+        finally:
+            await store.close()
+
+    assert run(write(OPERATOR_PATIENCE)) == 1
+    with pytest.raises(StoreUnavailable):
+        run(write(1))
 
 
 @pytest.mark.rule("L10", "F04")

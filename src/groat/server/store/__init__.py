@@ -11,6 +11,8 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.turns import Turns
 
 PURGE_CHUNK: Final = 1000
+# An operator waits for a slow disk rather than being told that nobody knows what became of his change.
+OPERATOR_PATIENCE: Final = 10
 
 
 class StoreUnavailable(Exception):

@@ -6,33 +6,36 @@ from typing import TYPE_CHECKING
 from groat.protocol.errors import ConfigError
 from groat.server.config import Config
 from groat.server.storage_url import POSTGRES_SCHEMES
-from groat.server.store import Notify, Store, silent
+from groat.server.store import OPERATOR_PATIENCE, Notify, Store, silent
 from groat.server.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from groat.server.store.postgres import PostgresStore
 
 
-def open_engine(config: Config, notify: Notify = silent) -> Store:
+def open_engine(config: Config, notify: Notify = silent, patience: int = 1) -> Store:
     """The store that the configuration names; `notify` hears when it goes away and comes back.
+
+    `patience`: how many times as long as a token request everything may take.
 
     Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
     """
     if config.on_postgres:
-        return open_postgres(config, notify)
+        return open_postgres(config, notify, patience)
     return SqliteStore.open(config.database, config["storage.retention"])
 
 
-def open_postgres(config: Config, notify: Notify = silent) -> "PostgresStore":
+def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) -> "PostgresStore":
     """The store on PostgreSQL, not connected yet. Raises ConfigError without the driver."""
     tolerance = config["assertions.clock_tolerance"]
-    return _postgres()(config["storage.url"], config["storage.retention"], notify, clock_tolerance=tolerance)
+    url, retention = config["storage.url"], config["storage.retention"]
+    return _postgres()(url, retention, notify, clock_tolerance=tolerance, patience=patience)
 
 
 def open_url(url: str, directory: Path) -> Store:
     """An existing store by its URL; a relative file is looked for in `directory`. Raises as `open_engine` does."""
     if url.startswith(POSTGRES_SCHEMES):
-        return _postgres()(url)
+        return _postgres()(url, patience=OPERATOR_PATIENCE)
     return SqliteStore.open(directory / _file_of(url))
 
 

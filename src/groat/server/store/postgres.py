@@ -15,6 +15,7 @@ from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
+    OPERATOR_PATIENCE,
     PURGE_CHUNK,
     TABLES,
     Condition,
@@ -90,12 +91,14 @@ class PostgresStore:
         clock_tolerance: int = 10,
         clock: Callable[[], float] = time.time,
         limits: Limits = LIMITS,
+        patience: int = 1,
     ) -> None:
         """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least.
 
-        `clock_tolerance`: seconds that the iat of an assertion may lie ahead.
+        `clock_tolerance`: seconds that the iat of an assertion may lie ahead. `patience`: how many times as long as a
+        token request everything may take.
         """
-        self._target = Target(url, replica_name())
+        self._target = Target(url, replica_name(), patience)
         self._clock = clock
         self._notify = notify
         self._memory = Memory(clock_tolerance, clock)
@@ -122,7 +125,7 @@ class PostgresStore:
     @classmethod
     async def create(cls, url: str) -> "PostgresStore":
         """Bring the schema up to date; safe to repeat, and for many processes at once."""
-        store = cls(url)
+        store = cls(url, patience=OPERATOR_PATIENCE)
         await store.migrate()
         return store
 

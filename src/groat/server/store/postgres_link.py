@@ -54,10 +54,14 @@ class LinkLost(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. The URL may hold a password and is never shown."""
+    """Where to connect. The URL may hold a password and is never shown.
+
+    `patience`: how many times as long as a token request may wait.
+    """
 
     url: str = field(repr=False)
     replica: str = "groat"
+    patience: int = 1
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Raises LinkLost in one line that holds no secret."""
@@ -80,7 +84,8 @@ class Target:
 class Link:
     """One connection; one statement at a time, and nobody else may use it meanwhile."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], patience: int = 1) -> None:
+        self._answer_seconds = ANSWER_SECONDS * patience
         self._connection = connection
         self._pgconn = connection.pgconn
         self._loop = asyncio.get_running_loop()
@@ -116,13 +121,13 @@ class Link:
 
     async def run_prepared(self, name: bytes, values: Sequence[bytes]) -> PGresult:
         """Run a prepared statement and wait. Raises Refused, LinkLost."""
-        timer = self._loop.call_later(ANSWER_SECONDS, self.give_up)
+        timer = self._loop.call_later(self._answer_seconds, self.give_up)
         try:
             return checked(await self.send_prepared(name, values))
         finally:
             timer.cancel()
 
-    async def query(self, sql: str, *values: Value, seconds: float = ANSWER_SECONDS) -> list[Row]:
+    async def query(self, sql: str, *values: Value, seconds: float = 0.0) -> list[Row]:
         """Run one statement; rows by column name. Raises Refused, LinkLost."""
         self._check_free()
         try:
@@ -134,9 +139,9 @@ class Link:
             raise self.loss() from None
         return _rows(checked(await self._answer(self._begun(), seconds)))
 
-    async def _answer(self, future: "asyncio.Future[PGresult]", seconds: float = ANSWER_SECONDS) -> PGresult:
+    async def _answer(self, future: "asyncio.Future[PGresult]", seconds: float = 0.0) -> PGresult:
         """Wait. Whoever stops waiting leaves a statement behind whose end nobody knows, so the link goes with him."""
-        timer = self._loop.call_later(seconds, self.give_up)
+        timer = self._loop.call_later(seconds or self._answer_seconds, self.give_up)
         try:
             return await future
         except asyncio.CancelledError:

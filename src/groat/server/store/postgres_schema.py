@@ -15,14 +15,14 @@ LOCK_KEY: Final = 0x67726F6174  # "groat"
 MIGRATION_LOCK_MS: Final = 2000
 MIGRATION_SECONDS: Final = 60.0
 
-_SETTINGS: Final = f"""
+_SETTINGS: Final = """
 SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,
     current_setting('fsync') AS fsync,
     current_setting('full_page_writes') AS full_page_writes, current_setting('server_version_num')::int AS server,
     set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
     set_config('default_transaction_isolation', 'read committed', false),
-    set_config('statement_timeout', '{STATEMENT_MS}', false),
+    set_config('statement_timeout', $1, false),
     set_config('idle_in_transaction_session_timeout', '2000', false),
     set_config('client_min_messages', 'error', false),
     to_regclass('groat_schema') IS NOT NULL AS made
@@ -39,9 +39,9 @@ class SchemaMissing(StoreUnavailable):
 
 async def open_link(target: Target, *, with_schema: bool = True) -> Link:
     """Connect, make the session durable, and check what it stands on. Raises StoreUnavailable."""
-    link = Link(await target.connect())
+    link = Link(await target.connect(), target.patience)
     try:
-        (found,) = await link.query(_SETTINGS)
+        (found,) = await link.query(_SETTINGS, str(STATEMENT_MS * target.patience))
         _check_durable(found)
         if with_schema:
             await _check_schema(link, made=found["made"])
