@@ -17,7 +17,16 @@ DATA = PLACE / "cluster"
 
 def single(data: Path, *statements: str) -> None:
     """Run statements without a server: no port, no password, no command line that others could read."""
-    command = [BIN / "postgres", "--single", "-j", "-D", data, "-c", "log_min_messages=fatal", "postgres"]
+    command: list[str | Path] = [
+        BIN / "postgres",
+        "--single",
+        "-j",
+        "-D",
+        data,
+        "-c",
+        "log_min_messages=fatal",
+        "postgres",
+    ]
     subprocess.run(command, input=";\n\n".join(statements) + ";\n\n", text=True, stdout=subprocess.DEVNULL, check=True)
 
 
@@ -25,7 +34,7 @@ def make() -> None:
     """A new cluster with the role and its database."""
     fresh = PLACE / "cluster.new"
     shutil.rmtree(fresh, ignore_errors=True)
-    command = [
+    command: list[str | Path] = [
         BIN / "initdb",
         "-D",
         fresh,

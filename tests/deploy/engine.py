@@ -116,23 +116,6 @@ class Project:
         self("--profile", "bootstrap", "--profile", "stack", "down", "--volumes", "--timeout", "5", check=False)
 
 
-def prepare_base(name: str = "python:3.13-slim") -> None:
-    """Make sure that an unprivileged user can work in the base image.
-
-    A base imported from an archive whose root directory is mode 0700 shuts out everybody but root; exporting and
-    importing it once more gives that directory its usual mode.
-    """
-    entered = run("docker", "run", "--rm", "--user", "10001", "--entrypoint", "python3", name, "-c", "", check=False)
-    if entered.returncode == 0:
-        return
-    variables = [f"--change=ENV {pair}" for pair in inspect(name, "image")["Config"]["Env"] or []]
-    container = run("docker", "create", name, "true").stdout.strip()
-    archive = subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE)
-    imported = subprocess.run(["docker", "import", *variables, "-", name], stdin=archive.stdout, check=False)
-    assert (archive.wait(300), imported.returncode) == (0, 0)
-    run("docker", "rm", container)
-
-
 def check_hardened(facts: Mapping[str, Any]) -> None:
     """What the engine says of a container: not root, no capability, a root file system that nobody writes to."""
     host = facts["HostConfig"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from .engine import BUILD_SECONDS, DEPLOY, Project, check_hardened, compose_commands, prepare_base, run
+from .engine import BUILD_SECONDS, DEPLOY, Project, check_hardened, compose_commands, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(BUILD_SECONDS)]
 
@@ -33,7 +33,6 @@ MOUNTS: Final = {
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[Project, dict[str, str]]]:
     """Both profiles as the guide says; and what they said."""
-    prepare_base()
     free = tuple((f"GROAT_{name}_PORT", "0") for name in ("AUTH", "PROMETHEUS"))
     command = (compose_commands() or ["docker compose"])[0]
     project = Project(command, f"groat-test-{os.getpid()}-cluster", DEPLOY / "compose.cluster.yaml", free)
