@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Final
 
 USER: Final = 10001
+# What LANG=C.UTF-8 names; PostgreSQL refuses to start without it.
+LOCALE: Final = Path("/usr/lib/locale/C.utf8")
 CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # What no server needs: tests, tools for developers and desktops, and modules that would bring libraries of their own.
 UNUSED: Final = (
@@ -168,7 +170,7 @@ def main() -> None:
     tree = Tree(root)
     tree.folder(Path("/"))
     add_python(tree)
-    for path in paths:
+    for path in (*paths, LOCALE):
         tree.add(path)
     add_libraries(tree)
     add_trust(tree)
