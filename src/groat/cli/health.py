@@ -35,7 +35,8 @@ def _own_server(session: Session) -> tuple[str, int]:
     host, port = config.local_address
     name = urlsplit(config.policy.issuer).hostname if config.tls is not None else None
     scheme = "http" if name is None else "https"
-    return f"{scheme}://{host}:{port}{READY_PATH}", _status(host, port, name, READY_PATH)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}{READY_PATH}", _status(host, port, name, READY_PATH)
 
 
 def _elsewhere(url: str) -> tuple[str, int]:

@@ -16,7 +16,6 @@ import uvicorn
 from uvicorn.supervisors import multiprocess
 
 from groat.cli.listening import HANDSHAKE_SECONDS, accept_waiting, bind, refuse_newcomers
-from groat.cli.tls_files import tls_files
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
@@ -24,6 +23,7 @@ from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.one_write import KEEP_ALIVE_SECONDS, OneWriteProtocol
 from groat.server.reload import Source, pretty_format, report_refused
+from groat.server.tls_files import TlsFiles
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
@@ -32,20 +32,22 @@ BACKLOG = 2048
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
     """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens.
 
-    SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings again.
+    SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings and the certificate again.
     """
     from groat.app import check_ready, worker_app
 
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    certificate_and_key = tls_files(config)
+    tls = None if config.tls is None else TlsFiles(*config.tls)
+    if tls is not None:
+        tls.check()
     asyncio.run(check_ready(config))
     log = configure_logging(config["log.level"], pretty_format(config))
     listener = bind(config["server.host"], config["server.port"])
     _check_admin(config.admin)
     _announce(config, listener, log)
-    source = Source(config, config_file.absolute(), flags)
-    settings = _settings(config, *certificate_and_key)
+    source = Source(config, config_file.absolute(), flags, tls)
+    settings = _settings(config, tls)
     settings.app = partial(worker_app, source)
     if settings.workers > 1:
         multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
@@ -59,7 +61,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
             raise KeyboardInterrupt
 
 
-def _settings(config: Config, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
     return uvicorn.Config(
         "groat.app:worker_app",
         factory=True,
@@ -71,8 +73,9 @@ def _settings(config: Config, certificate: Path | None, key: Path | None) -> uvi
         access_log=False,
         proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
         server_header=False,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
+        ssl_context_factory=None if tls is None else tls.context,
         workers=config["server.workers"],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -177,9 +180,10 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     if warning := plain_http_warning(config):
         log.emit("warning", "server.plain_http", {"hint": warning})
     host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"{'http' if config.tls is None else 'https'}://{host}:{port}",
+        "address": f"{'http' if config.tls is None else 'https'}://{shown}:{port}",
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }

@@ -1,4 +1,4 @@
-"""Reload by SIGHUP: the settings that can change while requests are served, and what happens to the others."""
+"""Reload by SIGHUP: the settings that can change while requests are served, the certificate, and what has to wait."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from groat.protocol.errors import ConfigError
 from groat.server.config import Config, load_config, with_settings_of
 from groat.server.event_log import EventLog, set_library_level
 from groat.server.settings import RELOADED, SETTINGS
+from groat.server.tls_files import TlsFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,16 @@ class Source:
     config: Config
     file: Path
     flags: Mapping[str, Any]
+    tls: TlsFiles | None = None
 
     def reread(self) -> tuple["Source", list[str]]:
         """The source with the settings that a reload applies, and the names of changed ones that need a restart.
 
-        Raises ConfigError when the file, or what would come of it, is not valid; nothing has changed then.
+        Raises ConfigError when the file, the certificate, or what would come of it, is not valid; nothing has changed
+        then.
         """
+        if self.tls is not None:
+            self.tls.check()
         fresh = load_config(self.file, os.environ, self.flags)
         changed = [s.name for s in SETTINGS if fresh.values[s.name] != self.config.values[s.name]]
         config = with_settings_of(self.config, fresh, RELOADED)
@@ -43,16 +48,18 @@ class Reloader:
         """Read the settings again; a bad file keeps those in force, and the log says why."""
         before = self.source.config
         try:
-            self.source, later = self.source.reread()
+            source, later = self.source.reread()
+            until = {} if source.tls is None else {"certificate_until": source.tls.renew()}
         except ConfigError as error:
             report_refused(self.log, error)
             return
+        self.source = source
         after = self.source.config
         applied = sorted(name for name in RELOADED if before.values[name] != after.values[name])
         self.apply(after)
         self.log.adjust(after["log.level"], pretty_format(after))
         set_library_level(after["log.level"])
-        facts = {"pid": os.getpid(), "applied": applied, "needs_restart": later}
+        facts = {"pid": os.getpid(), "applied": applied, "needs_restart": later, **until}
         self.log.emit("warning" if later else "info", "config.reloaded", facts)
 
 

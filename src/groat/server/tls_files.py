@@ -1,0 +1,56 @@
+"""The certificate and key that `groat serve` speaks https with, read again while it runs."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+
+from groat.keys.files import read_private_file
+from groat.protocol.errors import ConfigError
+
+
+def _no_passphrase() -> str:
+    """A key that needs one is refused, never asked about on a terminal that is not there."""
+    return ""
+
+
+@dataclass(slots=True)
+class TlsFiles:
+    """Both files, and the contexts of this process that were made from them; goes to the workers when they start.
+
+    Not checked: the names in the certificate and its dates.
+    """
+
+    certificate: Path
+    key: Path
+    _contexts: list[ssl.SSLContext] = field(default_factory=list, repr=False)
+
+    def check(self) -> None:
+        """Try both. Raises ConfigError: not readable, readable by others, not a pair."""
+        self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def context(self, _settings: object, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """What uvicorn asks for at its start; TLS 1.2 is the least that is spoken."""
+        self._contexts.append(make())
+        return self._contexts[-1]
+
+    def renew(self) -> str:
+        """Use what is in the files now for every later handshake; returns when it runs out (RFC 3339).
+
+        Raises ConfigError like check(), and nothing has changed then. Open connections go on as they are.
+        """
+        self.check()
+        for context in self._contexts:
+            self._load(context)
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc.isoformat()
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        read_private_file(self.key)
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
+            where = f"server.tls_certificate_file {self.certificate} with tls_key_file {self.key}"
+            raise ConfigError(f"{where}: {reason}") from None
