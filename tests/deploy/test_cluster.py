@@ -39,8 +39,8 @@ def cluster() -> Iterator[tuple[Project, dict[str, str]]]:
     project.remove()
     said = {}
     try:
-        for turn in ("first", "second"):
-            project("--profile", "bootstrap", "up", "--build", "--detach", timeout=BUILD_SECONDS)
+        for turn, built in (("first", ["--build"]), ("second", [])):
+            project("--profile", "bootstrap", "up", *built, "--detach", timeout=BUILD_SECONDS)
             assert project.wait_ended("bootstrapper") == 0, project.logs("bootstrapper")
             said[turn] = project.logs("bootstrapper").splitlines()[-1]
             if turn == "first":

@@ -63,9 +63,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[tuple[Project, dict[str, s
     project.remove()
     said = {}
     try:
-        project("--profile", "bootstrap", "build", "bootstrapper", timeout=BUILD_SECONDS)
-        for turn in ("first", "second"):
-            project("--profile", "bootstrap", "up", "--build", "--detach", timeout=BUILD_SECONDS)
+        for turn, built in (("first", ["--build"]), ("second", [])):
+            project("--profile", "bootstrap", "up", *built, "--detach", timeout=BUILD_SECONDS)
             assert project.wait_ended("bootstrapper") == 0, project.logs("bootstrapper")
             said[turn] = project.logs("bootstrapper")
             if turn == "first":
