@@ -71,7 +71,7 @@ STORES: Final[Mapping[str, type[SqliteStore]]] = MappingProxyType(
 def install(name: str) -> None:
     """Make `groat serve` of this process use this store. Raises KeyError, AttributeError."""
     broken = STORES[name]
-    _replace(groat.app, "open_store", lambda config, *_: _open(broken, config))
+    _replace(groat.app, "open_store", lambda config, *_, **__: _open(broken, config))
 
 
 def _open(broken: type[SqliteStore], config: Config) -> Store:
