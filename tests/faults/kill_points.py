@@ -120,11 +120,11 @@ def _with(original: Callable[..., Any], countdown: Countdown, *, after: bool) ->
 def _half_written(original: Callable[..., Any], countdown: Countdown) -> Callable[..., Any]:
     """Put half a response on the wire, then end."""
 
-    def flush(transport: Any) -> None:
-        whole = b"".join(transport._parts)
-        if b"access_token" in whole and countdown.passed():
-            os.write(transport.get_extra_info("socket").fileno(), whole[: len(whole) // 2])
+    def answer(cycle: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        if b"access_token" in body and countdown.passed():
+            head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+            os.write(cycle.transport.get_extra_info("socket").fileno(), head + body[: len(body) // 2])
             die()
-        original(transport)
+        original(cycle, status, headers, body)
 
-    return flush
+    return answer
