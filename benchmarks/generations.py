@@ -25,17 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
-
+from benchmarks.app_server import serve_by_clock
 from benchmarks.load.driver import LoadResult, presign_bodies, run_wrk
 from benchmarks.servers import CLIENT, RESOURCE, SCOPE, free_port, run_groat, wait_for
-from groat.app import create_app
 from groat.keys.files import read_private_key
 from groat.keys.keyring import HELD
 from groat.protocol import jose, strict_json
 from groat.protocol.jwk import PrivateKey
 from groat.server.config import load_config
-from groat.server.event_log import EventLog
 from groat.server.store.sqlite import SqliteStore
 from groat.verifier import Verifier
 
@@ -71,19 +68,6 @@ class TurnedClock:
         """Sleep on this clock; while it stands, look now and then."""
         speed = _PACE.unpack_from(self._pace)[2]
         await asyncio.sleep(seconds / speed if speed else 0.05)
-
-
-def serve(directory: Path, descriptor: int) -> None:
-    """The server of production on the turned clock, until it is ended."""
-    config, clock = load_config(directory / "groat.toml", {}), TurnedClock(directory / "clock")
-    with (directory / "serve.log").open("a") as stream:
-        log = EventLog(stream, "info", False)
-        app = create_app(config, SqliteStore.open(config.database), clock, log, sleep=clock.sleep)
-        settings = uvicorn.Config(
-            app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none", log_config=None,
-            access_log=False, proxy_headers=False, server_header=False, lifespan="on",
-        )  # fmt: skip
-        uvicorn.Server(settings).run([socket.socket(fileno=descriptor)])
 
 
 @dataclass(slots=True)
@@ -234,7 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
-        serve(Path(options.serve[0]), int(options.serve[1]))
+        clock = TurnedClock(Path(options.serve[0]) / "clock")
+        serve_by_clock(Path(options.serve[0]), int(options.serve[1]), clock, clock.sleep)
         return 0
     return measure(options.speed, options.connections)
 

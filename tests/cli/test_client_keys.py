@@ -17,7 +17,7 @@ from groat.protocol.jwk import PrivateKey, generate_private_key
 from tests.ports import free_port
 
 from .running import AUDIENCE, Home
-from .test_enrolment import Site
+from .test_enrolment import Site, running_site
 
 NOW = 1_800_000_000
 DAY = 86400
@@ -28,13 +28,8 @@ ALLOW = ("--allow", "orders=orders:read")
 @pytest.fixture(scope="module")
 def site(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server where enrolled keys count for thirty days."""
-    port = free_port()
-    issuer = f"http://127.0.0.1:{port}"
-    directory = Path(shutil.copytree(furnished, tmp_path_factory.mktemp("life") / "home"))
-    env = {"GROAT_SERVER__PORT": str(port), "GROAT_ISSUER": issuer, "GROAT_CLIENTS__KEY_LIFETIME": "30d"}
-    home = Home(directory, env)
-    with home.serving(port=port) as server:
-        yield Site(home, issuer, server.log)
+    with running_site(furnished, tmp_path_factory.mktemp("life"), GROAT_CLIENTS__KEY_LIFETIME="30d") as site:
+        yield site
 
 
 def keys(home: Home, client_id: str) -> dict[str, dict[str, Any]]:

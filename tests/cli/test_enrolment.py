@@ -1,5 +1,6 @@
 """Clients that make their own keys: by a join code, by the current key, and every way in which that must not work."""
 
+import contextlib
 import http.client
 import json
 import secrets
@@ -76,16 +77,23 @@ class Site:
         return sign_jwt(claims | changes, by, typ)
 
 
+@contextlib.contextmanager
+def running_site(furnished: Path, folder: Path, **env: str) -> Iterator[Site]:
+    """A server of one's own, in a copy of a furnished directory."""
+    port = free_port()
+    issuer = f"http://127.0.0.1:{port}"
+    directory = Path(shutil.copytree(furnished, folder / "home"))
+    home = Home(directory, {"GROAT_SERVER__PORT": str(port), "GROAT_ISSUER": issuer, **env})
+    with home.serving(port=port) as server:
+        yield Site(home, issuer, server.log)
+
+
 @pytest.fixture(scope="module")
 def site(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One server for all tests of this module."""
-    port = free_port()
-    issuer = f"http://127.0.0.1:{port}"
-    directory = Path(shutil.copytree(furnished, tmp_path_factory.mktemp("enrolment") / "home"))
-    env = {"GROAT_SERVER__PORT": str(port), "GROAT_ISSUER": issuer, "GROAT_THROTTLE__CLIENT_FAILURES": "100000"}
-    home = Home(directory, env | {"GROAT_THROTTLE__SOURCE_FAILURES": "100000"})
-    with home.serving(port=port) as server:
-        yield Site(home, issuer, server.log)
+    limits = {f"GROAT_THROTTLE__{name}_FAILURES": "100000" for name in ("CLIENT", "SOURCE")}
+    with running_site(furnished, tmp_path_factory.mktemp("enrolment"), **limits) as site:
+        yield site
 
 
 @pytest.fixture

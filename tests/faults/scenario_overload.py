@@ -54,9 +54,9 @@ def test_l08_three_times_the_capacity(store: str, deployment: Deployment) -> Non
     (replica,) = deployment.start(1)
     run(flood_of(caller.sign(1500), replica.target, float("inf"), 32))
     cost = -cpu_seconds([replica.pid])
-    calm = run(flood_of(caller.sign(5000), replica.target, float("inf"), 32))
-    cost = (cost + cpu_seconds([replica.pid])) / len(calm)
-    capacity = goodput(calm)
+    calm = [run(flood_of(caller.sign(5000), replica.target, float("inf"), lines)) for lines in (32, 64, 200)]
+    cost = (cost + cpu_seconds([replica.pid])) / sum(map(len, calm))
+    capacity = max(map(goodput, calm))
     assertions = caller.sign(int(3 * capacity * SIZES.overload_seconds))
     used = -cpu_seconds([replica.pid])
     flood = run(flood_of(assertions, replica.target, 3 * capacity, CONNECTIONS))
@@ -69,7 +69,7 @@ def test_l08_three_times_the_capacity(store: str, deployment: Deployment) -> Non
     measured = {
         "store": store, "capacity": round(capacity), "kept": round(kept, 2),
         "cpu_in_tokens": round(cost * sum(p.status == 200 for p in flood) / used, 2), "rss_mb": memory >> 20,
-        "sheds": sum(p.status == 503 for p in flood), "slowest_in_server_ms": round(max(served)), "p99_before_ms": round(1000 * percentile(calm, 0.99)),
+        "sheds": sum(p.status == 503 for p in flood), "slowest_in_server_ms": round(max(served)), "p99_before_ms": round(1000 * percentile(calm[0], 0.99)),
         "p99_after_ms": round(1000 * percentile(after, 0.99)),
     }  # fmt: skip
     verdict = judge(deployment, flood + after)

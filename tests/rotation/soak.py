@@ -25,9 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import uvicorn
-
-from groat.app import create_app
+from benchmarks.app_server import serve_by_clock
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.schedule import MAX_PUBLISHED
 from groat.protocol import jose, strict_json
@@ -73,22 +71,6 @@ class FastClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / SPEED)
-
-
-# One replica
-
-
-def serve(directory: Path, descriptor: int, clock: FastClock) -> None:
-    """Run one replica on an inherited socket until it is ended."""
-    config = load_config(directory / "groat.toml", {})
-    with (directory / f"serve-{descriptor}.log").open("a") as stream:
-        log = EventLog(stream, "info", False)
-        app = create_app(config, SqliteStore.open(config.database), clock, log, sleep=clock.sleep)
-        settings = uvicorn.Config(
-            app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none", log_config=None,
-            access_log=False, proxy_headers=False, server_header=False, lifespan="on",
-        )  # fmt: skip
-        uvicorn.Server(settings).run([socket.socket(fileno=descriptor)])
 
 
 # One verifier
@@ -434,7 +416,8 @@ def faults(report: dict[str, Any]) -> list[str]:
 
 def main(words: list[str]) -> int:
     if words[:1] == ["serve"]:
-        serve(Path(words[1]), int(words[2]), FastClock(float(words[3]), float(words[4])))
+        clock = FastClock(float(words[3]), float(words[4]))
+        serve_by_clock(Path(words[1]), int(words[2]), clock, clock.sleep)
         return 0
     if words[:1] == ["verify"]:
         verify_forever(words[1], FastClock(float(words[2])), words[3])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import uvicorn
 
+from benchmarks.app_server import app_server
 from groat.app import create_app
 from groat.client import MachineClient
 from groat.keys.files import private_key_bytes
@@ -68,10 +68,7 @@ def serving(directory: Path, world: World, settings: str = DEFAULTS) -> Iterator
         world.address = listener.getsockname()[:2]
         log = EventLog(stream, "info", False)
         app = create_app(config, SqliteStore.open(config.database), world.clock, log, sleep=world.sleep)
-        server = uvicorn.Server(
-            uvicorn.Config(app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none",
-                           log_config=None, access_log=False, lifespan="on")
-        )  # fmt: skip
+        server = app_server(app)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import uvicorn
-
+from benchmarks.app_server import app_server
 from groat.app import create_app
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.keyring import Lead
@@ -161,11 +160,7 @@ def running(lab: Lab, keep_alive: int = 5) -> Iterator[Lab]:
     app = create_app(lab.config, SqliteStore.open(lab.database), lab.clock, lab.audit.log)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
-        server = uvicorn.Server(
-            uvicorn.Config(app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none",
-                           log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on",
-                           timeout_keep_alive=keep_alive)
-        )  # fmt: skip
+        server = app_server(app, keep_alive)
         thread = threading.Thread(target=server.run, args=([listener],), name="lab")
         thread.start()
         try:

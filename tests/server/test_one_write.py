@@ -142,7 +142,7 @@ class Written:
         self.data += data
 
 
-@pytest.mark.parametrize("value", [b"a\r\nset-cookie: x", b"a\nb", b"\n"])
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: x", b"a\nb", b"\n", b"a\rb"])
 def test_a_line_break_in_a_header_is_never_written(value: bytes) -> None:
     """Whatever a future header is made of, it cannot begin another one (CWE-113)."""
     transport, done = Written(), list[str]()

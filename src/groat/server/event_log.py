@@ -111,7 +111,8 @@ class Gathered:
         if not self.done:
             self.done = True
             try:
-                self.out(b"".join(self.lines))
+                if self.lines:  # none below the level
+                    self.out(b"".join(self.lines))
             except OSError as error:
                 self._error = error
         if self._error is not None:

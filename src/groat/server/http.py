@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +25,9 @@ from groat.server.audit import Audit
 from groat.server.random_ids import RandomIds
 from groat.server.store import StoreUnavailable
 from groat.server.throttle import Networks, request_source
+
+if TYPE_CHECKING:
+    from groat.server.shedding import Shedding
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
@@ -195,7 +198,7 @@ class Entrance:
     lifespan: ASGIApp
     audit: Audit
     trusted_proxies: Networks = ()
-    shedding: Any = None  # what the connections ask while too much is under way, see one_write.py
+    shedding: "Shedding | None" = None  # what the connections ask while too much is under way, see one_write.py
     ids: RandomIds = field(default_factory=RandomIds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

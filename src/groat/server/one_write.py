@@ -67,7 +67,8 @@ class OneWriteCycle(RequestResponseCycle):
             self.keep_alive = False
             headers = [_CLOSE, *(header for header in headers if header != _CLOSE)]
         fields = b"\r\n".join([b": ".join(header) for header in (*self.default_headers, *headers)])
-        if fields.count(b"\n") >= len(headers) + len(self.default_headers):
+        breaks = len(headers) + len(self.default_headers) - 1
+        if fields.count(b"\n") != breaks or fields.count(b"\r") != breaks:
             raise RuntimeError("a line break in a header")
         self.response_started = self.response_complete = True
         self.transport.write(b"".join((STATUS_LINE[status], fields, b"\r\n\r\n", body)))

@@ -157,7 +157,7 @@ def test_callers_out_of_step_fall_into_step(tmp_path: Path) -> None:
 
 
 def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
-    """Once the crowd has gone its size is forgotten: 64 batches of one take no longer than their commits."""
+    """Once the crowd has gone its size is forgotten, one by one: in the end a batch of one waits for nobody."""
 
     async def work() -> list[int]:
         store = SqliteStore.create(tmp_path / "groat.db")

@@ -152,10 +152,6 @@ class PostgresStore:
             await link.query(f"SET LOCAL statement_timeout = '{PURGE_SECONDS}s'")
             return len(await link.query(_PURGE, now, PURGE_CHUNK, seconds=PURGE_SECONDS + 1))
 
-    async def count_used(self) -> int:
-        """How many values are remembered."""
-        return int((await self._all("SELECT count(*) AS n FROM used_once"))[0]["n"])
-
     # Reading
 
     async def registry_version(self) -> int:

@@ -140,10 +140,6 @@ class SqliteStore:
         self._front.started()
         return await self._writer.run(purge)
 
-    async def count_used(self) -> int:
-        """How many values are remembered."""
-        return int(self._one("SELECT count(*) FROM used_once")[0])
-
     # Reading
 
     async def registry_version(self) -> int:
