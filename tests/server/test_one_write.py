@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from groat.server.lingering import LINGER_SECONDS
 from groat.server.one_write import OneWriteCycle, parse_target
 
 from .builders import base
@@ -106,6 +107,42 @@ def test_a_refusal_that_closes_says_so_once(hasty: Lab) -> None:
         assert (status, headers[b"connection"]) == (413, b"close")
         assert json.loads(body)["error"] == "invalid_request"
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: 3000000\r\n\r\n", 413),
+        (
+            f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n2DC6C0\r\n",
+            413,
+        ),
+        ("NOT HTTP\r\n\r\n", 400),
+        ("POST /token HTTP/1.1\r\nX: ", 400),
+    ],
+    ids=["length", "chunked", "malformed", "long-head"],
+)
+def test_a_peer_that_is_still_sending_can_read_its_refusal(hasty: Lab, head: str, status: int) -> None:
+    """What comes after the answer is read and thrown away: a reset could overtake the answer (RFC 9112 9.6)."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(head.encode())
+        for _ in range(30):
+            connection.sendall(b"x" * 100_000)
+            time.sleep(0.01)
+        assert answer(connection)[0] == status
+        assert connection.recv(1) == b""
+
+
+def test_a_peer_that_sends_for_ever_is_cut_off(hasty: Lab) -> None:
+    """Reading after the answer has an end."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(b"NOT HTTP\r\n\r\n")
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() < began + 3 * LINGER_SECONDS:
+                connection.sendall(b"x" * 1000)
+                time.sleep(0.05)
+        assert time.monotonic() - began < 2 * LINGER_SECONDS
 
 
 def test_a_client_that_waits_for_100_is_told_to_go_on(hasty: Lab) -> None:

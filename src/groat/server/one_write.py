@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from groat.protocol.errors import InvalidRequest
 from groat.server.admission import MAX_IN_FLIGHT
 from groat.server.http import refusal_body
+from groat.server.lingering import linger
 from groat.server.shedding import Shedding
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
@@ -73,9 +74,16 @@ class OneWriteCycle(RequestResponseCycle):
         self.response_started = self.response_complete = True
         self.transport.write(b"".join((STATUS_LINE[status], fields, b"\r\n\r\n", body)))
         self.message_event.set()
-        if not self.keep_alive:
+        if self.keep_alive:
+            self.on_response()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self.more_body:
+            linger(self.transport)
+        else:
             self.transport.close()
-        self.on_response()
 
 
 @lru_cache(maxsize=64)  # nearly every request has one of a few; a long one is nobody's business to remember
@@ -243,10 +251,15 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP as every other malformed request; `msg` is for the log alone."""
+        """Refuse what is not HTTP as every other malformed request, once; `msg` is for the log alone."""
+        if self.transport.get_protocol() is not self:
+            return
+        if self._is_busy():  # this is the last answer, whatever else is being worked on
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(_MALFORMED + date + b"\r\n" + refusal_body(InvalidRequest("head")))
-        self.transport.close()
+        linger(self.transport)
 
     def _cut_off(self) -> None:
         self._head_timer = None
