@@ -111,3 +111,18 @@ def test_an_ipv6_address_is_shown_as_in_urls(make_groat: "Callable[[str], Groat]
     asked = groat.run("--json", "health", GROAT_SERVER__HOST="::1", GROAT_SERVER__PORT=str(port))
     assert json.loads(asked.stdout)["url"] == f"http://[::1]:{port}/readyz"
     server.stop()
+
+
+def test_what_is_no_handshake_bothers_nobody(secured: "tuple[Groat, Server]") -> None:
+    """Plain text, silence and a caller who goes away at once: no line in the log, and the next caller is served."""
+    groat, server = secured
+    with socket.create_connection(server.address, 10) as silent:
+        for said in (b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05nonsense", b""):
+            with socket.create_connection(server.address, 10) as connection:
+                connection.sendall(said)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
+        assert len(serials(groat, server, 4)) == 1
+        silent.sendall(b"")
+    assert [line["event"] for line in server.lines() if line["level"] in ("error", "warning")] == []

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from groat.protocol.errors import ConfigError
@@ -49,12 +48,3 @@ def refuse_newcomers(listener: socket.socket) -> None:
     fprog = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
-
-
-def accept_waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """Every connection that is complete and waits to be accepted, without waiting for more."""
-    with contextlib.suppress(OSError):  # the last one is BlockingIOError: nobody waits any more
-        while True:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            yield connection

@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from groat.cli.listening import HANDSHAKE_SECONDS, accept_waiting, bind, refuse_newcomers
+from groat.cli.accepting import HANDSHAKE_TIMEOUT_SECONDS, Acceptor, Shares
+from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
@@ -27,6 +28,7 @@ from groat.server.tls_files import TlsFiles
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
+CONNECTIONS_FILE = "connections"
 
 
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
@@ -53,6 +55,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
         with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
             os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
+            Shares.create(Path(folder) / CONNECTIONS_FILE, settings.workers)
             Supervisor(settings, listener, source, log).run()
     else:
         server = Server(settings)
@@ -87,6 +90,9 @@ def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn's server, which after draining ends as a command does, and not by the signal that it has obeyed."""
 
+    _shares: Shares | None = None
+    _acceptors: Sequence[Acceptor] = ()
+
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended it."""
@@ -101,23 +107,43 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept on the listeners once the application is ready."""
+        await super().startup([])
+        folder = os.environ.get(MULTIPROCESS_FOLDER)
+        self._shares = Shares(Path(folder) / CONNECTIONS_FILE) if folder and self.config.workers > 1 else None
+        self._acceptors = [Acceptor(sock, self._welcome, self._connections, self._shares) for sock in sockets or ()]
+        for acceptor in self._acceptors:
+            acceptor.start(self.config.backlog)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; connections that ended make room for others."""
+        if self._shares is not None:
+            self._shares.note(self._connections())
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take in the connections that wait, and only then stop listening: the kernel resets those in its queue."""
         listeners = sockets or []
+        if self._shares is not None:
+            self._shares.leave()
         if self.config.workers == 1:  # else the listener is everybody's, and the supervisor's to close
             for listener in listeners:
                 refuse_newcomers(listener)
             await asyncio.sleep(HANDSHAKE_SECONDS)
-        waiting = [connection for listener in listeners for connection in accept_waiting(listener)]
-        for server in self.servers:
-            server.close()
-        for listener in listeners:
-            listener.close()
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            with contextlib.suppress(OSError):  # gone already
-                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+        for acceptor in self._acceptors:
+            await acceptor.close(GRACEFUL_SECONDS / 2)
         await super().shutdown()
+
+    def _connections(self) -> int:
+        return len(self.server_state.connections)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        timeout = None if self.config.ssl is None else HANDSHAKE_TIMEOUT_SECONDS
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            self._protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=timeout
+        )
 
     def _protocol(self) -> OneWriteProtocol:
         return OneWriteProtocol(self.config, self.server_state, self.lifespan.state)

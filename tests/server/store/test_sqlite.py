@@ -10,7 +10,7 @@ import pytest
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
-from groat.server.store.group_commit import MAX_BATCH, Use
+from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
 from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
 
 NOW = 1_800_000_000
@@ -171,5 +171,5 @@ def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
         return expected
 
     expected = asyncio.run(work())
-    assert expected[0] == 32
+    assert expected[0] == GATHER_UP_TO
     assert expected[-1] == 1

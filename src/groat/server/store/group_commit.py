@@ -18,7 +18,7 @@ from groat.server.store.turns import Turns
 
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 4096
-GATHER_UP_TO: Final = 32
+GATHER_UP_TO: Final = 16
 MIN_TURNS: Final = 2
 MAX_TURNS: Final = 64
 PATIENCE_SECONDS: Final = 0.001  # the finest that the event loop's timers can do
