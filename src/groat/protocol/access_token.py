@@ -188,18 +188,27 @@ def _issuer_hint(found: Any, expected: str) -> str:
 
 
 def _first(claims: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    return next((name for name in names if name in claims), names[0])
+    for name in names:
+        if name in claims:
+            return name
+    return names[0]
 
 
 def _scopes(claims: Mapping[str, Any], dialect: Dialect) -> frozenset[str]:
-    value = claims.get(_first(claims, dialect.scopes))
-    if value is None and not any(name in claims for name in dialect.scopes):
-        return frozenset()
+    name = _first(claims, dialect.scopes)
+    value = claims.get(name)
     if isinstance(value, str):
-        return frozenset(filter(None, value.split(" ")))
+        return _scope_set(value)
+    if name not in claims:
+        return frozenset()
     if dialect.scope_array and isinstance(value, list) and all(isinstance(s, str) for s in value):
         return frozenset(value)
     raise JoseError("claims", "scope is not a string")
+
+
+@lru_cache(maxsize=512)  # the tokens of a client mostly carry the same scopes; signed by the issuer, at most 8 KiB
+def _scope_set(value: str) -> frozenset[str]:
+    return frozenset(filter(None, value.split(" ")))
 
 
 @dataclass(frozen=True, slots=True)
