@@ -4,9 +4,13 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -15,6 +19,7 @@ from groat.server.store import BeforeFloor, StoreUnavailable
 from groat.server.store.postgres_link import Target
 from groat.server.store.postgres_schema import migrate
 from tests.certificates import self_signed
+from tests.ports import free_port
 from tests.postgres import NOBODY, PostgresServer, own_directory
 
 from .test_postgres import opened, run, use
@@ -125,3 +130,71 @@ async def _caught_up(url: str) -> None:
         while connection.execute(sql).fetchone() != (1,):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def pooler(server: PostgresServer, url: str, mode: str, directory: Path) -> Iterator[str]:
+    """The URL of a PgBouncer in front of this database."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("needs PgBouncer (apt-get install pgbouncer)")
+    parts, port = urlsplit(url), free_port()
+    (directory / "users").write_text(f'"{parts.username}" "{server.password}"\n')
+    (directory / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\n"
+        f"listen_port = {port}\nauth_type = scram-sha-256\nauth_file = {directory / 'users'}\npool_mode = {mode}\n"
+    )
+    for path in (directory, *directory.parents[:2], *directory.iterdir()):
+        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    with subprocess.Popen([program, "-q", *as_nobody, str(directory / "pgbouncer.ini")]) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while not _listens(port):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}"
+        finally:
+            process.terminate()
+
+
+def test_behind_a_pooler_that_gives_each_connection_a_session(
+    tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single use as without PgBouncer."""
+    url = postgres_server.database()
+    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+
+    async def work(pooled: str) -> None:
+        await migrate(Target(pooled))
+        async with opened(pooled) as store, opened(url) as direct:
+            assert await use(store, "a")
+            assert not await use(store, "a")
+            assert not await use(direct, "a")
+
+    with pooler(postgres_server, url, "session", tmp_path) as pooled:
+        run(work(pooled))
+
+
+def test_a_pooler_that_mixes_sessions_is_found_out(
+    tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With transaction pooling nothing is used up, and the error names the setting."""
+    url = postgres_server.database()
+    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+
+    async def work(pooled: str) -> None:
+        await migrate(Target(pooled))
+        for number in range(20):  # each opens connections anew
+            async with opened(pooled) as store:
+                await use(store, f"a{number}")
+
+    with pooler(postgres_server, url, "transaction", tmp_path) as pooled:
+        with pytest.raises(StoreUnavailable, match="pool_mode = session"):
+            run(work(pooled))

@@ -57,9 +57,21 @@ FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh)
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
 
 
+_PREPARED_ALREADY: Final = "42P05"
+_SHARED: Final = "PostgreSQL: this connection is not ours alone; a pooler must be in session mode (pool_mode = session)"
+
+
 async def prepare_batches(link: Link) -> None:
-    """Make the connection take batches; fails where the tables are not what we write to. Raises Refused, LinkLost."""
-    await link.prepare(_NAME, _SQL, _TYPES)
+    """Make the connection take batches; fails where the tables are not what we write to.
+
+    Raises Refused, StoreUnavailable.
+    """
+    try:
+        await link.prepare(_NAME, _SQL, _TYPES)
+    except Refused as error:
+        if error.sqlstate == _PREPARED_ALREADY:
+            raise StoreUnavailable(_SHARED) from None
+        raise
     # An empty batch: what can only be found out by planning and running, such as a missing primary key, shows now.
     none = [array_of(BYTEA, []), *(array_of(TEXT, []),) * 3, *(array_of_bigint([]),) * 2]
     await link.run_prepared(_NAME, [*none, b"", bytes(8)])
