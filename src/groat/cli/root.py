@@ -1,27 +1,36 @@
-"""The root of the command tree and the commands that stand alone: init, serve, demo, config, version."""
+"""The root of the command tree and the commands that are small: serve, demo, config, version."""
 
-import asyncio
 import json
 import os
 import platform
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import click
 from click.core import ParameterSource
 
 import groat
-from groat.cli.api import api
-from groat.cli.client import client
-from groat.cli.doctor import doctor
-from groat.cli.health import health
-from groat.cli.key import key
 from groat.cli.session import Exit, Session
-from groat.cli.store import store
-from groat.cli.token import token
-from groat.protocol.jwk import ALGORITHM_NAMES
+
+# Each in the module of its name, which is imported when the command is called: all of them take half a second.
+ELSEWHERE: Final = ("api", "client", "doctor", "health", "init", "key", "store", "token")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands below and those elsewhere."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted((*super().list_commands(ctx), *ELSEWHERE))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"groat.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_file", envvar="GROAT_CONFIG", default="groat.toml", show_default=True,
               type=click.Path(path_type=Path), help="Configuration file.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: objects, and arrays for lists.")
@@ -47,39 +56,6 @@ def cli(
     named = context.get_parameter_source("config_file") is ParameterSource.COMMANDLINE
     color = not (no_color or os.environ.get("NO_COLOR"))
     context.obj = Session(config_file, as_json, quiet, verbose, color, yes, not no_input, named)
-
-
-cli.add_command(api)
-cli.add_command(client)
-cli.add_command(doctor)
-cli.add_command(health)
-cli.add_command(key)
-cli.add_command(store)
-cli.add_command(token)
-
-
-@cli.command()
-@click.option("--issuer", required=True, metavar="URL", help="The public https URL of this server.")
-@click.option("--algorithm", show_default="ES256", type=click.Choice(list(ALGORITHM_NAMES)))
-@click.option("--database", show_default="sqlite:///data/groat.db", metavar="URL")
-@click.pass_obj
-def init(session: Session, issuer: str, algorithm: str | None, database: str | None) -> None:
-    """Make the configuration, the data directory and the first signing key; safe to repeat."""
-    from groat.server.audit import Audit
-    from groat.server.bootstrap import initialise
-    from groat.server.config import plain_http_warning
-
-    audit = Audit(session.log())
-    config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ, audit))
-    if warning := plain_http_warning(config):
-        session.note(f"warning: {warning}")
-    session.show_list(
-        [{"what": step.what, "outcome": step.outcome, "where": step.where} for step in steps],
-        ("what", "outcome", "where"),
-        "outcome",
-    )
-    if any(step.made for step in steps):
-        session.note("next: groat api add NAME --audience URI --scope SCOPE; groat client add ...; groat serve")
 
 
 @cli.command()
@@ -119,6 +95,8 @@ def config() -> None:
 @click.pass_obj
 def config_check(session: Session) -> None:
     """Read everything that a start would read, look at the key ring, and say what is wrong."""
+    import asyncio
+
     from groat.app import check_ready, ring_findings
     from groat.server.config import plain_http_warning
 

@@ -1,6 +1,5 @@
 """What every command shares: the global options, printing, and the one mapping from failures to exit codes."""
 
-import asyncio
 import json
 import os
 import sys
@@ -67,15 +66,18 @@ class Session:
 
     def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]") -> Result:
         """Run one operation on the store of this configuration."""
-        from groat.app import open_store
+        import asyncio
+
         from groat.server.audit import Audit
         from groat.server.operations import Operator
+        from groat.server.store import OPERATOR_PATIENCE
+        from groat.server.store.engines import open_engine
 
         config = self.config()
         audit = Audit(self.log())
 
         async def run() -> Result:
-            store = open_store(config)
+            store = open_engine(config, patience=OPERATOR_PATIENCE)
             try:
                 return await work(Operator(store, config.policy, audit))
             finally:

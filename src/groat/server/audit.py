@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from groat.server.event_log import EventLog, Gathered
-from groat.server.metrics import Tally
 from groat.server.store import StoreUnavailable
+from groat.server.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ end soon, and few of them.
 
 import os
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from groat import __version__
 from groat.keys.client_keys import ClientExpiry
 from groat.keys.keyring import SigningKey, active_key, published_keys
+from groat.server.tally import Tally
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -27,25 +28,6 @@ MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 REPLAYED: Final = "assertion_replayed"
 MAX_NAMED: Final = 20  # clients' keys with a series of their own
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one process has counted since the last hand-over; `durations` in milliseconds."""
-
-    issued: Counts[tuple[str, str, str]] = field(default_factory=Counts)
-    refused: Counts[tuple[str, str]] = field(default_factory=Counts)
-    durations: list[float] = field(default_factory=list)
-
-    def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
-        """Count a token that is about to be sent."""
-        self.issued[grant, auth_method, algorithm] += 1
-        self.durations.append(milliseconds)
-
-    def refuse(self, facts: Mapping[str, Any], reason: str) -> None:
-        """Count a refusal by its OAuth error code and its reason."""
-        self.refused[facts.get("error", "none"), reason] += 1
-        self.durations.append(facts["ms"])
 
 
 class Metrics:

@@ -1,0 +1,32 @@
+"""`groat init`: all that a server needs before its first start."""
+
+import asyncio
+import os
+
+import click
+
+from groat.cli.session import Session
+from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.server.audit import Audit
+from groat.server.bootstrap import initialise
+from groat.server.config import plain_http_warning
+
+
+@click.command()
+@click.option("--issuer", required=True, metavar="URL", help="The public https URL of this server.")
+@click.option("--algorithm", show_default="ES256", type=click.Choice(list(ALGORITHM_NAMES)))
+@click.option("--database", show_default="sqlite:///data/groat.db", metavar="URL")
+@click.pass_obj
+def init(session: Session, issuer: str, algorithm: str | None, database: str | None) -> None:
+    """Make the configuration, the data directory and the first signing key; safe to repeat."""
+    audit = Audit(session.log())
+    config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ, audit))
+    if warning := plain_http_warning(config):
+        session.note(f"warning: {warning}")
+    session.show_list(
+        [{"what": step.what, "outcome": step.outcome, "where": step.where} for step in steps],
+        ("what", "outcome", "where"),
+        "outcome",
+    )
+    if any(step.made for step in steps):
+        session.note("next: groat api add NAME --audience URI --scope SCOPE; groat client add ...; groat serve")

@@ -1,0 +1,25 @@
+"""What a process has counted, in plain memory; `metrics` hands it to Prometheus."""
+
+from collections import Counter as Counts
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one process has counted since the last hand-over; `durations` in milliseconds."""
+
+    issued: Counts[tuple[str, str, str]] = field(default_factory=Counts)
+    refused: Counts[tuple[str, str]] = field(default_factory=Counts)
+    durations: list[float] = field(default_factory=list)
+
+    def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
+        """Count a token that is about to be sent."""
+        self.issued[grant, auth_method, algorithm] += 1
+        self.durations.append(milliseconds)
+
+    def refuse(self, facts: Mapping[str, Any], reason: str) -> None:
+        """Count a refusal by its OAuth error code and its reason."""
+        self.refused[facts.get("error", "none"), reason] += 1
+        self.durations.append(facts["ms"])
