@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from groat.server import one_write
 from groat.server.lingering import LINGER_SECONDS
 from groat.server.one_write import OneWriteCycle, parse_target
 
@@ -143,6 +144,85 @@ def test_a_peer_that_sends_for_ever_is_cut_off(hasty: Lab) -> None:
                 connection.sendall(b"x" * 1000)
                 time.sleep(0.05)
         assert time.monotonic() - began < 2 * LINGER_SECONDS
+
+
+def test_the_last_answer_to_pipelined_requests_is_the_last(hasty: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """What is being worked on when the peer stops speaking HTTP is not answered after the refusal, and is no bug."""
+    good = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(good + good + b"NOT HTTP\r\n\r\n")
+        assert answer(connection)[0] == 400
+        assert connection.recv(1) == b""
+    assert hasty.get("/livez").status == 200  # whatever was to be worked on is
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_refusal_outlives_the_time_of_a_head(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer that cuts off a slow head does not reset a peer that has its answer to read."""
+    monkeypatch.setattr(one_write, "HEAD_SECONDS", 0.5)
+    with socket.create_connection(hasty.address, 5) as connection:
+        time.sleep(0.4)
+        connection.sendall(b"NOT HTTP\r\n\r\n")
+        for _ in range(10):
+            connection.sendall(b"x" * 100_000)
+            time.sleep(0.05)
+        assert answer(connection)[0] == 400
+
+
+@pytest.mark.rule("H08", "I9")
+@pytest.mark.parametrize("late", [b"x", b"x" * 10], ids=["part", "whole"])
+def test_a_body_that_comes_after_the_answer_holds_no_connection(hasty: Lab, late: bytes) -> None:
+    """The time of an idle connection begins anew with each piece, and ends it."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        assert answer(connection)[0] == 200
+        connection.sendall(late)
+        assert 0.5 * KEEP_ALIVE < ends_after(connection) < 3 * KEEP_ALIVE
+
+
+def test_a_connection_goes_on_after_a_body_that_nobody_read(hasty: Lab) -> None:
+    """Its bytes, chunks and trailer are no part of the next request."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert answer(connection)[0] == 200
+        for piece in (b"3\r\n", b"abc", b"\r\n", b"0\r\n", b"a: b\r\n", b"\r\n"):
+            connection.sendall(piece)
+            time.sleep(0.02)
+        connection.sendall(request(hasty))
+        assert answer(connection)[0] == 200
+
+
+@pytest.mark.rule("H01", "I9")
+@pytest.mark.parametrize(
+    ("before", "repeated"),
+    [(b"0\r\n", b"a:b\r\n" * 20_000), (b"0\r\na: ", b"a" * 100_000), (b"5;a=", b"a" * 100_000)],
+    ids=["many trailers", "a long trailer", "a long extension"],
+)
+@pytest.mark.parametrize("target", ["GET /livez", "POST /token"])
+def test_what_surrounds_a_chunked_body_is_bounded(hasty: Lab, target: str, before: bytes, repeated: bytes) -> None:
+    """Fields that nobody reads fill no memory, whether the request was answered before or waits for its body."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        head = f"{target} HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        if target.startswith("GET"):
+            assert answer(connection)[0] == 200
+        connection.sendall(before)
+        for _ in range(10):
+            connection.sendall(repeated)
+            time.sleep(0.01)
+        assert answer(connection)[0] == 400
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.rule("H05")
+def test_a_field_of_a_trailer_is_no_header(hasty: Lab) -> None:
+    """Else what a proxy has checked or written could be said again behind the body (RFC 9110 6.5.1)."""
+    with socket.create_connection(hasty.address, 5) as connection:
+        head = "POST /token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(f"{head}3\r\na=b\r\n0\r\nContent-Type: {FORM}\r\n\r\n".encode())
+        status, headers, _ = answer(connection)
+    (line,) = [json.loads(line) for line in hasty.lines() if headers[b"x-request-id"] in line]
+    assert (status, line["reason"]) == (400, "content_type")
 
 
 def test_a_client_that_waits_for_100_is_told_to_go_on(hasty: Lab) -> None:

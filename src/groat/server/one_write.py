@@ -102,10 +102,15 @@ def parse_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """One connection. A head over 32 KiB is answered 400, one that takes over 10 seconds is cut off."""
+    """One connection. A head over 32 KiB is answered 400, one that takes over 10 seconds is cut off.
 
-    _heads = 0  # complete heads so far
+    The same 32 KiB are the bound of what surrounds a chunked body: extensions and trailers, which nobody reads.
+    """
+
+    peer: tuple[str, int] | None = None  # as accepted: a connection that was reset since does not know any more
+    _progress = 0  # complete heads, pieces of bodies and complete bodies so far
     _in_head = True
+    _answering: RequestResponseCycle | None = None  # `cycle` is the last of those that were sent at once
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _draining = False
@@ -139,6 +144,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.client = self.client or self.peer
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,7 +162,8 @@ class OneWriteProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._answering, app = self.pipeline.pop()
+            self._start_asgi_task(self._answering, app)
             return
         self._begin_idling()
 
@@ -179,11 +186,13 @@ class OneWriteProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):  # with fewer there is a place
             return
-        began_in_head, heads = self._in_head, self._heads
+        began_in_head, progress = self._in_head, self._progress
         super().data_received(data)
-        # Nearly every chunk holds a whole request; only what leaves a head unfinished is counted.
-        if began_in_head and self._in_head and heads == self._heads:
+        # Nearly every chunk holds a whole request; only what leaves a head or a trailer unfinished is counted.
+        if progress == self._progress:
             self._unfinished(len(data))
+        if not began_in_head and not self._is_busy():
+            self._begin_idling()  # the rest of a body that was answered unread
 
     def _refused(self, data: bytes) -> bool:
         """Whether these bytes were a token request that found the process full, and are answered."""
@@ -201,20 +210,27 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _unfinished(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_timer is None:
+        if self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request head is too large.")
 
+    def on_body(self, body: bytes) -> None:
+        self._progress += 1
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
-        self._heads += 1
+        self._progress += 1
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
         self._complete_scope()
+        self.headers = []  # the scope keeps its own: fields of a trailer are no headers of the request (RFC 9110 6.5.1)
         previous: RequestResponseCycle | None = self.cycle  # None before the first head, whatever its type says
         self.cycle = self._new_cycle()
         if previous is None or previous.response_complete:
+            self._answering = self.cycle
             self._start_asgi_task(self.cycle, self.app)
         else:  # sent before the answer to the one before it
             self.flow.pause_reading()
@@ -242,7 +258,9 @@ class OneWriteProtocol(HttpToolsProtocol):
         )
 
     def on_message_complete(self) -> None:
+        self._progress += 1
         self._in_head = True
+        self._head_bytes = 0
         super().on_message_complete()
 
     def _stop_timer(self) -> None:
@@ -254,9 +272,10 @@ class OneWriteProtocol(HttpToolsProtocol):
         """Refuse what is not HTTP as every other malformed request, once; `msg` is for the log alone."""
         if self.transport.get_protocol() is not self:
             return
-        if self._is_busy():  # this is the last answer, whatever else is being worked on
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._stop_timer()
+        if self._answering is not None:  # this is the last answer, whatever else is being worked on
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(_MALFORMED + date + b"\r\n" + refusal_body(InvalidRequest("head")))
         linger(self.transport)
