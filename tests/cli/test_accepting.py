@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from groat.cli.accepting import NO_DESCRIPTOR_SECONDS
+from groat.cli.serving import CONNECTIONS_FILE
+from groat.server.metrics import MULTIPROCESS_FOLDER
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server
@@ -140,3 +143,69 @@ def test_connections_beyond_the_descriptors_wait_and_are_served_later(groat: "Gr
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
         server.stop()
+
+
+def faults(server: "Server") -> list[str]:
+    """Log lines with a traceback."""
+    return [str(line) for line in server.lines() if "exception" in line]
+
+
+def test_a_server_without_descriptors_ends_in_order(groat: "Groat") -> None:
+    """SIGTERM while accepting has paused: nothing wakes up later to look at a listener that is closed."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    server = groat.serve()
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (48, hard))
+    with ExitStack() as held:
+        connect(server, held, 60)
+        deadline = time.monotonic() + 5
+        while not any("cannot accept connections" in str(line) for line in server.lines()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert server.stop() == 0  # the drain is longer than the pause
+    assert faults(server) == []
+
+
+def started(server: "Server", count: int) -> None:
+    """Wait until so many workers have been ready; a traceback beside the log is no JSON and fails."""
+    deadline = time.monotonic() + 20
+    while sum(line.get("message") == "Application startup complete." for line in server.lines()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("lost", ["no place", "no memory"])
+def test_a_worker_without_a_share_serves(three: "Server", lost: str) -> None:
+    """One more at SIGTTIN than there are places, or one that starts after /tmp was cleaned: it stays, and takes part."""
+    if lost == "no place":
+        three.process.send_signal(signal.SIGTTIN)
+    else:
+        first, *_ = three.workers()
+        entries = Path(f"/proc/{first}/environ").read_bytes().split(b"\0")
+        (folder,) = [entry.partition(b"=")[2] for entry in entries if entry.startswith(MULTIPROCESS_FOLDER.encode())]
+        (Path(folder.decode()) / CONNECTIONS_FILE).unlink()
+        os.kill(first, signal.SIGKILL)
+    started(three, 4)
+    workers = three.workers()
+    time.sleep(1)  # the supervisor looks twice a second whether they live
+    assert three.workers() == workers
+    with ExitStack() as held:
+        for connection in connect(three, held, 30):
+            alive(three, connection)
+    assert faults(three) == []
+
+
+@pytest.mark.rule("OPS-02")
+def test_a_caller_who_resets_at_once_is_logged_with_its_address(groat: "Groat") -> None:
+    """A reset connection has forgotten its peer, and its request can still be read."""
+    server = groat.serve()
+    os.kill(server.process.pid, signal.SIGSTOP)
+    with socket.create_connection(server.address) as connection:
+        connection.sendall(b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.kill(server.process.pid, signal.SIGCONT)
+    deadline = time.monotonic() + 5
+    while not (refused := [line for line in server.lines() if line["event"] == "token.refused"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [line["source"] for line in refused] == ["127.0.0.1"]
+    server.stop()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from cryptography import x509
 
+from groat.cli.serving import GRACEFUL_SECONDS
 from groat.demo.local_ca import LocalCa
 
 if TYPE_CHECKING:
@@ -126,3 +127,16 @@ def test_what_is_no_handshake_bothers_nobody(secured: "tuple[Groat, Server]") ->
         assert len(serials(groat, server, 4)) == 1
         silent.sendall(b"")
     assert [line["event"] for line in server.lines() if line["level"] in ("error", "warning")] == []
+
+
+def test_a_peer_that_does_not_take_leave_delays_the_end_little(secured: "tuple[Groat, Server]") -> None:
+    """A pool's idle connection does not confirm the end of TLS; the server waits less than for what is under way."""
+    groat, server = secured
+    with socket.create_connection(server.address, 10) as raw:
+        with trust(groat).wrap_socket(raw, server_hostname=NAME) as idle:
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < GRACEFUL_SECONDS
+    assert [line for line in server.lines() if line["level"] == "error"] == []

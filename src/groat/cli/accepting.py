@@ -21,6 +21,7 @@ PATIENCE: Final = 40  # looks; after them whoever should have taken it is too bu
 AT_ONCE: Final = 64  # connections per turn of the loop: those who are inside wait meanwhile
 NO_DESCRIPTOR_SECONDS: Final = 1.0
 HANDSHAKE_TIMEOUT_SECONDS: Final = 10.0
+GOODBYE_TIMEOUT_SECONDS: Final = 3.0  # for a peer to confirm the end of TLS; with the drain, less than a graceful end
 _NOBODY: Final = -1
 
 
@@ -34,6 +35,14 @@ class Shares:
         self._descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         self._counts = memoryview(mmap.mmap(self._descriptor, 0)).cast("q")
         self._mine = self._claim()
+
+    @classmethod
+    def join(cls, file: Path) -> "Shares | None":
+        """Take part; None where no place is left or the memory is gone: such a worker takes whoever comes."""
+        try:
+            return cls(file)
+        except (OSError, RuntimeError):
+            return None
 
     @staticmethod
     def create(file: Path, workers: int) -> None:
@@ -66,7 +75,7 @@ class Acceptor:
     def __init__(
         self,
         listener: socket.socket,
-        serve: Callable[[socket.socket], Awaitable[object]],
+        serve: Callable[[socket.socket, tuple[str, int]], Awaitable[object]],
         connections: Callable[[], int],
         shares: Shares | None,
     ) -> None:
@@ -85,16 +94,20 @@ class Acceptor:
 
     async def close(self, seconds: float) -> None:
         """Accept whoever waits, and let what arrives begin; the listener is closed. `seconds`: for handshakes."""
-        self._loop.remove_reader(self._listener)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop()
         while self._accept(anyway=True) == AT_ONCE:
             pass
+        self._stop()  # where no descriptor was left, a pause has begun
         self._listener.close()
         if self._arriving:
             await asyncio.wait(self._arriving, timeout=seconds)
         for task in self._arriving:
             task.cancel()
+
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _on_waiting(self) -> None:
         self._accept()
@@ -127,7 +140,7 @@ class Acceptor:
             if not anyway and not self._is_my_turn():
                 return taken
             try:
-                connection, _ = self._listener.accept()
+                connection, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return taken
             except OSError as error:  # no descriptor left, or no memory: it does not help to ask at once again
@@ -135,11 +148,11 @@ class Acceptor:
                 self._pause(NO_DESCRIPTOR_SECONDS, PATIENCE)
                 return taken
             connection.setblocking(False)
-            task = self._loop.create_task(self._arrive(connection))
+            task = self._loop.create_task(self._arrive(connection, peer[:2]))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
         return AT_ONCE
 
-    async def _arrive(self, connection: socket.socket) -> None:
+    async def _arrive(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         with contextlib.suppress(OSError):  # gone already, or no TLS handshake
-            await self._serve(connection)
+            await self._serve(connection, peer)

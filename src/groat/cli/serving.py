@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from groat.cli.accepting import HANDSHAKE_TIMEOUT_SECONDS, Acceptor, Shares
+from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS, Acceptor, Shares
 from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
         """Accept on the listeners once the application is ready."""
         await super().startup([])
         folder = os.environ.get(MULTIPROCESS_FOLDER)
-        self._shares = Shares(Path(folder) / CONNECTIONS_FILE) if folder and self.config.workers > 1 else None
+        self._shares = Shares.join(Path(folder) / CONNECTIONS_FILE) if folder and self.config.workers > 1 else None
         self._acceptors = [Acceptor(sock, self._welcome, self._connections, self._shares) for sock in sockets or ()]
         for acceptor in self._acceptors:
             acceptor.start(self.config.backlog)
@@ -138,15 +138,18 @@ class Server(uvicorn.Server):
     def _connections(self) -> int:
         return len(self.server_state.connections)
 
-    async def _welcome(self, connection: socket.socket) -> None:
-        timeout = None if self.config.ssl is None else HANDSHAKE_TIMEOUT_SECONDS
+    async def _welcome(self, connection: socket.socket, peer: tuple[str, int]) -> None:
+        bounds: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            bounds["ssl_handshake_timeout"] = HANDSHAKE_TIMEOUT_SECONDS
+            bounds["ssl_shutdown_timeout"] = GOODBYE_TIMEOUT_SECONDS
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
-            self._protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=timeout
-        )
+        await loop.connect_accepted_socket(partial(self._protocol, peer), connection, ssl=self.config.ssl, **bounds)
 
-    def _protocol(self) -> OneWriteProtocol:
-        return OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
+    def _protocol(self, peer: tuple[str, int]) -> OneWriteProtocol:
+        protocol = OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol.peer = peer
+        return protocol
 
 
 class Worker(multiprocess.Process):
