@@ -10,7 +10,7 @@ import pytest
 
 from groat.server import one_write
 from groat.server.lingering import LINGER_SECONDS
-from groat.server.one_write import OneWriteCycle, parse_target
+from groat.server.one_write import MAX_PIPELINED, OneWriteCycle, parse_target
 
 from .builders import base
 from .lab import Lab, prepare, running
@@ -223,6 +223,52 @@ def test_a_field_of_a_trailer_is_no_header(hasty: Lab) -> None:
         status, headers, _ = answer(connection)
     (line,) = [json.loads(line) for line in hasty.lines() if headers[b"x-request-id"] in line]
     assert (status, line["reason"]) == (400, "content_type")
+
+
+@pytest.mark.rule("H09", "I9")
+def test_requests_that_are_sent_at_once_are_bounded(hasty: Lab) -> None:
+    """A few are answered in order; thousands are refused: each that waits takes memory."""
+    one = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(one * (MAX_PIPELINED // 2))
+        received = b""
+        while received.count(b"HTTP/1.1 200 ") < MAX_PIPELINED // 2:
+            chunk = connection.recv(65536)
+            assert chunk, received[-300:]
+            received += chunk
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(one * 5 * MAX_PIPELINED)
+        assert answer(connection)[0] == 400
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.rule("H08", "I9")
+def test_a_peer_that_does_not_read_is_cut_off(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks on and on; once its answers fill all buffers it has a while to read some, and is reset."""
+    monkeypatch.setattr(one_write, "READ_SECONDS", 0.5)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(hasty.address)
+        connection.settimeout(5)  # whoever is not cut off waits here
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            padding = "a" * 500  # fewer of them in what is read at once than may wait
+            asked = f"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: a\r\nX: {padding}\r\n\r\n"
+            for _ in range(400):
+                connection.sendall(asked.encode() * 50)
+
+
+def test_a_client_that_waits_for_100_and_is_malformed_gets_one_answer(
+    hasty: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No 100 comes after the refusal."""
+    head = f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(hasty.address, 5) as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
+        assert answer(connection)[0] == 400
+        assert connection.recv(1) == b""
+    assert hasty.get("/livez").status == 200
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert not [line for line in hasty.lines() if b"server.error" in line]
 
 
 def test_a_client_that_waits_for_100_is_told_to_go_on(hasty: Lab) -> None:

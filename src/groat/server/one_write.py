@@ -24,6 +24,8 @@ from groat.server.shedding import Shedding
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
 HEAD_SECONDS: Final = 10.0
 MAX_REMEMBERED_TARGET: Final = 64
+MAX_PIPELINED: Final = 1000  # requests that wait for the answer to the one before them; each takes kilobytes
+READ_SECONDS: Final = 5.0  # for a peer to go on reading its answers
 _CLOSE: Final = (b"connection", b"close")
 # Longer than a load balancer that follows our recipes keeps an idle connection, so that it is the one who closes:
 # whoever closes an idle connection may meet a request that is on its way (docs/decisions/0016-idle-connections.md).
@@ -59,9 +61,24 @@ class OneWriteCycle(RequestResponseCycle):
             self._start = message
             return
         if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
+            await self._drain()
         if not self.disconnected:
             self._answer(self._start["status"], self._start["headers"], message["body"])
+
+    async def _drain(self) -> None:
+        """Wait for a peer that does not read, and not for ever."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self.flow.drain()
+        except TimeoutError:
+            self.end()
+            self.transport.abort()
+
+    def end(self) -> None:
+        """Write nothing more, whatever the application has to say."""
+        self.disconnected = True
+        self.waiting_for_100_continue = False
+        self.message_event.set()
 
     def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         if not self.keep_alive or _CLOSE in headers:
@@ -110,7 +127,7 @@ class OneWriteProtocol(HttpToolsProtocol):
     peer: tuple[str, int] | None = None  # as accepted: a connection that was reset since does not know any more
     _progress = 0  # complete heads, pieces of bodies and complete bodies so far
     _in_head = True
-    _answering: RequestResponseCycle | None = None  # `cycle` is the last of those that were sent at once
+    _answering: Any = None  # a OneWriteCycle, or None before the first; `cycle` is the last of those sent at once
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _draining = False
@@ -151,6 +168,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
+        self._end_answering()
         super().connection_lost(exc)
 
     def _unset_keepalive_if_required(self) -> None:
@@ -160,11 +178,12 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._answering, app = self.pipeline.pop()
-            self._start_asgi_task(self._answering, app)
+        if self.pipeline:  # and nothing more is read until all of them are answered
+            cycle, app = self.pipeline.pop()
+            self._answering = cycle
+            self._start_asgi_task(cycle, app)
             return
+        self.flow.resume_reading()
         self._begin_idling()
 
     def _begin_idling(self) -> None:
@@ -233,6 +252,8 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._answering = self.cycle
             self._start_asgi_task(self.cycle, self.app)
         else:  # sent before the answer to the one before it
+            if len(self.pipeline) >= MAX_PIPELINED:
+                raise InvalidRequest("head")
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
@@ -273,12 +294,14 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self.transport.get_protocol() is not self:
             return
         self._stop_timer()
-        if self._answering is not None:  # this is the last answer, whatever else is being worked on
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+        self._end_answering()  # this is the last answer, whatever else is being worked on
         date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(_MALFORMED + date + b"\r\n" + refusal_body(InvalidRequest("head")))
         linger(self.transport)
+
+    def _end_answering(self) -> None:
+        if self._answering is not None:
+            self._answering.end()
 
     def _cut_off(self) -> None:
         self._head_timer = None
