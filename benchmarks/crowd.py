@@ -33,6 +33,7 @@ _DIGEST: Final = {"sqlite": "randomblob(32)", "postgres": "sha256((random()::tex
 _SETTLE: Final = {"sqlite": ("PRAGMA wal_checkpoint(TRUNCATE)",), "postgres": ("VACUUM ANALYZE", "CHECKPOINT")}
 _ON: Final = {"sqlite": "1", "postgres": "true"}
 _COLUMNS: Final = "clients (client_id, document, enabled, created_at)"
+_KEY_COLUMNS: Final = "client_keys (thumbprint, client_id, kid, algorithm, jwk, created_at)"
 _NAME: Final = "'silent-' || i"
 
 
@@ -75,7 +76,7 @@ class Crowd:
             (document,) = connection.execute("SELECT document FROM clients LIMIT 1").fetchone()
             low, high = self.clients, total
             client = f"INSERT INTO {_COLUMNS} SELECT {_NAME}, '{document}', {_ON[engine]}, {now}"
-            key = f"INSERT INTO client_keys SELECT {_TEXT[engine]}, {_NAME}, 'k' || i, 'ES256', '{jwk}', {now}"
+            key = f"INSERT INTO {_KEY_COLUMNS} SELECT {_TEXT[engine]}, {_NAME}, 'k' || i, 'ES256', '{jwk}', {now}"
             for insert in (client, key):
                 self._insert(connection, insert, low, high)
             connection.execute("UPDATE registry SET version = version + 1")
@@ -97,10 +98,7 @@ class Crowd:
 
     def _settle(self, connection: Any) -> None:
         """Leave no work of the filling behind for the server under test."""
-        statements = (
-            ("VACUUM ANALYZE", "CHECKPOINT") if self.engine == "postgres" else ("PRAGMA wal_checkpoint(TRUNCATE)",)
-        )
-        for statement in statements:
+        for statement in _SETTLE[self.engine]:
             connection.execute(statement)
 
     def add_callers(self, prefix: str, keys: Sequence[PrivateKey]) -> list[str]:
@@ -116,7 +114,7 @@ class Crowd:
                 [(name, document, now) for name in names],
             )
             cursor.executemany(
-                f"INSERT INTO client_keys VALUES ({', '.join([mark] * 6)})",
+                f"INSERT INTO {_KEY_COLUMNS} VALUES ({', '.join([mark] * 6)})",
                 [
                     (key.public.thumbprint, name, key.public.kid, "ES256", json.dumps(dict(key.public.jwk)), now)
                     for name, key in zip(names, keys, strict=True)
