@@ -7,7 +7,7 @@ servers run all the time and are measured in turn, so that a noisy neighbour hit
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from benchmarks.load.driver import rss_bytes
@@ -35,18 +35,19 @@ def main() -> None:
     print(f"- two workers / one worker: {times:.2f}, of {room:.2f} that there is room for")
 
 
+def middle(rows: Sequence[Row], figure: Callable[[Row], float]) -> float:
+    return statistics.median(map(figure, rows))
+
+
 def report(server: Server, rows: Sequence[Row]) -> None:
     """The medians of a server's rounds."""
-    speed, cpu, raw, load, cores = (
-        statistics.median(figures)
-        for figures in zip(
-            *((row.tokens_per_second, row.cpu_per_token, row.raw, row.load_cpu, busy(row)) for row in rows), strict=True
-        )
-    )
+    cpu = middle(rows, lambda row: row.cpu_per_token)
     memory = max(rss_bytes(pid) for pid in server.pids) / 2**20
     print(
-        f"- {server.name}, {CONNECTIONS} connections: {speed:,.0f} tokens/s, {cpu * 1e6:.0f} us CPU per token "
-        f"({cpu / raw:.2f} times raw), {load * 1e6:.0f} us of the load generator, {cores:.2f} of {os.cpu_count()} "
+        f"- {server.name}, {CONNECTIONS} connections: {middle(rows, lambda row: row.tokens_per_second):,.0f} tokens/s, "
+        f"{cpu * 1e6:.0f} us CPU per token ({cpu / middle(rows, lambda row: row.raw):.2f} times raw), "
+        f"{middle(rows, lambda row: row.load_cpu) * 1e6:.0f} us of the load generator, "
+        f"{middle(rows, busy):.2f} of {os.cpu_count()} "
         f"cores busy, largest process {memory:.0f} MB, ready {server.started_in:.2f} s after the command"
     )
 

@@ -101,7 +101,7 @@ def test_a_worker_that_is_stuck_keeps_nobody_waiting(three: "Server") -> None:
 
 
 def test_a_worker_that_was_killed_is_not_waited_for(three: "Server") -> None:
-    """Its place is empty at once, and its successor's to take; the successor gets its share."""
+    """Nobody waits while it is gone, and its successor takes its place and its share."""
     killed, *others = three.workers()
     os.kill(killed, signal.SIGKILL)
     with ExitStack() as held:

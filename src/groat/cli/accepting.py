@@ -141,8 +141,10 @@ class Acceptor:
                 return taken
             try:
                 connection, peer = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return taken
+            except ConnectionAbortedError:
+                continue
             except OSError as error:  # no descriptor left, or no memory: it does not help to ask at once again
                 logging.getLogger("uvicorn.error").error("cannot accept connections: %s", error.strerror)
                 self._pause(NO_DESCRIPTOR_SECONDS, PATIENCE)

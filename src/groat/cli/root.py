@@ -13,7 +13,7 @@ from click.core import ParameterSource
 import groat
 from groat.cli.session import Exit, Session
 
-# Each in the module of its name, which is imported when the command is called: all of them take half a second.
+# Each in the module of its name, which is imported when the command is called: few need what the others import.
 ELSEWHERE: Final = ("api", "client", "doctor", "health", "init", "key", "store", "token")
 
 

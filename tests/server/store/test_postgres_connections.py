@@ -137,9 +137,20 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.fixture
+def pooled(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str]]:
+    """The URLs of a database, through a PgBouncer of the mode that is asked for and past it."""
+    url = postgres_server.database()
+    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+    with _pooler(postgres_server, url, request.param, tmp_path) as through:
+        run(migrate(Target(through)))
+        yield through, url
+
+
 @contextmanager
-def pooler(server: PostgresServer, url: str, mode: str, directory: Path) -> Iterator[str]:
-    """The URL of a PgBouncer in front of this database."""
+def _pooler(server: PostgresServer, url: str, mode: str, directory: Path) -> Iterator[str]:
     program = shutil.which("pgbouncer")
     if program is None:
         pytest.skip("needs PgBouncer (apt-get install pgbouncer)")
@@ -164,37 +175,27 @@ def pooler(server: PostgresServer, url: str, mode: str, directory: Path) -> Iter
             process.terminate()
 
 
-def test_behind_a_pooler_that_gives_each_connection_a_session(
-    tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("pooled", ["session"], indirect=True)
+def test_behind_a_pooler_that_gives_each_connection_a_session(pooled: tuple[str, str]) -> None:
     """Single use as without PgBouncer."""
-    url = postgres_server.database()
-    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
 
-    async def work(pooled: str) -> None:
-        await migrate(Target(pooled))
-        async with opened(pooled) as store, opened(url) as direct:
+    async def work(through: str, past: str) -> None:
+        async with opened(through) as store, opened(past) as direct:
             assert await use(store, "a")
             assert not await use(store, "a")
             assert not await use(direct, "a")
 
-    with pooler(postgres_server, url, "session", tmp_path) as pooled:
-        run(work(pooled))
+    run(work(*pooled))
 
 
-def test_a_pooler_that_mixes_sessions_is_found_out(
-    tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With transaction pooling nothing is used up, and the error names the setting."""
-    url = postgres_server.database()
-    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+@pytest.mark.parametrize("pooled", ["transaction"], indirect=True)
+def test_a_pooler_that_mixes_sessions_is_found_out(pooled: tuple[str, str]) -> None:
+    """With transaction pooling the store is unavailable, and says which setting to change."""
 
-    async def work(pooled: str) -> None:
-        await migrate(Target(pooled))
+    async def work(through: str) -> None:
         for number in range(20):  # each opens connections anew
-            async with opened(pooled) as store:
+            async with opened(through) as store:
                 await use(store, f"a{number}")
 
-    with pooler(postgres_server, url, "transaction", tmp_path) as pooled:
-        with pytest.raises(StoreUnavailable, match="pool_mode = session"):
-            run(work(pooled))
+    with pytest.raises(StoreUnavailable, match="pool_mode = session"):
+        run(work(pooled[0]))

@@ -55,8 +55,6 @@ SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THE
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
 """.encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
-
-
 _PREPARED_ALREADY: Final = "42P05"
 _SHARED: Final = "PostgreSQL: this connection is not ours alone; a pooler must be in session mode (pool_mode = session)"
 
