@@ -1,16 +1,22 @@
 """Two workers against one, and the time from `groat serve` to ready, in one run.
 
+    python -m benchmarks.workers [--share 0.5]
+
 The load generator runs on the same cores. Its CPU time and the servers' say how much of the machine was left idle, and
 how many times the tokens of one worker two could make if nothing were: what they have, divided by what both take. Both
 servers run all the time and are measured in turn, so that a noisy neighbour hits both alike.
+
+`--share` holds each worker to that part of a core (needs root), so that the load generator has room beside two of them.
 """
 
+import argparse
 import os
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from benchmarks.load.driver import rss_bytes
+from benchmarks.quota import held_to
 from benchmarks.servers import Server, groat_server
 from benchmarks.token_endpoint import Row, measure
 
@@ -24,15 +30,24 @@ def busy(row: Row) -> float:
     return row.tokens_per_second * (row.cpu_per_token + row.load_cpu)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, help="of one core, for each worker (default: no limit)")
+    compare(parser.parse_args(arguments).share)
+
+
+def compare(share: float | None) -> None:
     with ExitStack() as running:
         servers = [running.enter_context(groat_server("ES256", workers)) for workers in (1, 2)]
+        if share is not None:
+            running.enter_context(held_to(share, [pid for server in servers for pid in server.pids]))
         rounds = [[measure(server, TOKENS, 1, CONNECTIONS) for server in servers] for _ in range(ROUNDS)]
         for server, *rows in zip(servers, *rounds, strict=True):
             report(server, rows)
     times = statistics.median(two.tokens_per_second / one.tokens_per_second for one, two in rounds)
     room = statistics.median(min(2.0, (os.cpu_count() or 1) / busy(one)) for one, _ in rounds)
-    print(f"- two workers / one worker: {times:.2f}, of {room:.2f} that there is room for")
+    held = "" if share is None else f", each worker held to {share} of a core"
+    print(f"- two workers / one worker: {times:.2f}, of {room:.2f} that there is room for{held}")
 
 
 def middle(rows: Sequence[Row], figure: Callable[[Row], float]) -> float:

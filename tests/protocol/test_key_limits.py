@@ -104,13 +104,14 @@ def test_a_key_within_its_time_counts(limits: KeyLimits) -> None:
     assert authenticate(assertion(), limited(limits)).key is CLIENT_KEY.public
 
 
-@pytest.mark.rule("KEY-23", "AS-CA-19")
-def test_time_comes_before_signature_and_claims() -> None:
-    """The fixed order: whatever else is wrong with it, what is signed by an expired key is refused for that."""
+@pytest.mark.rule("KEY-23", "AS-CA-19", "A18")
+def test_time_comes_after_the_signature_and_before_all_else() -> None:
+    """Only the owner learns, and can time, that a key is out of time; whatever else is wrong with it is not looked at."""
     client = limited(EXPIRED, CLIENT_KEY, OTHER_KEY)
-    for token in (assertion(OTHER_KEY, {"kid": CLIENT_KEY.kid}), assertion(aud="https://other.example")):
-        with client_refused("key_expired"):
-            authenticate(token, client)
+    with client_refused("assertion_signature"):
+        authenticate(assertion(OTHER_KEY, {"kid": CLIENT_KEY.kid}), client)
+    with client_refused("key_expired"):
+        authenticate(assertion(aud="https://other.example"), client)
     with client_refused("key_expired"):
         authenticate(assertion(), replace(client, enabled=False))
     with client_refused("assertion_algorithm"):

@@ -14,7 +14,7 @@ from groat.cli.instants import when
 from groat.cli.session import Session
 from groat.keys import files
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import AssertionAudience
 from groat.server import operations
 from groat.server.records import ClientRecord
@@ -117,7 +117,7 @@ def add(
     if len(sources) + (jwks_uri is not None) != 1:
         raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
     limits = KeyLimits(key_not_before, key_expires)
-    if jwks_uri is not None and limits != KeyLimits():
+    if jwks_uri is not None and limits != UNLIMITED:
         raise click.UsageError("keys that a client publishes itself have no limits here")
     keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else ()
     settings["jwks_uri"] = jwks_uri

@@ -5,7 +5,7 @@ form, then header, then signature, then claims; using up the jti is the caller's
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,7 +13,7 @@ from typing import Any, Final
 from groat.protocol import jose
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, decoy_key, printable
-from groat.protocol.key_limits import EXPIRED, NOT_YET_VALID, OutOfTime
+from groat.protocol.key_limits import UNLIMITED, OutOfTime
 from groat.protocol.models import (
     CLIENT_ID,
     AssertionAudience,
@@ -33,9 +33,6 @@ _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTIO
 MAX_JTI_CHARS: Final = 256
 _DECOY_BITS: Final = (2048, 3072, 4096)
 _NOBODY: Final = Client("nobody", (decoy_key("ES256"),))
-# Made beforehand: members of an enumeration take time to ask for their values.
-_OVER: Final = (EXPIRED.value, "has expired", "--expires")
-_EARLY: Final = (NOT_YET_VALID.value, "is not valid yet", "--not-before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,29 +128,31 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
 def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: float, tolerance: float) -> PublicKey:
     """Check the signature; where there is no key to check it with, a decoy makes that cost the same.
 
-    A key outside its limits is no key of the client. `tolerance`: how far ahead its not-before may lie, in seconds.
+    A key outside its limits is no key of the client; that is looked at after the signature, so that only its owner can
+    take that step and nobody else can time it. `tolerance`: how far ahead its not-before may lie, in seconds.
     """
-    key, fault = _key_at(jwt.header, client, now, tolerance)
-    if key is None or fault is not None or not _fits_size(jwt, key):
+    key = None if client is None else jose.find_key(jwt.header, _choice(jwt.header, client, now, tolerance))
+    if client is None or key is None or not _fits_size(jwt, key):
         _verified(jwt, _decoy(jwt))
     elif _verified(jwt, key):
+        if client.limits and (fault := client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)):
+            raise _out_of_time(client_id, key, fault)
         return key
-    raise _no_proof(jwt.header, client_id, client, key, fault)
+    raise _no_proof(jwt.header, client_id, client, key)
 
 
-def _key_at(
-    header: jose.Header, client: Client | None, now: float, tolerance: float
-) -> tuple[PublicKey | None, OutOfTime | None]:
-    """The key that the header means, and why it does not count now, if so."""
-    if client is None:
-        return None, None
+def _choice(header: jose.Header, client: Client, now: float, tolerance: float) -> Sequence[PublicKey]:
+    """The keys that the header may mean: without a kid one key must fit, and those out of time are not asked."""
     keys, limits = client.keys, client.limits
-    if limits and header.kid is None:  # without a kid one key must fit, and those out of time are not asked
-        keys = tuple(key for key in keys if key.kid not in limits or not limits[key.kid].fault(now, tolerance)) or keys
-    key = jose.find_key(header, keys)
-    if key is None or key.kid not in limits:
-        return key, None
-    return key, limits[key.kid].fault(now, tolerance)
+    if not limits or header.kid is not None:
+        return keys
+    return tuple(key for key in keys if not limits.get(key.kid, UNLIMITED).fault(now, tolerance)) or keys
+
+
+def _out_of_time(name: str, key: PublicKey, fault: OutOfTime) -> InvalidClient:
+    kid = printable(key.kid)
+    what, option = ("has expired", "--expires") if fault is OutOfTime.EXPIRED else ("is not valid yet", "--not-before")
+    return InvalidClient(fault.value, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
 
 
 def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
@@ -176,9 +175,7 @@ def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
     return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
 
 
-def _no_proof(
-    header: jose.Header, name: str, client: Client | None, key: PublicKey | None, fault: OutOfTime | None
-) -> InvalidClient:
+def _no_proof(header: jose.Header, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
     """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
     reason, hint = jose.no_key(header, (client or _NOBODY).keys)
     if client is None:
@@ -187,10 +184,6 @@ def _no_proof(
             "client_unknown",
             f"{hint}: no client {name} is registered. groat client add {name} --allow API=SCOPE --public-key FILE",
         )
-    if key is not None and fault is not None:
-        kid = printable(key.kid)
-        code, what, option = _OVER if fault is EXPIRED else _EARLY
-        return InvalidClient(code, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
     if key is not None:
         signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
         return InvalidClient(

@@ -19,11 +19,6 @@ class OutOfTime(StrEnum):
     EXPIRED = "key_expired"
 
 
-# By names of their own: to look a member up in its class takes time, on the path of a refusal.
-NOT_YET_VALID: Final = OutOfTime.NOT_YET_VALID
-EXPIRED: Final = OutOfTime.EXPIRED
-
-
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
     """The life of one client key in epoch seconds; None: no limit on that side.
@@ -44,7 +39,10 @@ class KeyLimits:
     def fault(self, now: float, tolerance: float = 0) -> OutOfTime | None:
         """Judge the instant `now` as `check_times` does: the beginning may lie ahead by `tolerance`, the end not."""
         if self.expires_at is not None and now >= self.expires_at:
-            return EXPIRED
+            return OutOfTime.EXPIRED
         if self.not_before is not None and self.not_before > now + tolerance:
-            return NOT_YET_VALID
+            return OutOfTime.NOT_YET_VALID
         return None
+
+
+UNLIMITED: Final = KeyLimits()

@@ -7,12 +7,11 @@ from typing import Any, Final
 from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.server.operator import NotRegistered, Operator, again_if_moved
 from groat.server.records import ClientKeyRecord, ClientRecord
 
 MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
-UNLIMITED: Final = KeyLimits()
 
 
 def key_life(record: ClientKeyRecord) -> KeyLife:

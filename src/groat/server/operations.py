@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from groat.keys.invitation import Invitations
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import (
     API_NAME,
     CLIENT_ID,
@@ -24,7 +24,6 @@ from groat.protocol.models import (
     Policy,
 )
 from groat.server.client_key_operations import (
-    UNLIMITED,
     add_client_keys,
     enrol_client_key,
     key_records,

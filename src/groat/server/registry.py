@@ -11,7 +11,7 @@ from groat.keys.custody import Custody, LocalSigner, Signer
 from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -207,7 +207,7 @@ def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dic
     return Client(
         client_id=record.client_id,
         keys=tuple(public_key(json.dumps(key.jwk)) for key in keys),
-        limits={key.kid: key.limits for key in keys if key.limits != KeyLimits()},
+        limits={key.kid: key.limits for key in keys if key.limits != UNLIMITED},
         permissions=permissions,
         enabled=record.enabled,
         default_scopes=record.default_scopes,
