@@ -80,7 +80,8 @@ def create_app(
     log = log or EventLog()
     store = store or open_store(config, log, patience=1)
     audit, throttle, admission = Audit(log), Throttle(), Admission()
-    registry = Registry(store, custody, _client_key_sets(config, audit))
+    remembered = config["server.remembered_clients"]
+    registry = Registry(store, custody, _client_key_sets(config, audit), remembered)
     health = Health(store, registry, clock, log)
     operator = Operator(store, config.policy, audit, clock)
     rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)

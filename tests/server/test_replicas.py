@@ -385,12 +385,15 @@ def test_a_closed_store_can_be_taken_up_again(shared: Replicated, tmp_path: Path
 def test_a_key_revoked_in_this_moment_signs_nothing(shared: Replicated) -> None:
     """The record names the key before it signs: if that key is gone the answer is 503, and the next is by the new key."""
     server = shared.serve()
-    kid = decoded(check_ok(post(server.address, base(fresh(shared.party))))["access_token"])[0]["kid"]
-    shared.run("--yes", "key", "revoke", kid)
-    answers = [post(server.address, base(fresh(shared.party))) for _ in range(3)]
+    for _ in range(5):  # the server may look at its keys by itself just after the command, and then it knows
+        kid = decoded(check_ok(post(server.address, base(fresh(shared.party))))["access_token"])[0]["kid"]
+        shared.run("--yes", "key", "revoke", kid)
+        answers = [post(server.address, base(fresh(shared.party))) for _ in range(3)]
+        for answer in [answer for answer in answers[:1] if answer.status == 200] + answers[1:]:
+            assert decoded(check_ok(answer)["access_token"])[0]["kid"] != kid
+        if answers[0].status != 200:
+            break
     check_refused(answers[0], "temporarily_unavailable", 503)
-    for answer in answers[1:]:
-        assert decoded(check_ok(answer)["access_token"])[0]["kid"] != kid
     config = load_config(shared.groat.directory / "groat.toml", shared.env)
     assert config.on_postgres
 

@@ -263,12 +263,11 @@ def _usable(entry: Any) -> PublicKey | None:
 def _public_key(key: KeyPair, algorithms: frozenset[str], kid: str | None) -> PublicKey:
     thumbprint = key.thumbprint()
     members = {name: key.dict_value[name] for name in _REQUIRED[key.key_type]}
-    public = type(key).import_key({**members})
     labels = {"kid": kid or thumbprint, "use": "sig"}
     if len(algorithms) == 1:
         labels["alg"] = min(algorithms)
     jwk = MappingProxyType({**members, **labels})
-    return PublicKey(labels["kid"], algorithms, thumbprint, jwk, public.public_key)
+    return PublicKey(labels["kid"], algorithms, thumbprint, jwk, key.public_key)
 
 
 def _labels(public: PublicKey) -> dict[str, Any]:

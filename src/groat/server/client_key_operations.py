@@ -38,7 +38,7 @@ def key_records(
 
 
 async def _found(operator: Operator, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]]:
-    found = await operator.store.client_with_keys(client_id)
+    _, found = await operator.store.look_up(client_id)
     if found is None:
         raise NotRegistered(f"no client {client_id}. See: groat client list")
     return found

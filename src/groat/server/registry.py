@@ -18,7 +18,6 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.rows import public_key
 
-MAX_CACHED_CLIENTS: Final = 10_000
 NOBODY: Final = "\n"  # no client id: those are printable
 
 
@@ -28,8 +27,12 @@ class Registry:
     Unknown ids are not remembered: nobody may fill the memory with them, and time must not tell them from known ones.
     """
 
-    def __init__(self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None) -> None:
+    def __init__(
+        self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None, max_clients: int = 10_000
+    ) -> None:
+        """`max_clients`: how many are kept, some 5 KB each; those that were read first make room."""
         self._store = store
+        self._max_clients = max_clients
         self._key_sets = key_sets or ClientKeySets(fetch_key_set)
         self._custody = custody
         self.version = -1
@@ -76,25 +79,23 @@ class Registry:
 
         `kid`: the key that is asked for, where the client publishes its keys itself.
         """
-        client, uri = await self._find(client_id)
+        client, uri = self._clients.get(client_id) or await self._look_up(client_id)
         if client is None or uri is None:
             return client
         return replace(client, keys=(*client.keys, *await self._key_sets.keys(uri, kid)))
 
-    async def _find(self, client_id: str) -> tuple[Client, str | None] | tuple[None, None]:
-        clients = self._clients
-        if client_id in clients:
-            return clients[client_id]
-        version = self.version
-        found = await self._store.client_with_keys(client_id)
+    async def _look_up(self, client_id: str) -> tuple[Client, str | None] | tuple[None, None]:
+        """Ask the store for the version in force and for the client, at once."""
+        version, found = await self._store.look_up(client_id)
+        self.observe(version)
         if found is None:
             return None, None
         known = to_client(*found, await self.apis()), found[0].jwks_uri
         if version != self.version:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
-        clients[client_id] = known
-        if len(clients) > MAX_CACHED_CLIENTS:
-            clients.popitem(last=False)
+        self._clients[client_id] = known
+        if len(self._clients) > self._max_clients:
+            self._clients.popitem(last=False)
         return known
 
     def remembered(self, client_id: str) -> Client | None:
@@ -111,9 +112,8 @@ class Registry:
         Reads the version and one client record whoever asks: for a client in memory, a record that does not exist.
         So the refusal of a known client costs what that of an unknown one does.
         """
-        self.observe(await self._store.registry_version())
         sought = NOBODY if client_id in self._clients else client_id
-        found, _ = await self._find(sought)
+        found, _ = await self._look_up(sought)
         moved = version != self.version or (client_id in self._clients) != known
         # Whoever publishes his keys himself may have a new one there.
         _, uri = self._clients.get(client_id, (None, None))

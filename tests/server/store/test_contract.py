@@ -633,6 +633,31 @@ def test_what_is_not_there(place: Place) -> None:
             for name in ("", "bill", "BILLING", "billing ", "%", "_illing", "' OR 1=1--", "billing\0"):
                 assert await store.find_client(name) is None
                 assert await store.client_keys(name) == ()
+                assert await store.look_up(name) == (await store.registry_version(), None)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
+    """Many at once, known and unknown: each with the version in force, also right after another's change."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as operator:
+            await _furnish(operator)
+            await operator.add_client(client("silent"), ())
+            known = ("billing", "silent")
+            for enabled in (False, True, False):
+                await operator.switch_client("silent", enabled=enabled)
+                version = await operator.registry_version()
+                names = [*known, "nobody", "billing\0", *known]
+                answers = await asyncio.gather(*map(store.look_up, names))
+                assert {version} == {seen for seen, _ in answers}
+                found = [found for _, found in answers]
+                assert found[2:4] == [None, None]
+                assert found[:2] == found[4:]
+                assert found[1] == (client("silent", enabled=enabled), ())
+                assert found[0] == (client(), await operator.client_keys("billing"))
 
     run(work())
 

@@ -80,6 +80,7 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 # The tables that make up a store, each after those that it refers to.
 TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "used_once")
 Rows = list[dict[str, Any]]
+ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
 # Client id, thumbprint of the key, epoch seconds.
 KeyUse = tuple[str, str, int]
 
@@ -121,8 +122,8 @@ class Store(Protocol):
         """
         ...
 
-    async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
-        """Both at once: what a token request needs to know of a client."""
+    async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
+        """The registry's version, and the client as of this version or later: all that a token request asks."""
         ...
 
     async def list_clients(self) -> tuple[ClientRecord, ...]: ...

@@ -18,6 +18,7 @@ from groat.server.store import (
     OPERATOR_PATIENCE,
     PURGE_CHUNK,
     TABLES,
+    ClientWithKeys,
     Condition,
     Issuance,
     KeyUse,
@@ -61,19 +62,20 @@ PORTION: Final = 1000
 PURGE_SECONDS: Final = 5
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
 
-_CLIENTS: Final = """
-SELECT c.*, coalesce((SELECT json_agg(k ORDER BY k.created_at, k.kid) FROM client_keys AS k
-                      WHERE k.client_id = c.client_id), '[]') AS keys
-FROM clients AS c JOIN json_array_elements_text($1::json) AS wanted (id) ON c.client_id = wanted.id
-WHERE c.removed_at IS NULL
+# One row at least, for the version: without a client in it where none of these is registered.
+_LOOK_UP: Final = """
+SELECT r.version AS registry_version, c.*,
+       coalesce((SELECT json_agg(k ORDER BY k.created_at, k.kid) FROM client_keys AS k
+                 WHERE k.client_id = c.client_id), '[]') AS keys
+FROM registry AS r
+LEFT JOIN (json_array_elements_text($1::json) AS wanted (id)
+           JOIN clients AS c ON c.client_id = wanted.id AND c.removed_at IS NULL) ON true
 """
 _PURGE: Final = """
 DELETE FROM used_once WHERE digest IN (
     SELECT digest FROM used_once WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING 1
 """
-
-_Found = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
 
 
 class PostgresStore:
@@ -106,7 +108,7 @@ class PostgresStore:
         self._writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
         self._front = GroupCommit(self._writer, limits)
         self._versions: Gathered[None, int] = Gathered(self._fetch_version)
-        self._clients: Gathered[str, _Found] = Gathered(self._fetch_clients)
+        self._clients: Gathered[str, tuple[int, ClientWithKeys | None]] = Gathered(self._look_up_all)
 
     async def _open_link(self, for_batches: bool) -> Link:
         link = await open_link(self._target)
@@ -163,24 +165,28 @@ class PostgresStore:
         return {None: int((await self._all("SELECT version FROM registry"))[0]["version"])}
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
-        found = await self.client_with_keys(client_id)
+        _, found = await self.look_up(client_id)
         return found[0] if found else None
 
     async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
-        found = await self.client_with_keys(client_id)
+        _, found = await self.look_up(client_id)
         return found[1] if found else ()
 
     async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
         return tuple(client_key_record(row) for row in await self._all(EXPIRING, after, before, clients))
 
-    async def client_with_keys(self, client_id: str) -> _Found | None:
+    async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
         if "\0" in client_id:
-            return None  # PostgreSQL has no such text
-        return await self._clients.ask(client_id)
+            return await self.registry_version(), None  # PostgreSQL has no such text
+        found = await self._clients.ask(client_id)
+        assert found is not None
+        return found
 
-    async def _fetch_clients(self, client_ids: Sequence[str]) -> dict[str, _Found]:
-        rows = await self._all(_CLIENTS, json.dumps(client_ids))
-        return {row["client_id"]: (client_record(row), _keys(row["keys"])) for row in rows}
+    async def _look_up_all(self, client_ids: Sequence[str]) -> dict[str, tuple[int, ClientWithKeys | None]]:
+        rows = await self._all(_LOOK_UP, json.dumps(client_ids))
+        version = int(rows[0]["registry_version"])
+        found = {row["client_id"]: (client_record(row), _keys(row["keys"])) for row in rows if row["client_id"]}
+        return {client_id: (version, found.get(client_id)) for client_id in client_ids}
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = await self._all('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')

@@ -19,6 +19,7 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
     TABLES,
+    ClientWithKeys,
     Condition,
     Issuance,
     KeyUse,
@@ -160,9 +161,10 @@ class SqliteStore:
     async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
         return tuple(client_key_record(row) for row in self._all(EXPIRING, after, before, clients))
 
-    async def client_with_keys(self, client_id: str) -> tuple[ClientRecord, tuple[ClientKeyRecord, ...]] | None:
+    async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
+        version = await self.registry_version()  # first: what is read after it is as new at least
         record = await self.find_client(client_id)
-        return None if record is None else (record, await self.client_keys(client_id))
+        return version, None if record is None else (record, await self.client_keys(client_id))
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = self._all("SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id")
