@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +34,25 @@ def test_the_files_are_private(tmp_path: Path) -> None:
         assert set(modes.values()) == {0o600}
 
     asyncio.run(work())
+
+
+@pytest.mark.rule("K09", "F14")
+def test_a_file_that_another_process_is_making(tmp_path: Path) -> None:
+    """The first lock of a new file is waited for, too; SQLite by itself would say at once that it is locked."""
+    path = tmp_path / "groat.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.execute, ("COMMIT",))
+    release.start()
+    _create(path)
+    release.join()
+    other.close()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as third:
+        third.execute("PRAGMA journal_mode=DELETE")
+        third.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="database is locked"):
+            SqliteStore.open(path)
 
 
 def test_create_is_safe_to_repeat(tmp_path: Path) -> None:

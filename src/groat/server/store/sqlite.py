@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -95,10 +96,10 @@ class SqliteStore:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=512
             )
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            _keep_log(connection)
             # Durable before the answer goes out: FULL syncs the log at every commit (NORMAL would not).
             for pragma in (
-                f"busy_timeout={BUSY_TIMEOUT_MS}",
-                "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
                 "wal_autocheckpoint=4000",
@@ -346,6 +347,24 @@ class SqliteStore:
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Use a write-ahead log from now on, and in a new file for good.
+
+    SQLite does not wait by itself for another process that makes the same file at this moment: both would read it,
+    and each would wait for the other to stop.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _known(table: str) -> str:
