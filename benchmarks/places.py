@@ -36,6 +36,7 @@ class Place:
     password: str = field(default="", repr=False)
     postgres: PostgresServer | None = field(default=None, repr=False)
     key: PrivateKey | None = field(default=None, repr=False)
+    settings: dict[str, str] = field(default_factory=dict)  # for the environment of the next server
 
     @property
     def engine(self) -> str:
@@ -54,7 +55,7 @@ class Place:
     @property
     def env(self) -> Mapping[str, str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("GROAT_")}
-        return {**plain, "PGPASSWORD": self.password} if self.password else plain
+        return {**plain, **self.settings, **({"PGPASSWORD": self.password} if self.password else {})}
 
     def run(self, *arguments: str) -> None:
         """One operator's command."""
