@@ -25,7 +25,7 @@ class Sizes:
 PROFILES: Final = {
     "quick": Sizes(2_000, 1_000, 200, 100, 2, 1, 2, 2, 1, 2.0, 3.0),
     "ci": Sizes(50_000, 50_000, 5_000, 1_000, 20, 3, 10, 5, 3, 4.0, 4.0),
-    "soak": Sizes(1_000_000, 50_000, 100_000, 20_000, 200, 50, 200, 50, 100, 30.0, 300.0),
+    "soak": Sizes(1_000_000, 50_000, 100_000, 20_000, 200, 50, 200, 50, 100, 30.0, 60.0),
 }
 PROFILE: Final = os.environ.get("GROAT_FAULTS", "ci")
 SIZES: Final = PROFILES[PROFILE]
