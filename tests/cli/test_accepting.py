@@ -173,6 +173,39 @@ def started(server: "Server", count: int) -> None:
         time.sleep(0.05)
 
 
+def counts_file(worker: int) -> Path:
+    """The memory of the connection counts, in the folder that the worker was told of."""
+    entries = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    (folder,) = [entry.partition(b"=")[2] for entry in entries if entry.startswith(MULTIPROCESS_FOLDER.encode())]
+    return Path(folder.decode()) / CONNECTIONS_FILE
+
+
+def test_a_worker_without_descriptors_is_not_waited_for(three: "Server") -> None:
+    """It has the fewest connections and can take none: it takes no part until it can."""
+    poor, *_ = three.workers()
+    file = counts_file(poor)
+    limits = resource.prlimit(poor, resource.RLIMIT_NOFILE)
+    open_now = max(int(descriptor.name) for descriptor in Path(f"/proc/{poor}/fd").iterdir())
+    resource.prlimit(poor, resource.RLIMIT_NOFILE, (open_now + 1, limits[1]))
+
+    def absent() -> bool:
+        return memoryview(file.read_bytes()).cast("q").tolist().count(-1) == 1
+
+    with ExitStack() as held:
+        deadline = time.monotonic() + 20
+        while not absent():
+            assert time.monotonic() < deadline
+            for connection in connect(three, held, 6):
+                alive(three, connection)
+        resource.prlimit(poor, resource.RLIMIT_NOFILE, limits)
+        before = sockets(poor)
+        while absent() or sockets(poor) == before:
+            assert time.monotonic() < deadline
+            for connection in connect(three, held, 3):
+                alive(three, connection)
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize("lost", ["no place", "no memory"])
 def test_a_worker_without_a_share_serves(three: "Server", lost: str) -> None:
     """One more at SIGTTIN than there are places, or one that starts after /tmp was cleaned: it stays, and takes part."""
@@ -180,9 +213,7 @@ def test_a_worker_without_a_share_serves(three: "Server", lost: str) -> None:
         three.process.send_signal(signal.SIGTTIN)
     else:
         first, *_ = three.workers()
-        entries = Path(f"/proc/{first}/environ").read_bytes().split(b"\0")
-        (folder,) = [entry.partition(b"=")[2] for entry in entries if entry.startswith(MULTIPROCESS_FOLDER.encode())]
-        (Path(folder.decode()) / CONNECTIONS_FILE).unlink()
+        counts_file(first).unlink()
         os.kill(first, signal.SIGKILL)
     started(three, 4)
     workers = three.workers()

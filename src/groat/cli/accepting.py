@@ -147,6 +147,8 @@ class Acceptor:
                 continue
             except OSError as error:  # no descriptor left, or no memory: it does not help to ask at once again
                 logging.getLogger("uvicorn.error").error("cannot accept connections: %s", error.strerror)
+                if self._shares is not None:
+                    self._shares.leave()  # until the next look
                 self._pause(NO_DESCRIPTOR_SECONDS, PATIENCE)
                 return taken
             connection.setblocking(False)
