@@ -197,6 +197,11 @@ def test_a_worker_without_descriptors_is_not_waited_for(three: "Server") -> None
             assert time.monotonic() < deadline
             for connection in connect(three, held, 6):
                 alive(three, connection)
+        looks = []
+        for _ in range(20):
+            looks.append(absent())
+            time.sleep(NO_DESCRIPTOR_SECONDS / 40)
+        assert sum(looks) >= 10, looks
         resource.prlimit(poor, resource.RLIMIT_NOFILE, limits)
         before = sockets(poor)
         while absent() or sockets(poor) == before:

@@ -85,12 +85,22 @@ class Acceptor:
         self._shares = shares
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._full = False
         self._arriving: set[asyncio.Task[None]] = set()
 
     def start(self, backlog: int) -> None:
         self._listener.setblocking(False)
         self._listener.listen(backlog)
         self._loop.add_reader(self._listener, self._on_waiting)
+
+    def tell(self) -> None:
+        """Let the other workers know how many connections there are here, or that no more can be taken for now."""
+        if self._shares is None:
+            return
+        if self._full:
+            self._shares.leave()
+        else:
+            self._shares.note(self._connections() + len(self._arriving))
 
     async def close(self, seconds: float) -> None:
         """Accept whoever waits, and let what arrives begin; the listener is closed. `seconds`: for handshakes."""
@@ -120,7 +130,7 @@ class Acceptor:
 
     def _look_again(self, looks: int) -> None:
         """Another worker has fewer connections; if it is busy, those who wait must not wait for it."""
-        self._timer = None
+        self._timer, self._full = None, False
         if looks and not self._is_my_turn():
             self._timer = self._loop.call_later(LOOK_AGAIN_SECONDS, self._look_again, looks - 1)
             return
@@ -128,11 +138,8 @@ class Acceptor:
         self._accept(anyway=not looks)
 
     def _is_my_turn(self) -> bool:
-        if self._shares is None:
-            return True
-        connections = self._connections() + len(self._arriving)
-        self._shares.note(connections)
-        return self._shares.is_my_turn(connections)
+        self.tell()
+        return self._shares is None or self._shares.is_my_turn(self._connections() + len(self._arriving))
 
     def _accept(self, anyway: bool = False) -> int:
         """Take in who waits, while it is this worker's turn; how many there were."""
@@ -147,8 +154,8 @@ class Acceptor:
                 continue
             except OSError as error:  # no descriptor left, or no memory: it does not help to ask at once again
                 logging.getLogger("uvicorn.error").error("cannot accept connections: %s", error.strerror)
-                if self._shares is not None:
-                    self._shares.leave()  # until the next look
+                self._full = True
+                self.tell()
                 self._pause(NO_DESCRIPTOR_SECONDS, PATIENCE)
                 return taken
             connection.setblocking(False)

@@ -118,8 +118,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; connections that ended make room for others."""
-        if self._shares is not None:
-            self._shares.note(self._connections())
+        for acceptor in self._acceptors:
+            acceptor.tell()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
