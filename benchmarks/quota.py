@@ -5,7 +5,7 @@ By the kernel's CPU bandwidth control (cgroup v2 `cpu.max`, or v1 `cpu.cfs_quota
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 UNIFIED = Path("/sys/fs/cgroup")
@@ -20,16 +20,13 @@ def held_to(share: float, pids: Sequence[int]) -> Iterator[None]:
 
     Raises OSError without root, or where neither cgroup hierarchy has a CPU controller.
     """
-    groups: list[Path] = []
-    try:
+    with ExitStack() as held:
         for pid in pids:
-            groups.append(_new_group(f"groat-bench-{pid}"))
-            _limit(groups[-1], round(PERIOD_US * share))
-            (groups[-1] / "cgroup.procs").write_text(str(pid))
+            group = _new_group(f"groat-bench-{pid}")
+            held.callback(_dissolve, group)
+            _limit(group, round(PERIOD_US * share))
+            (group / "cgroup.procs").write_text(str(pid))
         yield
-    finally:
-        for group in groups:
-            _dissolve(group)
 
 
 def _new_group(name: str) -> Path:

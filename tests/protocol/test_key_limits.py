@@ -15,8 +15,8 @@ from groat.protocol.enrolment import (
 )
 from groat.protocol.errors import ConfigError, InvalidClient
 from groat.protocol.jose import sign_jwt
-from groat.protocol.jwk import PrivateKey
-from groat.protocol.key_limits import LATEST, KeyLimits
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_limits import LATEST, KeyLimits, OutOfTime
 from groat.protocol.models import Client
 
 from .builders import (
@@ -127,6 +127,25 @@ def test_without_a_kid_only_keys_that_count_are_asked() -> None:
         authenticate(token, limited(KeyLimits(expires_at=NOW + 1), CLIENT_KEY, OTHER_KEY))
     with client_refused("key_expired"):
         authenticate(_without_kid(CLIENT_KEY), limited(EXPIRED))
+
+
+@pytest.mark.rule("KEY-23", "A18")
+def test_a_forger_without_a_kid_does_not_reach_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature comes first here, too, and the owner of the one key that fits learns that it expired."""
+    judged = []
+    real = KeyLimits.fault
+
+    def fault(limits: KeyLimits, now: float, tolerance: float = 0) -> OutOfTime | None:
+        judged.append(limits)
+        return real(limits, now, tolerance)
+
+    monkeypatch.setattr(KeyLimits, "fault", fault)
+    with client_refused("assertion_signature"):
+        authenticate(_without_kid(OTHER_KEY), limited(EXPIRED))
+    assert judged == []
+    with client_refused("key_expired"):
+        authenticate(_without_kid(CLIENT_KEY), limited(EXPIRED, CLIENT_KEY, generate_private_key("Ed25519")))
+    assert judged == [EXPIRED]
 
 
 def _without_kid(key: PrivateKey) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.keyring import Lead
+from groat.keys.keyring import Lead, SigningKey
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
@@ -39,7 +39,8 @@ class Scene:
         self.kek = KeyEncryptionKey.create(directory / "kek")
         self.store = kind.open(directory / "groat.db")
         self.registry = Registry(self.store, self.kek)
-        self.operator = Operator(SqliteStore.open(directory / "groat.db"), Policy(ISS), clock=lambda: NOW)
+        self.operator_store = SqliteStore.open(directory / "groat.db")
+        self.operator = Operator(self.operator_store, Policy(ISS), clock=lambda: NOW)
 
     async def __aenter__(self) -> "Scene":
         await operations.add_api(self.operator, "orders", "https://orders.example", ["read", "write"])
@@ -229,6 +230,75 @@ def test_an_answer_that_was_on_its_way_is_not_kept(tmp_path: Path, pause: float)
             assert client is not None
             assert not client.enabled
             assert [permission.scopes for permission in client.permissions] == [{"write"}]
+
+    run(work())
+
+
+class GatedStore(SqliteStore):
+    """What was read waits, where a test wants it to, before it is handed over."""
+
+    apis_gate: asyncio.Event | None = None
+    keys_gate: asyncio.Event | None = None
+
+    async def list_apis(self) -> tuple[ApiRecord, ...]:
+        apis = await super().list_apis()
+        if self.apis_gate is not None:
+            await self.apis_gate.wait()
+        return apis
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]:
+        keys = await super().signing_keys()
+        if self.keys_gate is not None:
+            await self.keys_gate.wait()
+        return keys
+
+
+@pytest.mark.rule("AS-CA-24", "A17", "I6")
+def test_a_version_that_goes_back_keeps_no_older_record(tmp_path: Path) -> None:
+    """An answer from before a change comes after one from after it: what was read first is not good for both."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, GatedStore) as scene:
+            assert isinstance(scene.store, GatedStore)
+            scene.store.apis_gate = asyncio.Event()
+            version = scene.registry.version
+            before = asyncio.ensure_future(scene.registry.find_client("billing"))
+            await asyncio.sleep(0)
+            new = generate_private_key("ES256").public
+            await operations.add_client_keys(scene.operator, "billing", (new,))
+            doubting = asyncio.ensure_future(scene.registry.catch_up("billing", version, known=False))
+            await asyncio.sleep(0)
+            assert scene.registry.version == version + 1
+            scene.registry.observe(version)
+            scene.store.apis_gate.set()
+            await before
+            assert await doubting
+            client = await scene.registry.find_client("billing")
+            assert client is not None
+            assert new.thumbprint in {key.thumbprint for key in client.keys}
+
+    run(work())
+
+
+@pytest.mark.rule("L05", "KEY-21", "I6")
+def test_a_version_that_goes_back_keeps_no_revoked_key(tmp_path: Path) -> None:
+    """The same for signing keys: one that was taken away is not believed again."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, GatedStore) as scene:
+            assert isinstance(scene.store, GatedStore)
+            scene.store.keys_gate = asyncio.Event()
+            version = scene.registry.version
+            before = asyncio.ensure_future(scene.registry.signing_keys())
+            await asyncio.sleep(0)
+            with scene.operator_store._registration("") as connection:
+                connection.execute("DELETE FROM signing_keys")
+            assert scene.registry.observe(version + 1)
+            scene.registry.observe(version)
+            scene.store.keys_gate.set()
+            (key,) = await before
+            with pytest.raises(StoreUnavailable):
+                await scene.registry.check_signing(key.kid, NOW)
 
     run(work())
 

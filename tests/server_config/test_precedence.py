@@ -58,7 +58,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "server.workers": (1, ("2", 2), ("3", 3), (4, 4)),
     "server.tls_certificate_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
     "server.tls_key_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
-    "server.remembered_clients": (10_000, ("1", 1), ("2", 2), (3, 3)),
+    "server.remembered_clients": (10_000, ("1000", 1000), ("2000", 2000), (3000, 3000)),
     "server.trusted_proxies": (
         (),
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),

@@ -5,7 +5,7 @@ form, then header, then signature, then claims; using up the jti is the caller's
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -131,7 +131,7 @@ def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: f
     A key outside its limits is no key of the client; that is looked at after the signature, so that only its owner can
     take that step and nobody else can time it. `tolerance`: how far ahead its not-before may lie, in seconds.
     """
-    key = None if client is None else jose.find_key(jwt.header, _choice(jwt.header, client, now, tolerance))
+    key = None if client is None else _key_of(client, jwt.header, now, tolerance)
     if client is None or key is None or not _fits_size(jwt, key):
         _verified(jwt, _decoy(jwt))
     elif _verified(jwt, key):
@@ -141,12 +141,13 @@ def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: f
     raise _no_proof(jwt.header, client_id, client, key)
 
 
-def _choice(header: jose.Header, client: Client, now: float, tolerance: float) -> Sequence[PublicKey]:
-    """The keys that the header may mean: without a kid one key must fit, and those out of time are not asked."""
-    keys, limits = client.keys, client.limits
-    if not limits or header.kid is not None:
-        return keys
-    return tuple(key for key in keys if not limits.get(key.kid, UNLIMITED).fault(now, tolerance)) or keys
+def _key_of(client: Client, header: jose.Header, now: float, tolerance: float) -> PublicKey | None:
+    """The key that the header means; where no kid says which, those out of time make no choice ambiguous."""
+    key = jose.find_key(header, client.keys)
+    if key is not None or header.kid is not None or not client.limits:
+        return key
+    counting = [key for key in client.keys if not client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)]
+    return jose.find_key(header, counting)
 
 
 def _out_of_time(name: str, key: PublicKey, fault: OutOfTime) -> InvalidClient:

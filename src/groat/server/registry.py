@@ -3,7 +3,9 @@
 import contextlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from groat.keys.custodians import SignerUnavailable
@@ -30,12 +32,17 @@ class Registry:
     def __init__(
         self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None, max_clients: int = 10_000
     ) -> None:
-        """`max_clients`: how many are kept, some 5 KB each; those that were read first make room."""
+        """`max_clients`: how many are kept, some 5 KB each; those that were read first make room.
+
+        As many of their keys stay parsed, whatever the registry's version.
+        """
         self._store = store
         self._max_clients = max_clients
         self._key_sets = key_sets or ClientKeySets(fetch_key_set)
         self._custody = custody
         self.version = -1
+        self._changes = 0  # the version itself may go back for a moment: an answer from before a change may come late
+        self._public_key = lru_cache(max_clients)(public_key)
         # Each with the address where it publishes keys itself, if it does.
         self._clients: OrderedDict[str, tuple[Client, str | None]] = OrderedDict()
         self._apis: dict[str, Api] | None = None
@@ -48,6 +55,7 @@ class Registry:
         if version == self.version:
             return False
         self.version = version
+        self._changes += 1
         self._clients.clear()
         self._apis = None
         self._signing_keys = None
@@ -90,8 +98,9 @@ class Registry:
         self.observe(version)
         if found is None:
             return None, None
-        known = to_client(*found, await self.apis()), found[0].jwks_uri
-        if version != self.version:
+        changes = self._changes
+        known = to_client(*found, await self.apis(), self._public_key), found[0].jwks_uri
+        if changes != self._changes:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
         self._clients[client_id] = known
         if len(self._clients) > self._max_clients:
@@ -112,9 +121,10 @@ class Registry:
         Reads the version and one client record whoever asks: for a client in memory, a record that does not exist.
         So the refusal of a known client costs what that of an unknown one does.
         """
+        changes, moved = self._changes, version != self.version
         sought = NOBODY if client_id in self._clients else client_id
         found, _ = await self._look_up(sought)
-        moved = version != self.version or (client_id in self._clients) != known
+        moved = moved or changes != self._changes or (client_id in self._clients) != known
         # Whoever publishes his keys himself may have a new one there.
         _, uri = self._clients.get(client_id, (None, None))
         return found is not None or moved or uri is not None
@@ -123,9 +133,9 @@ class Registry:
         """Every API by name."""
         if self._apis is not None:
             return self._apis
-        version = self.version
+        changes = self._changes
         apis = {record.name: to_api(record) for record in await self._store.list_apis()}
-        if version == self.version:
+        if changes == self._changes:
             self._apis = apis
         return apis
 
@@ -133,9 +143,9 @@ class Registry:
         """All signing keys, whatever their state."""
         if self._signing_keys is not None:
             return self._signing_keys
-        version = self.version
+        changes = self._changes
         keys = await self._store.signing_keys()
-        if version == self.version:
+        if changes == self._changes:
             self._signing_keys = keys
         return keys
 
@@ -197,7 +207,9 @@ def to_api(record: ApiRecord) -> Api:
     return Api(record.name, record.audience, frozenset(record.scopes))
 
 
-def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dict[str, Api]) -> Client:
+def to_client(
+    record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dict[str, Api], parse: Callable[[str], PublicKey]
+) -> Client:
     """The protocol's view of a client: a permission is what the client may ask and the API still knows."""
     permissions = tuple(
         Permission(apis[name], apis[name].scopes.intersection(scopes))
@@ -206,7 +218,7 @@ def to_client(record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dic
     )
     return Client(
         client_id=record.client_id,
-        keys=tuple(public_key(json.dumps(key.jwk)) for key in keys),
+        keys=tuple(parse(json.dumps(key.jwk)) for key in keys),
         limits={key.kid: key.limits for key in keys if key.limits != UNLIMITED},
         permissions=permissions,
         enabled=record.enabled,

@@ -87,11 +87,16 @@ def port(value: Any) -> int:
     return number
 
 
-def positive(value: Any) -> int:
-    number = integer(value)
-    if number < 1:
-        raise ValueError("a whole number of at least 1")
+def at_least(least: int) -> Callable[[Any], int]:
+    def number(value: Any) -> int:
+        if (found := integer(value)) < least:
+            raise ValueError(f"a whole number of at least {least}")
+        return found
+
     return number
+
+
+positive: Final = at_least(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ SETTINGS: Final = (
     Setting("server.workers", positive, 1, "number of worker processes"),
     Setting("server.tls_certificate_file", optional, "", "PEM chain to serve https with; empty: plain http"),
     Setting("server.tls_key_file", optional, "", "PEM private key of the certificate; empty: in the same file"),
-    Setting("server.remembered_clients", positive, 10_000, "clients a worker keeps in memory, some 5 KB each"),
+    Setting("server.remembered_clients", at_least(1000), 10_000, "clients a worker keeps in memory, some 5 KB each"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),

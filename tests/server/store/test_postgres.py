@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from groat.protocol.models import OneTimeValue
+from groat.server.records import ClientRecord
 from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres import LIMITS, PostgresStore
@@ -488,6 +489,69 @@ def test_a_database_that_changes_underneath(url: str, harm: str, heal: str) -> N
     run(work())
     assert [event for event, _ in events][-2:] == ["store.down", "store.up"]
     assert len(events) <= 4  # one pair for the connections that were cut, one for what came after
+
+
+class Restless(PostgresStore):
+    """Between any two of its statements somebody switches the client."""
+
+    def __init__(self, url: str, operator: PostgresStore) -> None:
+        super().__init__(url)
+        self.operator = operator
+        self.enabled_at: dict[int, bool] = {}
+
+    async def _all(self, sql: str, *values: Any) -> list[Any]:
+        rows = await super()._all(sql, *values)
+        await self.switch()
+        return rows
+
+    async def switch(self) -> None:
+        enabled = len(self.enabled_at) % 2 == 0
+        await self.operator.switch_client("silent", enabled=enabled)
+        self.enabled_at[await self.operator.registry_version()] = enabled
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_a_look_up_is_of_one_moment(url: str) -> None:
+    """Version and client come from one statement: a record is never told as of a version that it is older than."""
+
+    async def work() -> None:
+        async with opened(url) as operator:
+            await operator.add_client(ClientRecord("silent", {}, 1), ())
+            store = Restless(url, operator)
+            await store.switch()
+            for _ in range(6):
+                version, found = await store.look_up("silent")
+                assert found is not None
+                assert found[0].enabled == store.enabled_at[version]
+            await store.close()
+
+    run(work())
+
+
+@pytest.mark.rule("OPS-06", "F16")
+def test_a_database_that_was_restored_in_part(url: str) -> None:
+    """Without the registry's one row there is no answer, and no other error."""
+
+    async def work() -> None:
+        async with opened(url) as store:
+            await store.registry_version()
+            execute(url, "DELETE FROM registry")
+            for asking in (store.registry_version(), store.look_up("billing")):
+                with pytest.raises(StoreUnavailable):
+                    await asking
+
+    run(work())
+
+
+@pytest.mark.rule("AS-TE-30")
+def test_no_statement_is_compiled(url: str) -> None:
+    """The look-up of a client is over before a compiler would have started, whatever the planner thinks of its cost."""
+
+    async def work() -> list[Any]:
+        async with opened(url) as store:
+            return await store._all("SELECT current_setting('jit') AS jit")
+
+    assert run(work())[0]["jit"] == "off"
 
 
 # What it stands on

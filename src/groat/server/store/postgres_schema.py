@@ -25,6 +25,7 @@ SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') 
     set_config('statement_timeout', $1, false),
     set_config('idle_in_transaction_session_timeout', '2000', false),
     set_config('client_min_messages', 'error', false),
+    set_config('jit', 'off', false),  -- every statement here is short; to compile one takes 100 ms
     to_regclass('groat_schema') IS NOT NULL AS made
 """
 

@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any, Protocol
 
 from groat.keys.keyring import SigningKey
@@ -20,9 +19,8 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-@lru_cache(maxsize=10_000)
 def public_key(jwk: str) -> PublicKey:
-    """A public key that the store keeps as JSON; parsed once, whatever the registry's version."""
+    """A public key that the store keeps as JSON."""
     return import_public_jwk(json.loads(jwk))
 
 

@@ -148,8 +148,10 @@ class SqliteStore:
         return self._read_state()[0]
 
     def _read_state(self) -> tuple[int, float]:
-        version, floor = self._one("SELECT version, floor FROM registry")
-        return int(version), float(floor)
+        rows = self._all("SELECT version, floor FROM registry")
+        if not rows:
+            raise StoreUnavailable("SQLite: the registry is empty: this file was restored in part only")
+        return int(rows[0]["version"]), float(rows[0]["floor"])
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
         rows = self._all("SELECT * FROM clients WHERE client_id = ? AND removed_at IS NULL", client_id)
