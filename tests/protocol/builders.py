@@ -143,10 +143,10 @@ def verify(
 
 
 @contextmanager
-def refused(kind: type[OAuthError | VerificationError | JoseError], reason: str) -> Iterator[None]:
+def refused(kind: type[OAuthError | VerificationError | JoseError], reason: str) -> Iterator[Any]:
     """Demand exactly this refusal, for exactly this reason: another defect must not make a row pass."""
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     assert type(caught.value) is kind
     assert caught.value.reason == reason
 

@@ -123,8 +123,10 @@ def test_without_a_kid_only_keys_that_count_are_asked() -> None:
     """An expired key makes no choice ambiguous; where nothing else fits, the log says that it expired."""
     token = _without_kid(OTHER_KEY)
     assert authenticate(token, limited(EXPIRED, CLIENT_KEY, OTHER_KEY)).key is OTHER_KEY.public
-    with client_refused("assertion_key"):
+    with client_refused("assertion_key") as caught:
         authenticate(token, limited(KeyLimits(expires_at=NOW + 1), CLIENT_KEY, OTHER_KEY))
+    assert "2 keys fit ES256: the header must say which" in caught.value.hint
+    assert caught.value.hint.endswith(f"groat client key list {CID}")
     with client_refused("key_expired"):
         authenticate(_without_kid(CLIENT_KEY), limited(EXPIRED))
 

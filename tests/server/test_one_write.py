@@ -134,6 +134,20 @@ def test_a_peer_that_is_still_sending_can_read_its_refusal(hasty: Lab, head: str
         assert connection.recv(1) == b""
 
 
+@pytest.mark.parametrize("piece", [1_000, 20_000, 1_000_000], ids=lambda size: f"by-{size}")
+@pytest.mark.parametrize(("size", "status"), [(30_000, 200), (33_000, 400), (60_000, 400), (200_000, 400)])
+@pytest.mark.parametrize("where", ["field", "target"])
+def test_a_head_is_bounded_however_it_comes(hasty: Lab, where: str, size: int, status: int, piece: int) -> None:
+    """The bound holds for a head in one piece as for one in many."""
+    target, field = ("/livez", "x" * size) if where == "field" else ("/livez?" + "x" * size, "")
+    head = f"GET {target} HTTP/1.1\r\nHost: a\r\nX: {field}\r\n\r\n".encode()
+    with socket.create_connection(hasty.address, 5) as connection:
+        for start in range(0, len(head), piece):
+            connection.sendall(head[start : start + piece])
+            time.sleep(0.001)
+        assert answer(connection)[0] == status
+
+
 def test_a_peer_that_sends_for_ever_is_cut_off(hasty: Lab) -> None:
     """Reading after the answer has an end."""
     with socket.create_connection(hasty.address, 5) as connection:

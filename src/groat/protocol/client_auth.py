@@ -103,7 +103,9 @@ def authenticate_client(
     try:
         return _check_claims(credential, client, key, policy, now)
     except JoseError as error:
-        raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
+        longer = f". groat client update {client.client_id} --max-assertion-lifetime SECONDS"
+        hint = error.hint + (longer if error.reason == "lifetime" else "")
+        raise InvalidClient(f"assertion_{error.reason}", hint) from None
 
 
 def _check_algorithm(header: jose.Header, policy: Policy) -> None:
@@ -190,13 +192,11 @@ def _no_proof(header: jose.Header, name: str, client: Client | None, key: Public
         return InvalidClient(
             "assertion_signature", f"{signed}; its owner may have a new key. groat client key list {name}"
         )
+    code, remedy = f"assertion_{reason}", f"groat client key list {name}"
     if reason == "key_unknown":
-        return InvalidClient(
-            "assertion_key", f"{hint}; registered: {client.shown_keys}. groat client key add {name} FILE"
-        )
-    return InvalidClient(
-        f"assertion_{reason}", f"{hint}; registered: {client.shown_keys}. groat client key list {name}"
-    )
+        code = "assertion_key"
+        remedy = remedy if header.kid is None else f"groat client key add {name} FILE"
+    return InvalidClient(code, f"{hint}; registered: {client.shown_keys}. {remedy}")
 
 
 def _check_claims(

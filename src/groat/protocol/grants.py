@@ -53,7 +53,7 @@ def _named_permission(targets: Sequence[str], client: Client) -> Permission | No
         raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
     raise InvalidTarget(
         "resource",
-        f"unknown, or not granted: groat client update {client.client_id} --allow API=SCOPE",
+        f"unknown, or not granted: groat client update {client.client_id} --allow, with all that it shall have",
     )
 
 
@@ -82,7 +82,11 @@ def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, e
     if not explicit:
         wanted = [scope for scope in wanted if scope in permission.scopes]
         if not wanted:
-            raise InvalidScope("scope", f"none asked; {client.client_id} has no default for {permission.api.name}")
+            raise InvalidScope(
+                "scope",
+                f"none asked; {client.client_id} has no default for {permission.api.name}. Ask for one, or: "
+                f"groat client update {client.client_id} --default-scope SCOPE",
+            )
     if not permission.scopes.issuperset(wanted):
         raise _not_granted(wanted, client)
     return tuple(wanted)
@@ -90,4 +94,8 @@ def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, e
 
 def _not_granted(wanted: Sequence[str], client: Client) -> InvalidScope:
     may = "; ".join(f"{p.api.name}: {' '.join(sorted(p.scopes))}" for p in client.permissions)
-    return InvalidScope("scope", f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}")
+    return InvalidScope(
+        "scope",
+        f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}. "
+        f"groat client update {client.client_id} --allow, with all that it shall have",
+    )

@@ -145,7 +145,9 @@ def no_key(header: Header, keys: Sequence[PublicKey]) -> tuple[str, str]:
     """Reason and hint for a header that `find_key` finds nothing for."""
     name = header.algorithm.name
     if header.kid is None:
-        return "key_unknown", f"no kid, and {sum(name in key.algorithms for key in keys)} keys fit {name}"
+        fitting = sum(name in key.algorithms for key in keys)
+        which = ": the header must say which" if fitting > 1 else ""
+        return "key_unknown", f"no kid, and {fitting} keys fit {name}{which}"
     if any(key.kid == header.kid for key in keys):
         return "algorithm", f"key {printable(header.kid)} is not for {name}"
     return "key_unknown", f"no key with kid {printable(header.kid)}"

@@ -19,6 +19,7 @@ from groat.protocol.errors import (
     ServerError,
     TemporarilyUnavailable,
 )
+from groat.protocol.jwk import printable
 from groat.protocol.token_request import check_content_encoding, check_content_type, check_query
 from groat.server.admission import Admission
 from groat.server.audit import Audit
@@ -128,7 +129,7 @@ async def _read_rest(message: Any, receive: Receive) -> bytes:
 
 def _check_size(size: int) -> None:
     if size > MAX_BODY_BYTES:
-        raise PayloadTooLarge("body_size")
+        raise PayloadTooLarge("body_size", f"more than {MAX_BODY_BYTES} bytes; a token request has some hundreds")
 
 
 async def send_json(
@@ -184,7 +185,7 @@ def require_method(scope: Scope, *methods: str) -> None:
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """Whatever has no route."""
-    raise NotFound("path")
+    raise NotFound("path", f"nothing is at {printable(scope['path'])}")
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from groat.server.http import refusal_body
 from groat.server.lingering import linger
 from groat.server.shedding import Shedding
 
-MAX_HEAD_BYTES: Final = 32 * 1024  # checked per chunk read, so one chunk more may be held
+MAX_HEAD_BYTES: Final = 32 * 1024  # of an unfinished head one chunk more may be held
 HEAD_SECONDS: Final = 10.0
 MAX_REMEMBERED_TARGET: Final = 64
 MAX_PIPELINED: Final = 1000  # requests that wait for the answer to the one before them; each takes kilobytes
@@ -129,6 +129,7 @@ class OneWriteProtocol(HttpToolsProtocol):
     _in_head = True
     _answering: Any = None  # a OneWriteCycle, or None before the first; `cycle` is the last of those sent at once
     _head_bytes = 0
+    _had_large_chunk = False
     _head_timer: asyncio.TimerHandle | None = None
     _draining = False
     _idle_since = math.inf  # loop time; infinity while a request is on its way or being answered
@@ -206,6 +207,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):  # with fewer there is a place
             return
         began_in_head, progress = self._in_head, self._progress
+        if len(data) > MAX_HEAD_BYTES:
+            self._had_large_chunk = True
         super().data_received(data)
         # Nearly every chunk holds a whole request; only what leaves a head or a trailer unfinished is counted.
         if progress == self._progress:
@@ -232,6 +235,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.logger.warning("The request head is too large.")
             self.send_400_response("The request head is too large.")
 
     def on_body(self, body: bytes) -> None:
@@ -240,6 +244,9 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
+        # A head in one chunk of usual size needs no counting, which is nearly every one.
+        if (self._had_large_chunk or self._head_bytes) and self._head_size() > MAX_HEAD_BYTES:
+            raise InvalidRequest("head")
         self._progress += 1
         self._in_head = False
         self._head_bytes = 0
@@ -256,6 +263,10 @@ class OneWriteProtocol(HttpToolsProtocol):
                 raise InvalidRequest("head")
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _head_size(self) -> int:
+        """Bytes of the target and the fields of a head that has come whole."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _complete_scope(self) -> None:
         scope: Any = self.scope
