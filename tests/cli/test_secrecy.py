@@ -16,7 +16,7 @@ from groat.server.store.sqlite import SqliteStore
 from tests.ports import free_port
 
 from .conftest import Live
-from .running import Home, Outcome
+from .running import ISSUER, Home, Outcome
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
 
@@ -145,3 +145,59 @@ def test_a_debug_traceback_shows_no_secret(home: Home) -> None:
     done = home("--debug", "-v", "key", "rotate")
     assert done.code != 0
     assert leaks(secrets, done.out + done.err) == []
+
+
+AWKWARD = (
+    "s3c@r3t9",
+    "s3c/r3t9",
+    "s3c?r3t9",
+    "s3c%zzr3t9",
+    "s3c r3t9",
+    "s3c\nr3t9",
+    "/s3cr3t9",
+    "s3cr3t9@",
+    "@s3c/r3t9?x=y4z",
+)
+LOST = "groat:s3cr3t9/groat"  # a password, and no host behind it
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("form", ["variable", "file"])
+@pytest.mark.parametrize("rest", [*(f"groat:{word}@127.0.0.1:1/groat" for word in AWKWARD), LOST])
+def test_no_piece_of_a_database_password_is_shown(home: Home, form: str, rest: str) -> None:
+    """An unencoded @ or / would make a host or a port of it, which every error names."""
+    url = f"postgresql://{rest}"
+    env = {"GROAT_STORAGE__URL": url}
+    if form == "file":
+        env = {"GROAT_STORAGE__URL_FILE": str(home.file("url", url))}
+    commands = [
+        ("client", "list"),
+        ("config", "check"),
+        ("config", "show"),
+        ("config", "show", "--origin"),
+        ("store", "show"),
+    ]
+    shown = [home("-v", "--debug", *command, **env) for command in commands]
+    home.env |= env
+    shown.append(home.script("serve"))
+    shown.append(home("--yes", "store", "copy", "sqlite:///data/groat.db", str(home.file("target", url))))
+    for done in shown:
+        assert done.code == 3
+        assert "PGPASSWORD" in done.err
+        _check_unsaid(done)
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("rest", [*(f"groat:{word}@127.0.0.1:1/groat" for word in AWKWARD), LOST])
+def test_init_repeats_no_database_password(home: Home, empty: Home, rest: str) -> None:
+    """Neither at the first time nor where the configuration says something else."""
+    for directory in (empty, home):
+        for env in ({}, {"GROAT_STORAGE__URL": f"postgresql://{rest}"}):
+            done = directory("--debug", "init", "--issuer", ISSUER, "--database", f"postgresql://{rest}", **env)
+            assert done.code == 3
+            _check_unsaid(done)
+
+
+def _check_unsaid(done: Outcome) -> None:
+    for piece in ("s3c", "r3t", "3t9", "zzr", "y4z"):
+        assert piece not in done.out + done.err

@@ -179,7 +179,7 @@ def test_a_day_is_a_duration(tmp_path: Path) -> None:
 @pytest.mark.rule("KEY-14", "OPS-03")
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     """The variable with _FILE names it; the value loses its line end, and the origin tells."""
-    (tmp_path / "url").write_text("sqlite:///secret.db\n")
+    private(tmp_path / "url", "sqlite:///secret.db\n")
     config = load(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")})
     assert config["storage.url"] == "sqlite:///secret.db"
     assert config.origins["storage.url"] == "GROAT_STORAGE__URL_FILE"
@@ -194,9 +194,19 @@ def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -
         path.mkdir()
     elif kind == "not text":
         path.write_bytes(b"\xff\xfe")
+        path.chmod(0o600)
     (said,) = findings(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(path)})
     assert "GROAT_STORAGE__URL_FILE" in said
     assert "url" in said
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_secret_file_must_be_private(tmp_path: Path, mode: int) -> None:
+    """The rule of key files, with the same fix; the value itself is not said."""
+    private(tmp_path / "url", "postgresql://groat:hunter2@db/groat").chmod(mode)
+    (said,) = findings(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")})
+    assert said == f"GROAT_STORAGE__URL_FILE: url is readable by others (mode {mode:04o}). Fix: chmod 600 url"
 
 
 @pytest.mark.rule("OPS-03")
@@ -218,12 +228,12 @@ def test_a_password_is_shown_nowhere(tmp_path: Path, password: str) -> None:
 
 
 @pytest.mark.rule("KEY-14", "OPS-03")
-@pytest.mark.parametrize("password", ["hunter2", "hun:ter2", "hun@ter2", "hunter2@", "hun/ter2"])
+@pytest.mark.parametrize("password", ["hunter2", "hun:ter2", "hun%40ter2", "hunter2%40", "hun%2Fter2", "hun#ter2"])
 @pytest.mark.parametrize("form", ["postgresql://groat:{}@db/groat", "postgres://db/groat?user=groat&password={}"])
 def test_a_database_password_stays_out_of_everything(tmp_path: Path, form: str, password: str) -> None:
     """From the environment or a private file it is used and shown nowhere; in the file or a flag it is refused unsaid."""
     url = form.format(password)
-    (tmp_path / "url").write_text(url)
+    private(tmp_path / "url", url)
     for env in ({"GROAT_STORAGE__URL": url}, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")}):
         config = load(tmp_path, HEAD, env)
         assert config["storage.url"] == url
@@ -236,6 +246,93 @@ def test_a_database_password_stays_out_of_everything(tmp_path: Path, form: str, 
     (flagged,) = findings(tmp_path, HEAD, {}, {"storage.url": url})
     assert "GROAT_STORAGE__URL_FILE" in flagged
     assert not any(part in said + flagged for part in ("hun", "ter2"))
+
+
+AWKWARD: Final = (
+    "hun@ter2",
+    "hun@ter2@",
+    "hunter2@",
+    "hun/ter2",
+    "/hunter2",
+    "hun?ter2",
+    "hun?ter=2zz",
+    "hun%zzter2",
+    "hun%ter2",
+    "hunter2%",
+    "hun%00ter2",
+    "hun%ffter2",
+    "hun ter2",
+    "hun\tter2",
+    "hun\nter2",
+    "hun\udcffter2",
+    "hun@ter2/more",
+    "hun/ter2@more:123456",
+    "h?un@ter2",
+)
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize("password", AWKWARD)
+@pytest.mark.parametrize("form", ["postgresql://groat:{}@db/groat", "postgres://groat:{}@[::1]:5432,db2/groat"])
+def test_a_password_that_a_url_cannot_hold_is_refused_unsaid(tmp_path: Path, form: str, password: str) -> None:
+    """The driver would read a part of it as a host, a port or a database, and name that in its errors."""
+    (said,) = findings(tmp_path, HEAD, {"GROAT_STORAGE__URL": form.format(password)})
+    assert "ercent-encode" in said
+    assert "PGPASSWORD" in said
+    assert shown_parts(password, said) == []
+
+
+@pytest.mark.rule("KEY-14", "OPS-03")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://groat:hunter2/groat",
+        "postgresql://groat:1234567/groat",
+        "postgres://db/groat?user=groat&password=hun@ter2",
+        "postgres://db/groat?user=groat&password=hun&ter2",
+        "postgres://db/groat?user=groat&password=hun&ter=222",
+        "postgres://db/groat?password=hun=ter2",
+        "postgres://db?password=hun?ter2&user=a b",
+    ],
+)
+def test_a_password_that_would_pass_for_something_else_is_refused(tmp_path: Path, url: str) -> None:
+    """Without a host behind it, or among the parameters."""
+    (said,) = findings(tmp_path, HEAD, {"GROAT_STORAGE__URL": url})
+    assert not any(part in said for part in ("hun", "ter2", "ter=", "1234"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///groat?host=/var/run/postgresql&user=groat",
+        "postgresql://groat@%2Fvar%2Frun%2Fpostgresql/groat",
+        "postgresql://groat@db1,db2:5433/groat?target_session_attrs=read-write",
+        "postgresql://groat:p%40ss%2F%3F@[::1]:5432/groat",
+        "postgresql://groat:p#a!s$s'(w)*o+r,d;=~^|{}`<>\"\\[]:@db/groat",
+        "postgresql://groat:p\u00e4ss@db/groat?sslmode=verify-full&sslrootcert=/etc/groat/ca.pem",
+        "postgres://db/groat?password=hunter2&user=groat&sslmode=require&options=-csearch_path%3Dgroat",
+    ],
+)
+def test_urls_that_the_driver_reads_as_meant_are_taken(tmp_path: Path, url: str) -> None:
+    """Sockets, several hosts, IPv6, parameters, and every password that needs no encoding."""
+    assert load(tmp_path, HEAD, {"GROAT_STORAGE__URL": url})["storage.url"] == url
+    psycopg = pytest.importorskip("psycopg")
+    read = psycopg.conninfo.conninfo_to_dict(url)
+    assert set(read) <= {"user", "password", "host", "port", "dbname", "target_session_attrs", "sslmode",
+                         "sslrootcert", "options"}  # fmt: skip
+
+
+def shown_parts(password: str, text: str) -> list[str]:
+    """Every piece of three characters of a password that a text shows."""
+    return [password[i : i + 3] for i in range(len(password) - 2) if password[i : i + 3] in text]
+
+
+def private(path: Path, content: str) -> Path:
+    """Write a file that nobody else can read."""
+    path.write_text(content)
+    path.chmod(0o600)
+    return path
 
 
 def test_shown_settings_are_json(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The first start: what must exist before `groat serve`, made once and left alone afterwards."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from groat.server.key_operations import check_custody, first_signing_key, list_s
 from groat.server.operator import Operator
 from groat.server.sample import sample_config
 from groat.server.settings import BY_NAME
-from groat.server.storage_url import url_without_password
+from groat.server.storage_url import storage_fault, url_without_password
 from groat.server.store import OPERATOR_PATIENCE, Store, StoreConflict
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
@@ -70,12 +71,17 @@ def store_name(config: Config) -> str:
 async def _store_exists(config: Config) -> bool:
     """Whether there may be signing keys already, which only the key-encryption key of then can open."""
     if not config.on_postgres:
-        return config.database.exists()
+        return _is_there(config.database)
     store = open_postgres(config, patience=OPERATOR_PATIENCE)
     try:
         return await store.is_made()
     finally:
         await store.close()
+
+
+def _is_there(path: Path) -> bool:
+    """False, too, where the directory cannot be read: making the file then says so. (Path.exists raises.)"""
+    return os.path.exists(path)
 
 
 async def _create_store(config: Config) -> Store:
@@ -94,6 +100,8 @@ def _settings(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> 
             "--database must not hold a password: every process of this machine could read it. Write the whole URL to "
             "a private file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
         )
+    if given and (fault := storage_fault(given, "flag")):
+        raise ConfigError(f"--database: {fault}")
     exists = path.exists()
     config = load_config(path, env if exists else {**{BY_NAME[n].env: v for n, v in chosen.items()}, **env})
     for name, value in chosen.items():
@@ -124,7 +132,7 @@ def _unless_there(path: Path, text: str) -> bool:
 
 def _key_encryption_key(path: Path, fresh_store: bool) -> bool:
     """Make the key-encryption key where it is missing; returns whether it was made."""
-    if path.exists():
+    if _is_there(path):
         return False
     if not fresh_store:
         # A new key could not open the signing keys that the store holds.
@@ -132,7 +140,7 @@ def _key_encryption_key(path: Path, fresh_store: bool) -> bool:
     try:
         KeyEncryptionKey.create(path)
     except ConfigError:
-        if not path.exists():
+        if not _is_there(path):
             raise
         return False  # another process that does the same was faster
     return True

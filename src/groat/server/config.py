@@ -1,7 +1,7 @@
 """The settings of one server, read from the file, the environment and the command line, and checked together.
 
 Precedence: command-line flag, environment, file, default. Environment names are GROAT_SECTION__KEY; a value that may
-hold a password can come from a file named by the same variable with _FILE behind it.
+hold a password can come from a file named by the same variable with _FILE behind it, which must be as private as a key.
 """
 
 import difflib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from groat.keys.files import read_private_file
 from groat.keys.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
@@ -184,10 +185,10 @@ def plain_http_warning(config: Config) -> str | None:
 
 
 def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]]:
-    if not path.exists():
-        return {}
     try:
         document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise ConfigError(Finding(f"cannot read: {error.strerror}", str(path))) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -222,13 +223,14 @@ def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tupl
         if setting.env in env:
             given[setting.name] = (setting.env, env[setting.env])
         elif setting.secret and f"{setting.env}_FILE" in env:
-            file = Path(env[f"{setting.env}_FILE"])
+            variable = f"{setting.env}_FILE"
+            file = Path(env[variable])
             try:
-                given[setting.name] = (f"{setting.env}_FILE", file.read_text("utf-8").strip())
-            except OSError as error:
-                findings.append(Finding(f"{setting.env}_FILE: cannot read {file}: {error.strerror}"))
+                given[setting.name] = (variable, read_private_file(file).decode().strip())
+            except ConfigError as error:
+                findings += [Finding(f"{variable}: {finding.message}") for finding in error.findings]
             except UnicodeDecodeError:
-                findings.append(Finding(f"{setting.env}_FILE: {file} is not UTF-8 text"))
+                findings.append(Finding(f"{variable}: {file} is not UTF-8 text"))
     known = {setting.env for setting in SETTINGS} | {f"{s.env}_FILE" for s in SETTINGS if s.secret}
     for name in sorted(env):
         if name.startswith("GROAT_") and "__" in name and name not in known:

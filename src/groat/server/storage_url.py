@@ -2,8 +2,26 @@
 
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
+MAX_PORT: Final = 65535
+AWKWARD_PASSWORD: Final = (
+    "it is read as another host, port or database than was meant. Percent-encode the password (@ is %40, / is %2F), "
+    "or leave it out and give it by PGPASSWORD or PGPASSFILE"
+)
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(\d{0,5}))?")
+# What libpq takes behind the ? (PostgreSQL 18, 32.1.2): another name behind a password is a part of that password.
+_PARAMETERS: Final = frozenset({
+    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "require_auth", "channel_binding",
+    "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name", "keepalives",
+    "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "replication", "gssencmode",
+    "sslmode", "requiressl", "sslnegotiation", "sslcompression", "sslcert", "sslkey", "sslkeylogfile", "sslpassword",
+    "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "ssl_min_protocol_version",
+    "ssl_max_protocol_version", "min_protocol_version", "max_protocol_version", "krbsrvname", "gsslib",
+    "gssdelegation", "scram_client_key", "scram_server_key", "service", "target_session_attrs", "load_balance_hosts",
+    "ssl", "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",
+})  # fmt: skip
 
 
 def masked_url(url: str) -> str:
@@ -33,4 +51,46 @@ def storage_fault(url: str, origin: str) -> str | None:
             "storage.url must not hold a password here, where others may read it: write the whole URL to a private "
             "file and name that in GROAT_STORAGE__URL_FILE, or use PGPASSFILE"
         )
+    return postgres_url_fault(url)
+
+
+def postgres_url_fault(url: str) -> str | None:
+    """Why libpq could take a part of the password for something else, which errors and logs do show.
+
+    Not told: a password of digits in the place of a port, or of letters in that of a host; they look like one.
+    """
+    _, _, rest = url.partition("://")
+    if not _is_encoded(rest):
+        return f"storage.url holds what must be percent-encoded in a URL: {AWKWARD_PASSWORD}"
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    _, found, hosts = authority.rpartition("@")
+    _, _, query = rest.partition("?")
+    if rest.count("@") > len(found) or not all(map(_is_host, hosts.split(","))) or not _are_parameters(query):
+        return f"storage.url is ambiguous: {AWKWARD_PASSWORD}"
     return None
+
+
+def _is_encoded(text: str) -> bool:
+    """No space, no control character, nothing but UTF-8; a % only before two hexadecimal digits other than 00."""
+    if re.search(r"[\s\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})|%00", text):
+        return False
+    try:
+        unquote_to_bytes(text).decode()
+    except UnicodeError:  # also where the variable itself is no UTF-8
+        return False
+    return True
+
+
+def _is_host(text: str) -> bool:
+    match = _HOST.fullmatch(text)
+    return match is not None and int(match[2] or 0) <= MAX_PORT
+
+
+def _are_parameters(query: str) -> bool:
+    """Whether these are NAME=VALUE each, with known names at least from a password on."""
+    secret = False
+    for name, equals, value in (part.partition("=") for part in query.split("&") if part):
+        if not equals or "=" in value or not re.fullmatch("[a-z_]+", name) or (secret and name not in _PARAMETERS):
+            return False
+        secret = secret or name.endswith("password")
+    return True

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from groat.protocol.errors import ConfigError
 from groat.server.config import Config
-from groat.server.storage_url import POSTGRES_SCHEMES
+from groat.server.storage_url import POSTGRES_SCHEMES, postgres_url_fault
 from groat.server.store import OPERATOR_PATIENCE, Notify, Store, silent
 from groat.server.store.sqlite import SqliteStore
 
@@ -35,15 +35,21 @@ def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) ->
 def open_url(url: str, directory: Path) -> Store:
     """An existing store by its URL; a relative file is looked for in `directory`. Raises as `open_engine` does."""
     if url.startswith(POSTGRES_SCHEMES):
-        return _postgres()(url, patience=OPERATOR_PATIENCE)
+        return _postgres()(_unambiguous(url), patience=OPERATOR_PATIENCE)
     return SqliteStore.open(directory / _file_of(url))
 
 
 async def create_url(url: str, directory: Path) -> Store:
     """A store by its URL, made or brought up to date where that is needed."""
     if url.startswith(POSTGRES_SCHEMES):
-        return await _postgres().create(url)
+        return await _postgres().create(_unambiguous(url))
     return SqliteStore.create(directory / _file_of(url))
+
+
+def _unambiguous(url: str) -> str:
+    if fault := postgres_url_fault(url):
+        raise ConfigError(fault)
+    return url
 
 
 def _file_of(url: str) -> str:
