@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,6 +24,8 @@ GROAT: Final = Path(sys.executable).with_name("groat")
 ISSUER: Final = "https://auth.example.com"
 AUDIENCE: Final = "https://orders.example.com"
 TIMEOUT: Final = 30.0
+# Starts a command for which the modes of files count, though root starts it.
+OBEYING_MODES: Final = () if os.geteuid() else ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -116,6 +118,7 @@ class Home:
 
     directory: Path
     env: dict[str, str] = field(default_factory=dict)
+    prefix: Sequence[str] = ()  # what starts the console script
 
     def __call__(self, *arguments: str, stdin: str | bytes = b"", **env: str) -> Outcome:
         """Run a command in this process."""
@@ -131,7 +134,7 @@ class Home:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start the console script; `options` are those of Popen."""
         env = environment({**self.env, **options.pop("env", {})})
-        return subprocess.Popen([str(GROAT), *arguments], cwd=self.directory, env=env, **options)
+        return subprocess.Popen([*self.prefix, str(GROAT), *arguments], cwd=self.directory, env=env, **options)
 
     def script(self, *arguments: str, stdin: bytes = b"", **env: str) -> Outcome:
         """Run the console script as a process of its own."""

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from tests.ports import free_port
 
 from .conftest import Live
-from .running import AUDIENCE, Home
+from .running import AUDIENCE, ISSUER, OBEYING_MODES, Home
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
 
@@ -237,3 +238,31 @@ def test_a_server_ends_when_it_is_told_to(home: Home, sent: signal.Signals, code
     with home.serving("--port", "0", port=0) as server:
         assert server.stop(sent) == code
         assert "Application shutdown complete" in server.log.read_text()
+
+
+@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("client", "list"), 5),
+        (("store", "show"), 5),
+        (("config", "check"), 3),
+        (("serve",), 3),
+        (("init", "--issuer", ISSUER), 3),
+    ],
+    ids=["client list", "store show", "config check", "serve", "init"],
+)
+def test_a_data_directory_that_cannot_be_read(home: Home, command: tuple[str, ...], code: int) -> None:
+    """One line with the file, and no traceback; for the store also what to do."""
+    home.prefix = OBEYING_MODES
+    data = home.directory / "data"
+    data.chmod(0)
+    try:
+        done = home.script(*command)
+    finally:
+        data.chmod(0o700)
+    assert (done.code, done.out) == (code, ""), done.err
+    assert len(done.err.splitlines()) == 1
+    assert "Permission denied" in done.err
+    if code == 5:
+        assert f"Fix: let user id {os.geteuid()} read and write {data}" in done.err

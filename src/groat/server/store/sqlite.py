@@ -83,8 +83,7 @@ class SqliteStore:
     @classmethod
     def open(cls, path: Path, retention: int = 0) -> Self:
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
-        if not path.exists():
-            raise StoreUnavailable(f"{path} does not exist. Run: groat init")
+        _check_there(path)
         store = cls(path, retention)
         version = store._schema_version()
         if version != SCHEMA_VERSION:
@@ -349,6 +348,16 @@ class SqliteStore:
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
+
+
+def _check_there(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise StoreUnavailable(f"{path} does not exist. Run: groat init") from None
+    except OSError as error:
+        fix = f". Fix: let user id {os.geteuid()} read and write {path.parent}, or run as its owner"
+        raise StoreUnavailable(f"cannot open {path}: {error.strerror}{fix}") from None
 
 
 def _keep_log(connection: sqlite3.Connection) -> None:
