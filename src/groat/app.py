@@ -215,6 +215,8 @@ async def check_ready(config: Config) -> None:
     custody = open_custody(config)
     store = open_store(config)
     try:
+        if fault := (await store.condition()).write_fault:
+            raise StoreUnavailable(fault)
         registry = Registry(store, custody)
         for key in in_office(await registry.signing_keys(), time.time()):
             if key.public.algorithm not in config.policy.algorithms:

@@ -266,3 +266,24 @@ def test_a_data_directory_that_cannot_be_read(home: Home, command: tuple[str, ..
     assert "Permission denied" in done.err
     if code == 5:
         assert f"Fix: let user id {os.geteuid()} read and write {data}" in done.err
+
+
+@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+@pytest.mark.parametrize(("name", "mode"), [("groat.db", 0o400), ("", 0o500)], ids=["file", "directory"])
+def test_a_database_that_cannot_be_written(home: Home, name: str, mode: int) -> None:
+    """Nothing starts that could issue no token; a look at the store says why."""
+    home.prefix = OBEYING_MODES
+    unwritable = home.directory / "data" / name
+    usual = unwritable.stat().st_mode
+    unwritable.chmod(mode)
+    try:
+        for command in (("serve",), ("config", "check")):
+            done = home.script(*command)
+            assert (done.code, done.out) == (5, ""), done.err
+            assert str(home.directory / "data" / "groat.db") in done.err
+            assert "cannot be written by user id" in done.err or "readonly" in done.err
+        if name:
+            assert str(unwritable) in json.loads(home.script("--json", "store", "show").out)["write_fault"]
+    finally:
+        unwritable.chmod(usual)
+    assert json.loads(home.script("--json", "store", "show").out)["write_fault"] is None

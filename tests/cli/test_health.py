@@ -1,9 +1,14 @@
 """`groat health`, and `groat serve` with a certificate of its own."""
 
 import datetime
+import os
+import shutil
+import signal
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from groat.demo.local_ca import LocalCa
 from tests.ports import free_port
 
 from .conftest import Live
-from .running import ISSUER, Home
+from .running import ISSUER, OBEYING_MODES, Home
 
 
 @pytest.fixture
@@ -44,6 +49,34 @@ def test_a_running_server_is_healthy(live: Live) -> None:
     assert own == {"url": f"http://127.0.0.1:{live.server.port}/readyz", "status": 200, "outcome": "ok"}
     assert live.home.ok("-q", "health").out == "200\n"
     assert live.home.ok("health", f"{live.server.url}/livez").code == 0
+
+
+@pytest.mark.rule("OPS-06")
+@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+def test_a_worker_that_cannot_write_is_not_ready(home: Home) -> None:
+    """A worker that takes another's place finds the database read-only: it would answer every client with 503."""
+    port = free_port()
+    home.env["GROAT_SERVER__PORT"] = str(port)
+    home.prefix = OBEYING_MODES
+    with home.serving("--workers", "2", port=port) as server:
+        home.ok("health")
+        time.sleep(1.5)  # by then their first chore has opened it for writing
+        database = home.directory / "data" / "groat.db"
+        database.chmod(0o400)
+        home.ok("health")  # rights count when a file is opened
+        command = ["pgrep", "-P", str(server.process.pid), "-f", "spawn_main"]
+        workers = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split()
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+        until = time.monotonic() + 20
+        while (asked := home("--json", "health")).code != 7:
+            assert time.monotonic() < until, asked
+            time.sleep(0.1)
+        assert asked.json["status"] == 503
+        for _ in range(20):
+            assert home("health").code == 7
+            time.sleep(0.1)
+        database.chmod(0o600)
 
 
 def test_another_answer_is_not_healthy(live: Live) -> None:

@@ -75,7 +75,7 @@ class LiveEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ReadyEndpoint:
-    """Ready: the store answers, a signing key is active and unsealed, the clocks agree; 503 otherwise."""
+    """Ready: the store takes writes, a signing key is active and unsealed, the clocks agree; 503 otherwise."""
 
     health: Health
 

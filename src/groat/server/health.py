@@ -35,6 +35,8 @@ class Health:
             return str(error)
         if condition.closed_at is not None:
             return "the store is closed: its contents moved to another one"
+        if condition.write_fault is not None:
+            return condition.write_fault
         offset = condition.clock_offset or 0.0
         self._tell(offset)
         if abs(offset) > MAX_SKEW_SECONDS:

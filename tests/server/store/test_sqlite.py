@@ -193,3 +193,43 @@ def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
     expected = asyncio.run(work())
     assert expected[0] == GATHER_UP_TO
     assert expected[-1] == 1
+
+
+@pytest.mark.rule("OPS-06")
+def test_a_connection_that_can_only_read(tmp_path: Path) -> None:
+    """The work of every second finds out, without any use; the reason stays until a restart."""
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db")
+        assert (await store.condition()).write_fault is None
+        store._writer._connect = lambda: sqlite3.connect(
+            f"file:{tmp_path}/groat.db?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        with pytest.raises(StoreUnavailable, match="readonly"):
+            await store.forget_expired(NOW)
+        assert "readonly" in str((await store.condition()).write_fault)
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())
+
+
+@pytest.mark.rule("OPS-06")
+def test_a_writer_that_cannot_open_the_file_yet(tmp_path: Path) -> None:
+    """It tries again with the next work, and says that all is well once it is."""
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db")
+        lock = tmp_path / "groat.db.lock"
+        lock.unlink(missing_ok=True)
+        lock.mkdir()
+        with pytest.raises(StoreUnavailable):
+            await store.forget_expired(NOW)
+        assert "directory" in str((await store.condition()).write_fault)
+        lock.rmdir()
+        await store.forget_expired(NOW)
+        assert (await store.condition()).write_fault is None
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())

@@ -61,12 +61,14 @@ class Condition:
     """How a store is. `clock_offset`: seconds that its clock is ahead of this process's; None: it has none of its own.
 
     `floor`: epoch seconds from which its memory is complete; `closed_at`: since when it takes nothing any more.
+    `write_fault`: why nothing can be written, as far as that is known without writing.
     """
 
     registry_version: int
     floor: int
     closed_at: int | None
     clock_offset: float | None = None
+    write_fault: str | None = None
 
 
 # Told when the store goes away and comes back: event name and facts.

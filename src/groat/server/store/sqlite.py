@@ -266,7 +266,8 @@ class SqliteStore:
 
     async def condition(self) -> Condition:
         version, floor, closed_at = self._one("SELECT version, floor, closed_at FROM registry")
-        return Condition(version, floor, closed_at)
+        fault = self._writer.fault if self._writer.tried else _write_fault(self.path)
+        return Condition(version, floor, closed_at, write_fault=fault)
 
     async def raise_floor(self, floor: int) -> None:
         with self._transaction() as connection:
@@ -358,6 +359,15 @@ def _check_there(path: Path) -> None:
     except OSError as error:
         fix = f". Fix: let user id {os.geteuid()} read and write {path.parent}, or run as its owner"
         raise StoreUnavailable(f"cannot open {path}: {error.strerror}{fix}") from None
+
+
+def _write_fault(path: Path) -> str | None:
+    """What the rights and the file system say; a write has the last word."""
+    log = path.with_name(path.name + "-wal")
+    for needed in (path, log if os.path.exists(log) else path.parent):
+        if not os.access(needed, os.W_OK):
+            return f"{needed} cannot be written by user id {os.getuid()}: wrong rights, or a read-only file system"
+    return None
 
 
 def _keep_log(connection: sqlite3.Connection) -> None:

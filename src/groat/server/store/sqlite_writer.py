@@ -53,6 +53,9 @@ class SqliteWriter:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._front: GroupCommit | None = None
+        self.tried = False
+        self.fault: str | None = None  # why nothing can be written, as the work so far has shown
+        self._read_only = False
 
     def start(self, front: GroupCommit) -> None:
         self._front = front
@@ -95,18 +98,27 @@ class SqliteWriter:
                 connection = connection or self._connect()
                 with _held(lock):
                     self._perform(connection, work)
-            except StoreUnavailable as error:
-                self._call(self._failed, work, error)
             except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
-                self._call(self._failed, work, StoreUnavailable(f"SQLite: {error}"))
+                failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"SQLite: {error}")
+                if connection is None or _is_read_only(error):
+                    self.fault, self.tried = str(failure), True
+                    self._read_only = connection is not None
+                self._call(self._failed, work, failure)
         if connection is not None:
             connection.close()
         if lock is not None:
             os.close(lock)
 
+    def _succeeded(self) -> None:
+        """Work on a file that can only be read succeeds, too, where it finds nothing to write."""
+        if not self._read_only:
+            self.fault, self.tried = None, True
+
     def _perform(self, connection: sqlite3.Connection, work: list[Use] | _Job) -> None:
         if isinstance(work, _Job):
-            self._call(_set_result, work.future, work.run(connection))
+            result = work.run(connection)
+            self._succeeded()
+            self._call(_set_result, work.future, result)
             return
         # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
         live = [use for use in work if not use.future.done()]
@@ -114,6 +126,7 @@ class SqliteWriter:
         if len(live) < len(work):
             first = {use.issuance.token_id for use, won in zip(live, fresh, strict=True) if won}
             fresh = [use.issuance.token_id in first for use in work]
+        self._succeeded()
         self._call(self._written, work, fresh)
 
     def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
@@ -164,6 +177,14 @@ def _first_use(connection: sqlite3.Connection, use: Use) -> str:
     if row is None:  # neither inserted nor there before
         raise StoreClosed("this store is closed: its contents moved to another one")
     return str(row[0])
+
+
+def _is_read_only(error: Exception) -> bool:
+    """A file of which the connection can only read: for want of rights, or because another one took its place.
+
+    It stays so until a restart: opened again, it might be another file than the one that is being read.
+    """
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def _set_result(future: "asyncio.Future[int]", result: int) -> None:
