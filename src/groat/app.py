@@ -12,8 +12,10 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from groat.keys.custodians import SignerUnavailable
+from groat.keys.custody import Custody
 from groat.keys.invariants import ring_faults
-from groat.keys.keyring import in_office
+from groat.keys.keyring import SigningKey, in_office
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
@@ -210,20 +212,39 @@ def worker_app(source: Source) -> ASGIApp:
     return app
 
 
-async def check_ready(config: Config) -> None:
-    """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable."""
+def _refuse(finding: str) -> None:
+    raise ConfigError(finding)
+
+
+async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> None:
+    """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable.
+
+    `warn` is told of each key that is to sign later and cannot be opened now; a start can do without it.
+    """
     custody = open_custody(config)
     store = open_store(config)
     try:
         if fault := (await store.condition()).write_fault:
             raise StoreUnavailable(fault)
-        registry = Registry(store, custody)
-        for key in in_office(await registry.signing_keys(), time.time()):
+        registry, now = Registry(store, custody), time.time()
+        office = in_office(await registry.signing_keys(), now)
+        for key in office:
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
-        await registry.signer(time.time())
+        active = (await registry.signer(now)).public.kid
+        for key in office:
+            if key.kid != active and (fault := await _key_fault(custody, key)):
+                warn(f"signing key {key.kid} is to take over and cannot be opened: {fault}")
     finally:
         await store.close()
+
+
+async def _key_fault(custody: Custody, key: SigningKey) -> str | None:
+    try:
+        await custody.signer(key.public, key.sealed)
+    except (ConfigError, SignerUnavailable) as error:
+        return str(error)
+    return None
 
 
 async def ring_findings(config: Config) -> list[str]:

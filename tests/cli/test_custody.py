@@ -1,5 +1,6 @@
 """Installations whose signing keys live elsewhere: from `init` to a verified token, and a move between custodians."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -74,3 +75,43 @@ def test_custody_moves_with_a_rotation(home: Home) -> None:
     home.file("passphrase", "another passphrase, quite long\n")
     done = home("key", "prepare", **settings)
     assert (done.code, "wrong passphrase" in done.err) == (3, True)
+
+
+@pytest.mark.rule("T7", "KEY-22")
+@pytest.mark.parametrize("damage", ["passphrase gone", "passphrase changed", "key gone"])
+def test_a_key_that_is_to_take_over_and_cannot_be_opened(home: Home, damage: str) -> None:
+    """A check fails; a start warns and serves with the key that signs now."""
+    home.env |= files(home)
+    home.ok("key", "rotate")
+    (pending,) = (key["kid"] for key in keys(home) if key["state"] == "pending")
+    home.ok("config", "check")
+    passphrase = home.directory / "passphrase"
+    if damage == "passphrase gone":
+        passphrase.unlink()
+    elif damage == "passphrase changed":
+        home.file("passphrase", "another passphrase, quite long\n")
+    else:
+        next((home.directory / "data" / "keys").iterdir()).unlink()
+    done = home("config", "check")
+    assert (done.code, done.out) == (3, "")
+    assert f"signing key {pending} is to take over and cannot be opened: " in done.err
+    port = free_port()
+    home.env["GROAT_SERVER__PORT"] = str(port)
+    with home.serving(port=port) as server:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        (warning,) = [line for line in lines if line["event"] == "key.unusable"]
+        assert warning["level"] == "warning"
+        assert pending in warning["hint"]
+        assert home("health").code == 0
+
+
+@pytest.mark.rule("T7", "KEY-22")
+def test_a_signing_key_that_cannot_be_opened_now(empty: Home) -> None:
+    """Neither a check nor a start gets past it."""
+    empty.env |= files(empty)
+    empty.ok("init", "--issuer", ISSUER)
+    (empty.directory / "passphrase").unlink()
+    for command in (("config", "check"), ("serve",)):
+        done = empty.script(*command)
+        assert (done.code, done.out) == (5, "")
+        assert "cannot read" in done.err

@@ -43,8 +43,8 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     tls = None if config.tls is None else TlsFiles(*config.tls)
     if tls is not None:
         tls.check()
-    asyncio.run(check_ready(config))
     log = configure_logging(config["log.level"], pretty_format(config))
+    asyncio.run(check_ready(config, lambda fault: log.emit("warning", "key.unusable", {"hint": fault})))
     listener = bind(config["server.host"], config["server.port"])
     _check_admin(config.admin)
     _announce(config, listener, log)
