@@ -4,7 +4,7 @@
     export API=https://orders.example.com SCOPE=orders:read
     python examples/call_api.py
 
-Needs: pip install "groat[client]"
+Needs: pip install ".[client]" in a clone
 """
 
 import asyncio

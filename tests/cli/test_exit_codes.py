@@ -11,12 +11,26 @@ import time
 
 import pytest
 
+from groat.cli.session import EXIT_MEANINGS, Exit
 from tests.ports import free_port
 
 from .conftest import Live
 from .running import AUDIENCE, ISSUER, OBEYING_MODES, Home
 
 GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
+
+
+def test_the_help_lists_all_of_them(home: Home) -> None:
+    """Who scripts the command finds them where he looks first."""
+    told = " ".join(home("--help").out.split())
+    for code in Exit:
+        assert f" {code:d} {EXIT_MEANINGS[code]}" in told
+
+
+def test_init_knows_its_issuer_where_it_is_configured(home: Home) -> None:
+    """What other messages tell to run can be run as it stands."""
+    done = home("init")
+    assert (done.code, "created" in done.out) == (0, False), done
 
 
 def test_0_done(home: Home) -> None:
@@ -29,7 +43,6 @@ def test_0_done(home: Home) -> None:
     [
         ("nonsense",),
         ("client", "list", "--nonsense"),
-        ("init",),
         ("client", "show"),
         ("token", "get", "--client-id", "x"),
         ("serve", "--port", "70000"),
@@ -46,14 +59,16 @@ def test_2_usage(home: Home, command: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("client", "list"), ("serve",), ("key", "rotate"), ("config", "show"), ("config", "check"), GET],
+    [("client", "list"), ("serve",), ("key", "rotate"), ("config", "show"), ("config", "check"), ("init",), GET],
     ids=" ".join,
 )
 def test_3_no_configuration(empty: Home, command: tuple[str, ...]) -> None:
     """One line that says how to make one."""
     done = empty(*command)
     assert (done.code, done.out) == (3, "")
-    assert done.err == "groat: groat.toml does not exist. Run: groat init --issuer URL\n"
+    assert done.err == (
+        "groat: groat.toml does not exist. At the server: groat init --issuer URL; elsewhere say --issuer\n"
+    )
     assert empty.snapshot() == {}
 
 

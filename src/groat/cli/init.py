@@ -13,13 +13,13 @@ from groat.server.config import plain_http_warning
 
 
 @click.command()
-@click.option("--issuer", required=True, metavar="URL", help="The public https URL of this server.")
+@click.option("--issuer", metavar="URL", help="The public https URL of this server; default: as configured.")
 @click.option("--algorithm", show_default="ES256", type=click.Choice(list(ALGORITHM_NAMES)))
 @click.option("--database", show_default="sqlite:///data/groat.db", metavar="URL")
 @click.pass_obj
-def init(session: Session, issuer: str, algorithm: str | None, database: str | None) -> None:
+def init(session: Session, issuer: str | None, algorithm: str | None, database: str | None) -> None:
     """Make the configuration, the data directory and the first signing key; safe to repeat."""
-    audit = Audit(session.log())
+    audit, issuer = Audit(session.log()), issuer or session.config().policy.issuer
     config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ, audit))
     if warning := plain_http_warning(config):
         session.note(f"warning: {warning}")

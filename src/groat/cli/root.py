@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 import groat
-from groat.cli.session import Exit, Session
+from groat.cli.session import EXIT_MEANINGS, Exit, Session
 
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
 ELSEWHERE: Final = ("api", "client", "doctor", "health", "init", "key", "store", "token")
@@ -30,7 +30,11 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"Exit codes: {'; '.join(f'{code:d} {meaning}' for code, meaning in EXIT_MEANINGS.items())}.",
+)
 @click.option("--config", "config_file", envvar="GROAT_CONFIG", default="groat.toml", show_default=True,
               type=click.Path(path_type=Path), help="Configuration file.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: objects, and arrays for lists.")

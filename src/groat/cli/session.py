@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -36,6 +36,19 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+EXIT_MEANINGS: Final = {
+    Exit.DONE: "done",
+    Exit.BUG: "a bug",
+    Exit.USAGE: "wrong usage",
+    Exit.INPUT: "configuration or input is wrong",
+    Exit.REFUSED: "refused by a server",
+    Exit.UNREACHABLE: "a server, the store or a key cannot be reached",
+    Exit.INVALID: "a token or signature is not valid",
+    Exit.CHECK_FAILED: "a check failed",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
 @dataclass(slots=True)
 class Session:
     """The global options of one invocation."""
@@ -55,7 +68,9 @@ class Session:
 
         # The environment alone may be enough, but not in the place of a file that was asked for by name.
         if not self.config_file.exists() and (self.config_named or "GROAT_ISSUER" not in os.environ):
-            raise ConfigError(f"{self.config_file} does not exist. Run: groat init --issuer URL")
+            raise ConfigError(
+                f"{self.config_file} does not exist. At the server: groat init --issuer URL; elsewhere say --issuer"
+            )
         return load_config(self.config_file, os.environ, flags)
 
     def log(self) -> "EventLog":

@@ -27,7 +27,8 @@ _HINTS: Final[Mapping[str, str]] = {
     "groat client key list {client_id}",
     "unauthorized_client": "the client may not use client_credentials",
     "unsupported_grant_type": "the server does not offer client_credentials",
-    "invalid_scope": "grant it: groat client update {client_id} --allow API={scopes}",
+    "invalid_scope": "ask for scopes that it has (groat client show {client_id}), or grant more: groat client update "
+    "{client_id} --allow API=SCOPE,SCOPE with all that it shall have there",
     "invalid_target": "the resource is unknown, or the client has no grant for it: groat client show {client_id}",
 }
 
