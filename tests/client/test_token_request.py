@@ -110,7 +110,7 @@ def test_oauth_error(machine: MachineClient, issuer: AuthorizationServer, status
     ("code", "hint"),
     [
         ("invalid_client", f"groat client key list {CLIENT_ID}"),
-        ("invalid_scope", f"groat client update {CLIENT_ID} --allow API=orders:write"),
+        ("invalid_scope", f"groat client update {CLIENT_ID} --allow API=SCOPE,SCOPE with all"),
         ("invalid_target", f"groat client show {CLIENT_ID}"),
         ("brand_new_error", ""),
     ],
