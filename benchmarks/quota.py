@@ -1,6 +1,6 @@
 """Hold processes to a share of a core, so that what drives them finds room on the same machine.
 
-By the kernel's CPU bandwidth control (cgroup v2 `cpu.max`, or v1 `cpu.cfs_quota_us`); needs root.
+By the kernel's CPU bandwidth control (cgroup v2 `cpu.max`, or v1 `cpu.cfs_quota_us`); needs root. Only v1 was tried.
 """
 
 import os

@@ -78,6 +78,21 @@ def test_custody_moves_with_a_rotation(home: Home) -> None:
 
 
 @pytest.mark.rule("T7", "KEY-22")
+def test_custody_moves_though_the_next_key_is_published(home: Home) -> None:
+    """As docs/guides/custody.md says: the new custodian's key takes over, and no key of the old one after it."""
+    home.ok("key", "rotate")
+    (old,) = (key["kid"] for key in keys(home) if key["state"] == "pending")
+    home.env |= files(home)
+    new = home.ok("-q", "key", "prepare").out.strip()
+    home.ok("key", "activate", new)
+    home.ok("--yes", "key", "revoke", old)
+    assert {key["kid"]: key["state"] for key in keys(home)}[new] == "pending"
+    assert [key["kid"] for key in keys(home) if key["state"] == "pending"] == [new]
+    assert [file.stem for file in (home.directory / "data" / "keys").iterdir()] == [new]
+    home.ok("config", "check")
+
+
+@pytest.mark.rule("T7", "KEY-22")
 @pytest.mark.parametrize("damage", ["passphrase gone", "passphrase changed", "key gone"])
 def test_a_key_that_is_to_take_over_and_cannot_be_opened(home: Home, damage: str) -> None:
     """A check fails; a start warns and serves with the key that signs now."""

@@ -152,12 +152,13 @@ def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algori
 
 
 @contextlib.contextmanager
-def running(lab: Lab, keep_alive: int = 5) -> Iterator[Lab]:
+def running(lab: Lab, keep_alive: int = 5, store: SqliteStore | None = None) -> Iterator[Lab]:
     """Serve the lab's app on a free port, in a thread, with the event loop and parser of production.
 
-    `keep_alive`: seconds after which an idle connection is closed.
+    `keep_alive`: seconds after which an idle connection is closed. `store`: one on the lab's database, of a kind that
+    the test needs.
     """
-    app = create_app(lab.config, SqliteStore.open(lab.database), lab.clock, lab.audit.log)
+    app = create_app(lab.config, store or SqliteStore.open(lab.database), lab.clock, lab.audit.log)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
         server = app_server(app, keep_alive)

@@ -137,8 +137,10 @@ def test_a_peer_that_is_still_sending_can_read_its_refusal(hasty: Lab, head: str
 @pytest.mark.parametrize("piece", [1_000, 20_000, 1_000_000], ids=lambda size: f"by-{size}")
 @pytest.mark.parametrize(("size", "status"), [(30_000, 200), (33_000, 400), (60_000, 400), (200_000, 400)])
 @pytest.mark.parametrize("where", ["field", "target"])
-def test_a_head_is_bounded_however_it_comes(hasty: Lab, where: str, size: int, status: int, piece: int) -> None:
-    """The bound holds for a head in one piece as for one in many."""
+def test_a_head_is_bounded_however_it_comes(
+    hasty: Lab, caplog: pytest.LogCaptureFixture, where: str, size: int, status: int, piece: int
+) -> None:
+    """The bound holds for a head in one piece as for one in many, and each refusal leaves one line."""
     target, field = ("/livez", "x" * size) if where == "field" else ("/livez?" + "x" * size, "")
     head = f"GET {target} HTTP/1.1\r\nHost: a\r\nX: {field}\r\n\r\n".encode()
     with socket.create_connection(hasty.address, 5) as connection:
@@ -146,6 +148,7 @@ def test_a_head_is_bounded_however_it_comes(hasty: Lab, where: str, size: int, s
             connection.sendall(head[start : start + piece])
             time.sleep(0.001)
         assert answer(connection)[0] == status
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == (status == 400)
 
 
 def test_a_peer_that_sends_for_ever_is_cut_off(hasty: Lab) -> None:

@@ -26,6 +26,7 @@ from groat.server.throttle import Throttle
 from groat.server.token_endpoint import TokenEndpoint
 
 from .builders import ISS, NOW, Party, base
+from .lab import DEFAULTS, prepare, running
 
 Result = TypeVar("Result")
 KEY = generate_private_key("ES256")
@@ -191,6 +192,28 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
             assert await registry.find_client("billing") is not None
 
     run(work())
+
+
+@pytest.mark.rule("I9")
+def test_the_setting_bounds_the_memory(tmp_path: Path) -> None:
+    """A server that may remember a thousand clients reads the first anew once a thousand others have come."""
+    lab = prepare(tmp_path, DEFAULTS + "[server]\nremembered_clients = 1000\n")
+    parties = [Party(f"c-{n}", KEY if n == 0 else generate_private_key("ES256")) for n in range(1001)]
+
+    async def register(operator: Operator) -> None:
+        for party in parties:
+            keys, settings = (party.key.public,), {"default_scopes": ("orders:read",)}
+            await operations.add_client(operator, party.client_id, {"orders": ["orders:read"]}, keys, settings)
+
+    lab.operate(register)
+    store = CountingStore.open(lab.database)
+    reads = []
+    with running(lab, store=store):
+        for party in (*parties[:1000], parties[0], *parties[1000:], parties[0]):
+            store.asked = []
+            lab.token(party.assertion())
+            reads.append("keys" in store.asked)
+    assert reads == [True] * 1000 + [False, True, True]
 
 
 class SlowStore(SqliteStore):

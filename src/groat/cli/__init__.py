@@ -30,7 +30,7 @@ def _in_order(argv: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run one command and exit with its code (0, 1 bug, 2 usage, 3 input, 4 refused, 5 unreachable, 6 invalid)."""
+    """Run one command and exit with its code (`Exit`)."""
     # Keys that are too small are refused in words of our own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:

@@ -53,7 +53,7 @@ def _named_permission(targets: Sequence[str], client: Client) -> Permission | No
         raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
     raise InvalidTarget(
         "resource",
-        f"unknown, or not granted: groat client update {client.client_id} --allow, with all that it shall have",
+        f"unknown, or not granted: {_more_for(client)}",
     )
 
 
@@ -96,6 +96,9 @@ def _not_granted(wanted: Sequence[str], client: Client) -> InvalidScope:
     may = "; ".join(f"{p.api.name}: {' '.join(sorted(p.scopes))}" for p in client.permissions)
     return InvalidScope(
         "scope",
-        f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}. "
-        f"groat client update {client.client_id} --allow, with all that it shall have",
+        f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}. {_more_for(client)}",
     )
+
+
+def _more_for(client: Client) -> str:
+    return f"groat client update {client.client_id} --allow API=SCOPE,SCOPE with all that it shall have there"

@@ -231,6 +231,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         return True
 
     def _unfinished(self, size: int) -> None:
+        if self.transport.get_protocol() is not self:
+            return  # refused already
         self._head_bytes += size
         if self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
@@ -301,7 +303,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP as every other malformed request, once; `msg` is for the log alone."""
+        """Refuse what is not HTTP as every other malformed request, once; `msg` is what the caller has logged."""
         if self.transport.get_protocol() is not self:
             return
         self._stop_timer()

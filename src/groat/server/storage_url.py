@@ -11,17 +11,6 @@ AWKWARD_PASSWORD: Final = (
     "or leave it out and give it by PGPASSWORD or PGPASSFILE"
 )
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(\d{0,5}))?")
-# What libpq takes behind the ? (PostgreSQL 18, 32.1.2): another name behind a password is a part of that password.
-_PARAMETERS: Final = frozenset({
-    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "require_auth", "channel_binding",
-    "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name", "keepalives",
-    "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "replication", "gssencmode",
-    "sslmode", "requiressl", "sslnegotiation", "sslcompression", "sslcert", "sslkey", "sslkeylogfile", "sslpassword",
-    "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "ssl_min_protocol_version",
-    "ssl_max_protocol_version", "min_protocol_version", "max_protocol_version", "krbsrvname", "gsslib",
-    "gssdelegation", "scram_client_key", "scram_server_key", "service", "target_session_attrs", "load_balance_hosts",
-    "ssl", "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",
-})  # fmt: skip
 
 
 def masked_url(url: str) -> str:
@@ -87,10 +76,19 @@ def _is_host(text: str) -> bool:
 
 
 def _are_parameters(query: str) -> bool:
-    """Whether these are NAME=VALUE each, with known names at least from a password on."""
+    """Whether these are NAME=VALUE each; behind a password another name than libpq's is a part of that password."""
     secret = False
     for name, equals, value in (part.partition("=") for part in query.split("&") if part):
-        if not equals or "=" in value or not re.fullmatch("[a-z_]+", name) or (secret and name not in _PARAMETERS):
+        if not equals or "=" in value or not re.fullmatch("[a-z_]+", name) or (secret and not _is_parameter(name)):
             return False
         secret = secret or name.endswith("password")
     return True
+
+
+def _is_parameter(name: str) -> bool:
+    """Whether libpq knows the name; where libpq is missing no connection is made, and no error quotes anything."""
+    try:
+        from psycopg.pq import Conninfo
+    except ImportError:
+        return True
+    return name == "ssl" or name.encode() in {option.keyword for option in Conninfo.get_defaults()}
