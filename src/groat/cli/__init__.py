@@ -9,6 +9,7 @@ from typing import Final
 
 from joserfc.errors import SecurityWarning
 
+from groat.cli.interrupts import ended_by_ctrl_c
 from groat.cli.root import cli
 from groat.cli.session import report_failure
 
@@ -34,7 +35,8 @@ def main() -> None:
     # Keys that are too small are refused in words of our own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
-        code = cli.main(_in_order(sys.argv[1:]), prog_name="groat", standalone_mode=False)
+        with ended_by_ctrl_c():
+            code = cli.main(_in_order(sys.argv[1:]), prog_name="groat", standalone_mode=False)
     except SystemExit as error:  # click's answer to a closed pipe
         code = error.code
     except BaseException as error:

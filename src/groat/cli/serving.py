@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import multiprocess
 
 from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS, Acceptor, Shares
@@ -24,6 +26,7 @@ from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.one_write import KEEP_ALIVE_SECONDS, OneWriteProtocol
 from groat.server.reload import Source, pretty_format, report_refused
+from groat.server.store import StoreUnavailable
 from groat.server.tls_files import TlsFiles
 
 GRACEFUL_SECONDS = 10
@@ -50,18 +53,37 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     _announce(config, listener, log)
     source = Source(config, config_file.absolute(), flags, tls)
     settings = _settings(config, tls)
-    settings.app = partial(worker_app, source)
     if settings.workers > 1:
         multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
         with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
             os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
             Shares.create(Path(folder) / CONNECTIONS_FILE, settings.workers)
-            Supervisor(settings, listener, source, log).run()
+            settings.app = partial(_worker_app, source)
+            supervisor = Supervisor(settings, listener, source, log)
+            supervisor.run()
+            ended_by = supervisor.ended_by
     else:
+        settings.app = partial(worker_app, source)
         server = Server(settings)
-        server.run([listener])
-        if server.interrupted:
-            raise KeyboardInterrupt
+        with contextlib.suppress(SystemExit):  # uvicorn's, with a code of its own
+            server.run([listener])
+        ended_by = server.ended_by
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended_by is None:  # the log says why; a service manager must not take it for a stop that somebody wished
+        sys.exit(1)
+
+
+def _worker_app(source: Source) -> ASGIApp:
+    """The app of a worker; one that cannot start says why in one line, and the supervisor starts another."""
+    from groat.app import worker_app
+
+    try:
+        return worker_app(source)
+    except (ConfigError, StoreUnavailable) as error:
+        log = configure_logging(source.config["log.level"], pretty_format(source.config))
+        log.emit("error", "worker.failed", {"pid": os.getpid(), "hint": str(error)})
+        sys.exit(1)
 
 
 def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
@@ -94,9 +116,9 @@ class Server(uvicorn.Server):
     _acceptors: Sequence[Acceptor] = ()
 
     @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it."""
-        return signal.SIGINT in self._captured_signals
+    def ended_by(self) -> int | None:
+        """The first signal that told it to end, if any did."""
+        return next(iter(self._captured_signals), None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -169,17 +191,26 @@ class Supervisor(multiprocess.Multiprocess):
         super().__init__(settings, [listener])
         self._source = source
         self._log = log
+        self.ended_by: int | None = None
+
+    def handle_int(self) -> None:
+        """End the workers, as at Ctrl-C."""
+        self.ended_by = signal.SIGINT
+        super().handle_int()
+
+    def handle_term(self) -> None:
+        """End the workers, as a service manager wishes it."""
+        self.ended_by = signal.SIGTERM
+        super().handle_term()
 
     def handle_hup(self) -> None:
         """Have every worker read the settings again; one that starts later begins with what is in force now."""
-        from groat.app import worker_app
-
         try:
             self._source, _ = self._source.reread()
         except ConfigError as error:
             report_refused(self._log, error)
             return
-        self.config.app = partial(worker_app, self._source)
+        self.config.app = partial(_worker_app, self._source)
         for process in self.processes:
             if process.pid is not None and process.is_ready(timeout=1):
                 os.kill(process.pid, signal.SIGHUP)

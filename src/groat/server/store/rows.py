@@ -1,16 +1,25 @@
-"""What a row says: the same columns in every engine, whichever driver hands them over."""
+"""What a row says: the same columns in every engine, whichever driver hands them over.
 
+All readers raise StoreUnavailable for a row that is not as groat writes it: damaged, or changed by hand.
+"""
+
+import functools
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from groat.keys.keyring import SigningKey
+from groat.protocol.errors import JoseError
 from groat.protocol.jwk import PublicKey, import_public_jwk
 from groat.protocol.models import AssertionAudience
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store import StoreUnavailable
+
+Source = TypeVar("Source")
+Result = TypeVar("Result")
 
 
 class Row(Protocol):
@@ -19,6 +28,22 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
+def _reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source], Result]]:
+    def decorate(read: Callable[[Source], Result]) -> Callable[[Source], Result]:
+        @functools.wraps(read)
+        def checked(source: Source) -> Result:
+            try:
+                return read(source)
+            except (LookupError, TypeError, ValueError, AttributeError, JoseError) as error:
+                fault = f"{type(error).__name__}: {error}" if isinstance(error, JoseError) else type(error).__name__
+                raise StoreUnavailable(f"the store holds {what} that cannot be read ({fault})") from None
+
+        return checked
+
+    return decorate
+
+
+@_reads("a public key")
 def public_key(jwk: str) -> PublicKey:
     """A public key that the store keeps as JSON."""
     return import_public_jwk(json.loads(jwk))
@@ -37,6 +62,7 @@ def client_document(client: ClientRecord) -> str:
     return json.dumps(document)
 
 
+@_reads("a client")
 def client_record(row: Row) -> ClientRecord:
     document: Mapping[str, Any] = json.loads(row["document"])
     return ClientRecord(
@@ -54,6 +80,7 @@ def client_record(row: Row) -> ClientRecord:
     )
 
 
+@_reads("a client key")
 def client_key_record(row: Row) -> ClientKeyRecord:
     return ClientKeyRecord(
         row["kid"],
@@ -68,10 +95,12 @@ def client_key_record(row: Row) -> ClientKeyRecord:
     )
 
 
+@_reads("an API")
 def api_record(row: Row) -> ApiRecord:
     return ApiRecord(row["name"], row["audience"], tuple(json.loads(row["scopes"])), row["created_at"])
 
 
+@_reads("a signing key")
 def signing_key(row: Row) -> SigningKey:
     return SigningKey(
         public_key(row["jwk"]),
