@@ -27,6 +27,7 @@ from groat.server import operations
 from groat.server.operations import Operator
 from groat.server.store import StoreConflict
 from groat.server.store.sqlite import SqliteStore
+from tests.waiting import wait_until
 
 from .running import ISSUER, Home
 
@@ -154,14 +155,6 @@ def registered(home: Home, client_id: str) -> bool:
     """Whether the store has this client."""
     with contextlib.closing(sqlite3.connect(home.directory / "data" / "groat.db")) as database:
         return bool(database.execute("SELECT 1 FROM clients WHERE client_id = ?", (client_id,)).fetchone())
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another process; fails after 20 seconds."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.rule("K08", "KEY-08")

@@ -15,6 +15,7 @@ from groat.keys.files import read_private_key
 from groat.server.one_write import DRAIN_SECONDS
 from groat.server.sample import sample_config
 from groat.server.settings import RELOADED, SETTINGS
+from tests.waiting import wait_until
 
 from .builders import Party, base, decoded
 from .wire import FORM, Answer, Connection, check_ec, check_ok, post
@@ -63,13 +64,6 @@ def fresh(party: Party) -> bytes:
 
 def ask(server: "Server", party: Party, **headers: str) -> Answer:
     return post(server.address, fresh(party), [*HEADERS, *headers.items()])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def events(server: "Server", name: str) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ def ended_by_ctrl_c() -> Generator[None, None, None]:
         yield
         return
     report = sys.unraisablehook
+    sent_again: list[threading.Timer] = []
 
     def again(dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type is not KeyboardInterrupt:
@@ -32,12 +33,15 @@ def ended_by_ctrl_c() -> Generator[None, None, None]:
         timer = threading.Timer(AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,))
         timer.daemon = True
         timer.start()
+        sent_again.append(timer)
 
     signal.signal(signal.SIGINT, _end)  # asyncio replaces only Python's own handler
     sys.unraisablehook = again
     try:
         yield
     finally:
+        for timer in sent_again:  # the command is over; nothing is left to end
+            timer.cancel()
         sys.unraisablehook = report
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
