@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt bench timing faults soak scale rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test lint types fmt bench timing faults soak scale rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -63,6 +63,11 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
 	$(BIN)/python -m benchmarks.enumeration
 
+components:      ## Install the programs that some tests need: PostgreSQL, PgBouncer, SoftHSM2 and more (Debian, root)
+	which pgbouncer softhsm2-util openssl setpriv systemd-analyze >/dev/null 2>&1 && ls /usr/lib/postgresql >/dev/null || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
+	  postgresql pgbouncer softhsm2 openssl util-linux systemd procps >/dev/null; }
+
 image:           ## Build the container image groat:local
 	docker build -f deploy/Dockerfile -t groat:local .
 
@@ -73,7 +78,7 @@ simulate: $(STAMP) ## Twenty thousand histories of the key rotation (tests run 3
 	GROAT_HISTORIES=20000 $(BIN)/pytest -q tests/rotation/test_simulation.py
 
 custody: $(STAMP) ## The custodians' tests, SoftHSM2 included (installs it by apt-get where it is missing)
-	test -e /usr/lib/softhsm/libsofthsm2.so || apt-get install --yes --no-install-recommends softhsm2
+	test -e /usr/lib/softhsm/libsofthsm2.so || $(MAKE) components
 	$(BIN)/pytest -q tests/keys/test_custodians.py tests/cli/test_custody.py
 
 rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers

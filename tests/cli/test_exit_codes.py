@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import time
 import pytest
 
 from groat.cli.session import EXIT_MEANINGS, Exit
+from tests.missing import obeys_modes
 from tests.ports import free_port
 
 from .conftest import Live
@@ -255,7 +255,7 @@ def test_a_server_ends_when_it_is_told_to(home: Home, sent: signal.Signals, code
         assert "Application shutdown complete" in server.log.read_text()
 
 
-@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+@obeys_modes
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -283,7 +283,7 @@ def test_a_data_directory_that_cannot_be_read(home: Home, command: tuple[str, ..
         assert f"Fix: let user id {os.geteuid()} read and write {data}" in done.err
 
 
-@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+@obeys_modes
 @pytest.mark.parametrize(("name", "mode"), [("groat.db", 0o400), ("", 0o500)], ids=["file", "directory"])
 def test_a_database_that_cannot_be_written(home: Home, name: str, mode: int) -> None:
     """Nothing starts that could issue no token; a look at the store says why."""

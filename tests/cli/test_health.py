@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from groat.demo.local_ca import LocalCa
+from tests.missing import obeys_modes
 from tests.ports import free_port
 
 from .conftest import Live
@@ -52,7 +52,7 @@ def test_a_running_server_is_healthy(live: Live) -> None:
 
 
 @pytest.mark.rule("OPS-06")
-@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="nothing makes root obey modes")
+@obeys_modes
 def test_a_worker_that_cannot_write_is_not_ready(home: Home) -> None:
     """A worker that takes another's place finds the database read-only: it would answer every client with 503."""
     port = free_port()

@@ -3,15 +3,15 @@
 import errno
 import select
 import socket
-import sys
 
 import pytest
 
 from groat.cli.listening import bind, refuse_newcomers
+from tests.missing import on_linux
 
 
 @pytest.mark.rule("F12")
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can turn newcomers away before it closes")
+@on_linux  # nobody else can turn newcomers away before he closes
 def test_whoever_comes_after_the_last_accept_is_refused_and_not_reset() -> None:
     """Connections from before are accepted and work; one that begins later is never connected, and refused at the end."""
     listener = bind("127.0.0.1", 0)

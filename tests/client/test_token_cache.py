@@ -15,6 +15,7 @@ from groat.client import ClientClosed, ClientError, MachineClient, RefreshPolicy
 from groat.client.token import Clocks, Issued, Wish
 from groat.client.token_cache import MAX_WISHES, TokenCache
 from groat.protocol.errors import ConfigError
+from tests.missing import on_linux
 
 from .clocks import Clock, eventually
 from .conftest import MakeMachine
@@ -428,7 +429,7 @@ def in_child(work: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.rule("CL-14")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@on_linux
 class TestFork:
     def test_token_is_kept(self, machine: MachineClient, issuer: AuthorizationServer) -> None:
         """A child uses the parent's token without a request of its own."""

@@ -12,12 +12,12 @@ from typing import Final
 
 import pytest
 
+from tests.missing import Missing, needs
+
 from .engine import DEPLOY
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(shutil.which(name) for name in ("ldd", "ldconfig", "dpkg-query", "chroot")),
-    reason="takes root, to enter the tree, and a machine with Debian's tools",
-)
+_TOOLS: Final = all(shutil.which(name) for name in ("ldd", "ldconfig", "dpkg-query", "chroot"))
+pytestmark = needs(Missing.IMAGE_TOOLS, there=os.geteuid() == 0 and _TOOLS)  # root, to enter the tree
 PYTHON: Final = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
 STDLIB: Final = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix}))
 

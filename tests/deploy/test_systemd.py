@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing import Missing, needs
+
 from .engine import DEPLOY
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+pytestmark = needs(Missing.SYSTEMD, there=shutil.which("systemd-analyze") is not None)
 UNIT = DEPLOY / "systemd" / "groat.service"
 GROAT = str(Path(sys.executable).with_name("groat"))
 

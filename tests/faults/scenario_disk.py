@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.presenter import BackgroundLoad
+from tests.missing import Missing, skip
 from tests.postgres import PostgresServer
 
 from .deployment import Deployment, ended, wait_until
@@ -23,7 +24,7 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
     directory.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(directory)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root may mount a small file system")
+        skip(Missing.ROOT)
     try:
         yield directory
     finally:

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
+from tests.missing import Missing, skip
 from tests.ports import free_port
 
 NODE: Final = Path(__file__).parent / "node"
@@ -118,9 +117,7 @@ def install_node_peers() -> None:
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
         reason = f"the npm peers need {' and '.join(missing)} on the PATH (Node.js 20 or newer)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip(Missing.NODE, reason)
     # Parallel test workers come here together; npm writes the hidden lock file last.
     with (NODE / "package-lock.json").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

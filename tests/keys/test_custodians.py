@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ from groat.keys.custody_pkcs11 import Pkcs11Token
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, base64url_encode
+from tests.missing import SOFTHSM_MODULE, require_softhsm
 
 from .samples import KEYS
 
-MODULE: Final = Path("/usr/lib/softhsm/libsofthsm2.so")
 KEK: Final = KeyEncryptionKey(bytes(range(32)))
 OTHER: Final = KeyEncryptionKey(bytes(range(1, 33)))
 
@@ -47,8 +46,7 @@ def files(tmp_path: Path) -> Place:
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A fresh SoftHSM token; `make custody` installs what is missing."""
-    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
-        pytest.skip("SoftHSM2 is not installed: make custody installs it and runs these tests")
+    require_softhsm()
     directory = tmp_path_factory.mktemp("hsm")
     (directory / "tokens").mkdir()
     (directory / "softhsm2.conf").write_text(f"directories.tokendir = {directory}/tokens\nlog.level = ERROR\n")
@@ -57,7 +55,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     os.environ["SOFTHSM2_CONF"] = str(directory / "softhsm2.conf")
     words = ["softhsm2-util", "--init-token", "--free", "--label", "groat", "--pin", "864213", "--so-pin", "864213"]
     subprocess.run(words, check=True, capture_output=True, timeout=30)
-    yield Place(Pkcs11Token.open(MODULE, "groat", directory / "pin"), ("ES256", "PS256"))
+    yield Place(Pkcs11Token.open(SOFTHSM_MODULE, "groat", directory / "pin"), ("ES256", "PS256"))
     del os.environ["SOFTHSM2_CONF"]
 
 
@@ -137,7 +135,7 @@ def test_a_destroyed_key_signs_no_more(files: Place, request: pytest.FixtureRequ
         await signed(custody, kept, sealed_too)
 
     asyncio.run(work(files.custody))
-    if MODULE.exists():
+    if SOFTHSM_MODULE.exists():
         asyncio.run(work(request.getfixturevalue("token").custody))
 
 
@@ -265,7 +263,7 @@ def test_a_wrong_token_or_pin_is_said_without_the_pin(token: Place, tmp_path: Pa
     (tmp_path / "pin").write_text(pin)
     (tmp_path / "pin").chmod(0o600)
     with pytest.raises(ConfigError, match=label) as caught:
-        Pkcs11Token.open(MODULE, label, tmp_path / "pin")
+        Pkcs11Token.open(SOFTHSM_MODULE, label, tmp_path / "pin")
     assert pin not in str(caught.value)
     with pytest.raises(ConfigError, match="token"):
         Pkcs11Token.open(tmp_path / "no-such-module.so", label, tmp_path / "pin")

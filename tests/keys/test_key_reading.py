@@ -26,6 +26,7 @@ from groat.protocol.jwk import (
     import_public_jwk,
     private_key,
 )
+from tests.missing import Missing, needs
 
 from .samples import CURVE_NAMES, KEYS, secrets_of
 
@@ -90,7 +91,7 @@ def test_private_pem_is_pkcs8_and_public_pem_is_spki(name: str) -> None:
 
 
 @pytest.mark.rule("KEY-06", "KEY-07")
-@pytest.mark.skipif(OPENSSL is None, reason="needs the openssl command")
+@needs(Missing.OPENSSL, there=OPENSSL is not None)
 @pytest.mark.parametrize("name", [*CURVE_NAMES, "PS256"])
 def test_openssl_agrees(tmp_path: Path, name: str) -> None:
     """OpenSSL finds the private key sound, and derives the same public key."""
@@ -130,7 +131,7 @@ def test_a_key_of_its_owner_alone_is_read(tmp_path: Path, mode: int) -> None:
 
 
 @pytest.mark.rule("KEY-09")
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file over")
+@needs(Missing.ROOT, there=os.geteuid() == 0)
 @pytest.mark.parametrize(
     ("owner", "mode", "reads"),
     [

@@ -24,6 +24,7 @@ from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
+from tests.missing import Missing, skip
 
 from .builders import NOW, Party, base
 from .lab import Lab, prepare
@@ -166,7 +167,7 @@ def _small_disk(groat: "Groat") -> Iterator[Path]:
     shutil.copytree(data, saved)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(data)], capture_output=True)
     if done.returncode:
-        pytest.skip("no right to mount a tmpfs")
+        skip(Missing.ROOT, done.stderr.decode())
     try:
         for file in saved.iterdir():
             shutil.copy(file, data / file.name)

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from groat.cli.serving import GRACEFUL_SECONDS
 from groat.demo.local_ca import LocalCa
+from tests.missing import Missing, skip
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server
@@ -103,7 +104,7 @@ def test_an_ipv6_address_is_shown_as_in_urls(make_groat: "Callable[[str], Groat]
         try:
             probe.bind(("::1", 0))
         except OSError:
-            pytest.skip("no IPv6 here")
+            skip(Missing.IPV6)
     groat = make_groat("ipv6")
     server = groat.serve(env={"GROAT_SERVER__HOST": "::1"})
     port = server.address[1]

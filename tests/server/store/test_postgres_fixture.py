@@ -1,14 +1,13 @@
 """The tests' own PostgreSQL: a run that was killed leaves nothing behind for long."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from tests.postgres import NoPostgres, find_binaries, remove_abandoned
+from tests.postgres import PostgresServer, find_binaries, own_directory, reachable, remove_abandoned
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
@@ -22,10 +21,6 @@ with PostgresServer.running() as server:
 
 def test_what_a_killed_run_left_behind_is_removed() -> None:
     """Its server is ended and its directory is gone; those of living runs stay."""
-    try:
-        find_binaries()
-    except NoPostgres as missing:
-        pytest.skip(str(missing))
     done = subprocess.run(
         [sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -38,6 +33,25 @@ def test_what_a_killed_run_left_behind_is_removed() -> None:
         time.sleep(0.05)
     assert not Path(directory).exists()
     assert not _runs(pid)
+
+
+def test_a_virtual_environment_that_nobody_else_can_enter(tmp_path: Path) -> None:
+    """Root's tests run in a clone below a closed directory: the programs still start, with their own libraries."""
+    binaries = find_binaries()
+    package = binaries.parents[1]
+    for tree in package.parent.glob(f"{package.name}*"):
+        if "dist-info" not in tree.name:
+            shutil.copytree(tree, tmp_path / tree.name, symlinks=True)
+    tmp_path.chmod(0o700)
+    directory = own_directory()
+    server = PostgresServer(reachable(tmp_path / package.name / binaries.relative_to(package), directory), directory)
+    try:
+        server.initialise()
+        server.start()
+        assert server.database()
+    finally:
+        server.stop(signal.SIGQUIT)
+        shutil.rmtree(directory)
 
 
 def _runs(pid: str) -> bool:

@@ -1,0 +1,28 @@
+"""No test is skipped in silence: what may be missing is one list, and the README has it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.missing import Missing
+
+ROOT = Path(__file__).parent.parent
+SKIPS = re.compile(r"\b(?:skip|skipif|importorskip|xfail)\(")
+
+
+def test_only_one_module_skips() -> None:
+    """Whoever wants to skip names what is missing."""
+    skipping = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in path.read_text("utf-8").splitlines()
+        if SKIPS.search(line.replace("skip(Missing.", ""))
+    ]
+    assert set(skipping) == {"tests/missing.py"}
+
+
+@pytest.mark.parametrize("missing", Missing, ids=lambda missing: missing.name)
+def test_the_readme_says_what_may_be_missing(missing: Missing) -> None:
+    """Nobody has to read the tests to know what a skipped one needs."""
+    assert f"| {missing.value} |" in (ROOT / "README.md").read_text("utf-8")
