@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from groat.keys.keyring import CLOCK_SKEW, PUBLISH_LEAD
-from groat.protocol.jwk import PRIVATE_MEMBERS, import_key_set
+from groat.protocol.jwk import PRIVATE_MEMBERS
+from groat.protocol.key_set import import_key_set
 
 from .running import Home
 

@@ -25,7 +25,7 @@ from groat.protocol import jose
 from groat.protocol.access_token import Expectations, check_access_token, parse_access_token
 from groat.protocol.client_auth import JWT_BEARER, authenticate_client, read_credential
 from groat.protocol.errors import InvalidClient, InvalidToken, JoseError
-from groat.protocol.jwk import import_key_set
+from groat.protocol.key_set import import_key_set
 from groat.protocol.models import Client, Policy, TokenRequest
 
 from .processes import run_node

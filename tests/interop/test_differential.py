@@ -19,7 +19,8 @@ import pytest
 
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP
-from groat.protocol.jwk import PrivateKey, generate_private_key, public_key_set
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_set import public_key_set
 
 from .conftest import COUNTS
 from .judges import PEERS, Expected, Judge, Verdict, frozen_clocks, our_server, our_verifier

@@ -12,22 +12,19 @@ from groat.protocol import jwk as jwk_module
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import (
     ALGORITHMS,
-    MAX_KEYS_IN_SET,
     PRIVATE_MEMBERS,
     KeyPair,
     PrivateKey,
     base64url_decode,
     base64url_encode,
-    check_unique_kids,
     decoy_key,
     generate_private_key,
-    import_key_set,
     import_private_jwk,
     import_public_jwk,
     printable,
     private_key,
-    public_key_set,
 )
+from groat.protocol.key_set import MAX_KEYS_IN_SET, check_unique_kids, import_key_set, public_key_set, read_key_set
 
 from .builders import ABSENT, AS_KEY, CLIENT_KEY, KEYS, OTHER_KEY, changed, jose_refused
 from .test_signatures import VECTORS
@@ -111,18 +108,15 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "alg none": _spoilt("ES256", alg="none"),
     "alg HS256": _spoilt("RS256", alg="HS256"),
     "alg lower case": _spoilt("ES256", alg="es256"),
-    "alg null": _spoilt("ES256", alg=None),
     "alg list": _spoilt("ES256", alg=["ES256"]),
     "alg RSA-OAEP": _spoilt("RS256", alg="RSA-OAEP"),
     "use enc": _spoilt("ES256", use="enc"),
-    "use null": _spoilt("ES256", use=None),
     "use in capitals": _spoilt("ES256", use="SIG"),
     "key_ops encrypt": _spoilt("RS256", key_ops=["encrypt"]),
     "key_ops sign only": _spoilt("ES256", key_ops=["sign"]),
     "key_ops against use": _spoilt("RS256", use="sig", key_ops=["verify", "encrypt"]),
     "key_ops empty": _spoilt("ES256", key_ops=[]),
     "key_ops string": _spoilt("ES256", key_ops="verify"),
-    "key_ops null": _spoilt("ES256", key_ops=None),
     "key_ops of a list": _spoilt("ES256", key_ops=["verify", ["verify"]]),
     "kid number": _spoilt("ES256", kid=7),
     "kid empty": _spoilt("ES256", kid=""),
@@ -225,6 +219,65 @@ def test_without_alg_the_kind_of_key_decides() -> None:
 def test_harmless_differences_are_accepted(jwk: dict[str, Any]) -> None:
     """Members that say no more than the default, and unknown ones, do not matter."""
     assert import_public_jwk(jwk).jwk["use"] == "sig"
+
+
+NULLS: dict[str, dict[str, Any]] = {
+    **{name: {name: None} for name in ("use", "alg", "key_ops", "kid", "x5c", "x5t", "x5u", "foo", "d", "k", "oth")},
+    "as .NET writes it": dict.fromkeys(("alg", "d", "dp", "dq", "e", "k", "keyOps", "kid", "n", "oth", "p", "q", "qi")),
+}
+
+
+@pytest.mark.rule("FO-16", "KEY-15")
+@pytest.mark.parametrize("nulls", NULLS.values(), ids=NULLS.keys())
+def test_null_is_absent(nulls: dict[str, Any]) -> None:
+    """A member that is null is one that is not there: for a key alone, in a set, and for its private half."""
+    written, bare = {**PUBLIC["ES256"], **nulls}, changed(PUBLIC["ES256"], dict.fromkeys(nulls, ABSENT))
+    assert import_public_jwk(written) == import_public_jwk(bare)
+    assert read_key_set({"keys": [written, {"kty": "oct", "k": None}]}).keys == (import_public_jwk(bare),)
+    if "d" not in nulls:
+        pair = import_private_jwk({**CLIENT_KEY.private_jwk(), **nulls})
+        assert pair.public.thumbprint == CLIENT_KEY.public.thumbprint
+
+
+@pytest.mark.rule("FO-16", "KEY-13")
+def test_a_null_alg_is_filled_in() -> None:
+    """The algorithm given beside an RSA JWK counts where its own is null; what is required stays required."""
+    assert import_private_jwk({**KEYS["RS256"].private_jwk(), "alg": None}, "PS384").algorithm == "PS384"
+    for name in ("kty", "crv", "x", "y"):
+        with jose_refused("key"):
+            import_public_jwk({**PUBLIC["ES256"], name: None})
+
+
+@pytest.mark.rule("FO-18", "KEY-15")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"use": "enc"}, "use must be sig, and is enc"),
+        ({"use": "SIG"}, "use must be sig, and is SIG"),
+        ({"use": ""}, 'use must be sig, and is ""'),
+        ({"use": "e\u202en\x1b[1m"}, r"use must be sig, and is e\u202en\x1b[1m"),
+        ({"key_ops": []}, "key_ops must allow verify and agree with use, and is []"),
+        ({"key_ops": ["sign"]}, "key_ops must allow verify and agree with use, and is ['sign']"),
+        ({"alg": "ES512"}, "alg ES512 is unknown or does not fit kty and crv"),
+        ({"alg": 7}, "alg 7 is unknown or does not fit kty and crv"),
+        ({"kty": "oct"}, "kty must be RSA, EC or OKP, and is oct"),
+        ({"kty": None}, "kty must be RSA, EC or OKP, and is missing"),
+        ({"crv": "secp256k1"}, "crv must be P-256, P-384, P-521 or Ed25519, and is secp256k1"),
+        ({"crv": None}, "crv must be P-256, P-384, P-521 or Ed25519, and is missing"),
+        ({"x": _b64(bytes(31))}, "member x must be 32 bytes long, and is 31"),
+        ({"x": 5}, "member x must be a string"),
+        ({"y": "*"}, "member y: base64url holds a foreign character"),
+        ({"kid": ""}, "kid must be a printable string of 1 to 256 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_key_is_said(change: dict[str, Any], words: str) -> None:
+    """The member, what it is and what it should be: printable, whether the key stands alone or in a set."""
+    jwk = {**PUBLIC["ES256"], **change}
+    with pytest.raises(JoseError) as caught:
+        import_public_jwk(jwk)
+    assert caught.value.hint == words
+    (skipped,) = read_key_set({"keys": [jwk, PUBLIC["Ed25519"]]}).skipped
+    assert (skipped.kid, skipped.why) == (jwk["kid"], words)
 
 
 @pytest.mark.rule("KEY-10", "KEY-11")
@@ -427,12 +480,12 @@ def test_sets_are_bounded() -> None:
     "keys",
     [
         pytest.param([PUBLIC["ES256"], _spoilt("Ed25519", kid=PUBLIC["ES256"]["kid"])], id="two keys, one kid"),
-        pytest.param([PUBLIC["ES256"], PUBLIC["ES256"]], id="one key twice"),
         pytest.param([PUBLIC["ES256"], _spoilt("ES256", kid="b")], id="one key under two kids"),
         pytest.param(
             [_spoilt("RS256", kid="a"), _spoilt("PS256", kid="b")],
             id="one modulus for two algorithms",
         ),
+        pytest.param([PUBLIC["RS256"], _spoilt("RS256", alg=ABSENT)], id="one modulus with and without alg"),
         pytest.param(
             [PUBLIC["ES256"], _spoilt("Ed25519", kid=CLIENT_KEY.public.thumbprint)],
             id="a kid that is another key's thumbprint",
@@ -445,6 +498,26 @@ def test_a_set_names_each_key_once(keys: list[dict[str, Any]]) -> None:
         import_key_set({"keys": keys})
     with jose_refused("key"):
         public_key_set([import_public_jwk(key) for key in keys])
+
+
+@pytest.mark.rule("FO-17", "KEY-10")
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(PUBLIC["RS256"], id="the same entry"),
+        pytest.param(dict(reversed(PUBLIC["RS256"].items())), id="in another order"),
+        pytest.param({**PUBLIC["RS256"], "x5c": ["AAAA"], "x5t": "AA"}, id="with a certificate"),
+        pytest.param(_spoilt("RS256", use=ABSENT), id="without use"),
+        pytest.param({**PUBLIC["RS256"], "key_ops": ["verify"]}, id="with key_ops"),
+    ],
+)
+def test_an_entry_that_stands_twice_is_one(again: dict[str, Any]) -> None:
+    """The same kid, key and algorithm contradict nobody, however often they are listed."""
+    read = read_key_set({"keys": [PUBLIC["RS256"], PUBLIC["ES256"], again, again]})
+    assert [key.kid for key in read.keys] == [PUBLIC["RS256"]["kid"], PUBLIC["ES256"]["kid"]]
+    assert read.skipped == ()
+    with jose_refused("key"):
+        public_key_set([import_public_jwk(key) for key in (PUBLIC["RS256"], again)])
 
 
 @pytest.mark.rule("KEY-12", "KEY-13", "AS-MD-13")

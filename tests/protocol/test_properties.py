@@ -18,10 +18,10 @@ from groat.protocol.jwk import (
     PRIVATE_MEMBERS,
     base64url_decode,
     base64url_encode,
-    import_key_set,
     import_private_jwk,
     import_public_jwk,
 )
+from groat.protocol.key_set import import_key_set
 from groat.protocol.models import Api, Client, OneTimeValue, Permission, TokenRequest, issuer_fault
 from groat.protocol.token_request import (
     MAX_FIELDS,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.protocol.jwk import generate_private_key, public_key_set
+from groat.protocol.jwk import generate_private_key
+from groat.protocol.key_set import public_key_set
 from groat.protocol.models import Policy
 from groat.server import client_key_sets, operations
 from groat.server.client_key_sets import (

@@ -10,7 +10,8 @@ from groat.keys.keyring import CLOCK_SKEW, PUBLISH_LEAD, Lead
 from groat.protocol import jose
 from groat.protocol.access_token import Expectations, check_access_token, parse_access_token
 from groat.protocol.errors import JoseError
-from groat.protocol.jwk import PRIVATE_MEMBERS, generate_private_key, import_key_set, private_key
+from groat.protocol.jwk import PRIVATE_MEMBERS, generate_private_key, private_key
+from groat.protocol.key_set import import_key_set
 from groat.server import operations
 
 from .builders import ISS, NOW, ORDERS, Party, base, decoded

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from groat.protocol.jwk import PrivateKey, generate_private_key, public_key_set
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_set import public_key_set
 from groat.verifier import VerificationError, Verifier
 from groat.verifier.verifier import Options
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import base64url_encode, generate_private_key, public_key_set
+from groat.protocol.jwk import base64url_encode, generate_private_key
+from groat.protocol.key_set import public_key_set
 from groat.verifier import KeysUnavailable, Verifier
 from groat.verifier.fetch import FetchError, KeyFetcher, KeySet
 
@@ -128,7 +129,7 @@ BAD_ANSWERS = [
     pytest.param(json_answer({"keys": [JWK, {"kty": "oct", "k": "AAAA"}]}), id="symmetric key (K02)"),
     pytest.param(json_answer({"keys": [{**JWK, "use": "enc"}]}), id="use=enc only (K03)"),
     pytest.param(json_answer({"keys": [{**JWK, "key_ops": ["encrypt"]}]}), id="key_ops without verify (K03)"),
-    pytest.param(json_answer({"keys": [JWK] * 2}), id="the same key twice (K05)"),
+    pytest.param(json_answer({"keys": [JWK, {**JWK, "kid": "other"}]}), id="one key, two kids (K05)"),
     pytest.param(json_answer({"keys": [JWK, {**OTHER.public.jwk, "kid": JWK["kid"]}]}), id="one kid, two keys (K05)"),
     pytest.param(json_answer({"keys": [JWK] + [{"kty": "XYZ"}] * 10_000}), id="10 000 keys (K04)"),
 ]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from groat.protocol.jwk import generate_private_key, public_key_set
+from groat.protocol.jwk import generate_private_key
+from groat.protocol.key_set import public_key_set
 from groat.verifier import KeysUnavailable, Response, fetch
 from groat.verifier.fetch import MAX_BODY_BYTES, FetchError, KeyFetcher, https_get
 from tests import certificates

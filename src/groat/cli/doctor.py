@@ -18,7 +18,7 @@ from groat.keys.keyring import published_keys
 from groat.keys.schedule import MAX_PUBLISHED
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
-from groat.protocol.jwk import import_key_set
+from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
 from groat.server import operations
 from groat.server.client_key_watch import client_expiries

@@ -13,7 +13,8 @@ from groat.keys.files import public_key_pem
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, Lead, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import ALGORITHM_NAMES, public_key_set
+from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.protocol.key_set import public_key_set
 from groat.server import operations
 
 if TYPE_CHECKING:

@@ -242,7 +242,7 @@ def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[Publi
     entries = document.get("keys", [document])
     if not isinstance(entries, list) or not entries or any(not isinstance(e, dict) for e in entries):
         raise JoseError("key", "keys must be a non-empty array of JWKs")
-    labelled = [entry if "alg" in entry or not algorithm else {**entry, "alg": algorithm} for entry in entries]
+    labelled = [{**e, "alg": algorithm} if algorithm and e.get("alg") is None else e for e in entries]
     for entry in labelled if algorithm else ():
         if ALGORITHM_NAMES.get(str(entry["alg"])) is not ALGORITHM_NAMES.get(algorithm or ""):
             raise JoseError("key", f"a JWK is for another algorithm than {algorithm}")
@@ -251,7 +251,7 @@ def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[Publi
 
 def _with_algorithm(entry: dict[str, Any]) -> dict[str, Any]:
     # One key, one algorithm: an RSA JWK that declares none is registered for the default one.
-    return {**entry, "alg": DEFAULT_RSA_ALGORITHM} if entry.get("kty") == "RSA" and "alg" not in entry else entry
+    return {**entry, "alg": DEFAULT_RSA_ALGORITHM} if entry.get("kty") == "RSA" and entry.get("alg") is None else entry
 
 
 def _import_pem(content: bytes) -> ECKey | OKPKey | RSAKey:

@@ -6,7 +6,7 @@ all, and which algorithm a key is for. Not checked here: who owns a key, and whe
 
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -24,7 +24,6 @@ MAX_KID_CHARS: Final = 256
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 GENERATED_RSA_BITS: Final = 3072
-MAX_KEYS_IN_SET: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +142,19 @@ def base64url_encode(raw: bytes) -> bytes:
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 
 
+def present_members(jwk: Mapping[str, Any]) -> dict[str, Any]:
+    """A JWK's members that have a value: .NET and Jackson write null for an absent one, and RFC 7517 knows no null."""
+    return {name: value for name, value in jwk.items() if value is not None}
+
+
 def import_public_jwk(jwk: Mapping[str, Any], *, kid_required: bool = False) -> PublicKey:
     """Accept one public JWK, or say why not (RFC 7517 4, RFC 7518 6).
 
     Raises JoseError("key"): private members, `use` other than sig, `key_ops` without verify, unknown kty or crv,
     RSA outside 2048..8192 bits or with an even or unit exponent, a point off its curve, coordinates of the wrong
-    length, an `alg` that does not fit. Not checked: x5c, which is ignored.
+    length, an `alg` that does not fit. Null is absent. Not checked: x5c, which is ignored.
     """
+    jwk = present_members(jwk)
     if PRIVATE_MEMBERS & jwk.keys():
         raise JoseError("key", "the JWK holds private members; give the public half only")
     _check_usage(jwk)
@@ -159,13 +164,17 @@ def import_public_jwk(jwk: Mapping[str, Any], *, kid_required: bool = False) -> 
 
 
 def import_private_jwk(jwk: Mapping[str, Any], algorithm: str | None = None) -> PrivateKey:
-    """Accept one private JWK; `algorithm` is needed for an RSA JWK without alg. Raises JoseError("key")."""
+    """Accept one private JWK; `algorithm` is needed for an RSA JWK without alg. Raises JoseError("key").
+
+    Null is absent.
+    """
+    jwk = present_members(jwk)
     if "d" not in jwk:
         raise JoseError("key", "the JWK holds no private key")
     _check_usage(jwk, operation="sign")
     key = _import_members(jwk, private=True)
     _check_pair(key)
-    declared = dict(jwk) if "alg" in jwk or algorithm is None else {**jwk, "alg": algorithm}
+    declared = jwk if "alg" in jwk or algorithm is None else {**jwk, "alg": algorithm}
     return private_key(key, _one_algorithm(_algorithms_of(declared, key)), _kid_of(jwk))
 
 
@@ -190,39 +199,6 @@ def generate_private_key(algorithm: str, rsa_bits: int = GENERATED_RSA_BITS) -> 
     if known.key_type == "EC":
         return private_key(ECKey.generate_key(known.curve), known.name)
     return private_key(OKPKey.generate_key("Ed25519"), known.name)
-
-
-def import_key_set(document: Mapping[str, Any]) -> tuple[PublicKey, ...]:
-    """Read a fetched JWKS: unusable keys are skipped, the others stay (RFC 7517 5).
-
-    Raises JoseError("key") when it is no JWKS, when two usable keys share a kid, when it has over 100 keys, or when
-    any key shows private members: whoever publishes those has lost the whole set.
-    """
-    entries = document.get("keys")
-    if not isinstance(entries, list) or len(entries) > MAX_KEYS_IN_SET:
-        raise JoseError("key", "a JWKS needs a keys array of at most 100 keys")
-    if any(isinstance(entry, dict) and PRIVATE_MEMBERS & entry.keys() for entry in entries):
-        raise JoseError("key", "the JWKS holds private members")
-    keys = tuple(key for entry in entries if (key := _usable(entry)) is not None)
-    check_unique_kids(keys)
-    return keys
-
-
-def check_unique_kids(keys: Iterable[PublicKey]) -> None:
-    """Refuse a set in which a kid or a key stands twice (RFC 7517 4.5): one key, one name, one algorithm."""
-    seen: set[str] = set()
-    for key in keys:
-        names = {key.kid, key.thumbprint}
-        if seen & names:
-            raise JoseError("key", f"kid or key stands twice in the set: {printable(key.kid)}")
-        seen |= names
-
-
-def public_key_set(keys: Iterable[PublicKey]) -> dict[str, Any]:
-    """Write a JWKS of public keys only (RFC 7517 5.1). Raises JoseError("key") if a kid repeats."""
-    listed = tuple(keys)
-    check_unique_kids(listed)
-    return {"keys": [dict(key.jwk) for key in listed]}
 
 
 def printable(text: str) -> str:
@@ -251,15 +227,6 @@ def _decoy_key_pair(algorithm: Algorithm, bits: int) -> KeyPair:
     return RSAKey.import_key({"kty": "RSA", "n": base64url_encode(modulus).decode(), "e": "AQAB"})
 
 
-def _usable(entry: Any) -> PublicKey | None:
-    if not isinstance(entry, dict):
-        return None
-    try:
-        return import_public_jwk(entry)
-    except JoseError:
-        return None
-
-
 def _public_key(key: KeyPair, algorithms: frozenset[str], kid: str | None) -> PublicKey:
     thumbprint = key.thumbprint()
     members = {name: key.dict_value[name] for name in _REQUIRED[key.key_type]}
@@ -285,7 +252,7 @@ _CURVE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
 def _import_members(jwk: Mapping[str, Any], *, private: bool = False) -> KeyPair:
     kty = jwk.get("kty")
     if not isinstance(kty, str) or kty not in _REQUIRED:
-        raise JoseError("key", "kty must be RSA, EC or OKP")
+        raise JoseError("key", f"kty must be RSA, EC or OKP, and is {_shown(kty) if kty else 'missing'}")
     names = _REQUIRED[kty] + (_PRIVATE[kty] if private else ())
     members = {name: jwk[name] for name in names if name in jwk}
     _check_members(members, kty)
@@ -314,19 +281,27 @@ _PRIVATE: Final = {
 def _check_members(members: Mapping[str, Any], kty: str) -> None:
     size = _CURVE_BYTES.get(str(members.get("crv"))) if kty != "RSA" else None
     if kty != "RSA" and size is None:
-        raise JoseError("key", "crv must be P-256, P-384, P-521 or Ed25519")
+        found = _shown(members["crv"]) if "crv" in members else "missing"
+        raise JoseError("key", f"crv must be P-256, P-384, P-521 or Ed25519, and is {found}")
     if (kty == "OKP") != (members.get("crv") == "Ed25519"):
         raise JoseError("key", "crv does not belong to kty")
     for name in members.keys() - {"kty", "crv"}:
         if not isinstance(members[name], str):
             raise JoseError("key", f"member {name} must be a string")
-        raw = base64url_decode(members[name])
+        raw = _decoded(name, members[name])
         if size is not None and len(raw) != size:
-            raise JoseError("key", f"member {name} must be {size} bytes long")
+            raise JoseError("key", f"member {name} must be {size} bytes long, and is {len(raw)}")
         if kty == "OKP" and name == "x" and _is_low_order(raw):
             raise JoseError("key", "x is a point of low order: anybody could sign for it")
         if kty == "RSA" and raw[:1] in (b"", b"\0"):
             raise JoseError("key", f"member {name} must not be empty or begin with a zero byte")
+
+
+def _decoded(name: str, value: str) -> bytes:
+    try:
+        return base64url_decode(value)
+    except JoseError as error:
+        raise JoseError("key", f"member {name}: {error.hint}") from None
 
 
 # The y coordinates of the points of order 1, 2, 4 and 8 (RFC 7748 7), and the same plus p, which also decode.
@@ -353,14 +328,15 @@ def _check_rsa(key: KeyPair) -> None:
         return
     numbers = key.public_key.public_numbers()
     if not MIN_RSA_BITS <= numbers.n.bit_length() <= MAX_RSA_BITS:
-        raise JoseError("key", "an RSA key needs 2048 to 8192 bits")
+        raise JoseError("key", f"an RSA key needs 2048 to 8192 bits, and n has {numbers.n.bit_length()}")
     if numbers.e < 3 or numbers.e % 2 == 0 or numbers.e.bit_length() > 64 or numbers.n % 2 == 0:
         raise JoseError("key", "the RSA exponent or modulus is not usable")
 
 
 def _check_usage(jwk: Mapping[str, Any], operation: str = "verify") -> None:
-    if jwk.get("use", "sig") != "sig":
-        raise JoseError("key", "use must be sig")
+    use = jwk.get("use", "sig")
+    if use != "sig":
+        raise JoseError("key", f"use must be sig, and is {_shown(use)}")
     key_ops = jwk.get("key_ops", [operation])
     allowed = {"sign", "verify"}
     if (
@@ -368,7 +344,12 @@ def _check_usage(jwk: Mapping[str, Any], operation: str = "verify") -> None:
         or operation not in key_ops
         or any(not isinstance(op, str) or op not in allowed for op in key_ops)
     ):
-        raise JoseError("key", f"key_ops must allow {operation} and agree with use")
+        raise JoseError("key", f"key_ops must allow {operation} and agree with use, and is {_shown(key_ops)}")
+
+
+def _shown(value: Any) -> str:
+    """A member that is no secret, for an error."""
+    return printable(value if isinstance(value, str) else repr(value)) or '""'
 
 
 def _algorithms_of(jwk: Mapping[str, Any], key: KeyPair) -> frozenset[str]:
@@ -376,7 +357,7 @@ def _algorithms_of(jwk: Mapping[str, Any], key: KeyPair) -> frozenset[str]:
         return frozenset(name for name, known in ALGORITHMS.items() if known.fits(key))
     known = ALGORITHM_NAMES.get(jwk["alg"]) if isinstance(jwk["alg"], str) else None
     if known is None or not known.fits(key):
-        raise JoseError("key", "alg is unknown or does not fit kty and crv")
+        raise JoseError("key", f"alg {_shown(jwk['alg'])} is unknown or does not fit kty and crv")
     return frozenset({known.name})
 
 

@@ -106,7 +106,7 @@ def _endpoint(document: Mapping[str, Any], name: str, hosts: frozenset[str]) -> 
 
 
 def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = document.get(name, [])
+    value = [] if document.get(name) is None else document[name]  # null is absent
     if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
         raise ConfigError(f"metadata member {name} is not an array of strings")
     return tuple(value)

@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
-from groat.protocol.jwk import PublicKey, import_key_set
+from groat.protocol.jwk import PublicKey
+from groat.protocol.key_set import import_key_set
 from groat.server.throttle import Networks
 
 DEADLINE: Final = 5.0

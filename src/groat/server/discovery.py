@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from groat.keys.keyring import JWKS_MAX_AGE
 from groat.protocol import strict_json
-from groat.protocol.jwk import public_key_set
+from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import Policy
 from groat.server.health import Health

@@ -8,7 +8,7 @@ import io
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -19,20 +19,22 @@ from urllib.parse import urlsplit
 
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
-from groat.protocol.jwk import PublicKey, import_key_set
+from groat.protocol.jwk import PublicKey
+from groat.protocol.key_set import ReadKeySet, Skipped, read_key_set
 from groat.protocol.metadata import check_endpoint, check_metadata, metadata_urls
 from groat.verifier.schedule import DEFAULT_MAX_AGE
 
 MAX_BODY_BYTES: Final = 512 * 1024
 DEADLINE: Final = 5.0  # seconds for one whole visit: metadata and JWKS together
 METADATA_MAX_AGE: Final = 3600.0
+MAX_LISTED: Final = 3  # entries of a set that one message tells about
 _JWKS_TYPES: Final = frozenset({"application/jwk-set+json", "application/json"})
 _METADATA_TYPES: Final = frozenset({"application/json"})
 _MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age="?(\d{1,9})', re.IGNORECASE)
 
 
 class FetchError(Exception):
-    """The keys could not be had; `str(error)` says why and quotes nothing that the other side sent."""
+    """The keys could not be had; `str(error)` says why. What it quotes of the other side's is printable and short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ Http = Callable[[str, Mapping[str, str]], Response]
 class KeySet:
     """One issuer's keys as fetched; replaced as a whole, never changed.
 
-    `max_age`: seconds, as the server said it, not clamped yet. `found_at`: when metadata named `uri`.
+    `max_age`: seconds, as the server said it, not clamped yet. `found_at`: when metadata named `uri`. `skipped`: the
+    entries that nothing is verified with.
     """
 
     by_kid: Mapping[str, PublicKey]
@@ -59,6 +62,7 @@ class KeySet:
     found_at: float
     max_age: float = DEFAULT_MAX_AGE
     etag: str | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     def find(self, header: jose.Header) -> PublicKey | None:
         """The key for this header, or None if another set may have it. Raises JoseError if no set could."""
@@ -69,6 +73,10 @@ class KeySet:
         if key is None or header.algorithm.name in key.algorithms:
             return key
         return jose.select_key(header, (key,))
+
+    def overlooked(self, header: jose.Header) -> tuple[Skipped, ...]:
+        """The skipped entries that this header may mean."""
+        return tuple(entry for entry in self.skipped if header.kid is None or entry.kid == header.kid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +132,10 @@ class KeyFetcher:
         if known is not None and condition and response.status == 304:
             return replace(known, found_at=found_at, max_age=_lifetime(headers))
         _require(response, _JWKS_TYPES, "the JWKS")
-        keys = import_key_set(strict_json.loads_object(response.body))
-        if not keys:
-            raise FetchError("the JWKS has no usable key")
-        return KeySet(_by_kid(keys, previous), uri, found_at, _lifetime(headers), headers.get("etag"))
+        read = read_key_set(strict_json.loads_object(response.body))
+        if not read.keys:
+            raise FetchError("the JWKS has no usable key" + _listed(read.skipped))
+        return _key_set(read, previous, uri, found_at, headers)
 
     def _get(self, url: str, condition: Mapping[str, str], deadline: float) -> Response:
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity", **condition}
@@ -144,6 +152,18 @@ class KeyFetcher:
         if len(response.body) > MAX_BODY_BYTES:
             raise FetchError("the answer is too large")
         return response
+
+
+def _key_set(
+    read: ReadKeySet, previous: KeySet | None, uri: str, found_at: float, headers: Mapping[str, str]
+) -> KeySet:
+    keys = _by_kid(read.keys, previous)
+    return KeySet(keys, uri, found_at, _lifetime(headers), headers.get("etag"), read.skipped)
+
+
+def _listed(skipped: Sequence[Skipped]) -> str:
+    """Why entries were skipped, the first few of them."""
+    return "".join(f"; {entry}" for entry in skipped[:MAX_LISTED])
 
 
 def _by_kid(keys: Iterable[PublicKey], previous: KeySet | None) -> Mapping[str, PublicKey]:

@@ -20,7 +20,8 @@ from weakref import WeakSet
 from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jose import Header
 from groat.protocol.jwk import PublicKey, printable
-from groat.verifier.fetch import DEADLINE, FetchError, KeyFetcher, KeySet
+from groat.protocol.key_set import Skipped
+from groat.verifier.fetch import DEADLINE, MAX_LISTED, FetchError, KeyFetcher, KeySet
 from groat.verifier.observer import Observer
 from groat.verifier.schedule import Next, Schedule
 
@@ -70,6 +71,7 @@ class KeySource:
         self._flight: _Flight | None = None
         self._lock = threading.Lock()
         self._problem = "not fetched yet"
+        self._told: frozenset[Skipped] = frozenset()
         self._closed = False
         _sources.add(self)
 
@@ -207,8 +209,18 @@ class KeySource:
         if key is not None and next_ is Next.SERVE:
             return key
         if next_ is Next.REFUSE:
-            raise InvalidToken("key_unknown", f"no key with kid {printable(header.kid or '(none)')}")
+            raise InvalidToken("key_unknown", self._unknown(keys, header))
         raise KeysUnavailable(self._problem, schedule.retry_after(now))
+
+    def _unknown(self, keys: KeySet | None, header: Header) -> str:
+        """Why no key fits. A key that is there but was skipped gets one warning: its issuer has to mend it."""
+        skipped = keys.overlooked(header)[:MAX_LISTED] if keys is not None else ()
+        fresh = [entry for entry in skipped if entry not in self._told]
+        if keys is not None and fresh:
+            self._told = (self._told & frozenset(keys.skipped)).union(fresh)
+            logger.warning("keys unusable: issuer=%s %s", self._fetcher.issuer, "; ".join(map(str, fresh)))
+        which = f"no key with kid {printable(header.kid)}" if header.kid else f"no key for {header.algorithm.name}"
+        return f"{which} is usable: {'; '.join(entry.why for entry in skipped)}" if skipped else which
 
     def _require_loaded(self, force: bool) -> None:
         now, schedule = self._monotonic(), self._schedule
