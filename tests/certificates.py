@@ -8,15 +8,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
 def self_signed(
-    folder: Path, addresses: Sequence[str] = ("127.0.0.1",), names: Sequence[str] = ()
+    folder: Path, addresses: Sequence[str] = ("127.0.0.1",), names: Sequence[str] = (), *, with_rsa: bool = False
 ) -> tuple[Path, Path]:
     """Two PEM files: the certificate alone, to be trusted as its own authority, and the certificate with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
     subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "groat test")]), datetime.now(UTC)
     known = [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     certificate = (

@@ -64,7 +64,7 @@ def main() -> None:
         "ssl": "on",
         "ssl_cert_file": str(TLS / "tls.pem"),
         "ssl_key_file": str(TLS / "tls.key.pem"),
-        "ssl_min_protocol_version": "TLSv1.2",
+        "ssl_min_protocol_version": "TLSv1.3",  # both ends are ours
         "synchronous_commit": "on",
     }
     flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]

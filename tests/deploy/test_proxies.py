@@ -22,6 +22,8 @@ import pytest
 from groat.demo.local_ca import LocalCa
 from groat.demo.stage import free_ports
 from groat.protocol.client_auth import JWT_BEARER
+from tests.certificates import self_signed
+from tests.tls_suites import AEAD, RECOMMENDED, agreed, speaks
 
 from .engine import DEPLOY, ROOT
 
@@ -218,6 +220,24 @@ def test_tls_ends_at_the_proxy(bench: Bench, proxy: str) -> None:
     assert "203.0.113.9" not in log
     assert bench.request("POST", "/token", body="x" * (65 * 1024))[0] == 413
     assert "eyJ" not in "".join(path.read_text("utf-8", "replace") for path in bench.folder.glob("*.log"))
+
+
+@pytest.mark.rule("ST-16", "OPS-01")
+@pytest.mark.parametrize("with_rsa", [False, True], ids=["ECDSA", "RSA"])
+@pytest.mark.parametrize("recipe", ["tls-termination", "forward-auth"])
+@pytest.mark.parametrize("proxy", STARTERS)
+def test_no_recipe_agrees_to_a_weak_suite(bench: Bench, proxy: str, recipe: str, with_rsa: bool) -> None:
+    """TLS 1.3, or 1.2 with ECDHE and AEAD: no CBC, no static RSA, whatever the certificate."""
+    _, both = self_signed(bench.folder, names=["localhost"], with_rsa=with_rsa)
+    for name in ("tls.pem", "tls.key.pem"):
+        (bench.folder / name).write_bytes(both.read_bytes())
+    STARTERS[proxy](bench, recipe)
+    address, kind = ("127.0.0.1", bench.public), "RSA" if with_rsa else "ECDSA"
+    found = agreed(address)
+    assert found >= {suite for suite in RECOMMENDED if kind in suite}
+    assert found <= (RECOMMENDED if proxy == "nginx" else AEAD)
+    assert speaks(address, ssl.TLSVersion.TLSv1_3)
+    assert not speaks(address, ssl.TLSVersion.TLSv1_1)
 
 
 @pytest.mark.parametrize("proxy", STARTERS)

@@ -4,11 +4,17 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 
 from groat.keys.files import read_private_file
 from groat.protocol.errors import ConfigError
+
+# For TLS 1.2 what RFC 9325 4.2 recommends, which is all that FAPI 2.0 5.2.2 allows; TLS 1.3 has good ones only.
+TLS12_SUITES: Final = ":".join(
+    f"ECDHE-{kind}-{cipher}" for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384") for kind in ("ECDSA", "RSA")
+)
 
 
 def _no_passphrase() -> str:
@@ -32,9 +38,12 @@ class TlsFiles:
         self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
     def context(self, _settings: object, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-        """What uvicorn asks for at its start; TLS 1.2 is the least that is spoken."""
-        self._contexts.append(make())
-        return self._contexts[-1]
+        """What uvicorn asks for at its start: TLS 1.3, or 1.2 with the suites of RFC 9325 alone."""
+        context = make()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(TLS12_SUITES)
+        self._contexts.append(context)
+        return context
 
     def renew(self) -> str:
         """Use what is in the files now for every later handshake; returns when it runs out (RFC 3339).
