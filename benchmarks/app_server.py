@@ -9,8 +9,8 @@ from starlette.types import ASGIApp
 
 from groat.app import create_app
 from groat.server.config import load_config
+from groat.server.connection.protocol import KEEP_ALIVE_SECONDS
 from groat.server.event_log import EventLog
-from groat.server.one_write import KEEP_ALIVE_SECONDS
 from groat.server.rotator import Sleep
 from groat.server.store.sqlite import SqliteStore
 
@@ -19,7 +19,7 @@ def app_server(app: ASGIApp, keep_alive: int = KEEP_ALIVE_SECONDS) -> uvicorn.Se
     """uvicorn with the event loop and the protocol of `groat serve`; `keep_alive`: seconds of an idle connection."""
     return uvicorn.Server(
         uvicorn.Config(
-            app, loop="uvloop", http="groat.server.one_write:OneWriteProtocol", ws="none", lifespan="on",
+            app, loop="uvloop", http="groat.server.connection.protocol:OneWriteProtocol", ws="none", lifespan="on",
             log_config=None, access_log=False, proxy_headers=False, server_header=False, timeout_keep_alive=keep_alive,
         )
     )  # fmt: skip

@@ -24,6 +24,7 @@ from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
+from groat.server.connection.shedding import Shedding
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
@@ -37,7 +38,6 @@ from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
-from groat.server.shedding import Shedding
 from groat.server.store import OPERATOR_PATIENCE, PURGE_CHUNK, Store, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import groat.server.audit as audit
-import groat.server.one_write as one_write
+import groat.server.connection.cycle as cycle
 import groat.server.store.postgres_writer as postgres_writer
 import groat.server.store.sqlite_writer as sqlite_writer
 import groat.server.token_endpoint as token_endpoint
@@ -43,7 +43,7 @@ _AFTER: Final = {
     "logged": Point(audit.Line, "write", True, True),
     "before-send": Point(token_endpoint, "send_private_json", False, True),
     "sent": Point(token_endpoint, "send_private_json", True, True),
-    "mid-response": Point(one_write.OneWriteCycle, "_answer", False, True),
+    "mid-response": Point(cycle.OneWriteCycle, "_answer", False, True),
 }
 _SQLITE: Final = {
     "before-commit": Point(sqlite_writer.SqliteWriter, "_insert", False, False),

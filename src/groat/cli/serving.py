@@ -22,9 +22,9 @@ from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
+from groat.server.connection.protocol import KEEP_ALIVE_SECONDS, OneWriteProtocol
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
-from groat.server.one_write import KEEP_ALIVE_SECONDS, OneWriteProtocol
 from groat.server.reload import Source, pretty_format, report_refused
 from groat.server.store import StoreUnavailable
 from groat.server.tls_files import TlsFiles
@@ -91,7 +91,7 @@ def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
         "groat.app:worker_app",
         factory=True,
         loop="uvloop",
-        http="groat.server.one_write:OneWriteProtocol",
+        http="groat.server.connection.protocol:OneWriteProtocol",
         ws="none",
         lifespan="on",
         log_config=None,

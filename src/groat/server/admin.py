@@ -22,10 +22,10 @@ from uvicorn.server import ServerState
 from groat.keys.keyring import SigningKey
 from groat.server.admin_address import AdminAddress
 from groat.server.client_key_watch import client_expiries
+from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.event_log import EventLog
 from groat.server.http import require_method, send_json
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
-from groat.server.one_write import OneWriteProtocol
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 

@@ -28,7 +28,7 @@ from groat.server.store import StoreUnavailable
 from groat.server.throttle import Networks, request_source
 
 if TYPE_CHECKING:
-    from groat.server.shedding import Shedding
+    from groat.server.connection.shedding import Shedding
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
@@ -199,7 +199,7 @@ class Entrance:
     lifespan: ASGIApp
     audit: Audit
     trusted_proxies: Networks = ()
-    shedding: "Shedding | None" = None  # what the connections ask while too much is under way, see one_write.py
+    shedding: "Shedding | None" = None  # what the connections ask while too much is under way
     ids: RandomIds = field(default_factory=RandomIds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.load.connection import post_request
 from groat.server.admission import Admission
 from groat.server.audit import Audit
+from groat.server.connection.shedding import Shedding, sole_request
 from groat.server.event_log import EventLog
-from groat.server.shedding import Shedding, sole_request
 
 PLAIN = post_request(b"grant_type=client_credentials")
 HEAD, _, BODY = PLAIN.partition(b"\r\n\r\n")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from groat.server import one_write
-from groat.server.lingering import LINGER_SECONDS
-from groat.server.one_write import MAX_PIPELINED, OneWriteCycle, parse_target
-
-from .builders import base
-from .lab import Lab, prepare, running
-from .test_broken_store import write_lock
-from .wire import FORM
+from groat.server.connection import cycle, protocol
+from groat.server.connection.cycle import OneWriteCycle
+from groat.server.connection.lingering import LINGER_SECONDS
+from groat.server.connection.protocol import MAX_PIPELINED, parse_target
+from tests.server.builders import base
+from tests.server.lab import Lab, prepare, running
+from tests.server.test_broken_store import write_lock
+from tests.server.wire import FORM
 
 KEEP_ALIVE = 1
 
@@ -176,7 +176,7 @@ def test_the_last_answer_to_pipelined_requests_is_the_last(hasty: Lab, caplog: p
 
 def test_a_refusal_outlives_the_time_of_a_head(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer that cuts off a slow head does not reset a peer that has its answer to read."""
-    monkeypatch.setattr(one_write, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     with socket.create_connection(hasty.address, 5) as connection:
         time.sleep(0.4)
         connection.sendall(b"NOT HTTP\r\n\r\n")
@@ -262,7 +262,7 @@ def test_requests_that_are_sent_at_once_are_bounded(hasty: Lab) -> None:
 @pytest.mark.rule("H08", "I9")
 def test_a_peer_that_does_not_read_is_cut_off(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks on and on; once its answers fill all buffers it has a while to read some, and is reset."""
-    monkeypatch.setattr(one_write, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(cycle, "READ_SECONDS", 0.5)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(hasty.address)

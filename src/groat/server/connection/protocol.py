@@ -13,20 +13,19 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from groat.protocol.errors import InvalidRequest
 from groat.server.admission import MAX_IN_FLIGHT
+from groat.server.connection.cycle import OneWriteCycle
+from groat.server.connection.lingering import linger
+from groat.server.connection.shedding import Shedding
 from groat.server.http import refusal_body
-from groat.server.lingering import linger
-from groat.server.shedding import Shedding
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # of an unfinished head one chunk more may be held
 HEAD_SECONDS: Final = 10.0
 MAX_REMEMBERED_TARGET: Final = 64
 MAX_PIPELINED: Final = 1000  # requests that wait for the answer to the one before them; each takes kilobytes
-READ_SECONDS: Final = 5.0  # for a peer to go on reading its answers
-_CLOSE: Final = (b"connection", b"close")
 # Longer than a load balancer that follows our recipes keeps an idle connection, so that it is the one who closes:
 # whoever closes an idle connection may meet a request that is on its way (docs/decisions/0016-idle-connections.md).
 DRAIN_SECONDS: Final = 3.0
@@ -39,68 +38,6 @@ _MALFORMED: Final = b"".join(
         b"content-length: %d\r\n" % len(refusal_body(InvalidRequest("head"))),
     )
 )
-
-
-class OneWriteCycle(RequestResponseCycle):
-    """One request and its answer: head and body go out in one write. Not for streams, which this server has none of."""
-
-    _start: Any = None
-    _taken = False
-
-    async def receive(self) -> Any:
-        """Nearly every body is here before it is asked for."""
-        if self._taken or self.more_body or self.disconnected or self.response_complete:
-            return await super().receive()
-        self._taken = True
-        self.message_event.clear()
-        return {"type": "http.request", "body": bytes(self.body), "more_body": False}
-
-    async def send(self, message: Any) -> None:
-        """Take an ASGI message; nothing is sent before the body, which must come whole."""
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        if self.flow.write_paused and not self.disconnected:
-            await self._drain()
-        if not self.disconnected:
-            self._answer(self._start["status"], self._start["headers"], message["body"])
-
-    async def _drain(self) -> None:
-        """Wait for a peer that does not read, and not for ever."""
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                await self.flow.drain()
-        except TimeoutError:
-            self.end()
-            self.transport.abort()
-
-    def end(self) -> None:
-        """Write nothing more, whatever the application has to say."""
-        self.disconnected = True
-        self.waiting_for_100_continue = False
-        self.message_event.set()
-
-    def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        if not self.keep_alive or _CLOSE in headers:
-            self.keep_alive = False
-            headers = [_CLOSE, *(header for header in headers if header != _CLOSE)]
-        fields = b"\r\n".join([b": ".join(header) for header in (*self.default_headers, *headers)])
-        breaks = len(headers) + len(self.default_headers) - 1
-        if fields.count(b"\n") != breaks or fields.count(b"\r") != breaks:
-            raise RuntimeError("a line break in a header")
-        self.response_started = self.response_complete = True
-        self.transport.write(b"".join((STATUS_LINE[status], fields, b"\r\n\r\n", body)))
-        self.message_event.set()
-        if self.keep_alive:
-            self.on_response()
-        else:
-            self._end()
-
-    def _end(self) -> None:
-        if self.more_body:
-            linger(self.transport)
-        else:
-            self.transport.close()
 
 
 @lru_cache(maxsize=64)  # nearly every request has one of a few; a long one is nobody's business to remember

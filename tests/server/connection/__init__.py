@@ -1,0 +1,1 @@
+"""One connection: when it stays, when it ends, what it may hold."""
