@@ -96,7 +96,7 @@ def test_a_new_api_of_an_old_name_inherits_no_grant(home: Home) -> None:
 @pytest.mark.rule("AS-CA-21")
 def test_a_scope_that_comes_back_is_granted_to_nobody(home: Home) -> None:
     """Taking a scope away takes it from the clients too."""
-    home.ok("api", "update", "orders", "--remove-scope", "orders:read")
+    home.ok("--yes", "api", "update", "orders", "--remove-scope", "orders:read")
     home.ok("api", "update", "orders", "--scope", "orders:read")
     allow: Any = home.ok("--json", "client", "show", "billing").json["allow"]
     assert "orders:read" not in allow.get("orders", [])
@@ -106,7 +106,7 @@ def test_a_scope_that_comes_back_is_granted_to_nobody(home: Home) -> None:
 def test_a_scope_that_goes_is_no_default_either(home: Home) -> None:
     """Otherwise the client could not be changed any more: its default would not be among its grants."""
     home.ok("client", "update", "billing", "--default-scope", "orders:read")
-    home.ok("api", "update", "orders", "--remove-scope", "orders:read")
+    home.ok("--yes", "api", "update", "orders", "--remove-scope", "orders:read")
     changed: Any = home.ok("--json", "client", "update", "billing", "--strict-typ").json
     assert changed["default_scopes"] == []
 

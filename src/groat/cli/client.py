@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 import click
 
 from groat.cli.client_key import client_key
+from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.enrolment import invite, join
 from groat.cli.instants import when
-from groat.cli.session import Session
+from groat.cli.session import Session, plain
 from groat.keys import files
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
@@ -199,6 +200,7 @@ def show(session: Session, client_id: str) -> None:
 @click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself; empty for nowhere.")
 @_settings_options
 @click.option("--clear", multiple=True, type=click.Choice(list(CLEARED)), help="Back to the default.")
+@DRY_RUN
 @click.pass_obj
 def update(
     session: Session,
@@ -207,14 +209,18 @@ def update(
     allow: tuple[str, ...],
     jwks_uri: str | None,
     clear: tuple[str, ...],
+    dry_run: bool,
     **settings: Any,
 ) -> None:
-    """Change what a client may ask, or how it must sign."""
+    """Change what a client may ask, or how it must sign; says what it loses by that."""
     permissions = parse_allow(allow)
     address = {} if jwks_uri is None else {"jwks_uri": jwks_uri or None}
     changes = {**_given(settings), **address, **_cleared(clear, settings)}
+    plan = session.operate(lambda operator: operations.plan_client_update(operator, client_id, permissions, changes))
+    if dry_run:
+        show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)
     record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, changes))
-    session.show(record, client_id)
+    show_done(session, record, client_id, plan.losses)
 
 
 @client.command()
@@ -222,30 +228,35 @@ def update(
 @click.pass_obj
 def enable(session: Session, client_id: str) -> None:
     """Let a client ask again, from its next request on."""
-    _switch(session, client_id, enabled=True)
-
-
-@client.command()
-@click.argument("client_id")
-@click.pass_obj
-def disable(session: Session, client_id: str) -> None:
-    """Refuse a client from its next request on; tokens it has live to their end."""
-    _switch(session, client_id, enabled=False)
-
-
-def _switch(session: Session, client_id: str, *, enabled: bool) -> None:
-    record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=enabled))
+    record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=True))
     session.show(record, client_id)
 
 
 @client.command()
 @click.argument("client_id")
+@DRY_RUN
 @click.pass_obj
-def remove(session: Session, client_id: str) -> None:
+def disable(session: Session, client_id: str, dry_run: bool) -> None:
+    """Refuse a client from its next request on; tokens it has live to their end. Does not ask: it can be undone."""
+    plan = session.operate(lambda operator: operations.plan_client_end(operator, client_id, for_good=False))
+    if dry_run:
+        show_dry_run(session, {"client_id": client_id}, plan.losses, changes=plan.changes)
+    record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=False))
+    show_done(session, record, client_id, plan.losses)
+
+
+@client.command()
+@click.argument("client_id")
+@DRY_RUN
+@click.pass_obj
+def remove(session: Session, client_id: str, dry_run: bool) -> None:
     """Remove a client for good; its id is never given to another one."""
-    session.confirm(f"Remove client {client_id}? Its id can never be used again.")
+    plan = session.operate(lambda operator: operations.plan_client_end(operator, client_id, for_good=True))
+    if dry_run:
+        show_dry_run(session, {"client_id": client_id}, plan.losses, changes=True)
+    agree(session, f"Remove client {client_id}? Its id can never be used again.", plan.losses)
     session.operate(lambda operator: operations.remove_client(operator, client_id))
-    session.show({"client_id": client_id, "outcome": "removed"}, client_id)
+    show_done(session, {"client_id": client_id, "outcome": "removed"}, client_id, plan.losses)
 
 
 @client.command()

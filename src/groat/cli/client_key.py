@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from groat.cli.consequences import DRY_RUN, show_done, show_dry_run
 from groat.cli.enrolment import rotate
 from groat.cli.instants import from_now, when
 from groat.cli.session import Session, plain
@@ -135,13 +136,18 @@ def update(
 @click.argument("client_id")
 @click.argument("kid")
 @_FORCE
+@DRY_RUN
 @click.pass_obj
-def remove(session: Session, client_id: str, kid: str, force: bool) -> None:
-    """Remove a public key, with effect on the next request."""
+def remove(session: Session, client_id: str, kid: str, force: bool, dry_run: bool) -> None:
+    """Remove a public key, with effect on the next request; the only valid one needs --force."""
     idle = session.config()["clients.key_idle"]
+    plan = session.operate(lambda operator: operations.plan_client_key_removal(operator, client_id, kid, idle))
+    if dry_run:
+        facts = {"client_id": client_id, "kid": kid, "safe_to_remove": plan.verdict.safe, "why": plan.verdict.why}
+        show_dry_run(session, facts, plan.losses, changes=True)
     verdict = session.operate(
         lambda operator: operations.remove_client_key(operator, client_id, kid, force=force, idle=idle)
     )
-    session.show({"client_id": client_id, "kid": kid, "outcome": "removed"}, kid)
+    show_done(session, {"client_id": client_id, "kid": kid, "outcome": "removed"}, kid, plan.losses)
     if not verdict.safe:
         session.note(f"nobody could tell that it was not needed any more ({verdict.why})")

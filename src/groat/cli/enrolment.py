@@ -13,6 +13,7 @@ from groat.keys.invitation import MAX_CODE_CHARS, invited_client
 from groat.protocol.enrolment import MAX_RETIREMENT, MIN_RETIREMENT
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, generate_private_key
+from groat.protocol.shell import command, shell_word
 from groat.server import operations
 from groat.server.settings import duration
 
@@ -47,7 +48,8 @@ def invite(session: Session, client_id: str, allow: tuple[str, ...], valid: str)
     )
     session.show({"client_id": client_id, "code": code, "valid_seconds": lifetime}, code)
     issuer = config.policy.issuer
-    session.note(f"on the client's host: groat client join - --issuer {issuer} --key {client_id}.key.json")
+    key_file = shell_word(f"{client_id.replace('/', '_')}.key.json")
+    session.note(f"on the client's host: groat client join - --issuer {shell_word(issuer)} --key {key_file}")
 
 
 @click.command()
@@ -80,7 +82,7 @@ def rotate(
     held, after = read_key(current), None if retire_old_after is None else _retirement(retire_old_after)
     _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held, after))
     if after is None:
-        session.note(f"both keys work. Use {path} now, then: groat client key remove {client_id} {held.kid}")
+        session.note(f"both keys work. Use {path} now, then: {command('client key remove', client_id, held.kid)}")
     else:
         session.note(f"both keys work for {span(after)}. Use {path} now; the old key ends by itself")
 

@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from groat.cli.consequences import DRY_RUN, agree, show_dry_run
 from groat.cli.session import Session
 from groat.keys.custody import Custody
 from groat.keys.files import public_key_pem
@@ -15,6 +16,7 @@ from groat.keys.keyring import KeyState, Lead, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_set import public_key_set
+from groat.protocol.shell import command
 from groat.server import operations
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def prepare(session: Session, alg: str | None) -> None:
     changed = _operate(
         session, lambda operator, custody, alg, _: operations.prepare_signing_key(operator, custody, alg), alg
     )
-    session.note(f"{changed[0].kid} is published. When it shall sign: groat key activate {changed[0].kid}")
+    session.note(f"{changed[0].kid} is published. When it shall sign: {command('key activate', changed[0].kid)}")
 
 
 @key.command()
@@ -150,9 +152,12 @@ def _refuse_other_algorithm(session: Session, alg: str) -> None:
 @key.command()
 @click.argument("kid")
 @click.option("--now", "at_once", is_flag=True, help="Sign nothing more with it; its tokens stay good (taint).")
+@DRY_RUN
 @click.pass_obj
-def retire(session: Session, kid: str, at_once: bool) -> None:
-    """End a key's service: the active one hands over, a pending one is withdrawn."""
+def retire(session: Session, kid: str, at_once: bool, dry_run: bool) -> None:
+    """End a key's service: the active one hands over, a pending one is withdrawn. No client loses a token by it."""
+    if dry_run:
+        _show_dry_run(session, kid, KeyState.PENDING, KeyState.ACTIVE)
     changed = _operate(
         session,
         lambda operator, custody, alg, lead: operations.retire_signing_key(
@@ -166,14 +171,27 @@ def retire(session: Session, kid: str, at_once: bool) -> None:
 
 @key.command()
 @click.argument("kid")
+@DRY_RUN
 @click.pass_obj
-def revoke(session: Session, kid: str) -> None:
+def revoke(session: Session, kid: str, dry_run: bool) -> None:
     """Emergency: take a key out of signing and the JWKS at once. Tokens it signed stop verifying."""
-    session.confirm(f"Revoke signing key {kid}? Tokens that it signed will be refused.")
+    if dry_run:
+        _show_dry_run(session, kid, *(state for state in KeyState if state is not KeyState.REMOVED), revoked=True)
+    plan = session.operate(lambda operator: operations.plan_signing_key_end(operator, kid))
+    agree(session, f"Revoke signing key {kid}? Tokens that it signed will be refused.", plan.losses)
     _operate(
         session,
         lambda operator, custody, alg, lead: operations.revoke_signing_key(operator, custody, kid, alg, lead),
     )
+
+
+def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = False) -> NoReturn:
+    """Say whom the end of a key would hit; it ends where its state is one of `ended`."""
+    plan = session.operate(lambda operator: operations.plan_signing_key_end(operator, kid))
+    if plan.state is None:
+        raise ConfigError(f"no signing key {kid}. See: groat key list")
+    facts = {"kid": kid, "state": plan.state.value}
+    show_dry_run(session, facts, plan.losses if revoked else (), changes=plan.state in ended)
 
 
 @key.command()

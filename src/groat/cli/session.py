@@ -100,12 +100,15 @@ class Session:
 
         return asyncio.run(run())
 
-    def confirm(self, question: str) -> None:
+    def confirm(self, question: str, consequences: Sequence[str] = ()) -> None:
         """Ask before something that cannot be undone; --yes answers, --no-input without it refuses."""
         if self.yes:
             return
         if not self.interactive or not sys.stdin.isatty():
-            raise click.UsageError(f"{question} Say --yes to do it without asking.")
+            hit = f" Hits {' | '.join(consequences)}." if consequences else ""
+            raise click.UsageError(f"{question}{hit} Say --yes to do it without asking.")
+        for line in consequences:
+            click.echo(line, err=True)
         click.confirm(question, abort=True, err=True)
 
     def show(self, record: Any, quiet: str) -> None:

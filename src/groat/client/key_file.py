@@ -8,6 +8,7 @@ from groat.client.errors import KeyUnusable
 from groat.keys.files import handed_by_root
 from groat.keys.private_key import MAX_KEY_FILE_BYTES, read_private_key
 from groat.protocol.jwk import PrivateKey
+from groat.protocol.shell import shell_word
 
 Fingerprint = tuple[int, ...]
 
@@ -65,7 +66,8 @@ class KeyFile:
         if shared and not self._allow_shared and not handed_by_root(status):
             raise KeyUnusable(
                 f"key file {self._path}: mode {stat.S_IMODE(mode):04o} lets others at the private key",
-                hint=f"chmod 600 {self._path}, or allow_shared_key_file=True where an orchestrator sets the mode",
+                hint=f"chmod 600 {shell_word(str(self._path))}, or allow_shared_key_file=True where an orchestrator "
+                "sets the mode",
             )
 
 

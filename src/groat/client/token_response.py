@@ -18,18 +18,17 @@ from groat.client.token import Issued, Token, Wish
 from groat.client.wire import Answer
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
+from groat.protocol.shell import command
 
 # What may stand in an Authorization header; RFC 6750 2.1 is narrower, but servers are not.
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
 CLOCK_HINT_SECONDS: Final = 5.0
 _HINTS: Final[Mapping[str, str]] = {
-    "invalid_client": "check that the client id is right, enabled, and has this key registered: "
-    "groat client key list {client_id}",
+    "invalid_client": "check that the client id is right, enabled, and has this key registered: {key_list}",
     "unauthorized_client": "the client may not use client_credentials",
     "unsupported_grant_type": "the server does not offer client_credentials",
-    "invalid_scope": "ask for scopes that it has (groat client show {client_id}), or grant more: groat client update "
-    "{client_id} --allow API=SCOPE,SCOPE with all that it shall have there",
-    "invalid_target": "the resource is unknown, or the client has no grant for it: groat client show {client_id}",
+    "invalid_scope": "ask for scopes that it has ({show}), or grant more: {update} with all that it shall have there",
+    "invalid_target": "the resource is unknown, or the client has no grant for it: {show}",
 }
 
 
@@ -96,7 +95,11 @@ def _oauth_error(
 
 
 def _hint(code: str, wish: Wish, kid: str | None, difference: float) -> str:
-    hint = _HINTS.get(code, "").format(client_id=wish.client_id, scopes=",".join(wish.scopes))
+    hint = _HINTS.get(code, "").format(
+        key_list=command("client key list", wish.client_id),
+        show=command("client show", wish.client_id),
+        update=command("client update", wish.client_id, options="--allow API=SCOPE,SCOPE"),
+    )
     if code != "invalid_client":
         return hint
     if kid is not None:

@@ -27,6 +27,7 @@ from groat.protocol.jwk import (
     PublicKey,
     import_public_jwk,
 )
+from groat.protocol.shell import shell_word
 
 # A PEM cannot say which algorithm it is for; RSA keys then get the one that every server knows (RFC 7518 3.1).
 DEFAULT_RSA_ALGORITHM: Final = "RS256"
@@ -181,7 +182,7 @@ def read_private_file(path: Path, *, allow_shared: bool = False) -> bytes:
     content, status = _read(path)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077 and not allow_shared and not handed_by_root(status):
-        raise ConfigError(f"{path} is readable by others (mode {mode:04o}). Fix: chmod 600 {path}")
+        raise ConfigError(f"{path} is readable by others (mode {mode:04o}). Fix: chmod 600 {shell_word(str(path))}")
     return content
 
 

@@ -23,6 +23,7 @@ from groat.protocol.models import (
     Profile,
     TokenRequest,
 )
+from groat.protocol.shell import command
 from groat.protocol.token_request import no_credential
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -99,11 +100,11 @@ def authenticate_client(
     assert client is not None  # without a client there was nothing to prove by
     _check_header(jwt.header, client)
     if not client.enabled:
-        raise InvalidClient("client_disabled", f"groat client enable {client.client_id}")
+        raise InvalidClient("client_disabled", command("client enable", client.client_id))
     try:
         return _check_claims(credential, client, key, policy, now)
     except JoseError as error:
-        longer = f". groat client update {client.client_id} --max-assertion-lifetime SECONDS"
+        longer = f". {command('client update', client.client_id, options='--max-assertion-lifetime SECONDS')}"
         hint = error.hint + (longer if error.reason == "lifetime" else "")
         raise InvalidClient(f"assertion_{error.reason}", hint) from None
 
@@ -153,9 +154,9 @@ def _key_of(client: Client, header: jose.Header, now: float, tolerance: float) -
 
 
 def _out_of_time(name: str, key: PublicKey, fault: OutOfTime) -> InvalidClient:
-    kid = printable(key.kid)
     what, option = ("has expired", "--expires") if fault is OutOfTime.EXPIRED else ("is not valid yet", "--not-before")
-    return InvalidClient(fault.value, f"key {kid} {what}. groat client key update {name} {kid} {option} WHEN")
+    remedy = command("client key update", name, key.kid, options=f"{option} WHEN")
+    return InvalidClient(fault.value, f"key {printable(key.kid)} {what}. {remedy}")
 
 
 def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
@@ -185,17 +186,18 @@ def _no_proof(header: jose.Header, name: str, client: Client | None, key: Public
         # Some 150 characters, as those below: docs/benchmarks.md, "Who is registered".
         return InvalidClient(
             "client_unknown",
-            f"{hint}: no client {name} is registered. groat client add {name} --allow API=SCOPE --public-key FILE",
+            f"{hint}: no client {printable(name)} is registered. "
+            + command("client add", name, options="--allow API=SCOPE --public-key FILE"),
         )
     if key is not None:
         signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
         return InvalidClient(
-            "assertion_signature", f"{signed}; its owner may have a new key. groat client key list {name}"
+            "assertion_signature", f"{signed}; its owner may have a new key. {command('client key list', name)}"
         )
-    code, remedy = f"assertion_{reason}", f"groat client key list {name}"
+    code, remedy = f"assertion_{reason}", command("client key list", name)
     if reason == "key_unknown":
         code = "assertion_key"
-        remedy = remedy if header.kid is None else f"groat client key add {name} FILE"
+        remedy = remedy if header.kid is None else command("client key add", name, options="FILE")
     return InvalidClient(code, f"{hint}; registered: {client.shown_keys}. {remedy}")
 
 
@@ -228,7 +230,7 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
         raise InvalidClient(
             "assertion_audience",
             f"aud is {shown}; this server accepts only {' or '.join(sorted(allowed))}. "
-            f"groat client update {client.client_id} --assertion-audience issuer-or-token-endpoint",
+            + command("client update", client.client_id, options="--assertion-audience issuer-or-token-endpoint"),
         )
     return values[0]
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.models import Client, Grant, Permission, Policy, TokenRequest
+from groat.protocol.shell import command
 from groat.protocol.token_request import parse_scope
 
 
@@ -85,7 +86,7 @@ def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, e
             raise InvalidScope(
                 "scope",
                 f"none asked; {client.client_id} has no default for {permission.api.name}. Ask for one, or: "
-                f"groat client update {client.client_id} --default-scope SCOPE",
+                + command("client update", client.client_id, options="--default-scope SCOPE"),
             )
     if not permission.scopes.issuperset(wanted):
         raise _not_granted(wanted, client)
@@ -101,4 +102,5 @@ def _not_granted(wanted: Sequence[str], client: Client) -> InvalidScope:
 
 
 def _more_for(client: Client) -> str:
-    return f"groat client update {client.client_id} --allow API=SCOPE,SCOPE with all that it shall have there"
+    offer = command("client update", client.client_id, options="--allow API=SCOPE,SCOPE")
+    return f"{offer} with all that it shall have there"

@@ -8,6 +8,7 @@ from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
+from groat.server.losses import Loss, losses_of_client_key
 from groat.server.operator import NotRegistered, Operator, again_if_moved
 from groat.server.records import ClientKeyRecord, ClientRecord
 
@@ -136,6 +137,23 @@ async def update_client_key(
     await operator.store.limit_client_key(client_id, kid, changed.limits, seen)
     operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(changed.limits)})
     return changed
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRemoval:
+    """How safe the removal of a client's key is, and whom it would hit."""
+
+    verdict: Verdict
+    losses: tuple[Loss, ...]
+
+
+async def plan_client_key_removal(operator: Operator, client_id: str, kid: str, idle: int = 0) -> KeyRemoval:
+    """Whom `remove_client_key` would hit; changes nothing. Raises NotRegistered. `idle`: as in `removal_verdict`."""
+    chosen = await _choose(operator, client_id, kid)
+    life = key_life(chosen.record)
+    verdict = removal_verdict(life, chosen.others, operator.now, idle)
+    losses = () if verdict.safe else losses_of_client_key(chosen.client, life, chosen.others, operator.now)
+    return KeyRemoval(verdict, losses)
 
 
 @again_if_moved

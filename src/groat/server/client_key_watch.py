@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Final
 
 from groat.keys.client_keys import ClientExpiry, expiries
+from groat.protocol.shell import command
 from groat.server.client_key_operations import key_life
 from groat.server.operator import Operator
 from groat.server.store import Store, StoreUnavailable
@@ -68,7 +69,7 @@ class ClientKeyWatch:
             "kid": one.expiry.kid,
             "expires_at": one.expiry.expires_at,
             "replaced": one.expiry.replaced,
-            "hint": f"{one.words(now)}. groat client key list {one.client_id}",
+            "hint": f"{one.words(now)}. {command('client key list', one.client_id)}",
         }
         if one.expiry.replaced:
             self.operator.audit.operated("client.key_expiring", facts)

@@ -5,10 +5,10 @@ ConfigError for what cannot be right, StoreUnavailable when the store cannot ans
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from groat.keys.custody import Custody
-from groat.keys.keyring import Lead, SigningKey
+from groat.keys.keyring import KeyState, Lead, SigningKey
 from groat.keys.plans import (
     emergency_key,
     plan_activation,
@@ -22,6 +22,7 @@ from groat.keys.plans import (
 from groat.keys.schedule import Change, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.server.losses import Loss, losses_of_signing_key
 from groat.server.operator import Operator, again_if_moved
 from groat.server.store import StoreConflict
 
@@ -101,6 +102,29 @@ async def retire_signing_key(
     await operator.store.save_signing_keys(changed, seen)
     operator.audit.operated("key.retired", {"kid": kid})
     return changed
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEnd:
+    """What a signing key is now (None: there is none of that kid), and whom its revocation would hit."""
+
+    state: KeyState | None
+    losses: tuple[Loss, ...] = ()
+
+
+async def plan_signing_key_end(operator: Operator, kid: str) -> KeyEnd:
+    """Whom `revoke_signing_key` would hit: who holds a token that the key signed. Changes nothing."""
+    now = operator.now
+    key = next((key for key in await operator.store.signing_keys() if key.kid == kid), None)
+    if key is None:
+        return KeyEnd(None)
+    state = key.state(now)
+    if state not in (KeyState.ACTIVE, KeyState.RETIRING):
+        return KeyEnd(state)
+    clients = await operator.store.list_clients()
+    keys = [one for client in clients for one in await operator.store.client_keys(client.client_id)]
+    since = max(key.activates_at, now - operator.policy.token_lifetime)
+    return KeyEnd(state, losses_of_signing_key(clients, keys, since))
 
 
 @again_if_moved

@@ -6,7 +6,7 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,12 +23,14 @@ from groat.protocol.models import (
     AssertionAudience,
     Policy,
 )
+from groat.protocol.shell import command
 from groat.server.client_key_operations import (
     add_client_keys,
     enrol_client_key,
     key_records,
     list_all_client_keys,
     list_client_keys,
+    plan_client_key_removal,
     remove_client_key,
     retire_client_key,
     update_client_key,
@@ -38,11 +40,21 @@ from groat.server.key_operations import (
     activate_signing_key,
     first_signing_key,
     list_signing_keys,
+    plan_signing_key_end,
     prepare_signing_key,
     reseal_signing_keys,
     retire_signing_key,
     revoke_signing_key,
     rotate_signing_key,
+)
+from groat.server.losses import (
+    Loss,
+    everything_of,
+    loss_between,
+    losses_of_api,
+    refuse_others,
+    without_api,
+    without_scopes,
 )
 from groat.server.operator import NotRegistered, Operator, again_if_moved
 from groat.server.records import ApiRecord, ClientRecord
@@ -65,6 +77,12 @@ __all__ = [
     "list_client_keys",
     "list_clients",
     "list_signing_keys",
+    "plan_api_removal",
+    "plan_api_update",
+    "plan_client_end",
+    "plan_client_key_removal",
+    "plan_client_update",
+    "plan_signing_key_end",
     "prepare_signing_key",
     "remove_api",
     "remove_client",
@@ -107,15 +125,30 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
-@again_if_moved
-async def update_api(
+@dataclass(frozen=True, slots=True)
+class ApiChange:
+    """What becomes of an API (None: it goes), and of the clients that have a grant of it."""
+
+    seen: int
+    before: ApiRecord
+    after: ApiRecord | None
+    clients: Sequence[ClientRecord]
+    losses: tuple[Loss, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is different afterwards."""
+        return self.before != self.after
+
+
+async def plan_api_update(
     operator: Operator,
     name: str,
     audience: str | None = None,
     add_scopes: Sequence[str] = (),
     remove_scopes: Sequence[str] = (),
-) -> ApiRecord:
-    """Change an API; a scope that it loses is gone from every client's next token."""
+) -> ApiChange:
+    """What `update_api` would do, and whom it would hit; changes nothing."""
     seen = await operator.store.registry_version()
     api = await find_api(operator, name)
     unknown = sorted(set(remove_scopes) - set(api.scopes))
@@ -126,33 +159,54 @@ async def update_api(
         audience=_audience(operator.policy, audience) if audience else api.audience,
         scopes=_scopes([*kept, *add_scopes]),
     )
-    affected = await _without_scopes(operator, name, set(api.scopes) - set(changed.scopes))
-    await operator.store.update_api(changed, affected, seen)
-    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes)})
-    return changed
-
-
-async def _without_scopes(operator: Operator, api: str, gone: set[str]) -> list[ClientRecord]:
-    """The clients that lose a grant or default with these scopes: a later scope of that name is granted to nobody."""
-    affected = []
-    for client in await operator.store.list_clients() if gone else ():
-        if gone.isdisjoint(client.allow.get(api, ())):
-            continue
-        left = {**client.allow, api: tuple(scope for scope in client.allow[api] if scope not in gone)}
-        allow = {name: scopes for name, scopes in left.items() if scopes}
-        still = {scope for scopes in allow.values() for scope in scopes}
-        defaults = tuple(scope for scope in client.default_scopes if scope in still)
-        affected.append(replace(client, allow=allow, default_scopes=defaults))
-    return affected
+    clients = await operator.store.list_clients()
+    affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))
+    return ApiChange(seen, api, changed, affected, losses_of_api(api, changed, clients, affected))
 
 
 @again_if_moved
-async def remove_api(operator: Operator, name: str) -> None:
-    """Remove an API; nobody gets a token for it any more."""
+async def update_api(
+    operator: Operator,
+    name: str,
+    audience: str | None = None,
+    add_scopes: Sequence[str] = (),
+    remove_scopes: Sequence[str] = (),
+    *,
+    agreed: Sequence[Loss] | None = None,
+) -> ApiRecord:
+    """Change an API; a scope that it loses is gone from every client's next token.
+
+    `agreed`: the losses that the operator was shown. Raises ConfigError when others would come about.
+    """
+    plan = await plan_api_update(operator, name, audience, add_scopes, remove_scopes)
+    refuse_others(agreed, plan.losses)
+    changed = plan.after or plan.before
+    await operator.store.update_api(changed, plan.clients, plan.seen)
+    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)})
+    return changed
+
+
+async def plan_api_removal(operator: Operator, name: str) -> ApiChange:
+    """Whom `remove_api` would hit; changes nothing."""
     seen = await operator.store.registry_version()
     api = await find_api(operator, name)
-    await operator.store.remove_api(name, await _without_scopes(operator, name, set(api.scopes)), seen)
-    operator.audit.operated("api.removed", {"api": name})
+    clients = await operator.store.list_clients()
+    affected = without_api(clients, api)
+    return ApiChange(seen, api, None, affected, losses_of_api(api, None, clients, affected))
+
+
+@again_if_moved
+async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None) -> None:
+    """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""
+    plan = await plan_api_removal(operator, name)
+    refuse_others(agreed, plan.losses)
+    await operator.store.remove_api(name, plan.clients, plan.seen)
+    operator.audit.operated("api.removed", {"api": name, **_hit(plan.losses)})
+
+
+def _hit(losses: Sequence[Loss]) -> dict[str, Any]:
+    """For the log: who loses something."""
+    return {"clients": [loss.client_id for loss in losses]} if losses else {}
 
 
 # Clients
@@ -197,6 +251,38 @@ async def find_client(operator: Operator, client_id: str) -> ClientRecord:
     return record
 
 
+@dataclass(frozen=True, slots=True)
+class ClientChange:
+    """What becomes of a client (None: it goes), and what it loses."""
+
+    seen: int
+    before: ClientRecord
+    after: ClientRecord | None
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is different afterwards."""
+        return self.before != self.after
+
+
+async def plan_client_update(
+    operator: Operator,
+    client_id: str,
+    allow: Mapping[str, Sequence[str]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ClientChange:
+    """What `update_client` would do; changes nothing."""
+    seen = await operator.store.registry_version()
+    before = record = await find_client(operator, client_id)
+    if allow:
+        merged = {**record.allow, **await _allow(operator, allow)}
+        record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
+    record = await _with_settings(operator, record, settings or {})
+    loss = loss_between(before, record)
+    return ClientChange(seen, before, record, (loss,) if loss != Loss(client_id) else ())
+
+
 @again_if_moved
 async def update_client(
     operator: Operator,
@@ -205,15 +291,20 @@ async def update_client(
     settings: Mapping[str, Any] | None = None,
 ) -> ClientRecord:
     """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
-    seen = await operator.store.registry_version()
-    record = await find_client(operator, client_id)
-    if allow:
-        merged = {**record.allow, **await _allow(operator, allow)}
-        record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
-    record = await _with_settings(operator, record, settings or {})
-    await operator.store.update_client(record, seen)
+    plan = await plan_client_update(operator, client_id, allow, settings)
+    record = plan.after or plan.before
+    await operator.store.update_client(record, plan.seen)
     operator.audit.operated("client.updated", {"client": client_id})
     return record
+
+
+async def plan_client_end(operator: Operator, client_id: str, *, for_good: bool) -> ClientChange:
+    """What `remove_client`, or else switching it off, would do; changes nothing."""
+    seen = await operator.store.registry_version()
+    before = await find_client(operator, client_id)
+    why = "for good" if for_good else f"until it is enabled again: {command('client enable', client_id)}"
+    losses = (everything_of(before, f"it gets no token, {why}"),) if before.enabled else ()
+    return ClientChange(seen, before, None if for_good else replace(before, enabled=False), losses)
 
 
 async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:

@@ -1,0 +1,127 @@
+"""Who is hit by a change, and what each client loses by it: pure functions of what is registered."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from groat.keys.client_keys import LAST_USE_RESOLUTION, KeyLife, span
+from groat.protocol.errors import ConfigError
+from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What one client loses. `permissions`: the APIs of which nothing is left to it; `why`: the rest, in words."""
+
+    client_id: str
+    scopes: tuple[str, ...] = ()
+    default_scopes: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        parts = (
+            f"loses {' '.join(self.scopes)}" if self.scopes else "",
+            f"default scopes {' '.join(self.default_scopes)}" if self.default_scopes else "",
+            f"nothing of {' '.join(self.permissions)} is left to it" if self.permissions else "",
+            self.why,
+        )
+        return f"{self.client_id}: {'; '.join(part for part in parts if part)}"
+
+
+def loss_between(before: ClientRecord, after: ClientRecord, why: str = "") -> Loss:
+    """What a client has before and not after; `why` goes along as it is."""
+    gone = {api: [s for s in scopes if s not in after.allow.get(api, ())] for api, scopes in before.allow.items()}
+    return Loss(
+        before.client_id,
+        tuple(dict.fromkeys(scope for scopes in gone.values() for scope in scopes)),
+        tuple(scope for scope in before.default_scopes if scope not in after.default_scopes),
+        tuple(api for api in before.allow if not after.allow.get(api) and (gone[api] or api not in after.allow)),
+        why,
+    )
+
+
+def everything_of(client: ClientRecord, why: str) -> Loss:
+    """A client that gets no token any more."""
+    return loss_between(client, replace(client, allow={}, default_scopes=()), why)
+
+
+def without_scopes(clients: Iterable[ClientRecord], api: ApiRecord, gone: set[str]) -> list[ClientRecord]:
+    """The clients that lose a grant or default with these scopes: a later scope of that name is granted to nobody."""
+    affected = []
+    for client in clients if gone else ():
+        if gone.isdisjoint(client.allow.get(api.name, ())):
+            continue
+        left = {**client.allow, api.name: tuple(scope for scope in client.allow[api.name] if scope not in gone)}
+        affected.append(_with_grants(client, left))
+    return affected
+
+
+def without_api(clients: Iterable[ClientRecord], api: ApiRecord) -> list[ClientRecord]:
+    """The clients that were granted anything of an API, without that."""
+    return [
+        _with_grants(client, {name: scopes for name, scopes in client.allow.items() if name != api.name})
+        for client in clients
+        if api.name in client.allow
+    ]
+
+
+def _with_grants(client: ClientRecord, left: dict[str, tuple[str, ...]]) -> ClientRecord:
+    allow = {name: scopes for name, scopes in left.items() if scopes}
+    still = {scope for scopes in allow.values() for scope in scopes}
+    defaults = tuple(scope for scope in client.default_scopes if scope in still)
+    return replace(client, allow=allow, default_scopes=defaults)
+
+
+def losses_of_api(
+    before: ApiRecord, after: ApiRecord | None, clients: Sequence[ClientRecord], changed: Sequence[ClientRecord]
+) -> tuple[Loss, ...]:
+    """Whom the change of an API hits (None: it goes): `changed` are those of `clients` that lose a grant by it.
+
+    Another audience hits everybody who has a grant: tokens are asked for, and accepted, by that name.
+    """
+    left = {client.client_id: client for client in changed}
+    moved = after is not None and after.audience != before.audience
+    why = f"must ask for {after.audience} from then on, no more for {before.audience}" if after and moved else ""
+    return tuple(
+        loss_between(client, left.get(client.client_id, client), why)
+        for client in clients
+        if client.client_id in left or (moved and before.name in client.allow)
+    )
+
+
+def losses_of_client_key(client: ClientRecord, key: KeyLife, others: Sequence[KeyLife], now: float) -> tuple[Loss, ...]:
+    """Whom the removal of a client's key hits: the client whose last one it is, and the host that uses it."""
+    if not key.valid(now):
+        return ()
+    if client.jwks_uri is None and not any(other.valid(now) for other in others):
+        return (everything_of(client, "it has no other valid key"),)
+    used = key.last_used_at
+    return () if used is None else (Loss(client.client_id, why=f"it used this key {span(now - used)} ago"),)
+
+
+def losses_of_signing_key(
+    clients: Iterable[ClientRecord], keys: Iterable[ClientKeyRecord], since: float
+) -> tuple[Loss, ...]:
+    """Whom the end of a signing key hits: who asked for a token after `since`, as far as that was noted.
+
+    Uses of keys that a client publishes itself are not noted, so such a client counts.
+    """
+    used: dict[str, int] = {}
+    for key in keys:
+        used[key.client_id] = max(used.get(key.client_id, 0), key.last_used_at or 0)
+    return tuple(
+        Loss(client.client_id, why="the tokens that it has are refused; it must get new ones")
+        for client in clients
+        if client.jwks_uri is not None or used.get(client.client_id, 0) >= since - LAST_USE_RESOLUTION
+    )
+
+
+def refuse_others(agreed: Sequence[Loss] | None, losses: Sequence[Loss]) -> None:
+    """Raises ConfigError where other clients are hit than those whom an operator was told of (None: whoever it is)."""
+    if agreed is not None and [*map(_what, agreed)] != [*map(_what, losses)]:
+        raise ConfigError("meanwhile other clients would be hit; nothing was changed. Run it again to see them")
+
+
+def _what(loss: Loss) -> Loss:
+    # For how long a key was not used changes while somebody thinks about the answer.
+    return loss if loss.scopes or loss.permissions else replace(loss, why="")
