@@ -277,7 +277,6 @@ def test_our_own_document_is_accepted() -> None:
         {"jwks_uri": "https://[as.example/jwks"},
         {"jwks_uri": "data:application/json,{}"},
         {"token_endpoint_auth_methods_supported": "private_key_jwt"},
-        {"token_endpoint_auth_methods_supported": None},
         {"token_endpoint_auth_methods_supported": [5]},
         {"token_endpoint_auth_signing_alg_values_supported": {"ES256": 1}},
     ],

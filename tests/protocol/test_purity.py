@@ -61,6 +61,7 @@ from groat.protocol.access_token import *
 from groat.protocol.client_auth import *
 from groat.protocol.grants import *
 from groat.protocol.jwk import *
+from groat.protocol.key_set import *
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import *
 from groat.protocol.token_request import *

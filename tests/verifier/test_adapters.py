@@ -208,7 +208,7 @@ def test_explanations_are_for_development_only(running: Issuer, monkeypatch: pyt
     monkeypatch.setenv("GROAT_DEV", "1")
     for app in APPS:
         got = answer(app(running.verifier()), headers=bearer(wrong[0]))
-        assert got.json()["hint"] == "iss differs from the configured issuer only by the trailing slash"
+        assert got.json()["hint"] == f'iss is not "{running.url}"; they differ by the trailing slash only'
         assert "eyJ" not in got.text
 
 

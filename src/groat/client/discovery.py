@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from groat.client.errors import MetadataInvalid, ServerUnreachable, foreign
+from groat.client.errors import MetadataInvalid, ServerUnreachable
 from groat.client.fork import renew_in_child
 from groat.client.retry import retry_after
 from groat.client.token import Clocks
@@ -132,15 +132,8 @@ class MetadataDirectory:
         try:
             metadata = check_metadata(document, self._issuer, self._allow_http_hosts)
         except (ConfigError, ValueError) as error:
-            raise MetadataInvalid(f"{self._issuer}: {error}", hint=self._issuer_hint(document.get("issuer"))) from None
+            raise MetadataInvalid(f"{self._issuer}: {error}") from None
         if metadata.token_endpoint is None:
             raise MetadataInvalid(f"{self._issuer}: the metadata names no token_endpoint")
         logger.debug("metadata of %s: token endpoint %s", self._issuer, metadata.token_endpoint)
         return Endpoint(metadata.token_endpoint, metadata.auth_signing_algs, metadata.auth_methods)
-
-    def _issuer_hint(self, found: object) -> str:
-        if not isinstance(found, str) or found == self._issuer:
-            return ""
-        if found.rstrip("/") == self._issuer.rstrip("/"):
-            return "the two issuers differ by the trailing slash only"
-        return f"the document says {foreign(found)}"

@@ -129,6 +129,9 @@ class HttpClientMissing(ConfigError, ImportError):
     def __init__(self) -> None:
         super().__init__('groat.client needs httpx2 (or httpx): pip install "groat[client]"')
 
+    def __reduce__(self) -> tuple[type["HttpClientMissing"], tuple[()]]:
+        return HttpClientMissing, ()
+
 
 def foreign(text: str) -> str:
     """A server's text for our errors and logs: printable ASCII, at most 200 characters, secrets masked.

@@ -19,6 +19,7 @@ from groat.client.token_endpoint import TokenEndpoint
 from groat.client.token_files import TokenFiles
 from groat.client.wire import HttpSource, Transport
 from groat.keys.private_key import read_private_key
+from groat.protocol.arguments import one_string, strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint, issuer_fault
 
@@ -80,9 +81,9 @@ class MachineClient:
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[], float] = _system_random,
     ) -> None:
-        self._issuer = issuer
-        self._client_id = client_id
-        self._allow_http_hosts = frozenset(allow_http_hosts)
+        self._issuer = one_string("issuer", issuer)
+        self._client_id = one_string("client_id", client_id)
+        self._allow_http_hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         self._check(http, timeout, assertion_lifetime)
         credential = credential_from(key, algorithm=algorithm, kid=kid, allow_shared=allow_shared_key_file)
         clocks = Clocks(clock, monotonic, sleep, random)
@@ -153,7 +154,8 @@ class MachineClient:
         return f"MachineClient(issuer={self._issuer!r}, client_id={self._client_id!r})"
 
     def _wish(self, resource: str | None, scopes: Scopes) -> Wish:
-        return Wish(self._issuer, self._client_id, resource, scope_set(scopes))
+        named = None if resource is None else one_string("resource", resource)
+        return Wish(self._issuer, self._client_id, named, scope_set(scopes))
 
     def _directory(self, token_endpoint: str | None, clocks: Clocks) -> Directory:
         if token_endpoint is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint
 
@@ -20,7 +21,7 @@ def allowed_origins(
     """
     if isinstance(origins, str):
         origins = [origins]
-    urls = list(origins) if origins is not None else [resource or ""]
+    urls = [resource or ""] if origins is None else list(strings("origins", origins))
     if origins is None and "://" not in urls[0]:
         raise ConfigError("the resource is no URL: say with origins=[...] which servers may see its token")
     if not urls:

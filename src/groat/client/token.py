@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import SCOPE_TOKEN
 
@@ -67,7 +68,7 @@ class Clocks:
 
 def scope_set(scopes: str | Iterable[str]) -> tuple[str, ...]:
     """Scopes as a sorted tuple without repeats; a string is read as the wire form. Raises ConfigError."""
-    names = scopes.split() if isinstance(scopes, str) else list(scopes)
+    names = scopes.split() if isinstance(scopes, str) else strings("scopes", scopes)
     for name in names:
         if SCOPE_TOKEN.fullmatch(name) is None:
             raise ConfigError(f"{name!r} is not a scope: use printable ASCII without spaces, quotes and backslashes")

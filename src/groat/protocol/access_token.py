@@ -4,13 +4,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring
-from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import jose, strict_json
+from groat.protocol.arguments import one_string, strings, strings_or_none
+from groat.protocol.differences import difference, other_than, shown
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
+from groat.protocol.read_only import ReadOnlyDict
 
 TYP: Final = "at+jwt"
 # All that the table has: none is symmetric, each key of our issuer is for one of them, and the issuer chooses which.
@@ -49,7 +51,8 @@ class Dialect:
 
     `types`: accepted typ values as full media types, None for "absent"; `client_id`, `scopes`, `audience`: claim
     names, the first present counts; `required`: claims that must be there; `scope_array`: scopes may be a JSON array.
-    `fixed`: claims with one value. `acts_alone(claims, client_id)`: whether the client acts for itself.
+    `fixed`: claims with one value. `acts_alone(claims, client_id)`: whether the client acts for itself. Raises
+    ConfigError where a string stands for a list of them.
     """
 
     types: frozenset[str | None] = frozenset({f"application/{TYP}"})
@@ -60,6 +63,12 @@ class Dialect:
     scope_array: bool = False
     fixed: tuple[tuple[str, str], ...] = ()
     acts_alone: Callable[[Mapping[str, Any], str], bool] = subject_is_client
+
+    def __post_init__(self) -> None:
+        for name in ("client_id", "scopes", "required"):
+            object.__setattr__(self, name, strings(f"Dialect.{name}", getattr(self, name)))
+        object.__setattr__(self, "types", frozenset(strings_or_none("Dialect.types", self.types)))
+        one_string("Dialect.audience", self.audience)
 
 
 RFC9068: Final = Dialect()
@@ -95,7 +104,7 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who called, proven by a verified access token.
+    """Who called, proven by a verified access token: a value that copies, pickles and is equal to its like.
 
     `expires_at` and `issued_at`: epoch seconds. `confirmation`: the cnf claim, or None for a bearer token.
     """
@@ -106,7 +115,7 @@ class Caller:
     expires_at: float
     issued_at: float | None
     token_id: str | None
-    claims: Mapping[str, Any] = field(repr=False)
+    claims: Mapping[str, Any] = field(repr=False, hash=False)
     dialect: Dialect = field(default=RFC9068, repr=False, compare=False)
 
     @property
@@ -127,9 +136,10 @@ def parse_access_token(token: str | bytes, expected: Expectations) -> jose.Unver
     except JoseError as error:
         raise InvalidToken(error.reason, error.hint) from None
     if jwt.header.algorithm.name not in expected.algorithm_names:
-        raise InvalidToken("algorithm", f"{jwt.header.algorithm.name} is not accepted here")
+        listed = ", ".join(sorted(expected.algorithm_names))
+        raise InvalidToken("algorithm", f"{jwt.header.algorithm.name} is not accepted here; algorithms={listed}")
     if jwt.header.media_type not in expected.dialect.types:
-        raise InvalidToken("type", "typ is not that of an access token")
+        raise InvalidToken("type", _type_hint(jwt.header.typ, jwt.header.media_type, expected.dialect))
     return jwt
 
 
@@ -148,7 +158,7 @@ def check_access_token(jwt: jose.UnverifiedJwt, key: PublicKey, expected: Expect
 def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Caller:
     dialect = expected.dialect
     if claims.get("iss") != expected.issuer:
-        raise JoseError("issuer", _issuer_hint(claims.get("iss"), expected.issuer))
+        raise JoseError("issuer", other_than("iss", claims.get("iss"), expected.issuer))
     _check_audience(claims, expected)
     exp = jose.check_times(claims, now, tolerance=expected.clock_tolerance)
     for name in dialect.required:
@@ -156,7 +166,7 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
             raise JoseError("claims", f"{name} is missing")
     for name, value in dialect.fixed:
         if claims.get(name) != value:
-            raise JoseError("type", f"{name} is not {value}")
+            raise JoseError("type", f"the claim {name} is not {value}")
     if "cnf" in claims and not expected.accept_bound:
         raise JoseError("binding", "the token is bound to a key whose proof is not checked here")
     client_id = jose.string_claim(claims, _first(claims, dialect.client_id))
@@ -167,7 +177,7 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
         exp,
         jose.numeric_date(claims, "iat"),
         jose.string_claim(claims, "jti") if "jti" in claims else None,
-        MappingProxyType(claims),
+        ReadOnlyDict(claims),
         dialect,
     )
 
@@ -178,13 +188,25 @@ def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> None:
         return
     values = jose.audience(claims if name == "aud" else {"aud": claims.get(name)})
     if expected.audience not in values:
-        raise JoseError("audience", "the token is for another audience")
+        close = next((value for value in values if difference(value, expected.audience)), None)
+        raise JoseError("audience", other_than(name, close, expected.audience))
 
 
-def _issuer_hint(found: Any, expected: str) -> str:
-    if isinstance(found, str) and found.rstrip("/") == expected.rstrip("/"):
-        return "iss differs from the configured issuer only by the trailing slash"
-    return "iss is another issuer"
+# Each is proof of something else; a verifier that takes it for an access token can be fooled (RFC 8725 3.11, 3.12).
+_OTHER_JWTS: Final = frozenset(
+    f"application/{name}+jwt"
+    for name in ("client-authentication", "dpop", "logout", "secevent", "token-introspection", "oauth-authz-req")
+)
+
+
+def _type_hint(typ: str | None, media_type: str | None, dialect: Dialect) -> str:
+    names = sorted(one.removeprefix("application/") for one in dialect.types if one)
+    untyped = None in dialect.types
+    found = f"typ is {shown(typ)}, accepted is {' or '.join([*names, *(['none'] if untyped else [])])}"
+    if media_type in _OTHER_JWTS:
+        return f"{found}: no access token"
+    options = [*map(shown, names), *(["None"] if untyped else []), "None" if typ is None else shown(typ)]
+    return f"{found}; accept_types=[{', '.join(options)}] would take it too, where the issuer has no RFC 9068 type"
 
 
 def _first(claims: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -219,7 +241,8 @@ class AnyOf:
 
 
 def any_of(*scopes: str) -> AnyOf:
-    """Require at least one of these scopes. Raises ConfigError when none is named."""
+    """Require at least one of these scopes. Raises ConfigError when none is named, or a list of them."""
+    scopes = strings("any_of", scopes)
     if not scopes:
         raise ConfigError("any_of needs at least one scope")
     return AnyOf(scopes)
@@ -232,9 +255,13 @@ def require_scopes(caller: Caller, required: RequiredScopes) -> None:
     """All of a list, or one of `any_of(...)`: exact and case-sensitive (RFC 6749 3.3). Raises InsufficientScope."""
     if isinstance(required, AnyOf):
         if caller.scopes.isdisjoint(required.scopes):
-            raise InsufficientScope(required.scopes, "none of the accepted scopes is granted")
+            raise InsufficientScope(required.scopes, f"none of {_listed(required.scopes)} is granted")
         return
     # A lone string would be read letter by letter, and an empty result would let everybody in.
     wanted = (required,) if isinstance(required, str) else tuple(required)
     if not caller.scopes.issuperset(wanted):
-        raise InsufficientScope(wanted, "a required scope is not granted")
+        raise InsufficientScope(wanted, f"{_listed(set(wanted) - caller.scopes)} is not granted")
+
+
+def _listed(scopes: Collection[str]) -> str:
+    return shown(" ".join(sorted(scopes)))

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.protocol.client_auth import CLIENT_AUTH_METHODS
+from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
 from groat.protocol.grants import GRANTS
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, issuer_fault
@@ -64,12 +65,13 @@ class ServerMetadata:
 
 
 def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: Iterable[str] = ()) -> ServerMetadata:
-    """Accept a metadata document only if it speaks for exactly this issuer (RFC 8414 3.3).
+    """Accept a metadata document only if it speaks for exactly this issuer (RFC 8414 3.3). Null is absent.
 
     Raises ConfigError: another issuer, an endpoint that is no https URL, members of the wrong type.
     """
     if document.get("issuer") != issuer:
-        raise ConfigError("the metadata document names another issuer; nothing of it is used")
+        why = mismatch("issuer", document.get("issuer"), issuer)
+        raise ConfigError(f"the metadata document names another issuer, nothing of it is used: {why}")
     hosts = frozenset(allow_http_hosts)
     return ServerMetadata(
         issuer,
@@ -106,7 +108,7 @@ def _endpoint(document: Mapping[str, Any], name: str, hosts: frozenset[str]) -> 
 
 
 def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = [] if document.get(name) is None else document[name]  # null is absent
+    value = [] if document.get(name) is None else document[name]
     if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
         raise ConfigError(f"metadata member {name} is not an array of strings")
     return tuple(value)

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
+from groat.protocol.arguments import strings
+from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, VerificationError
 from groat.protocol.models import SCOPE_TOKEN
 from groat.verifier.refusal import Refusal, refusal
@@ -38,7 +40,7 @@ class GroatMiddleware:
         self._app = app
         self._verifier = verifier
         self._scopes = checked_scopes(scopes)
-        self._exempt = frozenset([exempt] if isinstance(exempt, str) else exempt)
+        self._exempt = exempt_paths(exempt)
         self._state_key = state_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,11 +61,18 @@ class GroatMiddleware:
         return {**scope, "state": state, CALLER_KEY: caller}
 
 
+def exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
+    """Paths that anybody may ask for; one alone may be written as a string. Raises ConfigError."""
+    paths = frozenset([exempt] if isinstance(exempt, str) else strings("exempt", exempt))
+    for path in paths:
+        if not path.startswith("/"):
+            raise ConfigError(f"exempt must hold paths such as /health, not {shown(path)}")
+    return paths
+
+
 def checked_scopes(scopes: RequiredScopes) -> tuple[str, ...] | AnyOf:
     """Required scopes as they may stand in a challenge (RFC 6749 3.3). Raises ConfigError for a malformed one."""
-    if isinstance(scopes, str):
-        raise ConfigError("scopes must be a list of scopes, not one string")
-    checked = scopes if isinstance(scopes, AnyOf) else tuple(scopes)
+    checked = scopes if isinstance(scopes, AnyOf) else strings("scopes", scopes)
     for scope in checked.scopes if isinstance(checked, AnyOf) else checked:
         if SCOPE_TOKEN.fullmatch(scope) is None:
             raise ConfigError(f"not a scope: {scope!r}")

@@ -11,6 +11,7 @@ from fastapi.security.base import SecurityBase
 from starlette.exceptions import WebSocketException
 
 from groat.protocol.access_token import AnyOf, Caller, any_of
+from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError, VerificationError
 from groat.verifier import asgi
 from groat.verifier.refusal import Refusal, refusal
@@ -62,7 +63,7 @@ class Guard:
         scheme_name: str = "groat",
     ) -> None:
         self._verifier = verifier
-        self._known = dict(scopes or {})
+        self._known = _described(scopes)
         asgi.checked_scopes(tuple(self._known))
         self._scheme = _Scheme(scheme_name, token_url or f"{verifier.issuers[0].rstrip('/')}/token", self._known)
         self._dependencies: dict[tuple[str, ...] | AnyOf, Callable[..., Awaitable[Caller]]] = {}
@@ -81,10 +82,11 @@ class Guard:
         app.add_middleware(_NoStore)
 
     def _required(self, scopes: tuple[str | AnyOf, ...]) -> tuple[str, ...] | AnyOf:
-        named = tuple(scope for scope in scopes if isinstance(scope, str))
         choices = [scope for scope in scopes if isinstance(scope, AnyOf)]
         if choices and len(scopes) > 1:
             raise ConfigError("give either scopes or one any_of(...)")
+        # Anything but a string must stop here: what is left out of a list of demands lets people in.
+        named = () if choices else strings("the scopes of a guard", scopes)
         wanted = choices[0].scopes if choices else named
         unknown = [scope for scope in wanted if scope not in self._known]
         if unknown:
@@ -111,6 +113,12 @@ class Guard:
             raise Refused(refusal(error, explain=self._verifier.explain)) from None
         scope[asgi.CALLER_KEY] = caller
         return caller
+
+
+def _described(scopes: Mapping[str, str] | None) -> dict[str, str]:
+    if not isinstance(scopes, Mapping | None):
+        raise ConfigError('scopes must say what each is for: {"orders:read": "Read orders"}')
+    return dict(scopes or {})
 
 
 def _register(scope: asgi.Scope) -> None:

@@ -7,13 +7,13 @@ of its own, so that 100 000 of them fit in 50 MB.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.access_token import Caller, Dialect
 from groat.protocol.jose import MAX_JWT_BYTES
 from groat.protocol.jwk import PublicKey
+from groat.protocol.read_only import ReadOnlyDict
 from groat.verifier.key_source import KeySource
 
 _OWN: Final = ("exp", "iat", "nbf", "jti")
@@ -64,7 +64,7 @@ class TokenCache:
         like, key, source, own = proof
         if now >= own[0] or not source.holds(key):
             return None
-        claims = {**like.claims, **dict(zip(like.own, own, strict=True))}
+        claims = ReadOnlyDict(like.claims, **dict(zip(like.own, own, strict=True)))
         issued_at, token_id = claims.get("iat"), claims.get("jti")
         return Caller(
             like.client_id,
@@ -73,7 +73,7 @@ class TokenCache:
             own[0],
             issued_at,
             token_id,
-            MappingProxyType(claims),
+            claims,
             like.dialect,
         )
 

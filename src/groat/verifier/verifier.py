@@ -2,11 +2,10 @@
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Self, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import Self, TypedDict, Unpack
 
 from groat.protocol import jose
 from groat.protocol.access_token import (
@@ -20,10 +19,10 @@ from groat.protocol.access_token import (
     parse_access_token,
     require_scopes,
 )
+from groat.protocol.arguments import strings
+from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
-from groat.protocol.metadata import check_endpoint
-from groat.protocol.models import issuer_fault
 from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
@@ -31,21 +30,11 @@ from groat.verifier.key_source import KeySource
 from groat.verifier.observer import Guarded, Observer
 from groat.verifier.schedule import Schedule
 from groat.verifier.token_cache import TokenCache
+from groat.verifier.trust import TrustedIssuer, accepting, expectations, limit_faults, trust_faults, trusted_issuers
 
 logger = logging.getLogger("groat.verifier")
 
 Token = str | bytes
-_REALM: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # what a quoted-string holds without escapes
-
-
-@dataclass(frozen=True, slots=True)
-class TrustedIssuer:
-    """One of several issuers, where they differ in more than their name."""
-
-    issuer: str
-    jwks_uri: str | None = None
-    dialect: Dialect = RFC9068
-    algorithms: Collection[str] = DEFAULT_ALGORITHMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +102,17 @@ class Verifier:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        if accept_types is not None:
-            dialect = replace(dialect, types=frozenset(map(jose.media_type, accept_types)))
-        trusted = _trusted(issuer, audience, issuers, TrustedIssuer(issuer or "", jwks_uri, dialect, algorithms))
-        hosts = frozenset(allow_http_hosts)
-        findings = [*_faults(trusted, hosts), *_limit_faults(realm, max_stale, refresh_cooldown, cache_size)]
+        single = TrustedIssuer(issuer or "", jwks_uri, accepting(dialect, accept_types), algorithms)
+        trusted = trusted_issuers(issuer, audience, issuers, single)
+        hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
+        findings = [*trust_faults(trusted, hosts), *limit_faults(realm, max_stale, refresh_cooldown, cache_size)]
         if findings:
             raise ConfigError(*findings)
         schedule = Schedule(max_stale=max_stale, cooldown=refresh_cooldown)
         fetchers = [KeyFetcher(one.issuer, one.jwks_uri, hosts, http) for one in trusted]
         watching = None if observer is None else Guarded(observer)
         sources = [KeySource(fetcher, schedule, monotonic=monotonic, observer=watching) for fetcher in fetchers]
-        expected = [_expectations(one, audience or "", clock_tolerance) for one in trusted]
+        expected = [expectations(one, audience or "", clock_tolerance) for one in trusted]
         self.audience = audience or ""
         self.issuers = tuple(one.issuer for one in trusted)
         self.realm = realm
@@ -244,7 +232,9 @@ class Verifier:
             raise InvalidToken(error.reason, error.hint) from None
         trust = self._trusts.get(claimed) if isinstance(claimed, str) else None
         if trust is None:
-            raise InvalidToken("issuer", "iss is none of the configured issuers")
+            close = "".join(difference(claimed, issuer) for issuer in self.issuers)
+            listed = ", ".join(map(shown, self.issuers))
+            raise InvalidToken("issuer", f"iss is none of {listed}{close}")
         return trust
 
     def _prove(self, trust: _Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
@@ -331,47 +321,6 @@ class Verifier:
         options.setdefault("dialect", dialects.COGNITO if audience else dialects.COGNITO_BY_CLIENT)
         options.setdefault("algorithms", ("RS256",))
         return cls(f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}", audience or client_id, **options)
-
-
-def _trusted(
-    issuer: str | None, audience: str | None, issuers: Sequence[str | TrustedIssuer], single: TrustedIssuer
-) -> tuple[TrustedIssuer, ...]:
-    if not audience or (issuer is None) == (not issuers):
-        raise ConfigError("a verifier needs an audience, and either issuer or issuers")
-    if issuer is not None:
-        return (single,)
-    if single.jwks_uri is not None:
-        raise ConfigError("with several issuers, give jwks_uri in TrustedIssuer: each has its own keys")
-    named = tuple(replace(single, issuer=one) if isinstance(one, str) else one for one in issuers)
-    if len({one.issuer for one in named}) != len(named):
-        raise ConfigError("an issuer is listed twice")
-    return named
-
-
-def _expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) -> Expectations:
-    return Expectations(
-        trusted.issuer, audience, tuple(trusted.algorithms), clock_tolerance=clock_tolerance, dialect=trusted.dialect
-    )
-
-
-def _faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:
-    faults = [f"{one.issuer}: {fault}" for one in trusted if (fault := issuer_fault(one.issuer, hosts))]
-    for one in trusted:
-        try:
-            check_endpoint(one.jwks_uri or "https://none", hosts)
-        except ConfigError:
-            faults.append(f"jwks_uri of {one.issuer} must be https, or http on loopback")
-    return faults
-
-
-def _limit_faults(realm: str, max_stale: float, cooldown: float, cache_size: int) -> list[str]:
-    checks: tuple[tuple[bool, str], ...] = (
-        (_REALM.fullmatch(realm) is not None, "realm must be printable ASCII without quotes and backslashes"),
-        (max_stale >= 0, "max_stale must not be negative"),
-        (cooldown >= 1, "refresh_cooldown must be at least 1 s"),
-        (cache_size >= 0, "cache_size must not be negative"),
-    )
-    return [fault for good, fault in checks if not good]
 
 
 def _raise_first(problems: Sequence[KeysUnavailable]) -> None:

@@ -1,0 +1,104 @@
+"""What programmers hand over by mistake is refused at the start, not with every token."""
+
+from typing import Any
+
+import pytest
+
+from groat.protocol.access_token import Dialect
+from groat.verifier import ConfigError, TrustedIssuer, Verifier, any_of
+from groat.verifier.asgi import GroatMiddleware
+from groat.verifier.fastapi import Guard
+
+from .issuer import Issuer
+from .test_adapters import hello
+from .tokens import AUD
+
+ISS = "https://auth.example.com"
+
+
+@pytest.mark.rule("FO-10", "RS-16")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"audience": ["a"]}, "audience must be one string, not a list"),
+        ({"audience": {"a"}}, "audience must be one string, not a set"),
+        ({"audience": b"a"}, "audience must be one string, not a bytes"),
+        ({"issuer": [ISS]}, "issuer must be one string, not a list"),
+        ({"issuer": None, "issuers": ISS}, "issuers must be a list"),
+        ({"issuer": None, "issuers": [[ISS]]}, "issuer must be one string, not a list"),
+        (
+            {"accept_types": "JWT"},
+            r"accept_types must be a list of strings, not one string: write accept_types=\[...\]",
+        ),
+        ({"accept_types": [7]}, "accept_types must hold strings only, not a int"),
+        ({"accept_types": b"JWT"}, "accept_types must be a list of strings"),
+        ({"algorithms": "ES256"}, "algorithms must be a list of strings, not one string"),
+        ({"algorithms": [None]}, "algorithms must hold strings only"),
+        ({"algorithms": None}, "algorithms must be a list of strings, not None"),
+        ({"allow_http_hosts": "auth"}, "allow_http_hosts must be a list of strings, not one string"),
+        ({"jwks_uri": ["https://x.example"]}, "jwks_uri must be one string, not a list"),
+    ],
+)
+def test_a_string_for_a_list_and_a_list_for_a_string(options: dict[str, Any], words: str) -> None:
+    """A ConfigError names the argument, what it is and what it should be; nothing is taken letter by letter."""
+    with pytest.raises(ConfigError, match=words):
+        Verifier(**{"issuer": ISS, "audience": AUD, **options})
+
+
+@pytest.mark.rule("FO-10")
+@pytest.mark.parametrize("options", [{"algorithms": "ES256"}, {"issuer": [ISS]}, {"jwks_uri": [ISS]}])
+def test_the_same_for_one_of_several_issuers(options: dict[str, Any]) -> None:
+    """A TrustedIssuer is checked when it is made."""
+    with pytest.raises(ConfigError):
+        TrustedIssuer(**{"issuer": ISS, **options})
+
+
+@pytest.mark.rule("FO-10")
+@pytest.mark.parametrize(
+    "options",
+    [{"types": "application/jwt"}, {"client_id": "azp"}, {"scopes": "scp"}, {"required": "iat"}, {"audience": ["aud"]}],
+)
+def test_the_same_for_a_dialect(options: dict[str, Any]) -> None:
+    """Names of claims are lists too, and one that is a string is refused."""
+    with pytest.raises(ConfigError, match=f"Dialect.{next(iter(options))}"):
+        Dialect(**options)
+
+
+@pytest.mark.rule("FO-10")
+def test_lists_of_any_kind_work(running: Issuer) -> None:
+    """Tuples, sets and generators are lists; they are read once and kept."""
+    verifier = running.verifier(accept_types=(name for name in ["at+jwt", "JWT", None]), algorithms={"ES256"})
+    for typ in ("JWT", "at+jwt", None):
+        assert verifier.verify(running.token(typ=typ)).client_id == "billing"
+        assert verifier.verify(running.token(typ=typ), {"orders:read"}).client_id == "billing"
+
+
+@pytest.mark.rule("FO-10", "RS-09", "RS-22")
+@pytest.mark.parametrize("scopes", [["orders:read"], ("orders:read",), None, 7, {"orders:read"}])
+def test_a_guard_takes_scopes_and_not_a_list_of_them(running: Issuer, scopes: Any) -> None:
+    """A list that was handed over in place of its scopes would demand nothing: refused where it is written."""
+    guard = Guard(running.verifier(), scopes={"orders:read": "Read orders"})
+    with pytest.raises(ConfigError, match="the scopes of a guard must hold strings only"):
+        guard(scopes)
+    assert guard("orders:read") is not None
+
+
+@pytest.mark.rule("FO-10")
+@pytest.mark.parametrize("scopes", [["orders:read"], "orders:read", {"orders:read"}])
+def test_a_guard_wants_its_scopes_described(running: Issuer, scopes: Any) -> None:
+    """The scopes of an API come with a line for people."""
+    with pytest.raises(ConfigError, match="scopes must say what each is for"):
+        Guard(running.verifier(), scopes=scopes)
+
+
+@pytest.mark.rule("FO-10")
+@pytest.mark.parametrize(
+    "options",
+    [{"scopes": "orders:read"}, {"scopes": [["a"]]}, {"scopes": [None]}, {"exempt": ["health"]}, {"exempt": [7]}],
+)
+def test_the_same_for_the_middleware(running: Issuer, options: dict[str, Any]) -> None:
+    """Scopes are a list, and an exempt path begins with its slash or could never be asked for."""
+    with pytest.raises(ConfigError):
+        GroatMiddleware(hello, running.verifier(), **options)
+    with pytest.raises(ConfigError):
+        any_of(["a", "b"])  # type: ignore[arg-type]

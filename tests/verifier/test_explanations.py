@@ -1,0 +1,102 @@
+"""What a refusal says to the people who run the API: which name, which difference, which option."""
+
+import pytest
+
+from groat.protocol.access_token import RFC9068
+from groat.verifier import InsufficientScope, InvalidToken, KeysUnavailable, Verifier, any_of
+
+from .issuer import METADATA, OPENID, Issuer, json_answer
+from .tokens import AUD
+
+
+def hint(verifier: Verifier, token: str) -> str:
+    with pytest.raises(InvalidToken) as caught:
+        verifier.verify(token)
+    return caught.value.hint
+
+
+@pytest.mark.rule("OP-7", "RS-17")
+def test_an_issuer_that_differs_by_its_slash(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    """The 503 and the log have both names and say that only the slash is different."""
+    with pytest.raises(KeysUnavailable) as caught:
+        Verifier(issuer.url + "/", AUD).verify(issuer.token())
+    said = f'issuer is "{issuer.url}", expected is "{issuer.url}/"; they differ by the trailing slash only'
+    assert said in caught.value.hint
+    assert said in caplog.text
+
+
+@pytest.mark.rule("OP-7", "RS-17", "ST-13")
+@pytest.mark.parametrize("found", ["https://other.example.com", "https://x.example/\x1b[2J\u202e", None, 7])
+def test_an_issuer_of_another_name(issuer: Issuer, found: str | int | None) -> None:
+    """Whatever the document says is shown, printable, beside what is configured."""
+    for path in (METADATA, OPENID):
+        issuer.spoil(path, json_answer({**issuer.metadata(), "issuer": found}))
+    with pytest.raises(KeysUnavailable) as caught:
+        issuer.verifier().verify(issuer.token())
+    assert f'expected is "{issuer.url}"' in caught.value.hint
+    assert caught.value.hint.isascii()
+    assert caught.value.hint.isprintable()
+    if isinstance(found, str):
+        assert ascii(found)[1:-1] in caught.value.hint
+
+
+@pytest.mark.rule("OP-7", "RS-12", "RS-13")
+def test_a_token_whose_names_differ_by_a_slash(running: Issuer) -> None:
+    """The same for iss and aud of a token, with one issuer and with several."""
+    several = Verifier(issuers=[running.url, "https://other.example.com"], audience=AUD)
+    for verifier in (running.verifier(), several):
+        assert hint(verifier, running.token(iss=running.url + "/")).endswith("; they differ by the trailing slash only")
+        assert hint(verifier, running.token(aud=["https://x.example", AUD + "/"])) == (
+            f'aud is not "{AUD}"; they differ by the trailing slash only'
+        )
+
+
+@pytest.mark.rule("OP-8", "RS-11")
+@pytest.mark.parametrize(
+    ("typ", "found", "option"),
+    [
+        ("JWT", '"JWT"', '["at+jwt", "JWT"]'),
+        (None, "absent", '["at+jwt", None]'),
+        ("application/jwt", '"application/jwt"', '["at+jwt", "application/jwt"]'),
+        ("a\x1b[1m\u202e", r'"a\x1b[1m\u202e"', r'["at+jwt", "a\x1b[1m\u202e"]'),
+    ],
+)
+def test_the_type_that_was_found(running: Issuer, typ: str | None, found: str, option: str) -> None:
+    """The hint names the typ and the option that takes it, and that option does."""
+    said = hint(running.verifier(), running.token(typ=typ))
+    assert said == (
+        f"typ is {found}, accepted is at+jwt; accept_types={option} would take it too, "
+        "where the issuer has no RFC 9068 type"
+    )
+    assert running.verifier(accept_types=["at+jwt", typ]).verify(running.token(typ=typ)).client_id == "billing"
+
+
+@pytest.mark.rule("OP-8", "RS-11", "JOSE-23")
+@pytest.mark.parametrize("typ", ["client-authentication+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "DPoP+JWT"])
+def test_no_option_is_offered_for_what_proves_something_else(running: Issuer, typ: str) -> None:
+    """An assertion or a proof must never be taken for an access token, so nobody is told how."""
+    said = hint(running.verifier(), running.token(typ=typ))
+    assert said == f'typ is "{typ}", accepted is at+jwt: no access token'
+
+
+@pytest.mark.rule("OP-8")
+def test_other_options_are_named_likewise(running: Issuer) -> None:
+    """An algorithm that was left out, and the types of a verifier that accepts none."""
+    assert (
+        hint(running.verifier(algorithms=["RS256"]), running.token()) == "ES256 is not accepted here; algorithms=RS256"
+    )
+    said = hint(running.verifier(accept_types=[None, "JWT"]), running.token())
+    assert said.startswith('typ is "at+jwt", accepted is jwt or none; accept_types=["jwt", None, "at+jwt"]')
+    assert "none" not in hint(running.verifier(dialect=RFC9068), running.token(typ="JWT"))
+
+
+@pytest.mark.rule("OP-6", "RS-09")
+def test_the_scope_that_is_missing(running: Issuer) -> None:
+    """The log says which of the demanded scopes it is."""
+    verifier, token = running.verifier(), running.token(scope="orders:read")
+    with pytest.raises(InsufficientScope) as caught:
+        verifier.verify(token, ["orders:read", "orders:write"])
+    assert caught.value.hint == '"orders:write" is not granted'
+    with pytest.raises(InsufficientScope) as caught:
+        verifier.verify(token, any_of("a", "b"))
+    assert caught.value.hint == 'none of "a b" is granted'
