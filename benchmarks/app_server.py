@@ -30,5 +30,5 @@ def serve_by_clock(directory: Path, descriptor: int, clock: Callable[[], float],
     config = load_config(directory / "groat.toml", {})
     with (directory / f"serve-{descriptor}.log").open("a") as stream:
         log = EventLog(stream, "info", False)
-        app = create_app(config, SqliteStore.open(config.database), clock, log, sleep=sleep)
+        app = create_app(config, SqliteStore.open(config.database), clock, log, sleep=sleep, monotonic=clock)
         app_server(app).run([socket.socket(fileno=descriptor)])

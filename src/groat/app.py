@@ -30,6 +30,7 @@ from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint,
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
 from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
+from groat.server.forgetting import Forgetter
 from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.key_uses import KeyUses
@@ -38,17 +39,14 @@ from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
-from groat.server.store import OPERATOR_PATIENCE, PURGE_CHUNK, Store, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, Store, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
+from groat.server.trusted_time import TrustedTime
 
-# A digest is kept well past the moment its assertion dies, so that a clock that steps back opens no replay window.
-RETENTION_MARGIN_SECONDS = 600
-PURGE_INTERVAL_SECONDS = 1.0
 METRICS_INTERVAL_SECONDS = 1.0
 CHORE_PAUSE_SECONDS = 1.0
-PURGE_PAUSE_SECONDS = 0.05
 
 
 def open_store(config: Config, log: EventLog | None = None, patience: int = OPERATOR_PATIENCE) -> Store:
@@ -72,11 +70,12 @@ def create_app(
     log: EventLog | None = None,
     source: Source | None = None,
     sleep: Sleep = asyncio.sleep,
+    monotonic: Clock = time.monotonic,
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
 
-    With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock` and `sleep` belong together:
-    whoever turns the clock faster lets the rotator sleep shorter.
+    With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock`, `sleep` and `monotonic`
+    belong together: whoever turns the clock faster lets the rotator sleep shorter, and turns the other clock, too.
     """
     custody, invitations = open_custody(config), open_invitations(config)
     log = log or EventLog()
@@ -84,7 +83,8 @@ def create_app(
     audit, throttle, admission = Audit(log), Throttle(), Admission()
     remembered = config["server.remembered_clients"]
     registry = Registry(store, custody, _client_key_sets(config, audit), remembered)
-    health = Health(store, registry, clock, log)
+    trusted = TrustedTime(store, clock, monotonic, log)
+    health = Health(store, registry, trusted, log)
     operator = Operator(store, config.policy, audit, clock)
     rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
     max_age = config.timing.jwks_max_age
@@ -95,7 +95,7 @@ def create_app(
         "/readyz": ReadyEndpoint(health),
     }
     watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses()
-    chores: list[Chore] = [partial(_purge_forever, store, clock), health.watch, rotator.run, watch.run]
+    chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
     chores += [partial(uses.flush_forever, store), *_metrics(config, audit, registry, store, clock)]
     entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, uses, chores, audit)), audit)
 
@@ -169,18 +169,6 @@ async def _keep_doing(chore: Chore, audit: Audit) -> None:
         except Exception:
             audit.broken({})
         await asyncio.sleep(CHORE_PAUSE_SECONDS)
-
-
-async def _purge_forever(store: Store, clock: Clock) -> None:
-    """Forget what no longer needs remembering, a small slice at a time, off the path of any request."""
-    dropped = 0
-    while True:
-        # After a whole chunk there is more; others want their turn all the same.
-        await asyncio.sleep(PURGE_PAUSE_SECONDS if dropped >= PURGE_CHUNK else PURGE_INTERVAL_SECONDS)
-        dropped = 0
-        # A store that cannot purge cannot issue either, and says so on the requests themselves.
-        with contextlib.suppress(StoreUnavailable):
-            dropped = await store.forget_expired(int(clock()) - RETENTION_MARGIN_SECONDS)
 
 
 async def _reload_at_hangup(reloader: Reloader) -> None:

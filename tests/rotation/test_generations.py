@@ -67,7 +67,9 @@ def serving(directory: Path, world: World, settings: str = DEFAULTS) -> Iterator
     with socket.create_server(("127.0.0.1", 0)) as listener, (directory / "log").open("a") as stream:
         world.address = listener.getsockname()[:2]
         log = EventLog(stream, "info", False)
-        app = create_app(config, SqliteStore.open(config.database), world.clock, log, sleep=world.sleep)
+        app = create_app(
+            config, SqliteStore.open(config.database), world.clock, log, sleep=world.sleep, monotonic=world.clock
+        )
         server = app_server(app)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -158,7 +158,7 @@ def running(lab: Lab, keep_alive: int = 5, store: SqliteStore | None = None) -> 
     `keep_alive`: seconds after which an idle connection is closed. `store`: one on the lab's database, of a kind that
     the test needs.
     """
-    app = create_app(lab.config, store or SqliteStore.open(lab.database), lab.clock, lab.audit.log)
+    app = create_app(lab.config, store or SqliteStore.open(lab.database), lab.clock, lab.audit.log, monotonic=lab.clock)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
         server = app_server(app, keep_alive)

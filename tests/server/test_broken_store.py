@@ -22,6 +22,7 @@ from starlette.types import Message
 from groat import app
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
+from groat.server import forgetting
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from tests.missing import Missing, skip
@@ -346,18 +347,18 @@ class Stumbling(SqliteStore):
 
     asked = 0
 
-    async def forget_expired(self, before: int) -> int:
+    async def forget_expired(self) -> int:
         self.asked += 1
         if self.asked == 1:
             raise KeyError("a bug")
-        return await super().forget_expired(before)
+        return await super().forget_expired()
 
 
 def test_a_chore_that_meets_a_bug_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log has the traceback, and old digests are forgotten again a moment later."""
     lab = prepare(tmp_path)
     monkeypatch.setattr(app, "CHORE_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(app, "PURGE_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(forgetting, "INTERVAL_SECONDS", 0.01)
 
     async def live(store: Stumbling) -> None:
         served = app.create_app(lab.config, store, lab.clock, lab.audit.log)

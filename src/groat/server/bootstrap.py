@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,10 @@ from groat.server.operator import Operator
 from groat.server.sample import sample_config
 from groat.server.settings import BY_NAME
 from groat.server.storage_url import storage_fault, url_without_password
-from groat.server.store import OPERATOR_PATIENCE, Store, StoreConflict
+from groat.server.store import FORGET_AFTER, OPERATOR_PATIENCE, Store, StoreConflict, StoreUnavailable
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
+from groat.server.trusted_time import TrustedTime
 
 FIRST_KEY_ATTEMPTS: Final = 10
 
@@ -57,10 +59,23 @@ async def initialise(
     store = await _create_store(config)
     steps.append(Step("store", store_name(config), fresh_store))
     try:
+        if fresh_store:
+            await begin_memory(store)
         steps.append(await _first_key(Operator(store, config.policy, audit), config, open_custody(config)))
     finally:
         await store.close()
     return config, steps
+
+
+async def begin_memory(store: Store, clock: Callable[[], float] = time.time) -> None:
+    """Give a new store its first horizon, so that servers know about when it was made.
+
+    Raises StoreUnavailable, also where the store's clock says another time.
+    """
+    reading = await TrustedTime(store, clock).read()
+    if reading.fault:
+        raise StoreUnavailable(reading.fault)
+    await store.raise_horizon(reading.now - FORGET_AFTER)
 
 
 def store_name(config: Config) -> str:

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from groat.server.event_log import EventLog
 from groat.server.registry import Registry
-from groat.server.store import Store, StoreUnavailable
+from groat.server.store import Condition, Store, StoreUnavailable
+from groat.server.trusted_time import TrustedTime
 
 WARN_SKEW_SECONDS: Final = 5.0
-MAX_SKEW_SECONDS: Final = 30.0
 WATCH_INTERVAL_SECONDS: Final = 10.0
 
 
@@ -21,35 +20,39 @@ class Health:
 
     store: Store
     registry: Registry
-    clock: Callable[[], float]
+    time: TrustedTime
     log: EventLog
-    _drifting: bool = field(default=False, init=False)
+    _told: str | None = field(default=None, init=False)
 
     async def fault(self) -> str | None:
         """Why no token can be issued now, None if one can."""
         try:
             condition = await self.store.condition()
             self.registry.observe(condition.registry_version)
-            await self.registry.signer(self.clock())
+            await self.registry.signer(self.time.clock())
         except StoreUnavailable as error:
             return str(error)
         if condition.closed_at is not None:
             return "the store is closed: its contents moved to another one"
         if condition.write_fault is not None:
             return condition.write_fault
-        offset = condition.clock_offset or 0.0
-        self._tell(offset)
-        if abs(offset) > MAX_SKEW_SECONDS:
-            return f"the clocks of server and database differ by {abs(offset):.0f} s"
-        return None
+        return self._clock_fault(condition)
 
-    def _tell(self, offset: float) -> None:
-        drifting = abs(offset) > WARN_SKEW_SECONDS
-        if drifting != self._drifting:
-            self._drifting = drifting
-            level, event = ("error", "clock.skew") if drifting else ("warning", "clock.agrees")
+    def _clock_fault(self, condition: Condition) -> str | None:
+        fault = self.time.judge(condition).fault
+        offset = condition.clock_offset or 0.0
+        if abs(offset) > WARN_SKEW_SECONDS:
+            self._tell("clock.skew", {"database_ahead_seconds": round(offset, 1)})
+        else:
+            self._tell("clock.behind" if fault else None, {"hint": fault} if fault else {})
+        return fault
+
+    def _tell(self, event: str | None, facts: dict[str, Any]) -> None:
+        """Once for each change."""
+        if event != self._told:
+            self._told = event
             with contextlib.suppress(OSError):
-                self.log.emit(level, event, {"database_ahead_seconds": round(offset, 1)})
+                self.log.emit("error" if event else "warning", event or "clock.agrees", facts)
 
     async def watch(self) -> None:
         """Look now and then, so that the log tells of a drift though nobody asks."""

@@ -213,7 +213,7 @@ class Entrance:
         except OAuthError as error:
             await self._refuse(scope, send, error)
         except StoreUnavailable as error:
-            refusal = TemporarilyUnavailable("store_unavailable", str(error), retry_after=RETRY_AFTER_SECONDS)
+            refusal = TemporarilyUnavailable(error.reason, str(error), retry_after=RETRY_AFTER_SECONDS)
             await self._refuse(scope, send, refusal)
         except ClientDisconnected:
             self.audit.refused("disconnected", exchange.facts())

@@ -61,7 +61,7 @@ async def copy_store(operator: Operator, target: Store) -> Copied:
     condition = await source.condition()
     counts = dict.fromkeys(TABLES, 0)
     try:
-        await target.fill(_contents(source, counts), condition.registry_version, condition.floor)
+        await target.fill(_contents(source, counts), condition.registry_version, condition.floor, condition.horizon)
     except (StoreUnavailable, StoreConflict) as error:
         raise type(error)(f"{error}. The source stays closed: copy again, or take it up: groat store reopen") from None
     operator.audit.operated("store.copied", {"rows": counts})

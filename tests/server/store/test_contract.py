@@ -4,9 +4,11 @@ import asyncio
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
     BeforeFloor,
+    BeforeHorizon,
     Issuance,
     Receipt,
     RegistryMoved,
@@ -49,10 +52,12 @@ class Place:
     open: Callable[[], Store]
     # Hold up every write for as long as the returned function is not called.
     block: Callable[[], Callable[[], None]]
+    # As `open`, but forgetting waits until no batch under way can be older than the horizon; not for seconds, though.
+    open_careful: Callable[[], Store]
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
-        store = self.open()
+    async def store(self, *, careful: bool = False) -> AsyncIterator[Store]:
+        store = self.open_careful() if careful else self.open()
         try:
             yield store
         finally:
@@ -68,7 +73,10 @@ def _sqlite(path: Path, retention: int) -> Place:
         connection.execute("BEGIN IMMEDIATE")
         return connection.close
 
-    return Place(create, lambda: SqliteStore.open(path, retention), block)
+    def opened() -> Store:
+        return SqliteStore.open(path, retention)
+
+    return Place(create, opened, block, opened)
 
 
 def _postgres(url: str, retention: int) -> Place:
@@ -80,7 +88,10 @@ def _postgres(url: str, retention: int) -> Place:
         connection.execute("LOCK TABLE used_once, registry IN EXCLUSIVE MODE")
         return connection.close
 
-    return Place(create, lambda: PostgresStore(url, retention, limits=PATIENT), block)
+    def opened(haste: float) -> Store:
+        return PostgresStore(url, retention, limits=PATIENT, monotonic=lambda: time.monotonic() * haste)
+
+    return Place(create, lambda: opened(1e6), block, lambda: opened(10.0))
 
 
 def _made(request: pytest.FixtureRequest, path: Path, retention: int = 0) -> Place:
@@ -498,10 +509,11 @@ def test_forgetting_is_complete_bounded_and_careful(place: Place) -> None:
             young = [once(f"young{n}", expires_at=NOW) for n in range(200)]
             records = [issuance(f"t{n}", issued_at=NOW - 600) for n in range(2700)]
             await asyncio.gather(*map(store.use_once, [*old, *young], records))
-            dropped = [await store.forget_expired(NOW) for _ in range(256)]
+            await store.raise_horizon(NOW - 1)
+            dropped = [await store.forget_expired() for _ in range(256)]
             assert sum(dropped) == 2500
             assert max(dropped) <= PURGE_CHUNK
-            assert sum([await other.forget_expired(NOW) for _ in range(256)]) == 0
+            assert sum([await other.forget_expired() for _ in range(256)]) == 0
             again = await asyncio.gather(*(other.use_once(value, issuance(f"u{n}")) for n, value in enumerate(young)))
             assert not any(receipt.fresh for receipt in again)
 
@@ -519,8 +531,9 @@ def test_the_store_stays_bounded(place: Place) -> None:
                 values = [signed(f"r{round_}-{n}", now) for n in range(300)]
                 records = [issuance(f"t{n}", issued_at=now) for n in range(300)]
                 await asyncio.gather(*map(store.use_once, values, records))
+                await store.raise_horizon(now)
                 for _ in range(256):
-                    await store.forget_expired(now + 1)
+                    await store.forget_expired()
                 kept = sum([len(rows) async for rows in store.read_all("used_once")])
                 assert kept <= 600
 
@@ -529,14 +542,18 @@ def test_the_store_stays_bounded(place: Place) -> None:
 
 @pytest.mark.rule("AS-CA-13", "I11")
 def test_retention_keeps_the_record_longer(keeping: Place) -> None:
-    """With a retention of an hour the row stays an hour, and with it the refusal."""
+    """With a retention of an hour the row stays an hour; before and after, the value is refused."""
 
     async def work() -> None:
         async with keeping.store() as store:
             await store.use_once(once("a"), issuance("t1"))
-            assert [await store.forget_expired(NOW + 3600) for _ in range(256)] == [0] * 256
             assert not (await store.use_once(once("a"), issuance("t2"))).fresh
-            assert sum([await store.forget_expired(NOW + 3601) for _ in range(256)]) == 1
+            await store.raise_horizon(NOW + 3599)
+            assert [await store.forget_expired() for _ in range(256)] == [0] * 256
+            with pytest.raises(BeforeHorizon):
+                await store.use_once(once("a"), issuance("t3"))
+            await store.raise_horizon(NOW + 3600)
+            assert sum([await store.forget_expired() for _ in range(256)]) == 1
 
     run(work())
 
@@ -548,9 +565,126 @@ def test_forgetting_goes_on_beside_uses(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             uses = [store.use_once(once(f"v{n}", expires_at=NOW + n), issuance(f"t{n}")) for n in range(500)]
-            purges = [store.forget_expired(NOW) for _ in range(50)]
+            await store.raise_horizon(NOW - 1)
+            purges = [store.forget_expired() for _ in range(50)]
             results = await asyncio.gather(*uses, *purges)
             assert all(result.fresh for result in results[:500] if isinstance(result, Receipt))
+
+    run(work())
+
+
+# The horizon
+
+
+@pytest.mark.rule("CL-1", "CL-2", "I1", "I13")
+def test_what_may_be_forgotten_is_never_fresh(place: Place) -> None:
+    """From the next use on and by every process, also one that opens later; what ends after the horizon is not touched."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            for n, store in enumerate((one, two)):
+                assert (await store.use_once(once(f"used{n}"), issuance(f"t{n}"))).fresh
+            await one.raise_horizon(NOW + 60)
+            await two.raise_horizon(NOW + 30)  # never goes down
+            assert (await two.condition()).horizon == NOW + 60
+            async with place.store() as three:
+                for store in (two, one, three):
+                    for value in (once("used0"), once("used1"), once(f"new{id(store)}")):
+                        with pytest.raises(BeforeHorizon):
+                            await store.use_once(value, issuance("t"))
+                    assert (await store.use_once(once(f"later{id(store)}", expires_at=NOW + 61), issuance("t"))).fresh
+            assert {row["token_id"] async for rows in one.read_all("used_once") for row in rows} == {"t0", "t1", "t"}
+
+    run(work())
+
+
+@pytest.mark.rule("CL-1", "I1", "I13")
+def test_nothing_goes_that_lies_above_the_horizon(place: Place) -> None:
+    """Whoever asks, and whatever his clock says: without a horizon nothing is forgotten."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.use_once(once("a", expires_at=1), issuance("t1"))
+            assert [await store.forget_expired() for _ in range(20)] == [0] * 20
+            assert not (await store.use_once(once("a", expires_at=1), issuance("t2"))).fresh
+
+    run(work())
+
+
+@pytest.mark.rule("CL-1", "CL-2", "I1", "I13")
+def test_raising_the_horizon_races_uses(place: Place) -> None:
+    """Uses of dying values, a rising horizon and purges at once by several processes: nothing is fresh twice.
+
+    Each value is presented over and over around the moment at which it is forgotten.
+    """
+    wins: Counter[int] = Counter()
+    refused: set[int] = set()
+    numbers, rising = count(), True
+
+    async def present(store: Store, value: int) -> None:
+        try:
+            receipt = await store.use_once(once(f"v{value}", expires_at=NOW + value), issuance(f"t{next(numbers)}"))
+        except BeforeHorizon:
+            refused.add(value)
+        else:
+            wins[value] += receipt.fresh
+
+    async def rise(store: Store) -> int:
+        nonlocal rising
+        forgotten = 0
+        for horizon in range(60):
+            await store.raise_horizon(NOW + horizon)
+            forgotten += await store.forget_expired()
+            await asyncio.sleep(0.03)
+        rising = False
+        return forgotten
+
+    async def press(store: Store) -> None:
+        while rising:
+            await asyncio.gather(*(present(store, value) for value in range(80)))
+
+    async def work() -> int:
+        async with place.store() as one, place.store() as two, place.store(careful=True) as three:
+            forgotten, *_ = await asyncio.gather(rise(three), press(one), press(two))
+            return forgotten
+
+    assert run(work()) > 10
+    assert set(wins.values()) <= {0, 1}
+    assert wins.total() > 60
+    assert len(refused) > 50
+
+
+@pytest.mark.rule("CL-1", "F15", "I1")
+def test_a_closed_store_keeps_its_horizon(place: Place) -> None:
+    """What moved elsewhere stays as it was copied: a horizon that rose behind the copy would be unknown there."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await one.use_once(once("a", expires_at=NOW), issuance("t"))
+            await one.raise_horizon(NOW + 1)
+            await two.shut(NOW)
+            await one.raise_horizon(NOW + 2)
+            assert [await one.forget_expired() for _ in range(20)] == [0] * 20
+            assert (await two.condition()).horizon == NOW + 1
+            await two.shut(None)
+            assert sum([await one.forget_expired() for _ in range(20)]) == 1
+
+    run(work())
+
+
+@pytest.mark.rule("CL-1", "F15", "I1")
+def test_a_filled_store_knows_the_horizon(place: Place) -> None:
+    """Contents come with the horizon of the store that they come from."""
+
+    async def contents() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+        yield "apis", [{"name": "orders", "audience": "https://orders.example", "scopes": "[]", "created_at": NOW}]
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.fill(contents(), 7, NOW, NOW + 60)
+            assert (await store.condition()).horizon == NOW + 60
+            with pytest.raises(BeforeHorizon):
+                await store.use_once(signed("a", NOW), issuance("t"))
 
     run(work())
 
@@ -601,7 +735,8 @@ def test_uses_and_purges_leave_the_version_alone(place: Place) -> None:
         async with place.store() as store:
             before = await store.registry_version()
             await store.use_once(once("a"), issuance("t"))
-            await store.forget_expired(NOW)
+            await store.raise_horizon(NOW)
+            await store.forget_expired()
             assert await store.registry_version() == before
 
     run(work())

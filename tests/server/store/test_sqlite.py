@@ -206,7 +206,7 @@ def test_a_connection_that_can_only_read(tmp_path: Path) -> None:
             f"file:{tmp_path}/groat.db?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
         with pytest.raises(StoreUnavailable, match="readonly"):
-            await store.forget_expired(NOW)
+            await store.forget_expired()
         assert "readonly" in str((await store.condition()).write_fault)
         await store.close()
 
@@ -224,10 +224,10 @@ def test_a_writer_that_cannot_open_the_file_yet(tmp_path: Path) -> None:
         lock.unlink(missing_ok=True)
         lock.mkdir()
         with pytest.raises(StoreUnavailable):
-            await store.forget_expired(NOW)
+            await store.forget_expired()
         assert "directory" in str((await store.condition()).write_fault)
         lock.rmdir()
-        await store.forget_expired(NOW)
+        await store.forget_expired()
         assert (await store.condition()).write_fault is None
         await store.close()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
@@ -11,12 +11,19 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.turns import Turns
 
 PURGE_CHUNK: Final = 1000
+# What was used is remembered well past its own expiry, for servers whose clocks are behind.
+FORGET_AFTER: Final = 600
 # An operator waits for a slow disk rather than being told that nobody knows what became of his change.
 OPERATOR_PATIENCE: Final = 10
 
 
 class StoreUnavailable(Exception):
-    """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost."""
+    """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost.
+
+    `reason`: the code in the log.
+    """
+
+    reason: ClassVar[str] = "store_unavailable"
 
 
 class StoreClosed(StoreUnavailable):
@@ -25,6 +32,12 @@ class StoreClosed(StoreUnavailable):
 
 class BeforeFloor(StoreUnavailable):
     """The value was made before the moment from which this store's memory is complete; nobody can say if it is new."""
+
+
+class BeforeHorizon(StoreUnavailable):
+    """The value ended before what the store may have forgotten, so the clock by which it is still good is behind."""
+
+    reason = "clock_behind"
 
 
 class StoreConflict(Exception):
@@ -60,12 +73,14 @@ class Receipt:
 class Condition:
     """How a store is. `clock_offset`: seconds that its clock is ahead of this process's; None: it has none of its own.
 
-    `floor`: epoch seconds from which its memory is complete; `closed_at`: since when it takes nothing any more.
-    `write_fault`: why nothing can be written, as far as that is known without writing.
+    `floor`: epoch seconds from which its memory is complete; `horizon`: values that ended by then may be forgotten;
+    `closed_at`: since when it takes nothing any more. `write_fault`: why nothing can be written, as far as that is
+    known without writing.
     """
 
     registry_version: int
     floor: int
+    horizon: int
     closed_at: int | None
     clock_offset: float | None = None
     write_fault: str | None = None
@@ -103,12 +118,23 @@ class Store(Protocol):
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
 
         The receipt's version counts every change of the registry that was committed before this was called.
+        Raises BeforeFloor, BeforeHorizon: this store cannot tell whether the value is new; nothing was written.
         Raises StoreUnavailable: nothing was written, or it is unknown whether it was (the connection broke).
         """
         ...
 
-    async def forget_expired(self, now: int) -> int:
-        """Drop some values that expired before `now`, at most PURGE_CHUNK; returns how many."""
+    async def raise_horizon(self, horizon: int) -> None:
+        """From now on refuse values that end at or before `horizon`, known or not; they may be forgotten then.
+
+        It never goes down, and stays where it is in a closed store. Not checked: whether that time has come.
+        """
+        ...
+
+    async def forget_expired(self) -> int:
+        """Drop some values that end, and records that are to be kept until, before the horizon; returns how many.
+
+        At most PURGE_CHUNK. Reads no clock.
+        """
         ...
 
     async def registry_version(self) -> int: ...
@@ -195,7 +221,7 @@ class Store(Protocol):
         """Every row of one of TABLES as it was at one moment, in portions."""
         ...
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
         """Take over the contents of another store, all or nothing. Raises StoreConflict unless this one is empty."""
         ...
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeValue
-from groat.server.store import BeforeFloor, Issuance, Receipt, StoreUnavailable
+from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreUnavailable
 from groat.server.store.turns import Turns
 
 MAX_BATCH: Final = 256
@@ -24,6 +24,9 @@ MAX_TURNS: Final = 64
 PATIENCE_SECONDS: Final = 0.001  # the finest that the event loop's timers can do
 SLOW_SECONDS: Final = 0.02
 WATCH_SECONDS: Final = 0.04
+BEFORE_HORIZON: Final = (
+    "this assertion ended before what the store may have forgotten, though not by this server's clock; set the clock"
+)
 BUSY: Final = "more requests wait for the database than it can take; nothing was used up, try again"
 
 
@@ -49,12 +52,13 @@ class Limits:
 class Written:
     """A batch that is durable: which uses came first, and what the store said of itself with them.
 
-    `floor`: epoch seconds; the store's memory is complete for values that were made from it on.
+    In epoch seconds: the store's memory is complete for values that were made from `floor` on and end after `horizon`.
     """
 
     fresh: Sequence[bool]
     registry_version: int
     floor: float
+    horizon: float
 
 
 class Writer(Protocol):
@@ -98,6 +102,7 @@ class GroupCommit:
         self._batch_seconds = 0.0
         self._last_sent = 0.0
         self._floor = 0.0
+        self._horizon = 0.0
         self.turns = Turns()
         self._expected = 0  # how many come together these days
         self._patience: asyncio.TimerHandle | None = None
@@ -123,14 +128,16 @@ class GroupCommit:
             waiting >= MAX_BATCH and self._expected_wait(waiting) > self._limits.queue_seconds
         ):
             raise StoreUnavailable(BUSY)
-        self._check_floor(once)
+        self._check_memory(once)
 
     def _expected_wait(self, waiting: int) -> float:
         return waiting / MAX_BATCH * self._batch_seconds / max(self._writer.lanes(), 1)
 
-    def _check_floor(self, once: OneTimeValue) -> None:
+    def _check_memory(self, once: OneTimeValue) -> None:
         if once.signed_at < self._floor:
             raise BeforeFloor("this assertion is older than the store's memory (it was restored); sign a new one")
+        if once.expires_at <= self._horizon:
+            raise BeforeHorizon(BEFORE_HORIZON)
 
     async def close(self) -> None:
         """Write what waits, then end."""
@@ -210,6 +217,7 @@ class GroupCommit:
         _, began = self._writing.pop(id(batch))
         self._batch_seconds += (time.monotonic() - began - self._batch_seconds) / 8
         self._floor = max(self._floor, result.floor)  # answers may overtake each other
+        self._horizon = max(self._horizon, result.horizon)
         for use, fresh in zip(batch, result.fresh, strict=True):
             if not use.future.done():
                 self._answer(use, fresh, result.registry_version)
@@ -218,6 +226,8 @@ class GroupCommit:
     def _answer(self, use: Use, fresh: bool, version: int) -> None:
         if fresh and use.once.signed_at < self._floor:
             use.future.set_exception(BeforeFloor("the store was restored in this moment; sign a new assertion"))
+        elif not fresh and use.once.expires_at <= self._horizon:
+            use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))  # never written: the row of a first use may be gone
         else:
             use.future.set_result(Receipt(fresh, version))
 

@@ -16,7 +16,6 @@ from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     OPERATOR_PATIENCE,
-    PURGE_CHUNK,
     TABLES,
     ClientWithKeys,
     Condition,
@@ -33,6 +32,7 @@ from groat.server.store import (
 )
 from groat.server.store.gathered import Gathered
 from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.postgres_forgetting import RAISE_HORIZON, Forgetting
 from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links
@@ -59,7 +59,6 @@ from groat.server.store.turns import Turns
 # A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
 LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
 PORTION: Final = 1000
-PURGE_SECONDS: Final = 5
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
 
 # One row at least, for the version: without a client in it where none of these is registered. LIMIT 1 is for the
@@ -71,11 +70,6 @@ SELECT r.version AS registry_version, c.*,
 FROM (SELECT version FROM registry LIMIT 1) AS r
 LEFT JOIN (json_array_elements_text($1::json) AS wanted (id)
            JOIN clients AS c ON c.client_id = wanted.id AND c.removed_at IS NULL) ON true
-"""
-_PURGE: Final = """
-DELETE FROM used_once WHERE digest IN (
-    SELECT digest FROM used_once WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING 1
 """
 
 
@@ -93,6 +87,7 @@ class PostgresStore:
         *,
         clock_tolerance: int = 10,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = LIMITS,
         patience: int = 1,
     ) -> None:
@@ -105,6 +100,7 @@ class PostgresStore:
         self._clock = clock
         self._notify = notify
         self._memory = Memory(clock_tolerance, clock)
+        self._forgetting = Forgetting(monotonic)
         self._links = Links(self._open_link, notify)
         self._writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
         self._front = GroupCommit(self._writer, limits)
@@ -149,11 +145,12 @@ class PostgresStore:
     def use_once(self, once: OneTimeValue, issuance: Issuance) -> Coroutine[Any, Any, Receipt]:
         return self._front.use_once(once, issuance)
 
-    async def forget_expired(self, now: int) -> int:
+    async def raise_horizon(self, horizon: int) -> None:
+        await self._all(RAISE_HORIZON, horizon)
+
+    async def forget_expired(self) -> int:
         async with self._transaction(_unavailable) as link:
-            # Off the path of any request, and from a disk that may be cold: it may take longer than others.
-            await link.query(f"SET LOCAL statement_timeout = '{PURGE_SECONDS}s'")
-            return len(await link.query(_PURGE, now, PURGE_CHUNK, seconds=PURGE_SECONDS + 1))
+            return await self._forgetting.forget(link)
 
     # Reading
 
@@ -282,10 +279,11 @@ class PostgresStore:
         await self._writer.connected(CONNECT_SECONDS)
         began = self._clock()
         (row,) = await self._all(
-            "SELECT version, floor, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now FROM registry"
+            "SELECT version, floor, horizon, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now "
+            "FROM registry"
         )
         offset = row["now"] - (began + self._clock()) / 2
-        return Condition(row["version"], row["floor"], row["closed_at"], offset)
+        return Condition(row["version"], row["floor"], row["horizon"], row["closed_at"], offset)
 
     async def raise_floor(self, floor: int) -> None:
         await self._all("UPDATE registry SET floor = greatest(floor, $1), version = greatest(version + 1, $1)", floor)
@@ -305,7 +303,7 @@ class PostgresStore:
             while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
                 yield rows
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
         async with self._transaction(_misfit) as link:
             await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
             await _take_time(link)
@@ -317,7 +315,8 @@ class PostgresStore:
                     f"INSERT INTO {_known(table)} SELECT * FROM json_populate_recordset(NULL::{_known(table)}, $1)",
                     json.dumps(rows, default=_hexadecimal), seconds=60,
                 )  # fmt: skip
-            await link.query("UPDATE registry SET version = version + $1, floor = $2", version, floor)
+            sql = "UPDATE registry SET version = version + $1, floor = $2, horizon = $3"
+            await link.query(sql, version, floor, horizon)
 
     async def close(self) -> None:
         await self._front.close()

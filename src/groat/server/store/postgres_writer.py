@@ -1,6 +1,6 @@
 """The writer of the PostgreSQL store: a batch is one statement, one round trip, one durable transaction.
 
-The statement inserts what is new, and reads the version and the floor of the registry from the same snapshot. That
+The statement inserts what is new, and reads version, floor and horizon of the registry from the same snapshot. That
 snapshot is taken after every request of the batch arrived, so a change that was committed before a request was made
 is always seen by it. Of two transactions with the same digest the second waits for the first and then finds it there.
 """
@@ -39,19 +39,19 @@ _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
 _SQL: Final = f"""
 WITH state AS MATERIALIZED (
-    SELECT version, floor,
+    SELECT version, floor, horizon,
         CASE WHEN closed_at IS NOT NULL THEN 1 WHEN filenode <> {FILENODE} THEN 2 ELSE 0 END AS state
     FROM registry
 ), fresh AS (
     INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
     SELECT digest, client_id, token_id, kid, issued_at, $7, greatest(expires_at, issued_at + $8)
     FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
-    WHERE (SELECT state = 0 FROM state)
+    WHERE expires_at > (SELECT horizon FROM state WHERE state = 0)
     ORDER BY digest
     ON CONFLICT (digest) DO NOTHING
     RETURNING token_id
 )
-SELECT version, floor, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
+SELECT version, floor, horizon, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
 """.encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
@@ -215,7 +215,7 @@ class PostgresWriter:
 def _written(batch: list[Use], result: PGresult) -> Written:
     if result.ntuples != 1:
         raise StoreUnavailable("the database has no registry")
-    version, floor, state, inserted, won = (result.get_value(0, column) or b"" for column in range(5))
+    version, floor, horizon, state, inserted, won = (result.get_value(0, column) or b"" for column in range(6))
     if state == _CLOSED:
         raise StoreClosed("this store is closed: its contents moved to another one")
     if state != _OPEN:
@@ -224,4 +224,5 @@ def _written(batch: list[Use], result: PGresult) -> Written:
     if int.from_bytes(inserted, "big") != len(batch):
         winners = set(texts(won))
         first = [use.issuance.token_id in winners for use in batch]
-    return Written(first, int.from_bytes(version, "big"), int.from_bytes(floor, "big"))
+    numbers = (int.from_bytes(number, "big") for number in (version, floor, horizon))
+    return Written(first, *numbers)

@@ -47,7 +47,7 @@ from groat.server.store.sqlite_registration import (
     refuse_foreign,
     update_clients,
 )
-from groat.server.store.sqlite_writer import SqliteWriter
+from groat.server.store.sqlite_writer import FORGET, RAISE_HORIZON, SqliteWriter
 from groat.server.store.turns import Turns
 
 BUSY_TIMEOUT_MS: Final = 1500
@@ -130,27 +130,24 @@ class SqliteStore:
     def use_once(self, once: OneTimeValue, issuance: Issuance) -> Coroutine[Any, Any, Receipt]:
         return self._front.use_once(once, issuance)
 
-    async def forget_expired(self, now: int) -> int:
-        def purge(connection: sqlite3.Connection) -> int:
-            return connection.execute(
-                "DELETE FROM used_once WHERE rowid IN "
-                "(SELECT rowid FROM used_once WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
-                (now, PURGE_CHUNK),
-            ).rowcount
-
+    async def raise_horizon(self, horizon: int) -> None:
         self._front.started()
-        return await self._writer.run(purge)
+        await self._writer.run(lambda connection: connection.execute(RAISE_HORIZON, (horizon,)).rowcount)
+
+    async def forget_expired(self) -> int:
+        self._front.started()
+        return await self._writer.run(lambda connection: connection.execute(FORGET, (PURGE_CHUNK,)).rowcount)
 
     # Reading
 
     async def registry_version(self) -> int:
         return self._read_state()[0]
 
-    def _read_state(self) -> tuple[int, float]:
-        rows = self._all("SELECT version, floor FROM registry")
+    def _read_state(self) -> tuple[int, float, float]:
+        rows = self._all("SELECT version, floor, horizon FROM registry")
         if not rows:
             raise StoreUnavailable("SQLite: the registry is empty: this file was restored in part only")
-        return int(rows[0]["version"]), float(rows[0]["floor"])
+        return int(rows[0]["version"]), float(rows[0]["floor"]), float(rows[0]["horizon"])
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
         rows = self._all("SELECT * FROM clients WHERE client_id = ? AND removed_at IS NULL", client_id)
@@ -265,9 +262,9 @@ class SqliteStore:
     # As a whole
 
     async def condition(self) -> Condition:
-        version, floor, closed_at = self._one("SELECT version, floor, closed_at FROM registry")
+        version, floor, horizon, closed_at = self._one("SELECT version, floor, horizon, closed_at FROM registry")
         fault = self._writer.fault if self._writer.tried else _write_fault(self.path)
-        return Condition(version, floor, closed_at, write_fault=fault)
+        return Condition(version, floor, horizon, closed_at, write_fault=fault)
 
     async def raise_floor(self, floor: int) -> None:
         with self._transaction() as connection:
@@ -287,7 +284,7 @@ class SqliteStore:
             except sqlite3.Error as error:
                 raise StoreUnavailable(f"SQLite: {error}") from None
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int) -> None:
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
         try:
             with self._transaction() as connection:
                 _refuse_filled(connection)
@@ -297,7 +294,8 @@ class SqliteStore:
                         f"INSERT INTO {_known(table)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                         [tuple(row.values()) for row in rows],
                     )
-                connection.execute("UPDATE registry SET version = version + ?, floor = ?", (version, floor))
+                state = (version, floor, horizon)
+                connection.execute("UPDATE registry SET version = version + ?, floor = ?, horizon = ?", state)
         except sqlite3.IntegrityError as error:
             raise StoreConflict(f"the contents do not fit: {error}") from None
 

@@ -14,12 +14,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from groat.server.store import StoreClosed, StoreUnavailable
 from groat.server.store.group_commit import GroupCommit, Use, Written
 
 Connect = Callable[[], sqlite3.Connection]
 COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
+_VALUES: Final = ", ".join(f"column{n}" for n in range(1, 8))  # the eighth is the value's own expiry
+# Whoever writes holds the file's write lock, so that a value is judged by the horizon that stands when it is written.
+RAISE_HORIZON: Final = "UPDATE registry SET horizon = ?1 WHERE horizon < ?1 AND closed_at IS NULL"
+FORGET: Final = """
+DELETE FROM used_once WHERE rowid IN (
+    SELECT rowid FROM used_once WHERE expires_at <= (SELECT horizon FROM registry WHERE closed_at IS NULL)
+    ORDER BY expires_at LIMIT ?)
+"""
 
 
 @dataclass(slots=True)
@@ -34,12 +43,12 @@ _Work = list[Use] | _Job | None  # None ends the thread
 
 
 class SqliteWriter:
-    """A `Writer` on one file. `read_state`: registry version and floor, read on the loop after each commit."""
+    """A `Writer` on one file. `read_state`: registry version, floor and horizon, read on the loop after each commit."""
 
     def __init__(
         self,
         connect: Connect,
-        read_state: Callable[[], tuple[int, float]],
+        read_state: Callable[[], tuple[int, float, float]],
         lock_file: Path,
         replica: str,
         retention: int,
@@ -132,32 +141,32 @@ class SqliteWriter:
     def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
         """Insert all values that are new, in one durable transaction, and say which uses came first."""
         rows = [part for use in uses for part in self._row(use)]
-        values = ",".join(["(?,?,?,?,?,?,?)"] * len(uses))
+        values = ",".join(["(?,?,?,?,?,?,?,?)"] * len(uses))
         # IGNORE covers the primary key only; STRICT types and disk errors still raise.
         inserted = connection.execute(  # only placeholders are joined in
-            f"INSERT INTO used_once ({COLUMNS}) SELECT * FROM (VALUES {values}) "
-            "WHERE (SELECT closed_at FROM registry) IS NULL ON CONFLICT DO NOTHING",
+            f"INSERT INTO used_once ({COLUMNS}) SELECT {_VALUES} FROM (VALUES {values}) "
+            "WHERE column8 > (SELECT horizon FROM registry WHERE closed_at IS NULL) ON CONFLICT DO NOTHING",
             rows,
         ).rowcount
         if inserted == len(uses):
             return [True] * len(uses)
-        return [_first_use(connection, use) == use.issuance.token_id for use in uses]
+        return [_came_first(connection, use) for use in uses]
 
     def _row(self, use: Use) -> tuple[object, ...]:
         once, issuance = use.once, use.issuance
         kept_until = max(once.expires_at, issuance.issued_at + self._retention)
         return (once.digest, issuance.client_id, issuance.token_id, issuance.kid, issuance.issued_at, self._replica,
-                kept_until)  # fmt: skip
+                kept_until, once.expires_at)  # fmt: skip
 
     def _written(self, batch: list[Use], fresh: list[bool]) -> None:
         """The version is read now, after every change that was committed before the batch."""
         assert self._front is not None
         try:
-            version, floor = self._read_state()
+            version, floor, horizon = self._read_state()
         except StoreUnavailable as error:
             self._front.refused(batch, error)
             return
-        self._front.written(batch, Written(fresh, version, floor))
+        self._front.written(batch, Written(fresh, version, floor, horizon))
 
     def _failed(self, work: list[Use] | _Job, error: StoreUnavailable) -> None:
         if isinstance(work, _Job):
@@ -172,11 +181,15 @@ class SqliteWriter:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _first_use(connection: sqlite3.Connection, use: Use) -> str:
+def _came_first(connection: sqlite3.Connection, use: Use) -> bool:
     row = connection.execute("SELECT token_id FROM used_once WHERE digest = ?", (use.once.digest,)).fetchone()
-    if row is None:  # neither inserted nor there before
-        raise StoreClosed("this store is closed: its contents moved to another one")
-    return str(row[0])
+    if row is not None:
+        return str(row[0]) == use.issuance.token_id
+    # Neither inserted nor there before. A horizon that was in its way still is: it never goes down.
+    (horizon,) = connection.execute("SELECT horizon FROM registry").fetchone() or (0,)
+    if use.once.expires_at <= horizon:
+        return False
+    raise StoreClosed("this store is closed: its contents moved to another one")
 
 
 def _is_read_only(error: Exception) -> bool:

@@ -6,11 +6,13 @@ CREATE TABLE groat_schema (
 INSERT INTO groat_schema VALUES (0, 0);
 
 -- One row. `version` is raised by every change of what follows and read with every use of a one-time value. Values that
--- were made before `floor` are refused: the memory may have a gap there. A closed store takes nothing any more.
+-- were made before `floor` are refused: the memory may have a gap there. So are those that end at or before `horizon`,
+-- which may be forgotten. A closed store takes nothing any more.
 -- `history` and `filenode` tell this database's past from a restored or promoted one.
 CREATE TABLE registry (
     version   bigint NOT NULL,
     floor     bigint NOT NULL DEFAULT 0,
+    horizon   bigint NOT NULL DEFAULT 0,
     closed_at bigint,
     history   text NOT NULL DEFAULT '',
     filenode  bigint NOT NULL DEFAULT 0
@@ -69,7 +71,7 @@ CREATE TABLE used_once (
     kid        text NOT NULL,              -- the issuer's key
     issued_at  bigint NOT NULL,
     replica    text NOT NULL,
-    expires_at bigint NOT NULL             -- remembered until then
+    expires_at bigint NOT NULL             -- remembered until then, and until the horizon is past it
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
 
 -- For the purge. Values arrive nearly in this order, so that the index grows at its right end.

@@ -1,8 +1,10 @@
 -- One row. `version` is raised by every change of what follows and read with every use of a one-time value. Values that
--- were made before `floor` are refused: the memory may have a gap there. A closed store takes nothing any more.
+-- were made before `floor` are refused: the memory may have a gap there. So are those that end at or before `horizon`,
+-- which may be forgotten. A closed store takes nothing any more.
 CREATE TABLE registry (
     version   INTEGER NOT NULL,
     floor     INTEGER NOT NULL DEFAULT 0,
+    horizon   INTEGER NOT NULL DEFAULT 0,
     closed_at INTEGER
 ) STRICT;
 INSERT INTO registry (version) VALUES (1);
@@ -59,7 +61,7 @@ CREATE TABLE used_once (
     kid        TEXT NOT NULL,              -- the issuer's key
     issued_at  INTEGER NOT NULL,
     replica    TEXT NOT NULL,
-    expires_at INTEGER NOT NULL            -- remembered until then
+    expires_at INTEGER NOT NULL            -- remembered until then, and until the horizon is past it
 ) STRICT;
 
 -- Rows lie in the order of their arrival, so that a batch fills one page; of the digests, which are random, only the

@@ -1,0 +1,122 @@
+"""Who may be believed about time, before anything is done that nobody can take back (docs/decisions/0034-time.md).
+
+A process has its own clock, which may be wrong. Its witnesses are the monotonic clock, against which the other must not
+step, and what the store says: its own clock where it has one, and the horizon, near which the time must be.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from groat.server.event_log import EventLog
+from groat.server.store import FORGET_AFTER, Condition, Store
+
+MAX_SKEW_SECONDS: Final = 30.0
+MAX_STEP_SECONDS: Final = 5.0
+SETTLED_SECONDS: Final = 900.0
+NEAR_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The time in epoch seconds, of two clocks the earlier; and why nothing irreversible may be done by it.
+
+    `doubt`: None if the time may be trusted. `fault`: None unless this process's clock is certainly wrong, so that it
+    should get no requests. Neither stops issuing by itself.
+    """
+
+    now: int
+    doubt: str | None = None
+    fault: str | None = None
+
+    @property
+    def trusted(self) -> bool:
+        return self.doubt is None
+
+
+@dataclass(slots=True)
+class TrustedTime:
+    """The one who is asked. `clock` is under suspicion, `monotonic` is not; both are arguments so that tests turn them.
+
+    Not noticed: a clock that was wrong from the start, with no other clock at hand, for SETTLED_SECONDS.
+    """
+
+    store: Store
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    log: EventLog | None = None
+    steps: int = field(default=0, init=False)
+    _difference: float = field(init=False)  # of the two clocks
+    _since: float = field(init=False)  # when they began to agree, monotonic
+    _step: float = field(default=0.0, init=False)  # seconds
+
+    def __post_init__(self) -> None:
+        self._since = self.monotonic()
+        self._difference = self.clock() - self._since
+
+    async def read(self) -> Reading:
+        """Ask the store, and judge. Raises StoreUnavailable."""
+        return self.judge(await self.store.condition())
+
+    def judge(self, condition: Condition) -> Reading:
+        """Judge by a condition that the store has just told."""
+        now = self.sample()
+        ahead = -(condition.clock_offset or 0.0)
+        fault = self._fault(now, ahead, condition.horizon)
+        doubt = fault or self._stepped() or self._far(now, condition.horizon)
+        return Reading(int(min(now, now - ahead)), doubt, fault)
+
+    def sample(self) -> float:
+        """Compare the two clocks, and return the time by this process's clock; wants to be called every few seconds."""
+        since, now = self.monotonic(), self.clock()
+        step = now - since - self._difference
+        if abs(step) > MAX_STEP_SECONDS:
+            self._difference, self._since, self._step = now - since, since, step
+            self.steps += 1
+            self._tell(step)
+        return now
+
+    def _fault(self, now: float, ahead: float, horizon: int) -> str | None:
+        if abs(ahead) > MAX_SKEW_SECONDS:
+            return (
+                f"this server's clock ({instant(now)}) and the database's ({instant(now - ahead)})"
+                f" differ by {abs(ahead):.0f} s"
+            )
+        if now <= horizon:
+            return f"this server's clock ({instant(now)}) is behind what the store has seen ({instant(horizon)})"
+        return None
+
+    def _stepped(self) -> str | None:
+        left = self._left()
+        if not self._step or left <= 0:
+            return None
+        return f"this server's clock stepped by {self._step:+.0f} s; it is trusted again in {left:.0f} s"
+
+    def _far(self, now: float, horizon: int) -> str | None:
+        """After a long pause, or with a wrong clock from the start: which of them nobody can tell."""
+        left = self._left()
+        if now <= horizon + FORGET_AFTER + NEAR_SECONDS or left <= 0:
+            return None
+        return (
+            f"this server's clock ({instant(now)}) is far ahead of what the store has seen ({instant(horizon)});"
+            f" it is trusted in {left:.0f} s"
+        )
+
+    def _left(self) -> float:
+        return self._since + SETTLED_SECONDS - self.monotonic()
+
+    def _tell(self, step: float) -> None:
+        if self.log is not None:
+            hint = "nothing is forgotten and no key changes until it has run evenly for 15 minutes; see docs"
+            with contextlib.suppress(OSError):
+                self.log.emit("error", "clock.stepped", {"seconds": round(step, 1), "hint": hint})
+
+
+def instant(seconds: float) -> str:
+    """An instant as people read it, in UTC; also of a clock that has lost its senses."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f}"
