@@ -105,7 +105,7 @@ class Session:
         if self.yes:
             return
         if not self.interactive or not sys.stdin.isatty():
-            hit = f" Hits {' | '.join(consequences)}." if consequences else ""
+            hit = f" ({' | '.join(consequences)})" if consequences else ""
             raise click.UsageError(f"{question}{hit} Say --yes to do it without asking.")
         for line in consequences:
             click.echo(line, err=True)

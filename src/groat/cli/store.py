@@ -1,20 +1,31 @@
 """`groat store`: the store as a whole."""
 
 import asyncio
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from groat.cli.session import Session
+from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
+from groat.protocol.shell import shell_word
 from groat.server import store_operations
 from groat.server.storage_url import POSTGRES_SCHEMES, url_without_password
+from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite_backup import check_backup, differences, refuse_root_among_others
 from groat.server.store_operations import Copied
+
+if TYPE_CHECKING:
+    from groat.server.config import Config
+
+MAX_SHOWN: Final = 20
 
 
 @click.group()
 def store() -> None:
-    """The store: look at it, fence it after a restore, move it to another engine."""
+    """The store: look at it, back it up and restore it, fence it, move it to another engine."""
 
 
 @store.command()
@@ -31,6 +42,58 @@ def fence(session: Session) -> None:
     """After a restore: refuse every assertion signed up to now, because the store may not know that it was used."""
     condition = session.operate(store_operations.fence_store)
     session.show(condition, str(condition.floor))
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(session: Session, file: Path) -> None:
+    """Write a consistent copy of the SQLite store to FILE, a new file of mode 0600, also while servers run."""
+    config = session.config()
+    if config.on_postgres:
+        raise ConfigError(f"the store is on PostgreSQL: {_pg('pg_dump --format=custom --file', file, config)}")
+    done = session.operate(lambda operator: store_operations.backup_store(operator, file))
+    session.show(done, str(file))
+    key = config.path("keys.encryption_key_file")
+    session.note(f"the signing keys in it are sealed by {key}: keep a copy of that too, but elsewhere")
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def restore(session: Session, file: Path) -> None:
+    """Put a backup in the place of the store's contents, and refuse every assertion signed up to now (see fence)."""
+    config = session.config()
+    if config.on_postgres:
+        way = _pg("pg_restore --clean --if-exists --no-owner", file, config)
+        raise ConfigError(f"the store is on PostgreSQL: stop the servers, then: {way}; then: groat store fence")
+    check_backup(file)
+    if os.path.lexists(config.database):
+        _ask_to_replace(session, config.database, file)
+    else:
+        make_private_directory(config.database.parent)
+        refuse_root_among_others(config.database.parent)
+        SqliteStore.create(config.database)
+    condition = session.operate(lambda operator: store_operations.restore_store(operator, file))
+    session.show(condition, str(condition.registry_version))
+    session.note("next: groat config check (its signing keys need the key-encryption key of that time)")
+
+
+def _ask_to_replace(session: Session, database: Path, file: Path) -> None:
+    changes = differences(database, file)
+    more = [f"and {len(changes) - MAX_SHOWN} more"] if len(changes) > MAX_SHOWN else []
+    session.confirm(f"{database} exists. Replace what it holds by {file}?", [*changes[:MAX_SHOWN], *more])
+
+
+def _pg(program: str, file: Path, config: "Config") -> str:
+    """The command that does it there; passwords are left to the client's own ways."""
+    url = url_without_password(config["storage.url"])
+    dump = program.startswith("pg_dump")
+    return (
+        f"{program} {shell_word(str(file))} {shell_word(url)}"
+        if dump
+        else (f"{program} --dbname {shell_word(url)} {shell_word(str(file))}")
+    )
 
 
 @store.command()

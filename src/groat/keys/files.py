@@ -77,7 +77,7 @@ def replace_private_file(path: Path, content: bytes) -> None:
     try:
         _write_named(temporary, content, 0o600)
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     finally:
@@ -90,7 +90,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
     try:
         if not _write_unnamed(path, content, mode):
             _write_and_link(path, content, mode)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
@@ -165,7 +165,8 @@ def _sweep(path: Path) -> None:
                 _remove(left)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,15 @@
-"""What an operator may do with a store as a whole: look at it, fence it, move it. Faces call these."""
+"""What an operator may do with a store as a whole: look at it, back it up, fence it, move it. Faces call these."""
 
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from groat.protocol.errors import ConfigError
 from groat.server.operations import Operator
 from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
+from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite_backup import BackedUp, read_back, write_backup
 
 
 async def look_at_store(operator: Operator) -> Condition:
@@ -38,6 +42,30 @@ async def reopen_store(operator: Operator) -> Condition:
 
 def _floor(operator: Operator) -> int:
     return math.ceil(operator.clock()) + operator.policy.clock_tolerance
+
+
+async def backup_store(operator: Operator, target: Path) -> BackedUp:
+    """Write a consistent copy of a SQLite store to a new file, also while servers use it. Raises as `write_backup`."""
+    done = write_backup(_sqlite(operator).path, target, operator.now)
+    operator.audit.operated("store.backed_up", {"file": done.file, "registry_version": done.registry_version})
+    return done
+
+
+async def restore_store(operator: Operator, backup: Path) -> Condition:
+    """Replace what the operator's SQLite store holds by a backup, and fence it: I1 holds though uses were forgotten.
+
+    Servers may run; they see it at their next request. Raises as `read_back` does.
+    """
+    read_back(_sqlite(operator).path, backup, lambda: _floor(operator))
+    condition = await operator.store.condition()
+    operator.audit.operated("store.restored", {"file": str(backup), "floor": condition.floor})
+    return condition
+
+
+def _sqlite(operator: Operator) -> SqliteStore:
+    if not isinstance(operator.store, SqliteStore):
+        raise ConfigError("only a SQLite store is one file; PostgreSQL has pg_dump and pg_restore")
+    return operator.store
 
 
 @dataclass(frozen=True, slots=True)
