@@ -8,14 +8,14 @@ The middleware is plain ASGI, so that Starlette, Litestar, Quart or Django under
 import json
 
 from groat.verifier import Caller, Verifier
-from groat.verifier.asgi import GroatMiddleware, Receive, Scope, Send
+from groat.verifier.asgi import GroatMiddleware, Receive, Scope, Send, path_inside
 
 
 async def orders(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer every request that the middleware has let through."""
     if scope["type"] != "http":
         return
-    if scope["path"] == "/health":
+    if path_inside(scope) == "/health":
         await answer(send, {"status": "ok"})
         return
     caller: Caller = scope["state"]["caller"]

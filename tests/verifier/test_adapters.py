@@ -8,13 +8,16 @@ from typing import Annotated, Any, Final
 
 import httpx
 import pytest
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import APIRouter, FastAPI, Response, WebSocket
 from fastapi.responses import PlainTextResponse
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 import groat.verifier.fastapi
 from groat.verifier import Caller, ConfigError, Verifier, any_of
-from groat.verifier.asgi import App, GroatMiddleware, Message, Receive, Scope, Send
+from groat.verifier.asgi import App, GroatMiddleware, Message, Receive, Scope, Send, path_inside
 from groat.verifier.fastapi import Guard
 
 from .issuer import JWKS, Answer, Issuer, serving
@@ -395,3 +398,105 @@ def test_audience_is_known_to_adapters(running: Issuer) -> None:
     """A verifier tells its issuers, audience and realm to whoever wraps it."""
     verifier = running.verifier(realm="orders")
     assert (verifier.issuers, verifier.audience, verifier.realm) == ((running.url,), AUD, "orders")
+
+
+@pytest.mark.rule("FO-6")
+@pytest.mark.parametrize(
+    ("path", "root", "inside"),
+    [
+        ("/health", "", "/health"),
+        ("/api/health", "/api", "/health"),
+        ("/api//health", "/api/", "/health"),
+        ("/api/health", "/api/", "/health"),
+        ("/health", "/api", "/health"),
+        ("/a/b/health", "/a/b", "/health"),
+        ("/api", "/api", "/"),
+        ("/apihealth", "/api", "/apihealth"),
+        ("/health/health", "/health", "/health"),
+        ("/health/orders", "/health", "/orders"),
+        ("", "", ""),
+    ],
+)
+def test_the_path_inside(path: str, root: str, inside: str) -> None:
+    """The root path is taken off where it is a whole part of the path, and nothing else ever is."""
+    assert path_inside({"path": path, "root_path": root}) == inside
+    assert path_inside({"path": path}) == path
+
+
+@pytest.mark.rule("FO-6")
+def test_exempt_paths_are_those_inside(running: Issuer) -> None:
+    """Mounted, under a root path or both, the same exempt path opens the same endpoint, and no other."""
+
+    async def open_to_all(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(path_inside(scope))(scope, receive, send)
+
+    guarded = GroatMiddleware(open_to_all, running.verifier(), exempt=["/health"])
+    mounted = Starlette(routes=[Mount("/v1", guarded), Mount("/health", guarded), Mount("/a", Mount("/b", guarded))])
+    for app, root, path, status in (
+        (guarded, "/api", "/api/health", 200),
+        (guarded, "", "/health", 200),
+        (guarded, "/api", "/api/orders", 401),
+        (guarded, "/health", "/health/orders", 401),
+        (mounted, "", "/v1/health", 200),
+        (mounted, "", "/v1/health/", 401),
+        (mounted, "", "/a/b/health", 200),
+        (mounted, "", "/health/health", 200),
+        (mounted, "", "/health/", 401),
+        (mounted, "/api", "/api/v1/health", 200),
+        (mounted, "/api", "/api/v1/orders", 401),
+    ):
+        got = TestClient(app, root_path=root).get(path)
+        assert (path, got.status_code) == (path, status)
+        assert status == 401 or got.text == "/health"
+
+
+def whole_application(verifier: Verifier) -> FastAPI:
+    """Every way of adding something to an application whose dependencies demand a token."""
+    app, router, inner = FastAPI(dependencies=[Guard(verifier)()]), APIRouter(), FastAPI()
+    for where, path in ((app, "/endpoint"), (router, "/routed"), (inner, "/endpoint")):
+        where.get(path)(whoever)
+    app.include_router(router)
+    app.mount("/mounted", inner)
+    app.add_route("/added", lambda _: PlainTextResponse("hello"))
+    app.add_api_route("/api-route", whoever)
+
+    @app.websocket("/socket")
+    async def socket(connection: WebSocket) -> None:
+        await connection.accept()
+        await connection.close()
+
+    return app
+
+
+async def whoever() -> str:
+    return "hello"
+
+
+COVERED: Final = ["/endpoint", "/routed", "/api-route"]
+NOT_COVERED: Final = ["/mounted/endpoint", "/added", "/docs", "/openapi.json"]
+
+
+@pytest.mark.rule("ST-12")
+def test_what_a_guard_for_the_whole_application_covers(running: Issuer) -> None:
+    """Its endpoints, those of its routers and its WebSockets; not what is mounted or added beside them."""
+    app = whole_application(running.verifier())
+    assert {path: answer(app, path).status_code for path in COVERED} == dict.fromkeys(COVERED, 401)
+    assert {path: answer(app, path).status_code for path in NOT_COVERED} == dict.fromkeys(NOT_COVERED, 200)
+    assert {answer(app, path, bearer(running.token())).status_code for path in COVERED} == {200}
+    with pytest.raises(WebSocketDisconnect), TestClient(app).websocket_connect("/socket"):
+        pass
+    words = Guard.__doc__ or ""
+    assert all(
+        word in words for word in ("mounted applications", "add_route", "/docs", "/openapi.json", "GroatMiddleware")
+    )
+
+
+@pytest.mark.rule("ST-12")
+def test_the_middleware_covers_the_rest(running: Issuer) -> None:
+    """Around the same application nothing is open, what does not exist included."""
+    app = GroatMiddleware(whole_application(running.verifier()), running.verifier(), exempt=["/docs"])
+    for path in [*COVERED, *NOT_COVERED, "/nowhere"]:
+        assert answer(app, path).status_code == (200 if path == "/docs" else 401)
+    assert answer(app, "/mounted/endpoint", bearer(running.token())).status_code == 200
+    with pytest.raises(WebSocketDisconnect), TestClient(app).websocket_connect("/socket"):
+        pass

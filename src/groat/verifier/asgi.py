@@ -23,7 +23,8 @@ CALLER_KEY = "groat.caller"
 class GroatMiddleware:
     """Lets only verified callers through to an ASGI application.
 
-    `scopes`: what every request needs. `exempt`: exact paths that anybody may ask for, such as "/health". The caller is
+    `scopes`: what every request needs. `exempt`: exact paths that anybody may ask for, such as "/health", as the
+    application inside sees them: a root path (`uvicorn --root-path`) or a mount is not part of them. The caller is
     found at scope["state"][state_key] (Starlette's request.state.caller) and scope["groat.caller"]. Put CORS handling
     outside of it, since preflight requests carry no token. Not checked: finer rights than scopes.
     """
@@ -44,7 +45,7 @@ class GroatMiddleware:
         self._state_key = state_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope.get("path") in self._exempt:
+        if scope["type"] == "lifespan" or path_inside(scope) in self._exempt:
             await self._app(scope, receive, send)
             return
         try:
@@ -59,6 +60,15 @@ class GroatMiddleware:
     def _with_caller(self, scope: Scope, caller: Caller) -> Scope:
         state = {**scope.get("state", {}), self._state_key: caller}
         return {**scope, "state": state, CALLER_KEY: caller}
+
+
+def path_inside(scope: Scope) -> str:
+    """The path that the application inside routes by: `path` without `root_path`, whether it is in it or not (ASGI)."""
+    path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    for prefix in filter(None, (root, root.rstrip("/"))):
+        if path == prefix or path.startswith(prefix + "/"):
+            return path[len(prefix) :] or "/"
+    return path
 
 
 def exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:

@@ -51,7 +51,9 @@ class Guard:
 
     `scopes`: every scope of this API with a line for /docs; an endpoint that names another is a ConfigError when it is
     defined. `token_url`: where /docs says tokens come from; ISSUER/token unless given. Not protected: endpoints
-    without a guard (give it to FastAPI(dependencies=[...]) to cover all).
+    without a guard. `FastAPI(dependencies=[guard()])` gives one to every endpoint of the application and its routers,
+    WebSockets too, but not to mounted applications, to what `add_route` added, to /docs and /openapi.json, nor to
+    paths that do not exist: to cover those put `groat.verifier.asgi.GroatMiddleware` around the whole.
     """
 
     def __init__(

@@ -27,6 +27,7 @@ from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
 from groat.verifier.key_source import KeySource
+from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
 from groat.verifier.schedule import Schedule
 from groat.verifier.token_cache import TokenCache
@@ -123,6 +124,7 @@ class Verifier:
         self._cache = TokenCache(cache_size) if cache_size else None
         self._clock = clock
         self._observer = watching
+        self._notices = Notices(monotonic)
         if strict_startup:
             self.warm_sync()
 
@@ -251,14 +253,20 @@ class Verifier:
             raise
 
     def _refused(self, error: VerificationError, jwt: jose.UnverifiedJwt | None, caller: Caller | None) -> None:
-        """Log why. The client is named only once its token is proven; the token never is."""
+        """Log why, as a warning where `Notices` allows. The client is named only once its token is proven.
+
+        Python shows warnings of a logger that nobody has configured, as under uvicorn.
+        """
         error.realm = self.realm
         if self._observer is not None:
             self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
         kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None
         client = None if caller is None else printable(caller.client_id)
-        level = logging.WARNING if isinstance(error, KeysUnavailable) else logging.INFO
-        logger.log(level, "refused: reason=%s kid=%s client=%s hint=%s", error.reason, kid, client, error.hint)
+        held = self._notices.due(error.reason)
+        more = f" (and {held} more for this reason since the last warning)" if held else ""
+        level = logging.INFO if held is None else logging.WARNING
+        words = "refused: reason=%s kid=%s client=%s hint=%s%s"
+        logger.log(level, words, error.reason, kid, client, error.hint, more)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
