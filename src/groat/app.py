@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody
 from groat.keys.invariants import ring_faults
-from groat.keys.keyring import SigningKey, in_office
+from groat.keys.keyring import KeyState, SigningKey, in_office
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
@@ -39,7 +39,7 @@ from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
-from groat.server.store import OPERATOR_PATIENCE, Store, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, Store, StoreClosed, StoreUnavailable
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
@@ -72,7 +72,7 @@ def create_app(
     sleep: Sleep = asyncio.sleep,
     monotonic: Clock = time.monotonic,
 ) -> ASGIApp:
-    """The authorization server. Raises ConfigError or StoreUnavailable when it cannot start.
+    """The authorization server. Raises ConfigError or Unavailable when it cannot start.
 
     With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock`, `sleep` and `monotonic`
     belong together: whoever turns the clock faster lets the rotator sleep shorter, and turns the other clock, too.
@@ -82,7 +82,8 @@ def create_app(
     store = store or open_store(config, log, patience=1)
     audit, throttle, admission = Audit(log), Throttle(), Admission()
     remembered = config["server.remembered_clients"]
-    registry = Registry(store, custody, _client_key_sets(config, audit), remembered)
+    key_sets, lead = _client_key_sets(config, audit), config.timing.lead.publish
+    registry = Registry(store, custody, key_sets, remembered, lead)
     trusted = TrustedTime(store, clock, monotonic, log)
     health = Health(store, registry, trusted, log)
     operator = Operator(store, config.policy, audit, clock)
@@ -205,16 +206,20 @@ def _refuse(finding: str) -> None:
 
 
 async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> None:
-    """Find out before any worker starts whether they could work. Raises ConfigError, StoreUnavailable.
+    """Find out before any worker starts whether they could work. Raises ConfigError, Unavailable.
 
-    `warn` is told of each key that is to sign later and cannot be opened now; a start can do without it.
+    `warn` is told of each key that is to sign, now or later, and cannot be opened; a start can do without it where
+    another one signs now.
     """
     custody = open_custody(config)
     store = open_store(config)
     try:
-        if fault := (await store.condition()).write_fault:
-            raise StoreUnavailable(fault)
-        registry, now = Registry(store, custody), time.time()
+        condition = await store.condition()
+        if condition.closed_at is not None:
+            raise StoreClosed
+        if condition.write_fault is not None:
+            raise StoreUnavailable(condition.write_fault)
+        registry, now = Registry(store, custody, publish_lead=config.timing.lead.publish), time.time()
         office = in_office(await registry.signing_keys(), now)
         for key in office:
             if key.public.algorithm not in config.policy.algorithms:
@@ -222,7 +227,8 @@ async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> 
         active = (await registry.signer(now)).public.kid
         for key in office:
             if key.kid != active and (fault := await _key_fault(custody, key)):
-                warn(f"signing key {key.kid} is to take over and cannot be opened: {fault}")
+                due = "is to sign" if key.state(now) is KeyState.ACTIVE else "is to take over"
+                warn(f"signing key {key.kid} {due} and cannot be opened: {fault}")
     finally:
         await store.close()
 

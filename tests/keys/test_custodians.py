@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from groat.keys.custodians import Custodians, SignerUnavailable, read_reference, reference
-from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
+from groat.keys.custodians import CannotSign, Custodians, SignerUnavailable, read_reference, reference
+from groat.keys.custody import Custody, KeyEncryptionKey, KeyLost, SealedInStore
 from groat.keys.custody_files import EncryptedFiles
 from groat.keys.custody_kms import AwsKms, KmsSigner, raw_signature
 from groat.keys.custody_pkcs11 import Pkcs11Token
@@ -271,18 +271,18 @@ def test_a_wrong_token_or_pin_is_said_without_the_pin(token: Place, tmp_path: Pa
 
 @pytest.mark.rule("OPS-06")
 def test_a_message_that_kms_cannot_sign_is_an_outage_of_the_signer(kms: Place) -> None:
-    """4096 bytes pass, one more does not; a key that is gone is told by the code of the error."""
+    """4096 bytes pass, one more does not; a key that is gone is lost, told by the code of the error."""
 
     async def work() -> None:
         assert isinstance(kms.custody, AwsKms)
         public, sealed = await kms.custody.generate("ES256")
         signer = await kms.custody.signer(public, sealed)
         assert len(await signer.sign(bytes(4096))) == 64
-        with pytest.raises(SignerUnavailable, match="4096 bytes at most"):
+        with pytest.raises(CannotSign, match="4096 bytes at most"):
             await signer.sign(bytes(4097))
         assert isinstance(signer, KmsSigner)
         gone = replace(signer, key_id=signer.key_id[:-4] + "0000")
-        with pytest.raises(SignerUnavailable, match="refused sign: NotFoundException"):
+        with pytest.raises(KeyLost, match="AWS KMS says NotFoundException"):
             await gone.sign(b"x")
 
     asyncio.run(work())

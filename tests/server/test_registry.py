@@ -20,10 +20,10 @@ from groat.server.http import Entrance, not_found
 from groat.server.operations import Operator
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.registry import Registry
-from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import TokenEndpoint
+from groat.server.unavailable import Unavailable
 
 from .builders import ISS, NOW, Party, base
 from .lab import DEFAULTS, prepare, running
@@ -320,7 +320,7 @@ def test_a_version_that_goes_back_keeps_no_revoked_key(tmp_path: Path) -> None:
             scene.registry.observe(version)
             scene.store.keys_gate.set()
             (key,) = await before
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(Unavailable):
                 await scene.registry.check_signing(key.kid, NOW)
 
     run(work())
@@ -398,9 +398,9 @@ def test_a_signing_key_that_cannot_be_unsealed(tmp_path: Path) -> None:
     async def work() -> None:
         async with Scene(tmp_path) as scene:
             wrong = Registry(scene.store, KeyEncryptionKey.create(tmp_path / "other-kek"))
-            with pytest.raises(StoreUnavailable, match="cannot be unsealed"):
+            with pytest.raises(Unavailable, match="cannot be unsealed"):
                 await wrong.signer(NOW)
-            with pytest.raises(StoreUnavailable, match="no active signing key"):
+            with pytest.raises(Unavailable, match="no active signing key"):
                 await scene.registry.signer(NOW - 10**6)
 
     run(work())
@@ -413,7 +413,7 @@ def test_no_signer_without_any_key(tmp_path: Path) -> None:
     async def work() -> None:
         SqliteStore.create(tmp_path / "empty.db")
         store = SqliteStore.open(tmp_path / "empty.db")
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(Unavailable):
             await Registry(store, KeyEncryptionKey.create(tmp_path / "kek")).signer(NOW)
         await store.close()
 

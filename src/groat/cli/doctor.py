@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from groat.cli.health import unready_reason
 from groat.cli.session import Exit, Session
 from groat.keys.client_keys import span
 from groat.keys.invariants import ring_faults
@@ -20,8 +21,9 @@ from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
-from groat.server import operations
+from groat.server import operations, store_operations
 from groat.server.client_key_watch import client_expiries
+from groat.server.unavailable import StoreClosed, Unavailable
 from groat.verifier.fetch import FetchError, Response, https_get
 
 if TYPE_CHECKING:
@@ -60,8 +62,19 @@ class Examination:
         return "the process answers"
 
     def readiness(self) -> str:
-        self._status(self.get("/readyz"), 200, "/readyz")
+        response = self.get("/readyz")
+        reason = unready_reason(response.body)
+        self._status(response, 200, f"/readyz (reason: {reason}; its log says more)" if reason else "/readyz")
         return "the store answers and a signing key is at hand"
+
+    def store(self) -> str:
+        """Asked from here: the server may have another one, or see it otherwise."""
+        condition = self.session.operate(store_operations.look_at_store)
+        if condition.closed_at is not None:
+            raise StoreClosed
+        if condition.write_fault is not None:
+            raise Failed(condition.write_fault)
+        return "answers and takes writes from this host"
 
     def clock(self) -> str:
         """The server's clock against this host's: assertions are judged by it."""
@@ -142,6 +155,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
     checks: tuple[Callable[[], str], ...] = (
         examination.health,
         examination.readiness,
+        examination.store,
         examination.clock,
         examination.metadata,
         examination.key_set,
@@ -152,7 +166,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
     for check in checks:
         try:
             yield check.__name__, True, check()
-        except (Failed, JoseError, ConfigError) as error:
+        except (Failed, JoseError, ConfigError, Unavailable) as error:
             yield check.__name__, False, str(error)
 
 
@@ -165,7 +179,7 @@ def doctor() -> None:
 @click.option("--url", metavar="URL", help="Where the server listens; default: the issuer.")
 @click.pass_obj
 def doctor_server(session: Session, url: str | None) -> None:
-    """Check a running server: health, clock, metadata, JWKS, its key ring, and clients' keys that expire."""
+    """Check a running server: health, store, clock, metadata, JWKS, its key ring, and clients' keys that expire."""
     config = session.config()
     parts = urlsplit(url or config.policy.issuer)
     rows = []

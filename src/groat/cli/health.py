@@ -1,5 +1,6 @@
 """`groat health`: is a server ready? The exit code says it, so that containers need no shell and no curl."""
 
+import re
 import socket
 import ssl
 from http.client import HTTPConnection, HTTPException
@@ -9,10 +10,14 @@ from urllib.parse import urlsplit
 import click
 
 from groat.cli.session import Exit, Session
+from groat.protocol import strict_json
+from groat.protocol.errors import JoseError
 from groat.protocol.metadata import check_endpoint
 
 SECONDS: Final = 3.0
 READY_PATH: Final = "/readyz"
+MAX_BYTES: Final = 4096
+_REASON: Final = re.compile("[a-z_]{1,64}")
 
 
 @click.command()
@@ -23,31 +28,42 @@ def health(session: Session, url: str | None) -> None:
 
     Exit code 0: it answered 200. 7: it answered otherwise. 5: it did not answer, or its certificate is not trusted.
     """
-    asked, status = _own_server(session) if url is None else _elsewhere(url)
-    session.show({"url": asked, "status": status, "outcome": "ok" if status == 200 else "not ready"}, str(status))
+    asked, status, body = _own_server(session) if url is None else _elsewhere(url)
+    facts = {"url": asked, "status": status, "outcome": "ok" if status == 200 else "not ready"}
+    reason = "" if status == 200 else unready_reason(body)
+    session.show({**facts, "reason": reason} if reason else facts, str(status))
     if status != 200:
         raise click.exceptions.Exit(Exit.CHECK_FAILED)
 
 
-def _own_server(session: Session) -> tuple[str, int]:
+def unready_reason(body: bytes) -> str:
+    """The reason that /readyz gives; empty where something else answered."""
+    try:
+        reason = str(strict_json.loads_object(body).get("reason", ""))
+    except JoseError:
+        return ""
+    return reason if _REASON.fullmatch(reason) else ""
+
+
+def _own_server(session: Session) -> tuple[str, int, bytes]:
     """The listener itself, wherever the public name leads; its certificate must still be for the public name."""
     config = session.config()
     host, port = config.local_address
     name = urlsplit(config.policy.issuer).hostname if config.tls is not None else None
     scheme = "http" if name is None else "https"
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}{READY_PATH}", _status(host, port, name, READY_PATH)
+    return f"{scheme}://{shown}:{port}{READY_PATH}", *_asked(host, port, name, READY_PATH)
 
 
-def _elsewhere(url: str) -> tuple[str, int]:
+def _elsewhere(url: str) -> tuple[str, int, bytes]:
     parts = urlsplit(check_endpoint(url))
     host, secure = parts.hostname or "", parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return url, _status(host, parts.port or (443 if secure else 80), host if secure else None, path)
+    return url, *_asked(host, parts.port or (443 if secure else 80), host if secure else None, path)
 
 
-def _status(host: str, port: int, tls_name: str | None, path: str) -> int:
-    """The status of one GET. Raises ServerUnreachable."""
+def _asked(host: str, port: int, tls_name: str | None, path: str) -> tuple[int, bytes]:
+    """Status and beginning of the body of one GET. Raises ServerUnreachable."""
     from groat.client import ServerUnreachable
 
     connection = HTTPConnection(host, port, timeout=SECONDS)
@@ -57,7 +73,8 @@ def _status(host: str, port: int, tls_name: str | None, path: str) -> int:
             # SSL_CERT_FILE names a private authority.
             connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=tls_name)
         connection.request("GET", path, headers={"User-Agent": "groat-health"})
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, answer.read(MAX_BYTES)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or type(error).__name__
         raise ServerUnreachable(f"{host}:{port}{path}: {reason}") from None

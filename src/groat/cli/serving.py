@@ -26,8 +26,8 @@ from groat.server.connection.protocol import KEEP_ALIVE_SECONDS, OneWriteProtoco
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.reload import Source, pretty_format, report_refused
-from groat.server.store import StoreUnavailable
 from groat.server.tls_files import TlsFiles
+from groat.server.unavailable import Unavailable
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
@@ -35,7 +35,7 @@ CONNECTIONS_FILE = "connections"
 
 
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
-    """Serve until a signal ends it. Raises ConfigError or StoreUnavailable before anything listens.
+    """Serve until a signal ends it. Raises ConfigError or Unavailable before anything listens.
 
     SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings and the certificate again.
     """
@@ -80,7 +80,7 @@ def _worker_app(source: Source) -> ASGIApp:
 
     try:
         return worker_app(source)
-    except (ConfigError, StoreUnavailable) as error:
+    except (ConfigError, Unavailable) as error:
         log = configure_logging(source.config["log.level"], pretty_format(source.config))
         log.emit("error", "worker.failed", {"pid": os.getpid(), "hint": str(error)})
         sys.exit(1)

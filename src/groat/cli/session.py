@@ -207,14 +207,15 @@ def _explain(error: BaseException) -> tuple[int, str, list[str]]:
 
 def _explain_ours(error: BaseException) -> tuple[int, str, list[str]] | None:
     from groat.server.operations import NotRegistered
-    from groat.server.store import StoreConflict, StoreUnavailable
+    from groat.server.store import StoreConflict
+    from groat.server.unavailable import Unavailable
 
     if isinstance(error, ConfigError):
         return Exit.INPUT, "invalid_input", [str(finding) for finding in error.findings]
     if isinstance(error, (StoreConflict, NotRegistered, JoseError)):
         return Exit.INPUT, "invalid_input", [str(error)]
-    if isinstance(error, StoreUnavailable):
-        return Exit.UNREACHABLE, "unreachable", [str(error)]
+    if isinstance(error, Unavailable):
+        return Exit.UNREACHABLE, "unreachable", [error.hint]
     if isinstance(error, KeysUnavailable):
         return Exit.UNREACHABLE, "unreachable", [error.hint or "the issuer's keys cannot be fetched"]
     if isinstance(error, VerificationError):

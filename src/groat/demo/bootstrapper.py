@@ -43,7 +43,8 @@ from groat.server.audit import Audit
 from groat.server.bootstrap import Step, initialise
 from groat.server.event_log import configure_logging
 from groat.server.operations import NotRegistered, Operator
-from groat.server.store import StoreConflict, StoreUnavailable
+from groat.server.store import StoreConflict
+from groat.server.unavailable import Unavailable
 
 ALGORITHM: Final = "ES256"
 API: Final = "orders"
@@ -90,7 +91,7 @@ class Plan:
 
 
 async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) -> list[Step]:
-    """Make what is missing. Raises ConfigError, StoreConflict, StoreUnavailable; a second run goes on from there."""
+    """Make what is missing. Raises ConfigError, StoreConflict, Unavailable; a second run goes on from there."""
     steps = make_files(plan, now)
     audit = Audit(configure_logging("error"))
     # The address of the database may hold a password, which belongs in no file: it stays in the environment.
@@ -189,9 +190,9 @@ def _explained(say: Callable[[str], None]) -> Iterator[None]:
         for finding in error.findings:
             say(f"bootstrapper: {finding}")
         raise SystemExit(3) from None
-    except (StoreConflict, StoreUnavailable) as error:
+    except (StoreConflict, Unavailable) as error:
         say(f"bootstrapper: {error}")
-        raise SystemExit(5 if isinstance(error, StoreUnavailable) else 3) from None
+        raise SystemExit(5 if isinstance(error, Unavailable) else 3) from None
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import httpx2
 from groat.client import ClientError
 from groat.demo.stage import DemoFailed, Service
 from groat.protocol.errors import ConfigError, JoseError
-from groat.server.store import StoreConflict, StoreUnavailable
+from groat.server.store import StoreConflict
+from groat.server.unavailable import Unavailable
 
 EDGE: Final = 106
 INDENT: Final = 15
@@ -24,7 +25,7 @@ _FAILURES: Final = (
     ConfigError,
     JoseError,
     StoreConflict,
-    StoreUnavailable,
+    Unavailable,
     httpx2.HTTPError,
     OSError,
 )

@@ -21,6 +21,10 @@ class SignerUnavailable(Exception):
     """The custodian cannot sign now; the request may be tried again."""
 
 
+class CannotSign(SignerUnavailable):
+    """The custodian works, but does not sign what it was given."""
+
+
 def reference(custodian: str, **facts: str) -> bytes:
     """What the store holds of a key that lives with this custodian."""
     return PREFIX + json.dumps({"in": custodian, **facts}).encode()

@@ -31,6 +31,25 @@ from groat.protocol.jwk import (
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
+DESTROYED: Final = "it was destroyed"
+
+
+class KeyLost(ConfigError):
+    """The private half of a key is gone: destroyed, or its custodian has it no more. No setting brings it back."""
+
+    def __init__(self, kid: str, how: str) -> None:
+        super().__init__(
+            f"the private half of signing key {kid} is gone: {how}. What it signed stays good. Let another key sign: "
+            f"groat key activate KID --now with a pending one of groat key list; groat key retire {kid} --now makes "
+            "one where there is none"
+        )
+        self.kid = kid
+
+
+def check_kept(public: PublicKey, sealed: bytes) -> None:
+    """Raises KeyLost for what is left of a key that was destroyed."""
+    if not sealed:
+        raise KeyLost(public.kid, DESTROYED)
 
 
 class Signer(Protocol):
@@ -52,7 +71,7 @@ class Custody(Protocol):
         ...
 
     async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
-        """Whoever signs with this key. Raises ConfigError where the key cannot be used."""
+        """Whoever signs with this key. Raises ConfigError where the key cannot be used, KeyLost if it never will be."""
         ...
 
     async def destroy(self, public: PublicKey, sealed: bytes) -> None:
@@ -126,6 +145,7 @@ class KeyEncryptionKey:
         return key.public, self.seal(key)
 
     async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
+        check_kept(public, sealed)
         return LocalSigner(self.unseal(sealed, public.kid))
 
     async def destroy(self, public: PublicKey, sealed: bytes) -> None:
@@ -147,6 +167,7 @@ class SealedInStore:
         return await self.seals.generate(algorithm)
 
     async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
+        check_kept(public, sealed)
         return LocalSigner(self._unseal(public, sealed)[0])
 
     async def destroy(self, public: PublicKey, sealed: bytes) -> None:

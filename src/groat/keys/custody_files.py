@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 
 from groat.keys.custodians import facts_of, reference
-from groat.keys.custody import LocalSigner, Signer
+from groat.keys.custody import KeyLost, LocalSigner, Signer
 from groat.keys.files import make_private_directory, read_private_file, write_private_file
 from groat.keys.private_key import read_private_key
 from groat.protocol.errors import ConfigError
@@ -57,7 +57,10 @@ class EncryptedFiles:
         return await asyncio.to_thread(self._signer, public, sealed)
 
     def _signer(self, public: PublicKey, sealed: bytes) -> Signer:
-        content = read_private_file(self._path(public, sealed))
+        path = self._path(public, sealed)
+        if not path.exists() and self.directory.is_dir():
+            raise KeyLost(public.kid, f"there is no file {path}; restore it from your backup if you have one")
+        content = read_private_file(path)
         return LocalSigner(_decrypted(content, self._passphrase, public))
 
     async def destroy(self, public: PublicKey, sealed: bytes) -> None:

@@ -5,6 +5,7 @@ endpoint come from the usual places of boto3 (environment, instance role, ~/.aws
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from groat.keys.custodians import SignerUnavailable, facts_of, reference
-from groat.keys.custody import Signer
+from groat.keys.custodians import CannotSign, SignerUnavailable, facts_of, reference
+from groat.keys.custody import KeyLost, Signer
 from groat.keys.files import parse_public_pem
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
@@ -22,11 +23,12 @@ NAME: Final = "aws-kms"
 MAX_MESSAGE_BYTES: Final = 4096
 PENDING_DAYS: Final = 7  # the shortest that KMS offers before a key is really gone
 COORDINATE_BYTES: Final = 32
+_GONE: Final = ("NotFoundException", "KMSInvalidStateException", "DisabledException")
 
 
 @dataclass(frozen=True, slots=True)
 class KmsSigner:
-    """Signs with one key of KMS. Raises SignerUnavailable where KMS does not answer, or the token is too long."""
+    """Signs with one key of KMS. Raises SignerUnavailable where KMS does not answer, CannotSign for a long token."""
 
     public: PublicKey
     key_id: str
@@ -34,13 +36,13 @@ class KmsSigner:
 
     async def sign(self, data: bytes) -> bytes:
         if len(data) > MAX_MESSAGE_BYTES:
-            raise SignerUnavailable(f"AWS KMS signs {MAX_MESSAGE_BYTES} bytes at most, this token has {len(data)}")
+            raise CannotSign(f"AWS KMS signs {MAX_MESSAGE_BYTES} bytes at most, this token has {len(data)}")
         return await asyncio.to_thread(self._sign, data)
 
     def _sign(self, data: bytes) -> bytes:
         answer = _called(
             self._client.sign,
-            SignerUnavailable,
+            _failure(self.public, SignerUnavailable),
             KeyId=self.key_id,
             Message=data,
             MessageType="RAW",
@@ -83,15 +85,15 @@ class AwsKms:
         arn = str(made["KeyMetadata"]["Arn"])
         return self._public(arn), reference(NAME, arn=arn)
 
-    def _public(self, arn: str) -> PublicKey:
-        der = _called(self._client.get_public_key, ConfigError, KeyId=arn)["PublicKey"]
+    def _public(self, arn: str, failure: "Failure" = ConfigError) -> PublicKey:
+        der = _called(self._client.get_public_key, failure, KeyId=arn)["PublicKey"]
         native = load_der_public_key(der)
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         return parse_public_pem(native.public_bytes(serialization.Encoding.PEM, form), "ES256")
 
     async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
         (arn,) = facts_of(sealed, public, "arn")
-        found = await asyncio.to_thread(self._public, arn)
+        found = await asyncio.to_thread(self._public, arn, _failure(public, ConfigError))
         if found.thumbprint != public.thumbprint:
             raise ConfigError(f"AWS KMS holds another key than {public.kid} under its ARN")
         return KmsSigner(public, arn, self._client)
@@ -118,7 +120,23 @@ def raw_signature(der: bytes) -> bytes:
     return r.to_bytes(COORDINATE_BYTES, "big") + s.to_bytes(COORDINATE_BYTES, "big")
 
 
-def _called(method: Any, failure: type[Exception], **arguments: Any) -> Any:
+Failure = Callable[[str], Exception]
+
+
+def _failure(public: PublicKey, otherwise: Failure) -> Failure:
+    """What a refusal of KMS means for this key."""
+
+    def failure(message: str) -> Exception:
+        code = message.rpartition(" ")[2]
+        if code not in _GONE:
+            return otherwise(message)
+        how = f"AWS KMS says {code}; aws kms cancel-key-deletion takes a deletion back for {PENDING_DAYS} days"
+        return KeyLost(public.kid, how)
+
+    return failure
+
+
+def _called(method: Any, failure: Failure, **arguments: Any) -> Any:
     """Call KMS; its errors are told by their code alone, because the texts name accounts and principals."""
     try:
         return method(**arguments)

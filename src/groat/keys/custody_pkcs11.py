@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from groat.keys.custodians import SignerUnavailable, facts_of, reference
-from groat.keys.custody import Signer
+from groat.keys.custody import KeyLost, Signer
 from groat.keys.files import parse_public_pem, read_private_file
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
@@ -21,6 +21,7 @@ NAME: Final = "pkcs11"
 RSA_BITS: Final = 3072
 SALT_BYTES: Final = 32
 ID_BYTES: Final = 16
+_GONE: Final = ("NoSuchKey", "KeyHandleInvalid", "ObjectHandleInvalid")  # by name: the module is imported when needed
 
 Result = TypeVar("Result")
 
@@ -37,6 +38,8 @@ class Pkcs11Signer:
         try:
             return await self._token.call(lambda: _sign(self._key, self.public.algorithm, data))
         except Exception as error:
+            if type(error).__name__ in _GONE:
+                raise KeyLost(self.public.kid, "the PKCS#11 token has it no more") from None
             raise SignerUnavailable(f"the PKCS#11 token does not sign: {type(error).__name__}") from None
 
 
@@ -94,7 +97,9 @@ class Pkcs11Token:
             key = self._session.get_key(object_class=ObjectClass.PRIVATE_KEY, id=identity)
             found = self._session.get_key(object_class=ObjectClass.PUBLIC_KEY, id=identity)
         except Exception as error:
-            raise ConfigError(f"the PKCS#11 token has no key {public.kid}: {type(error).__name__}") from None
+            if type(error).__name__ in _GONE:
+                raise KeyLost(public.kid, "the PKCS#11 token has it no more") from None
+            raise ConfigError(f"the PKCS#11 token does not show key {public.kid}: {type(error).__name__}") from None
         if parse_public_pem(_public_pem(found), public.algorithm).thumbprint != public.thumbprint:
             raise ConfigError(f"the PKCS#11 token holds another key than {public.kid} under its id")
         return key

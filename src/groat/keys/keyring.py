@@ -80,6 +80,19 @@ def in_office(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
     return tuple(sorted(serving, key=lambda key: (key.activates_at, key.created_at, key.kid)))
 
 
+def stand_ins(keys: Iterable[SigningKey], now: float, publish_lead: int) -> tuple[SigningKey, ...]:
+    """Who may sign although it is not their turn: published, not yet in turn, known to every verifier (KEY-19).
+
+    For when the private half of the key that should sign is gone; the one that was published first comes first.
+    """
+    known = [
+        key
+        for key in keys
+        if key.state(now) is KeyState.PENDING and key.sealed and key.created_at + publish_lead <= now
+    ]
+    return tuple(sorted(known, key=lambda key: (key.created_at, key.kid)))
+
+
 def published_keys(keys: Iterable[SigningKey], now: float) -> tuple[SigningKey, ...]:
     """The keys of the JWKS now, oldest first."""
     listed = [key for key in keys if key.state(now) is not KeyState.REMOVED]

@@ -87,7 +87,7 @@ def plan_activation(
     # A key that has just begun to sign would otherwise come after the one that takes over from it.
     younger = [k for k in keys if k.state(now) is KeyState.ACTIVE and k.activates_at > instant]
     return relinked(
-        keys, now, lead, replace(key, activates_at=instant), *(replace(k, activates_at=instant) for k in younger)
+        keys, now, lead, replace(key, activates_at=instant), *(replace(k, activates_at=instant - 1) for k in younger)
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from groat.server.event_log import EventLog, Gathered
-from groat.server.store import StoreUnavailable
 from groat.server.tally import Tally
+from groat.server.unavailable import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Line:
     ms: float
 
     def write(self) -> None:
-        """Make sure that it is written. Raises StoreUnavailable when it cannot be."""
+        """Make sure that it is written. Raises Unavailable when it cannot be."""
         try:
             self.gathered.write()
         except OSError as error:
-            raise StoreUnavailable(f"the audit log cannot be written: {error.strerror}") from None
+            raise Unavailable("log_unavailable", f"the audit log cannot be written: {error.strerror}") from None
         self.tally.issue(*self.labels, self.ms)
 
 

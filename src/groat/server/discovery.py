@@ -75,13 +75,14 @@ class LiveEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ReadyEndpoint:
-    """Ready: the store takes writes, a signing key is active and unsealed, the clocks agree; 503 otherwise."""
+    """Ready: the store takes writes, a key can sign, the log takes lines, the clocks agree; else 503 and the reason."""
 
     health: Health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        if await self.health.fault() is not None:
-            await send_private_json(scope, send, 503, b'{"status":"unavailable"}', (b"retry-after", b"1"))
+        if fault := await self.health.fault():
+            body = strict_json.dumps({"status": "unavailable", "reason": fault.reason})
+            await send_private_json(scope, send, 503, body, (b"retry-after", b"1"))
             return
         await send_private_json(scope, send, 200, b'{"status":"ok"}')

@@ -45,6 +45,7 @@ class EventLog:
         self._stream = stream or sys.stderr
         self._fd = self._stream.fileno()
         self._colors = self._stream.isatty()
+        self.fault: str | None = None  # why the last line was not written, None if it was
         self._second = (0, "")
         self._gathered = Gathered(self._write)
         self.adjust(level, pretty)
@@ -75,9 +76,14 @@ class EventLog:
         return self._for_people(record) if self._pretty else _encode(record) + b"\n"
 
     def _write(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, line[written:])
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            self.fault = error.strerror or type(error).__name__
+            raise
+        self.fault = None
 
     def _now(self) -> str:
         now = time.time()

@@ -1,17 +1,19 @@
-"""Whether this server could issue a token now: the truth behind /readyz, and a line in the log when a clock drifts."""
+"""Whether this server could issue a token now: the truth behind /readyz, and a line in the log when that changes."""
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from groat.server.event_log import EventLog
 from groat.server.registry import Registry
-from groat.server.store import Condition, Store, StoreUnavailable
-from groat.server.trusted_time import TrustedTime
+from groat.server.store import Condition, Store
+from groat.server.trusted_time import MAX_SKEW_SECONDS, TrustedTime
+from groat.server.unavailable import StoreClosed, StoreUnavailable, Unavailable
 
 WARN_SKEW_SECONDS: Final = 5.0
-WATCH_INTERVAL_SECONDS: Final = 10.0
+WATCH_INTERVAL_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -22,40 +24,77 @@ class Health:
     registry: Registry
     time: TrustedTime
     log: EventLog
-    _told: str | None = field(default=None, init=False)
+    _clocks: str = field(default="", init=False)
+    _told: str = field(default="", init=False)
+    _lost: str = field(default="", init=False)
 
-    async def fault(self) -> str | None:
+    async def fault(self) -> Unavailable | None:
         """Why no token can be issued now, None if one can."""
+        fault: Unavailable | None = None
         try:
-            condition = await self.store.condition()
-            self.registry.observe(condition.registry_version)
-            await self.registry.signer(self.time.clock())
-        except StoreUnavailable as error:
-            return str(error)
+            await self._check()
+        except Unavailable as error:
+            fault = error
+        self._tell(fault)
+        self._tell_loss()
+        # Telling may have shown that the log works again.
+        return fault if fault is None or fault.reason != "log_unavailable" or self.log.fault else None
+
+    async def _check(self) -> None:
+        condition = await self.store.condition()
+        self.registry.observe(condition.registry_version)
         if condition.closed_at is not None:
-            return "the store is closed: its contents moved to another one"
+            raise StoreClosed
         if condition.write_fault is not None:
-            return condition.write_fault
-        return self._clock_fault(condition)
+            raise StoreUnavailable(condition.write_fault)
+        await self.registry.check_signer(self.time.clock())
+        self._check_clock(condition)
+        if self.log.fault is not None:
+            raise Unavailable("log_unavailable", f"the log could not be written: {self.log.fault}")
 
-    def _clock_fault(self, condition: Condition) -> str | None:
-        fault = self.time.judge(condition).fault
-        offset = condition.clock_offset or 0.0
-        if abs(offset) > WARN_SKEW_SECONDS:
-            self._tell("clock.skew", {"database_ahead_seconds": round(offset, 1)})
+    def _tell(self, fault: Unavailable | None) -> None:
+        """Each change of the reason once."""
+        reason = "" if fault is None else fault.reason
+        if fault is None:
+            written = reason == self._told or self._emit("warning", "server.ready", {"was": self._told})
         else:
-            self._tell("clock.behind" if fault else None, {"hint": fault} if fault else {})
-        return fault
+            hopeful = reason == "log_unavailable"  # the line itself is how to find out
+            written = (reason == self._told and not hopeful) or self._emit(
+                "error", "server.unready", {"reason": reason, "hint": fault.hint}
+            )
+        if written:
+            self._told = reason
 
-    def _tell(self, event: str | None, facts: dict[str, Any]) -> None:
+    def _tell_loss(self) -> None:
+        """The key that should sign is lost, and another one stands in for it."""
+        lost = self.registry.lost
+        kid = "" if lost is None else lost.kid
+        if lost is None or kid == self._lost or self._emit("error", "key.lost", {"kid": kid, "hint": str(lost)}):
+            self._lost = kid
+
+    def _check_clock(self, condition: Condition) -> None:
+        fault, offset = self.time.judge(condition).fault, condition.clock_offset or 0.0
+        if abs(offset) > WARN_SKEW_SECONDS:
+            self._tell_clocks("clock.skew", {"database_ahead_seconds": round(offset, 1)})
+        else:
+            self._tell_clocks("clock.behind" if fault else "", {"hint": fault} if fault else {})
+        if fault:
+            raise Unavailable("clock_skew" if abs(offset) > MAX_SKEW_SECONDS else "clock_behind", fault)
+
+    def _tell_clocks(self, event: str, facts: Mapping[str, Any]) -> None:
         """Once for each change."""
-        if event != self._told:
-            self._told = event
-            with contextlib.suppress(OSError):
-                self.log.emit("error" if event else "warning", event or "clock.agrees", facts)
+        if event != self._clocks:
+            self._clocks = event
+            self._emit("error" if event else "warning", event or "clock.agrees", facts)
+
+    def _emit(self, level: str, event: str, facts: Mapping[str, Any]) -> bool:
+        with contextlib.suppress(OSError):
+            self.log.emit(level, event, facts)
+            return True
+        return False
 
     async def watch(self) -> None:
-        """Look now and then, so that the log tells of a drift though nobody asks."""
+        """Look now and then, so that the log tells of it though nobody asks."""
         while True:
             await self.fault()
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)

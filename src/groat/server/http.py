@@ -24,8 +24,8 @@ from groat.protocol.token_request import check_content_encoding, check_content_t
 from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.random_ids import RandomIds
-from groat.server.store import StoreUnavailable
 from groat.server.throttle import Networks, request_source
+from groat.server.unavailable import Unavailable
 
 if TYPE_CHECKING:
     from groat.server.connection.shedding import Shedding
@@ -212,8 +212,8 @@ class Entrance:
             await self.endpoints.get(scope["path"], not_found)(scope, receive, send)
         except OAuthError as error:
             await self._refuse(scope, send, error)
-        except StoreUnavailable as error:
-            refusal = TemporarilyUnavailable(error.reason, str(error), retry_after=RETRY_AFTER_SECONDS)
+        except Unavailable as error:
+            refusal = TemporarilyUnavailable(error.reason, error.hint, retry_after=RETRY_AFTER_SECONDS)
             await self._refuse(scope, send, refusal)
         except ClientDisconnected:
             self.audit.refused("disconnected", exchange.facts())

@@ -4,10 +4,11 @@ Each operation writes under the registry version that it had read, so that of tw
 ConfigError for what cannot be right, StoreUnavailable when the store cannot answer.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from groat.keys.custody import Custody
+from groat.keys.custody import Custody, KeyLost
 from groat.keys.keyring import KeyState, Lead, SigningKey
 from groat.keys.plans import (
     emergency_key,
@@ -197,9 +198,9 @@ async def _ring(operator: Operator, custody: Custody) -> tuple[int, Keys]:
 
 
 async def check_custody(custody: Custody, keys: Sequence[SigningKey]) -> None:
-    """Raises ConfigError where a private key that is not destroyed cannot be used."""
+    """Raises ConfigError where a private key cannot be used; one that is lost must not stand in the way of help."""
     for key in keys:
-        if key.sealed:
+        with contextlib.suppress(KeyLost):
             await custody.signer(key.public, key.sealed)
 
 

@@ -3,22 +3,31 @@
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Final
 
-from groat.keys.custodians import SignerUnavailable
-from groat.keys.custody import Custody, LocalSigner, Signer
-from groat.keys.keyring import SigningKey, active_key, in_office, next_change, published_keys
+from groat.keys.custody import DESTROYED, Custody, KeyLost, Signer
+from groat.keys.keyring import (
+    PUBLISH_LEAD,
+    SigningKey,
+    active_key,
+    in_office,
+    next_change,
+    published_keys,
+    stand_ins,
+)
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
 from groat.server.client_key_sets import ClientKeySets, fetch_key_set
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.rows import public_key
+from groat.server.unavailable import Unavailable
 
 NOBODY: Final = "\n"  # no client id: those are printable
 
@@ -30,12 +39,20 @@ class Registry:
     """
 
     def __init__(
-        self, store: Store, custody: Custody, key_sets: ClientKeySets | None = None, max_clients: int = 10_000
+        self,
+        store: Store,
+        custody: Custody,
+        key_sets: ClientKeySets | None = None,
+        max_clients: int = 10_000,
+        publish_lead: int = PUBLISH_LEAD,
     ) -> None:
         """`max_clients`: how many are kept, some 5 KB each; those that were read first make room.
 
-        As many of their keys stay parsed, whatever the registry's version.
+        As many of their keys stay parsed, whatever the registry's version. `publish_lead`: seconds after which every
+        verifier knows a published signing key.
         """
+        self._publish_lead = publish_lead
+        self.lost: KeyLost | None = None  # of the key that should sign, while another one stands in for it
         self._store = store
         self._max_clients = max_clients
         self._key_sets = key_sets or ClientKeySets(fetch_key_set)
@@ -154,52 +171,71 @@ class Registry:
         return tuple(key.public for key in published_keys(await self.signing_keys(), now))
 
     async def signer(self, now: float) -> Signer:
-        """The signer that is active at this instant. Raises StoreUnavailable when there is none."""
+        """The signer that is active at this instant; where its key is lost, one that stands in for it.
+
+        Raises Unavailable when there is none.
+        """
         kid, since, until = self._active
         if since <= now < until and kid in self._signers:
             return self._signers[kid]
+        version = self.version
+        try:
+            return await self._choose(now)
+        except Unavailable:
+            if await self.refresh() == version:
+                raise
+        return await self._choose(now)  # an operator has helped
+
+    async def _choose(self, now: float) -> Signer:
         keys = await self.signing_keys()
         key = active_key(keys, now)
         if key is None:
-            raise StoreUnavailable("no active signing key. Run: groat key rotate")
-        signer = self._signers.get(key.kid)
-        if signer is None:
-            signer = await self._open(key)
-            # Private keys that sign no more leave the memory, too.
-            kids = {other.kid for other in in_office(keys, now)}
-            self._signers = {kid: kept for kid, kept in self._signers.items() if kid in kids} | {key.kid: signer}
+            raise Unavailable("signing_key_missing", "no active signing key. Run: groat key rotate")
+        signer = await self._first_of((key, *stand_ins(keys, now, self._publish_lead)))
+        # Private keys that sign no more leave the memory, too.
+        kids = {other.kid for other in in_office(keys, now)}
+        self._signers = {kid: kept for kid, kept in self._signers.items() if kid in kids}
         if keys is self._signing_keys:
-            self._active = (key.kid, now, next_change(keys, now))
+            self._active = (signer.public.kid, now, next_change(keys, now))
         return signer
 
+    async def check_signer(self, now: float) -> None:
+        """Whether a token could be signed now, as far as that is known without signing one. Raises Unavailable."""
+        signer = await self.signer(now)
+        if isinstance(signer, RemoteSigner):
+            await signer.check()
+
     async def check_signing(self, kid: str, now: float) -> None:
-        """Make sure that what this key signs is still believed. Raises StoreUnavailable once it left the JWKS."""
+        """Make sure that what this key signs is still believed. Raises Unavailable once it left the JWKS."""
         if all(key.kid != kid for key in published_keys(await self.signing_keys(), now)):
-            raise StoreUnavailable("the signing key was taken away in this moment; ask again with a new assertion")
+            hint = "the signing key was taken away in this moment; ask again with a new assertion"
+            raise Unavailable("signing_key_withdrawn", hint)
+
+    async def _first_of(self, keys: Sequence[SigningKey]) -> Signer:
+        """The first that is not lost; `lost` has the error of the one that should sign.
+
+        What is in memory signs on, whatever became of it in the store.
+        """
+        self.lost = None if keys[0].sealed else KeyLost(keys[0].kid, DESTROYED)
+        for key in keys:
+            try:
+                return await self._open(key)
+            except KeyLost as error:
+                self.lost = self.lost or error
+            except ConfigError as error:
+                raise unavailable_signer(error) from None
+        assert self.lost is not None
+        raise unavailable_signer(self.lost) from None
 
     async def _open(self, key: SigningKey) -> Signer:
-        try:
+        if key.kid not in self._signers:
             signer = await self._custody.signer(key.public, key.sealed)
-        except ConfigError as error:
-            raise StoreUnavailable(str(error)) from None
-        return signer if isinstance(signer, LocalSigner) else RemoteSigner(signer)
+            self._signers[key.kid] = ready(signer, partial(self._forget, key.kid))
+        return self._signers[key.kid]
 
-
-@dataclass(frozen=True, slots=True)
-class RemoteSigner:
-    """A signer that may be out of reach: then the request gets 503, as for a store that is."""
-
-    signer: Signer
-
-    @property
-    def public(self) -> PublicKey:
-        return self.signer.public
-
-    async def sign(self, data: bytes) -> bytes:
-        try:
-            return await self.signer.sign(data)
-        except SignerUnavailable as error:
-            raise StoreUnavailable(str(error)) from None
+    def _forget(self, kid: str) -> None:
+        self._signers.pop(kid, None)
+        self._active = ("", 0.0, 0.0)
 
 
 def to_api(record: ApiRecord) -> Api:

@@ -2,42 +2,24 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.turns import Turns
+from groat.server.unavailable import BeforeFloor as BeforeFloor
+from groat.server.unavailable import BeforeHorizon as BeforeHorizon
+from groat.server.unavailable import StoreBusy as StoreBusy
+from groat.server.unavailable import StoreClosed as StoreClosed
+from groat.server.unavailable import StoreUnavailable as StoreUnavailable
 
 PURGE_CHUNK: Final = 1000
 # What was used is remembered well past its own expiry, for servers whose clocks are behind.
 FORGET_AFTER: Final = 600
 # An operator waits for a slow disk rather than being told that nobody knows what became of his change.
 OPERATOR_PATIENCE: Final = 10
-
-
-class StoreUnavailable(Exception):
-    """The store cannot answer now: locked, full, gone. The request may be tried again; nothing is lost.
-
-    `reason`: the code in the log.
-    """
-
-    reason: ClassVar[str] = "store_unavailable"
-
-
-class StoreClosed(StoreUnavailable):
-    """The store was closed for good because its contents moved to another one."""
-
-
-class BeforeFloor(StoreUnavailable):
-    """The value was made before the moment from which this store's memory is complete; nobody can say if it is new."""
-
-
-class BeforeHorizon(StoreUnavailable):
-    """The value ended before what the store may have forgotten, so the clock by which it is still good is behind."""
-
-    reason = "clock_behind"
 
 
 class StoreConflict(Exception):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeValue
-from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreUnavailable
+from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreBusy, StoreUnavailable
 from groat.server.store.turns import Turns
 
 MAX_BATCH: Final = 256
@@ -127,7 +127,7 @@ class GroupCommit:
         if waiting >= MAX_WAITING or (
             waiting >= MAX_BATCH and self._expected_wait(waiting) > self._limits.queue_seconds
         ):
-            raise StoreUnavailable(BUSY)
+            raise StoreBusy(BUSY)
         self._check_memory(once)
 
     def _expected_wait(self, waiting: int) -> float:

@@ -358,7 +358,7 @@ class PostgresStore:
         async with self._transaction(refused) as link:
             (registry,) = await link.query("SELECT version, closed_at FROM registry FOR UPDATE")
             if registry["closed_at"] is not None:
-                raise StoreClosed("this store is closed: its contents moved to another one")
+                raise StoreClosed
             if seen is not None and registry["version"] != seen:
                 raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
             yield link

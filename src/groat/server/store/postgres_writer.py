@@ -217,7 +217,7 @@ def _written(batch: list[Use], result: PGresult) -> Written:
         raise StoreUnavailable("the database has no registry")
     version, floor, horizon, state, inserted, won = (result.get_value(0, column) or b"" for column in range(6))
     if state == _CLOSED:
-        raise StoreClosed("this store is closed: its contents moved to another one")
+        raise StoreClosed
     if state != _OPEN:
         raise WentBack("the database was restored; assertions used before may be unknown to it")
     first = [True] * len(batch)

@@ -340,7 +340,7 @@ class SqliteStore:
             with self._transaction() as connection:
                 version, closed = connection.execute("SELECT version, closed_at FROM registry").fetchone()
                 if closed is not None:
-                    raise StoreClosed("this store is closed: its contents moved to another one")
+                    raise StoreClosed
                 if seen is not None and version != seen:
                     raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
                 yield connection

@@ -189,7 +189,7 @@ def _came_first(connection: sqlite3.Connection, use: Use) -> bool:
     (horizon,) = connection.execute("SELECT horizon FROM registry").fetchone() or (0,)
     if use.once.expires_at <= horizon:
         return False
-    raise StoreClosed("this store is closed: its contents moved to another one")
+    raise StoreClosed
 
 
 def _is_read_only(error: Exception) -> bool:
