@@ -64,9 +64,9 @@ timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (som
 	$(BIN)/python -m benchmarks.enumeration
 
 components:      ## Install the programs that some tests need: PostgreSQL, PgBouncer, SoftHSM2 and more (Debian, root)
-	which pgbouncer softhsm2-util openssl setpriv systemd-analyze >/dev/null 2>&1 && ls /usr/lib/postgresql >/dev/null || { \
+	which pgbouncer softhsm2-util openssl ssh-keygen setpriv systemd-analyze >/dev/null 2>&1 && ls /usr/lib/postgresql >/dev/null || { \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
-	  postgresql pgbouncer softhsm2 openssl util-linux systemd procps >/dev/null; }
+	  postgresql pgbouncer softhsm2 openssl openssh-client util-linux systemd procps >/dev/null; }
 
 image:           ## Build the container image groat:local
 	docker build -f deploy/Dockerfile -t groat:local .

@@ -22,6 +22,7 @@ class Missing(Enum):
     SOFTHSM = "SoftHSM2"
     SYSTEMD = "systemd-analyze"
     OPENSSL = "the openssl command"
+    SSH_KEYGEN = "ssh-keygen"
     SETPRIV = "setpriv, for root"
     ROOT = "root, with the right to mount"
     IMAGE_TOOLS = "root on Debian"

@@ -22,10 +22,10 @@ def test_every_algorithm_of_init_is_accepted_by_a_plain_verifier(tmp_path: Path,
     home.ok("client", "add", "billing", "--allow", "orders=orders:read", "--new-key", "key.json", "--alg", algorithm,
             "--rsa-bits", "2048")  # fmt: skip
     with home.serving(port=int(home.env["GROAT_SERVER__PORT"])) as server:
-        got = home.ok("token", "get", "--client-id", "billing", "--key", "key.json", "--scope", "orders:read",
+        got = home.ok("token", "get", "--local", "--client-id", "billing", "--key", "key.json", "--scope", "orders:read",
                       "--print-token")  # fmt: skip
         verifier = Verifier(issuer=ISSUER, audience=AUDIENCE, jwks_uri=f"{server.url}/.well-known/jwks.json")
         caller = verifier.verify(got.out.strip(), ["orders:read"])
-        assert home.ok("token", "verify", got.out.strip(), "--audience", AUDIENCE).code == 0
+        assert home.ok("token", "verify", "--local", got.out.strip(), "--audience", AUDIENCE).code == 0
     assert (caller.client_id, caller.is_client) == ("billing", True)
     assert jose.parse_jwt(got.out.strip()).header.algorithm is ALGORITHM_NAMES[algorithm]

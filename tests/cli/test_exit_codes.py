@@ -17,7 +17,7 @@ from tests.ports import free_port
 from .conftest import Live
 from .running import AUDIENCE, ISSUER, OBEYING_MODES, Home
 
-GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
+GET = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
 
 
 def test_the_help_lists_all_of_them(home: Home) -> None:
@@ -162,10 +162,10 @@ def test_4_refused(live: Live) -> None:
         (("--client-id", "billing", "--scope", "orders:write"), "invalid_scope"),
         (("--client-id", "billing", "--resource", "https://none.example"), "invalid_target"),
     ):
-        done = live.home("--json", "token", "get", "--key", "billing.key.json", *arguments)
+        done = live.home("--json", "token", "get", "--local", "--key", "billing.key.json", *arguments)
         assert (done.code, done.out) == (4, "")
         assert json.loads(done.err.splitlines()[-1])["error"] == code
-    plain = live.home.script("token", "get", "--key", "billing.key.json", *arguments)
+    plain = live.home.script("token", "get", "--local", "--key", "billing.key.json", *arguments)
     assert (plain.code, plain.out, f"groat: refused: {code}" in plain.err) == (4, "", True)
 
 
@@ -177,13 +177,15 @@ def test_5_unreachable(home: Home) -> None:
     assert (got.code, got.out, "Traceback" in got.err) == (5, "", False)
     assert port in got.err
     token = assertion.replace(assertion.partition(".")[0], "eyJhbGciOiJFUzI1NiIsImtpZCI6IngiLCJ0eXAiOiJhdCtqd3QifQ")
-    verified = home.script("token", "verify", "--audience", AUDIENCE, stdin=token.encode(), GROAT_SERVER__PORT=port)
+    verified = home.script(
+        "token", "verify", "--local", "--audience", AUDIENCE, stdin=token.encode(), GROAT_SERVER__PORT=port
+    )
     assert (verified.code, verified.out, "Traceback" in verified.err) == (5, "", False)
 
 
 def test_6_invalid(live: Live) -> None:
     """A token that is none."""
-    done = live.home.script("token", "verify", "--audience", AUDIENCE, stdin=b"e30.e30.e30")
+    done = live.home.script("token", "verify", "--local", "--audience", AUDIENCE, stdin=b"e30.e30.e30")
     assert (done.code, done.out) == (6, "")
 
 

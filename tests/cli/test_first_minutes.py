@@ -12,7 +12,7 @@ from tests.ports import free_port
 
 from .running import AUDIENCE, GROAT, ISSUER, Home, environment
 
-GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
+GET = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
 
 
 def permissions(path: Path) -> int:

@@ -18,7 +18,7 @@ from tests.ports import free_port
 from .conftest import Live
 from .running import ISSUER, Home, Outcome
 
-GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
+GET = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
 
 
 def secrets_in(home: Home) -> dict[str, str]:
@@ -70,7 +70,7 @@ def test_no_command_shows_a_secret(live: Live) -> None:
         ("config", "check"),
         GET,
         (*GET, "--resource", "https://none.example"),
-        ("token", "get", "--client-id", "nobody", "--key", "billing.key.json"),
+        ("token", "get", "--local", "--client-id", "nobody", "--key", "billing.key.json"),
     ]
     shown: list[Outcome] = [
         home(*flags, "-v", "--debug", *command) for command in commands for flags in ((), ("--json",))
@@ -125,7 +125,7 @@ def test_every_file_holds_its_own_secret_only(home: Home) -> None:
     "command",
     [
         ("client", "assertion", "billing", "--key"),
-        ("token", "get", "--client-id", "billing", "--key"),
+        ("token", "get", "--local", "--client-id", "billing", "--key"),
     ],
     ids=["assertion", "get"],
 )

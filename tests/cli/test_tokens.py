@@ -18,7 +18,7 @@ from .conftest import Live
 from .running import AUDIENCE, ISSUER, Home
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-GET = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
+GET = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.key.json", "--resource", AUDIENCE)
 
 
 def new_token(live: Live, *arguments: str) -> str:
@@ -63,7 +63,7 @@ def test_get_tells_about_the_token_and_keeps_it(live: Live) -> None:
 def test_the_key_may_come_from_standard_input(live: Live) -> None:
     """So that it need not lie in a file."""
     key = (live.home.directory / "billing.key.json").read_bytes()
-    command = ("token", "get", "--client-id", "billing", "--key", "-", "--scope", "orders:read")
+    command = ("token", "get", "--local", "--client-id", "billing", "--key", "-", "--scope", "orders:read")
     assert live.home.script(*command, stdin=key).code == 0
     assert live.home(*command, stdin=b"no key").code == 3
 
@@ -88,7 +88,7 @@ def test_a_cache_is_used_where_one_is_named(live: Live) -> None:
 def test_verify_accepts_what_get_got(live: Live) -> None:
     """From an argument, from standard input, and by default from there."""
     token = new_token(live)
-    command = ("--json", "token", "verify", "--audience", AUDIENCE, "--scope", "orders:read")
+    command = ("--json", "token", "verify", "--local", "--audience", AUDIENCE, "--scope", "orders:read")
     shown = [
         live.home.ok(*command, token).json,
         live.home.ok(*command, "-", stdin=token).json,
@@ -117,7 +117,7 @@ def test_verify_accepts_what_get_got(live: Live) -> None:
 def test_verify_says_why_not(live: Live, spoil: Any, arguments: tuple[str, ...], reason: str) -> None:
     """Exit code 6 and the reason in words; nothing on standard output."""
     token: bytes = spoil(new_token(live)).encode("utf-8", "surrogateescape")
-    done = live.home.script("token", "verify", *arguments, stdin=token)
+    done = live.home.script("token", "verify", "--local", *arguments, stdin=token)
     assert (done.code, done.out) == (6, "")
     assert reason in done.err or (reason == "signature" and "malformed" in done.err)
     assert "Traceback" not in done.err
@@ -126,7 +126,7 @@ def test_verify_says_why_not(live: Live, spoil: Any, arguments: tuple[str, ...],
 def test_verify_refuses_an_assertion(live: Live) -> None:
     """Of the other kind of JWT, which the same client signed."""
     assertion = live.home.ok("client", "assertion", "billing", "--key", "billing.key.json").out
-    done = live.home("token", "verify", "--audience", AUDIENCE, stdin=assertion)
+    done = live.home("token", "verify", "--local", "--audience", AUDIENCE, stdin=assertion)
     assert (done.code, "type" in done.err) == (6, True)
 
 
@@ -207,7 +207,7 @@ def test_keys_change_under_a_running_server(live: Live) -> None:
     gone, emergency = live.home.ok("--json", "--yes", "key", "revoke", "--", fresh["kid"]).json
     assert (gone["state"], jwks_kids(live)) == ("removed", [emergency["kid"]])
     assert token_kid(new_token(live)) == emergency["kid"]
-    done = live.home("token", "verify", "--audience", AUDIENCE, stdin=token)
+    done = live.home("token", "verify", "--local", "--audience", AUDIENCE, stdin=token)
     assert (done.code, "key" in done.err) == (6, True)
 
 
@@ -218,7 +218,7 @@ def test_a_client_rotates_its_key_under_a_running_server(live: Live) -> None:
     new = generate_private_key("Ed25519")
     live.home.file("new.key.json", files.private_key_bytes(new))
     live.home.file("new.pub.json", json.dumps(dict(new.public.jwk)))
-    with_new = ("token", "get", "--client-id", "billing", "--key", "new.key.json", "--scope", "orders:read")
+    with_new = ("token", "get", "--local", "--client-id", "billing", "--key", "new.key.json", "--scope", "orders:read")
     assert live.home(*with_new).code == 4
     live.home.ok("client", "key", "add", "billing", "new.pub.json")
     live.home.ok(*with_new)

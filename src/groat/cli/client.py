@@ -14,6 +14,8 @@ from groat.cli.enrolment import invite, join
 from groat.cli.instants import when
 from groat.cli.session import Session, plain
 from groat.keys import files
+from groat.keys.private_key import CURVE_ALGORITHMS
+from groat.keys.public_key import DEFAULT_RSA_ALGORITHM
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import AssertionAudience
@@ -90,7 +92,7 @@ def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
 @click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key.")
 @click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
-@click.option("--public-key", type=_FILE, help="A public key as SPKI PEM.")
+@click.option("--public-key", type=_FILE, help="Public keys as SPKI PEM: each PUBLIC KEY block.")
 @click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself.")
 @click.option(
     "--key-not-before", type=when, metavar="WHEN", help="The keys count from then on: 2027-01-31T00:00Z, 90d."
@@ -158,6 +160,8 @@ class _Newcomer:
             _discard(self.session, self.client_id, key.kid, path)
             raise
         self.session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
+        if path.suffix == ".pem" and algorithm not in (DEFAULT_RSA_ALGORITHM, *CURVE_ALGORITHMS.values()):
+            self.session.note(f"a PEM does not say that it is for {algorithm}: give it with --alg {algorithm}")
         return record
 
 
@@ -262,10 +266,13 @@ def remove(session: Session, client_id: str, dry_run: bool) -> None:
 @client.command()
 @click.argument("client_id")
 @click.option("--key", "key_file", required=True, metavar="FILE", help="The client's private key; - reads stdin.")
+@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
 @click.option("--issuer", help="Whom the assertion is for; default: the issuer of the configuration.")
 @click.option("--lifetime", type=click.IntRange(5, 3600), default=60, show_default=True, metavar="SECONDS")
 @click.pass_obj
-def assertion(session: Session, client_id: str, key_file: str, issuer: str | None, lifetime: int) -> None:
+def assertion(
+    session: Session, client_id: str, key_file: str, alg: str | None, issuer: str | None, lifetime: int
+) -> None:
     """Print one signed assertion, for curl. It buys one token."""
     import secrets
     import time
@@ -284,7 +291,7 @@ def assertion(session: Session, client_id: str, key_file: str, issuer: str | Non
         "exp": now + lifetime,
         "jti": secrets.token_urlsafe(16),
     }
-    signed = sign_jwt(claims, read_key(key_file), ASSERTION_TYP)
+    signed = sign_jwt(claims, read_key(key_file, alg), ASSERTION_TYP)
     session.show({"client_assertion": signed}, signed) if session.as_json else click.echo(signed)
 
 

@@ -71,15 +71,23 @@ def join(session: Session, code: str, issuer: str, path: Path, alg: str) -> None
 @click.option("--key", "current", required=True, metavar="FILE", help="The current private key; - reads stdin.")
 @click.option("--new-key", "path", type=_FILE, required=True, help="Where to write the next private key.")
 @_ALGORITHM
+@click.option("--key-alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Of the current key, where it does not say.")
 @click.option("--retire-old-after", metavar="DURATION", help="Let the current key expire then, such as 1h.")
 @click.pass_obj
 def rotate(
-    session: Session, client_id: str, issuer: str, current: str, path: Path, alg: str, retire_old_after: str | None
+    session: Session,
+    client_id: str,
+    issuer: str,
+    current: str,
+    path: Path,
+    alg: str,
+    key_alg: str | None,
+    retire_old_after: str | None,
 ) -> None:
     """Make the next key here and register its public half with the current key's word."""
     from groat.cli.token import read_key
 
-    held, after = read_key(current), None if retire_old_after is None else _retirement(retire_old_after)
+    held, after = read_key(current, key_alg), None if retire_old_after is None else _retirement(retire_old_after)
     _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held, after))
     if after is None:
         session.note(f"both keys work. Use {path} now, then: {command('client key remove', client_id, held.kid)}")

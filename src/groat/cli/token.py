@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import click
 
 from groat.cli.session import Session
 from groat.keys.files import parse_private_key, read_private_key
+from groat.keys.key_text import is_key_text
 from groat.protocol import jose
-from groat.protocol.errors import ConfigError, InvalidToken, JoseError
-from groat.protocol.jwk import PrivateKey, base64url_decode
+from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable
+from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_decode
 from groat.protocol.metadata import JWKS_PATH, issuer_path
 
 
@@ -22,42 +24,69 @@ def token() -> None:
     """Access tokens, from the caller's and the API's side."""
 
 
-def read_key(name: str) -> PrivateKey:
-    """A private key from a file, or from stdin for `-`. Raises ConfigError."""
-    if name.lstrip().startswith(("{", "-----BEGIN")):
+def read_key(name: str, algorithm: str | None = None) -> PrivateKey:
+    """A private key from a file, or from stdin for `-`; `algorithm`: where it does not say. Raises ConfigError."""
+    if is_key_text(name):
         raise ConfigError("--key takes the name of a file, or - for standard input; not the key itself")
     if name == "-":
-        return parse_private_key(sys.stdin.buffer.read(), "standard input")
-    return read_private_key(Path(name))
+        return parse_private_key(sys.stdin.buffer.read(), "standard input", algorithm)
+    return read_private_key(Path(name), algorithm)
 
 
 def _read_token(value: str) -> str:
     return (sys.stdin.buffer.read().decode("utf-8", "replace") if value == "-" else value).strip()
 
 
-def _local(session: Session, issuer: str | None) -> tuple[str, str | None]:
-    """The issuer to use, and the address of the local server where the configuration is at hand.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whom to ask: the issuer itself, or (`address`) whoever listens at the address of [server] on this machine.
 
-    On the server's own machine the public name may not resolve; the address of [server] does. A server that speaks
-    TLS itself is asked by its public name: its certificate is for that.
+    The latter only on demand. Any program can listen on a port and say that it is the issuer: it would be given an
+    assertion that buys a token, or its keys would be believed. `elsewhere`: where --local would ask, for a hint.
     """
+
+    issuer: str
+    address: str | None = None
+    elsewhere: str | None = None
+
+    @property
+    def hint(self) -> str:
+        """What helps where the issuer does not answer; empty where nothing does."""
+        return f"on the server's own machine --local asks {self.elsewhere} instead" if self.elsewhere else ""
+
+
+def _asked(session: Session, issuer: str | None, *, local: bool) -> Asked:
     named = issuer or os.environ.get("GROAT_ISSUER")
-    if named is not None:
-        return named, None
+    if named is not None and not local:
+        return Asked(named)
     config = session.config()
+    name = named or config.policy.issuer
     if config.tls is not None:
-        return config.policy.issuer, None
+        if local:
+            raise ConfigError(f"--local: this server speaks TLS, and its certificate is for the name in {name}")
+        return Asked(name)
     host, port = config.local_address
-    shown = f"[{host}]" if ":" in host else host
-    return config.policy.issuer, f"http://{shown}:{port}{issuer_path(config.policy.issuer)}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{issuer_path(name)}"
+    if not local:
+        return Asked(name, elsewhere=None if name.rstrip("/") == address else address)
+    session.note(f"asking the local server at {address} for {name}")
+    return Asked(name, address)
+
+
+_LOCAL = click.option(
+    "--local", is_flag=True, help="Ask the address of [server] on this machine; whoever listens there is believed."
+)
+_ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the issuer of the configuration.")
 
 
 @token.command()
 @click.option("--client-id", required=True)
 @click.option("--key", "key_file", required=True, metavar="FILE", help="The client's private key; - reads stdin.")
+@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
-@click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the server of the configuration.")
+@_ISSUER
+@_LOCAL
 @click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
 @click.pass_obj
@@ -65,27 +94,31 @@ def get(
     session: Session,
     client_id: str,
     key_file: str,
+    alg: str | None,
     resource: str | None,
     scopes: tuple[str, ...],
     issuer: str | None,
+    local: bool,
     cache: str | None,
     print_token: bool,
 ) -> None:
     """Get an access token as a client would."""
     from groat.client import MachineClient
+    from groat.client.errors import MetadataInvalid, ServerUnreachable
 
-    name, local = _local(session, issuer)
-    if local is not None:
-        session.note(f"asking the local server at {local} for {name}")
+    asked = _asked(session, issuer, local=local)
     machine = MachineClient(
-        issuer=name,
+        issuer=asked.issuer,
         client_id=client_id,
-        key=read_key(key_file),
-        token_endpoint=f"{local}/token" if local is not None else None,
+        key=read_key(key_file, alg),
+        token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
     )
     try:
         granted = machine.token(resource=resource, scopes=list(scopes))
+    except (ServerUnreachable, MetadataInvalid) as error:
+        error.hint = error.hint or asked.hint
+        raise
     finally:
         machine.close()
     if print_token:
@@ -103,18 +136,25 @@ def get(
 
 @token.command()
 @click.argument("value", metavar="[TOKEN|-]", default="-")
-@click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the server of the configuration.")
+@_ISSUER
+@_LOCAL
 @click.option("--audience", required=True, metavar="URI")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Demand this scope.")
 @click.pass_obj
-def verify(session: Session, value: str, issuer: str | None, audience: str, scopes: tuple[str, ...]) -> None:
+def verify(
+    session: Session, value: str, issuer: str | None, local: bool, audience: str, scopes: tuple[str, ...]
+) -> None:
     """Verify a token as an API would, against the issuer's JWKS."""
     from groat.verifier import Verifier
 
-    name, local = _local(session, issuer)
-    jwks_uri = f"{local}{JWKS_PATH}" if local is not None else None
-    with contextlib.closing(Verifier(issuer=name, audience=audience, jwks_uri=jwks_uri)) as verifier:
-        caller = verifier.verify(_read_token(value), scopes=list(scopes))
+    asked = _asked(session, issuer, local=local)
+    jwks_uri = f"{asked.address}{JWKS_PATH}" if asked.address is not None else None
+    with contextlib.closing(Verifier(issuer=asked.issuer, audience=audience, jwks_uri=jwks_uri)) as verifier:
+        try:
+            caller = verifier.verify(_read_token(value), scopes=list(scopes))
+        except KeysUnavailable as error:
+            error.hint = "; ".join(filter(None, (error.hint, asked.hint)))
+            raise
     facts: dict[str, Any] = {
         "client_id": caller.client_id,
         "subject": caller.subject,

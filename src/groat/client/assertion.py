@@ -10,6 +10,7 @@ from typing import Final, Protocol, runtime_checkable
 from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
 from groat.client.key_file import KeyFile
+from groat.keys.key_text import is_key_text
 from groat.keys.private_key import read_private_key
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
@@ -182,7 +183,7 @@ def credential_from(
     """The credential for whatever the caller gave as `key`; reads no file yet. Raises ConfigError."""
     if isinstance(key, WorkloadIdentity):
         return WorkloadCredential(key)
-    if isinstance(key, str) and (key.lstrip().startswith(("{", "-----")) or "\n" in key):
+    if isinstance(key, str) and is_key_text(key):
         # Errors name the path, so a key must never be taken for one.
         raise ConfigError("key is the text of a key, not a path; see private_key_from_text")
     if isinstance(key, str | os.PathLike):

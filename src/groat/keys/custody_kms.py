@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from groat.keys.custodians import CannotSign, SignerUnavailable, facts_of, reference
 from groat.keys.custody import KeyLost, Signer
-from groat.keys.files import parse_public_pem
+from groat.keys.public_key import parse_public_pem
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 

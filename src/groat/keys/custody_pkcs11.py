@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 from groat.keys.custodians import SignerUnavailable, facts_of, reference
 from groat.keys.custody import KeyLost, Signer
-from groat.keys.files import parse_public_pem, read_private_file
+from groat.keys.files import read_private_file
+from groat.keys.public_key import parse_public_pem
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 

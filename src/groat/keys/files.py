@@ -11,26 +11,18 @@ import secrets
 import stat
 import time
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from cryptography.hazmat.primitives import serialization
-from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from groat.keys import private_key
 from groat.keys.private_key import MAX_KEY_FILE_BYTES
+from groat.keys.public_key import DEFAULT_RSA_ALGORITHM, parse_public_keys
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
-from groat.protocol.jwk import (
-    ALGORITHM_NAMES,
-    ALGORITHMS,
-    PrivateKey,
-    PublicKey,
-    import_public_jwk,
-)
+from groat.protocol.jwk import PrivateKey, PublicKey
 from groat.protocol.shell import shell_word
 
-# A PEM cannot say which algorithm it is for; RSA keys then get the one that every server knows (RFC 7518 3.1).
-DEFAULT_RSA_ALGORITHM: Final = "RS256"
 STALE_SECONDS: Final = 600
 # What open says to O_TMPFILE where it does not exist: the flag contains O_DIRECTORY, so old kernels see a directory.
 _NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
@@ -222,59 +214,12 @@ def parse_private_key(content: bytes, name: str, algorithm: str | None = None) -
 
 
 def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKey, ...]:
-    """Read public keys from a JWK, a JWKS or an SPKI PEM. Raises ConfigError; private members are refused."""
+    """Read all public keys of a JWK, a JWKS or an SPKI PEM. Raises ConfigError; private members are refused."""
     content, _ = _read(path)
     try:
-        if content.lstrip()[:1] == b"{":
-            return _public_jwks(strict_json.loads_object(content), algorithm)
-        return (parse_public_pem(content, algorithm),)
+        return parse_public_keys(content, algorithm)
     except JoseError as error:
         raise ConfigError(f"{path} holds no usable public key: {error.hint}") from None
-
-
-def parse_public_pem(content: bytes, algorithm: str | None = None) -> PublicKey:
-    """Read an SPKI PEM; its kid is the RFC 7638 thumbprint. Raises JoseError("key"), also for a private PEM."""
-    key = _import_pem(content)
-    if key.is_private:
-        raise JoseError("key", "the file holds a private key; give the public half only")
-    return import_public_jwk({**key.as_dict(), "alg": algorithm or _algorithm_of(key)})
-
-
-def _public_jwks(document: dict[str, Any], algorithm: str | None) -> tuple[PublicKey, ...]:
-    entries = document.get("keys", [document])
-    if not isinstance(entries, list) or not entries or any(not isinstance(e, dict) for e in entries):
-        raise JoseError("key", "keys must be a non-empty array of JWKs")
-    labelled = [{**e, "alg": algorithm} if algorithm and e.get("alg") is None else e for e in entries]
-    for entry in labelled if algorithm else ():
-        if ALGORITHM_NAMES.get(str(entry["alg"])) is not ALGORITHM_NAMES.get(algorithm or ""):
-            raise JoseError("key", f"a JWK is for another algorithm than {algorithm}")
-    return tuple(import_public_jwk(_with_algorithm(entry)) for entry in labelled)
-
-
-def _with_algorithm(entry: dict[str, Any]) -> dict[str, Any]:
-    # One key, one algorithm: an RSA JWK that declares none is registered for the default one.
-    return {**entry, "alg": DEFAULT_RSA_ALGORITHM} if entry.get("kty") == "RSA" and entry.get("alg") is None else entry
-
-
-def _import_pem(content: bytes) -> ECKey | OKPKey | RSAKey:
-    try:
-        for kind in ("EC", "OKP", "RSA"):
-            with contextlib.suppress(Exception):
-                key = import_key(content, kind)
-                if isinstance(key, (ECKey, OKPKey, RSAKey)):
-                    return key
-    finally:
-        del content
-    raise JoseError("key", "not a PEM of an RSA, EC or Ed25519 key, or it is encrypted")
-
-
-def _algorithm_of(key: ECKey | OKPKey | RSAKey) -> str:
-    if isinstance(key, RSAKey):
-        return DEFAULT_RSA_ALGORITHM
-    fitting = [name for name, known in ALGORITHMS.items() if known.fits(key)]
-    if not fitting:
-        raise JoseError("key", "the curve is not one of P-256, P-384, P-521, Ed25519")
-    return fitting[0]
 
 
 def private_key_bytes(key: PrivateKey, *, pem: bool = False) -> bytes:
