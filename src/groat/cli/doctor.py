@@ -17,6 +17,7 @@ from groat.keys.client_keys import span
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import published_keys
 from groat.keys.schedule import MAX_PUBLISHED
+from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.key_set import import_key_set
@@ -53,7 +54,7 @@ class Examination:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
         """One GET without redirects. Raises Unreachable."""
         try:
-            return https_get(self.url + path, headers or {}, time.monotonic() + TIMEOUT)
+            return https_get(self.url + path, headers or {}, monotonic() + TIMEOUT)
         except (OSError, HTTPException, ValueError, FetchError) as error:
             raise Unreachable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from None
 

@@ -7,7 +7,6 @@ https (or http on loopback and listed hosts), certificates checked, no redirects
 import io
 import re
 import ssl
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,6 +16,9 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from groat.outbound.authorities import tls_context
+from groat.outbound.connecting import connect
+from groat.outbound.real_time import monotonic, remaining
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey
@@ -96,7 +98,7 @@ class KeyFetcher:
 
         `now` is the caller's monotonic clock and only dates the discovery; the deadline runs on real time.
         """
-        deadline = time.monotonic() + DEADLINE
+        deadline = monotonic() + DEADLINE
         try:
             uri, found_at = self._locate(None if rediscover else previous, now, deadline)
             return self._key_set(uri, found_at, previous, deadline)
@@ -205,7 +207,7 @@ class _DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_remaining(self._deadline))
+        self._sock.settimeout(remaining(self._deadline))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -227,10 +229,11 @@ class _DeadlineSocket:
 def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response:
     """One GET on the standard library; a redirect is an answer like any other, and a refused one.
 
-    Raises OSError, HTTPException, ValueError, FetchError. Not limited: the time a name server takes (the reason why
-    waiting requests have their own timeout). Proxies from the environment are not used.
+    `deadline`: by `groat.outbound.real_time.monotonic`. Raises OSError, HTTPException, ValueError, FetchError,
+    AuthoritiesUnusable. Not limited: the time a name server takes (the reason why waiting requests have their own
+    timeout). Proxies from the environment are not used.
     """
-    connection = _connection(url, _remaining(deadline))
+    connection = _connection(url, deadline)
     connection.response_class = lambda sock, *args, **kwargs: HTTPResponse(  # type: ignore[assignment]
         _DeadlineSocket(sock, deadline),  # type: ignore[arg-type]
         *args,
@@ -249,12 +252,18 @@ def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response
         connection.close()
 
 
-def _connection(url: str, timeout: float) -> HTTPConnection:
+def _connection(url: str, deadline: float) -> HTTPConnection:
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        return HTTPSConnection(host, parts.port, timeout=timeout, context=_tls())
-    return HTTPConnection(host, parts.port, timeout=timeout)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    context = _tls() if secure else None
+    connection = HTTPSConnection(host, parts.port, context=context) if secure else HTTPConnection(host, parts.port)
+    sock = connect(host, connection.port, deadline)
+    try:
+        connection.sock = sock if context is None else context.wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise
+    return connection
 
 
 def _target(url: str) -> str:
@@ -262,14 +271,5 @@ def _target(url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    # Certificate and host name are checked, TLS 1.2 is the minimum; SSL_CERT_FILE names a private authority.
-    return ssl.create_default_context()
-
-
-def _remaining(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+# The context is kept, so that reading the authorities costs the first fetch only.
+_tls: Final = cache(tls_context)

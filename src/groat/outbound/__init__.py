@@ -1,0 +1,1 @@
+"""How requests leave this machine: clocks for their deadlines, connecting, and whose certificates count."""
