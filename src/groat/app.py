@@ -103,8 +103,9 @@ def create_app(
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
         policy, root = settings.policy, issuer_path(settings.policy.issuer)
-        throttle.per_client.limit = settings["throttle.client_failures"]
-        throttle.per_source.limit = settings["throttle.source_failures"]
+        throttle.adjust(
+            *(settings[f"throttle.{name}"] for name in ("client_failures", "source_failures", "failure_share"))
+        )
         entrance.trusted_proxies = settings["server.trusted_proxies"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
         token = TokenEndpoint(policy, registry, store, throttle, audit, clock, uses=uses, admission=admission)
@@ -140,7 +141,7 @@ def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, clo
     chores: list[Chore] = [partial(_count_forever, metrics)]
     if config.admin:
         endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], clock)
-        admin = Entrance({"/metrics": endpoint}, not_found, audit)
+        admin = Entrance({"/metrics": endpoint}, not_found, audit, elsewhere="admin")
         chores.append(partial(serve_admin, admin, config.admin, audit.log))
     return chores
 

@@ -6,6 +6,7 @@ import pytest
 
 from groat.protocol.enrolment import (
     ENDORSEMENT_TYP,
+    LIFETIME,
     MAX_RETIREMENT,
     MIN_RETIREMENT,
     Endorsement,
@@ -166,15 +167,18 @@ def test_a_key_out_of_time_endorses_nothing(limits: KeyLimits, reason: str) -> N
 def _endorse(client: Client, **changes: object) -> Endorsement:
     new = NewKey(CID, OTHER_KEY.public, None)
     claims = endorsement_claims(CID, ISS, OTHER_KEY.public.thumbprint, NOW, "j" * 22) | changes
+    claims = {name: value for name, value in claims.items() if value is not ABSENT}
     return check_endorsement(sign_jwt(claims, CLIENT_KEY, ENDORSEMENT_TYP), client, new, POLICY, NOW)
 
 
 @pytest.mark.rule("KEY-23")
 @pytest.mark.parametrize("seconds", [MIN_RETIREMENT, 3600, MAX_RETIREMENT])
 def test_an_endorsement_may_end_its_own_key(seconds: int) -> None:
-    """As many seconds as it says; none if it says nothing."""
-    assert _endorse(CLIENT, retire_after=seconds).retire_after == seconds
-    assert _endorse(CLIENT).retire_after is None
+    """So many seconds after it was signed, or after its end if it does not say when that was; none if it says nothing."""
+    assert _endorse(CLIENT, retire_after=seconds).retire_at == NOW + seconds
+    assert _endorse(CLIENT, retire_after=seconds, iat=NOW - 7).retire_at == NOW - 7 + seconds
+    assert _endorse(CLIENT, retire_after=seconds, iat=ABSENT).retire_at == NOW + LIFETIME + seconds
+    assert _endorse(CLIENT).retire_at is None
     assert "retire_after" not in endorsement_claims(CID, ISS, "t", NOW, "j")
     assert endorsement_claims(CID, ISS, "t", NOW, "j", seconds)["retire_after"] == seconds
 

@@ -17,7 +17,7 @@ from groat.server.admin_address import AdminAddress
 from tests.ports import free_port
 
 from .builders import Party, base
-from .wire import check_ok, post, raw, send
+from .wire import Connection, check_ok, post, raw, send
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server
@@ -109,9 +109,50 @@ def test_a_label_never_comes_from_a_request(running: "tuple[Server, int]", party
         party.client_id = f"stranger-{number}"
         assert post(server.address, base(party.assertion())).status == 401
         assert send(server.address, "GET", f"/path-{number}").status == 404
-    numbers = settled(port, "groat_token_requests_total", 40)
+    numbers = settled(port, "groat_token_requests_total", 20)
+    numbers = settled(port, "groat_requests_refused_total", 20, endpoint="none", reason="path")
     assert "stranger" not in str(numbers)
     assert len(numbers) <= before + 4
+
+
+@pytest.mark.rule("OP-14")
+def test_each_endpoint_has_numbers_of_its_own(running: "tuple[Server, int]") -> None:
+    """What a scanner asks is no token request, and neither are keys of clients, public documents and the admin's."""
+    server, port = running
+    asked = [
+        ("GET", "/wp-login.php", "none", "path", 404),
+        ("POST", "/.env", "none", "path", 404),
+        ("DELETE", "/.well-known/jwks.json", "jwks", "method", 405),
+        ("PUT", "/.well-known/oauth-authorization-server", "metadata", "method", 405),
+        ("POST", "/readyz", "health", "method", 405),
+    ]
+    for method, path, endpoint, reason, status in asked:
+        before = total(scrape(port), "groat_requests_refused_total", endpoint=endpoint, reason=reason)
+        assert send(server.address, method, path, (), b"").status == status
+        settled(port, "groat_requests_refused_total", before + 1, endpoint=endpoint, reason=reason)
+    assert send(("127.0.0.1", port), "GET", "/nowhere").status == 404
+    assert send(server.address, "GET", "/client-keys").status == 405
+    assert post(server.address, b"code=x&proof=y", target="/client-keys").status == 400
+    settled(port, "groat_requests_refused_total", 1, endpoint="admin", reason="path")
+    numbers = settled(port, "groat_client_key_requests_total", 2, result="invalid_request")
+    assert total(numbers, "groat_token_requests_total") == 0
+    assert total(numbers, "groat_token_request_duration_seconds_count") == 0
+    events = [line for line in server.lines() if line["event"] in ("request.refused", "client.key_refused")]
+    assert [line.get("endpoint") for line in events] == [*(row[2] for row in asked), "admin", None, None]
+    assert not any(line["event"] == "token.refused" for line in server.lines())
+
+
+@pytest.mark.rule("OP-14", "I14")
+def test_a_scanner_does_not_fill_the_log(running: "tuple[Server, int]") -> None:
+    """Some lines a minute are written, the next one says how many were not, and the numbers have them all."""
+    server, port = running
+    connection = Connection(server.address)
+    for number in range(300):
+        assert connection.ask("GET", f"/admin/{number}").status == 404
+    connection.close()
+    settled(port, "groat_requests_refused_total", 300, endpoint="none")
+    lines = [line for line in server.lines() if line["event"] == "request.refused"]
+    assert 30 <= len(lines) <= 3 * 30 + 15
 
 
 def test_the_token_endpoint_has_no_metrics(running: "tuple[Server, int]") -> None:

@@ -71,6 +71,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "tokens.extra_claims": ({}, ('{a = "f"}', {"a": "f"}), ('{"a": ["e", 1]}', {"a": ["e", 1]}), ({"a": 2}, {"a": 2})),
     "throttle.client_failures": (30, ("1", 1), ("2", 2), (3, 3)),
     "throttle.source_failures": (300, ("1", 1), ("2", 2), (3, 3)),
+    "throttle.failure_share": (50, ("1", 1), ("100", 100), (3, 3)),
     "log.level": ("info", ('"debug"', "debug"), ("warning", "warning"), ("error", "error")),
     "log.format": ("auto", ('"json"', "json"), ("pretty", "pretty"), ("auto", "auto")),
     "development.allow_http_hosts": (

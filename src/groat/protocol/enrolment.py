@@ -38,12 +38,13 @@ class NewKey:
 class Endorsement:
     """A current key's word for a new one. `once`: to be used up; `by`: the current key.
 
-    `retire_after`: in how many seconds the current key wants to end, None if it does not say.
+    `retire_at`: when the current key wants to end (epoch seconds), None if it does not say; the same each time the
+    endorsement is read, so that reading it twice changes nothing.
     """
 
     once: OneTimeValue
     by: PublicKey
-    retire_after: int | None = None
+    retire_at: int | None = None
 
 
 def code_digest(code: str) -> str:
@@ -60,7 +61,7 @@ def proof_claims(client_id: str, issuer: str, jwk: Mapping[str, Any], now: int, 
 def endorsement_claims(
     client_id: str, issuer: str, thumbprint: str, now: int, jti: str, retire_after: int | None = None
 ) -> dict[str, Any]:
-    """What the current key signs; `retire_after`: seconds until it is to end itself."""
+    """What the current key signs; `retire_after`: seconds from `now` until it is to end itself."""
     claims = {"iss": client_id, "aud": issuer, "iat": now, "exp": now + LIFETIME, "jti": jti, "new_key": thumbprint}
     return claims if retire_after is None else {**claims, "retire_after": retire_after}
 
@@ -102,7 +103,8 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
     expires_at = math.ceil(exp) + policy.clock_tolerance
     once = OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
-    return Endorsement(once, by, retire_after)
+    begin = exp if signed_at is None else signed_at
+    return Endorsement(once, by, None if retire_after is None else math.ceil(begin) + retire_after)
 
 
 def _retirement(claims: Mapping[str, Any]) -> int | None:

@@ -4,11 +4,14 @@ import contextlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from groat.server.event_log import EventLog, Gathered
 from groat.server.tally import Tally
 from groat.server.unavailable import Unavailable
+
+# The endpoints where every refusal has a line, and what it is called.
+AUDITED: Final[Mapping[str, str]] = {"token": "token.refused", "client-keys": "client.key_refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,21 @@ class Audit:
         """
         return Line(self.log.gather("token.issued", facts), self.tally, labels, facts["ms"])
 
-    def refused(self, reason: str, facts: Mapping[str, Any]) -> None:
-        """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms."""
-        self.tally.refuse(facts, reason)
+    def refused(self, endpoint: str, reason: str, facts: Mapping[str, Any], held_back: int | None = 0) -> None:
+        """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms.
+
+        `held_back`: lines of this endpoint that were not written since the last one; None: this one is not, either.
+        """
+        self.tally.refuse(endpoint, facts, reason)
+        if held_back is None:
+            return
+        record = {"reason": reason, **facts}
+        if endpoint not in AUDITED:
+            record["endpoint"] = endpoint
+        if held_back:
+            record["held_back"] = held_back
         with contextlib.suppress(OSError):
-            self.log.emit("warning", "token.refused", {"reason": reason, **facts})
+            self.log.emit("warning", AUDITED.get(endpoint, "request.refused"), record)
 
     def overloaded(self, refused: int, hint: str) -> None:
         """So many token requests of the last second were refused unread."""

@@ -26,7 +26,7 @@ from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_set import import_key_set
-from groat.server.throttle import Networks
+from groat.server.source import Networks
 
 DEADLINE: Final = 5.0
 MAX_BYTES: Final = 64 * 1024

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -37,6 +37,7 @@ async def _send_document(scope: Scope, send: Send, document: Any, media_type: by
 class MetadataEndpoint:
     """The metadata document: the policy and the tables, never the request, decide what it says."""
 
+    name: ClassVar[str] = "metadata"
     policy: Policy
     registry: Registry
     max_age: int = JWKS_MAX_AGE
@@ -53,6 +54,7 @@ class MetadataEndpoint:
 class JwksEndpoint:
     """The published signing keys, public halves only. `max_age` is the one that the schedule counts on (KEY-19)."""
 
+    name: ClassVar[str] = "jwks"
     registry: Registry
     clock: Callable[[], float] = time.time
     max_age: int = JWKS_MAX_AGE
@@ -68,6 +70,8 @@ class JwksEndpoint:
 class LiveEndpoint:
     """Alive: the process answers. Says nothing about anything else."""
 
+    name: ClassVar[str] = "health"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
         await send_private_json(scope, send, 200, b'{"status":"ok"}')
@@ -77,6 +81,7 @@ class LiveEndpoint:
 class ReadyEndpoint:
     """Ready: the store takes writes, a key can sign, the log takes lines, the clocks agree; else 503 and the reason."""
 
+    name: ClassVar[str] = "health"
     health: Health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,16 +4,26 @@ The private half never travels; the answer is the same for a bad code, an unknow
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from starlette.types import Receive, Scope, Send
 
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
 from groat.protocol.enrolment import Endorsement, NewKey, check_endorsement, code_digest, read_proof
-from groat.protocol.errors import ConfigError, InvalidClient, InvalidRequest, JoseError
+from groat.protocol.errors import (
+    ConfigError,
+    InvalidClient,
+    InvalidRequest,
+    JoseError,
+    OAuthError,
+    TooManyRequests,
+)
+from groat.protocol.jwk import PublicKey
+from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Client, OneTimeValue
 from groat.protocol.token_request import form_fields
 from groat.server.admission import Admission
@@ -23,82 +33,104 @@ from groat.server.operator import Operator
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
 from groat.server.store import Issuance, StoreConflict
-from groat.server.throttle import Throttle
+from groat.server.throttle import Gcra, Throttle
 
 PATH: Final = "/client-keys"
+CHANGES: Final = 20  # of the registry that one client may cause in CHANGE_SECONDS
+CHANGE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentEndpoint:
     """Refusals are raised, `Entrance` writes them. Repeating a request whose answer was lost is answered anew."""
 
+    name: ClassVar[str] = "client-keys"
     operator: Operator
     registry: Registry
     throttle: Throttle
     invitations: Invitations
     key_lifetime: int = 0  # seconds
     clock: Callable[[], float] = time.time
+    changes: Gcra = field(default_factory=lambda: Gcra(CHANGES, CHANGE_SECONDS))
     ids: RandomIds = field(default_factory=RandomIds)
     admission: Admission = field(default_factory=Admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "POST")
         exchange = exchange_of(scope)
-        fields = await self._fields(scope, receive)
+        body, _ = await read_form(scope, receive, self.admission)
         with self.admission:
-            status, document = await self._serve(fields, exchange)
-        await send_private_json(scope, send, status, document)
+            self.throttle.check(exchange.source, exchange.started)
+            known, document = await self._serve(body, exchange)
+        self.operator.audit.tally.enrol("known" if known else "registered")
+        await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
 
-    async def _serve(self, fields: dict[str, str], exchange: Exchange) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+    async def _serve(self, body: bytes, exchange: Exchange) -> tuple[bool, dict[str, Any]]:
+        """Whether the key was the client's already, and the answer. What is refused counts as a failed try."""
         now = self.clock()
         try:
-            new = read_proof(fields["proof"], self.operator.policy, now)
-        except JoseError as error:
-            raise InvalidRequest(f"proof_{error.reason}", error.hint) from None
+            fields = read_fields(body)
+            new = self._proof(fields["proof"], exchange, now)
+        except InvalidRequest as error:
+            raise self._failed(error, exchange) from None
         exchange.client = new.client_id
-        self.throttle.check_source(exchange.source, new.client_id, exchange.started)
         try:
-            known, expires_at = await self._register(fields, new, now)
+            known, expires_at = await self._register(fields, new, exchange, now)
         except InvalidClient as error:
-            raise self.throttle.failed(exchange.source, new.client_id, error, exchange.started) from None
-        self.throttle.succeeded(exchange.source, new.client_id, exchange.started)
-        document: dict[str, object] = {"client_id": new.client_id, "kid": new.key.kid}
-        if expires_at is not None:
-            document["expires_at"] = expires_at
-        return 200 if known else 201, strict_json.dumps(document)
+            raise self._failed(error, exchange) from None
+        self.throttle.succeeded(exchange.source, exchange.started)
+        ends = {} if expires_at is None else {"expires_at": expires_at}
+        return known, {"client_id": new.client_id, "kid": new.key.kid, **ends}
 
-    async def _fields(self, scope: Scope, receive: Receive) -> dict[str, str]:
-        body, _ = await read_form(scope, receive, self.admission)
-        pairs = form_fields(body)
-        fields = dict(pairs)
-        if len(fields) != len(pairs) or fields.keys() not in ({"proof", "code"}, {"proof", "endorsement"}):
-            raise InvalidRequest("enrolment_fields", "send proof, and either code or endorsement, each once")
-        return fields
+    def _failed(self, error: OAuthError, exchange: Exchange) -> OAuthError:
+        return self.throttle.failed(exchange.source, exchange.client, error, exchange.started, exchange.proving)
 
-    async def _register(self, fields: dict[str, str], new: NewKey, now: float) -> tuple[bool, int | None]:
+    def _proof(self, text: str, exchange: Exchange, now: float) -> NewKey:
+        """The caller brings the key that his signature is checked with: what that takes is counted, whoever he is."""
+        with _timed(exchange):
+            try:
+                return read_proof(text, self.operator.policy, now)
+            except JoseError as error:
+                raise InvalidRequest(f"proof_{error.reason}", error.hint) from None
+
+    async def _register(
+        self, fields: dict[str, str], new: NewKey, exchange: Exchange, now: float
+    ) -> tuple[bool, int | None]:
         """Register the key; returns whether it was the client's already, and when it ends."""
         await self.registry.refresh()
         client = await self.registry.find_client(new.client_id)
-        right = self._right(fields, client, new, now)
+        with _timed(exchange):
+            right = self._right(fields, client, new, now)
         if client is None or not client.enabled:
             raise InvalidClient("client_unknown", "no enabled client of that name is registered")
         known = next((key for key in client.keys if key.thumbprint == new.key.thumbprint), None)
-        if known is not None:
-            limits = client.limits.get(known.kid)
-            expires_at = limits.expires_at if limits is not None else None
-        else:
-            expires_at = await self._enrol(fields, new, right.once, now)
+        end = None if known is None else client.limits.get(known.kid, UNLIMITED).expires_at
         # Also when repeated: the first attempt may have ended in between. Never for a key that is over, or for itself.
-        useful = right.by.thumbprint != new.key.thumbprint and (expires_at is None or expires_at > now)
-        if right.retire_after is not None and useful:
-            await retire_client_key(self.operator, new.client_id, right.by.kid, int(now) + right.retire_after)
-        return known is not None, expires_at
+        useful = right.by.thumbprint != new.key.thumbprint and (end is None or end > now)
+        retire_at = max(right.retire_at, int(now)) if right.retire_at is not None and useful else None
+        if known is None or _ends_sooner(client, right.by, retire_at):
+            self._check_pace(new.client_id, exchange)
+        fresh = await self._use_up(right.once, new.client_id, now)
+        if known is None:
+            end = await self._enrol(fields, new, fresh)
+        if retire_at is not None and _ends_sooner(client, right.by, retire_at):
+            await retire_client_key(self.operator, new.client_id, right.by.kid, retire_at)
+        return known is not None, end
 
-    async def _enrol(self, fields: dict[str, str], new: NewKey, once: OneTimeValue, now: float) -> int | None:
-        # The use needs a name of its own: the store tells the first use from later ones by it.
-        use = Issuance(self.ids.next(), new.client_id, kid="", issued_at=int(now))  # no key of ours signs anything
-        if not (await self.operator.store.use_once(once, use)).fresh:
+    def _check_pace(self, client_id: str, exchange: Exchange) -> None:
+        """Each change makes every process read the registry anew: what one client may cause is bounded."""
+        if wait := self.changes.wait(client_id, exchange.started):
+            hint = f"the client has changed its keys {self.changes.limit} times within {self.changes.window:.0f} s"
+            raise TooManyRequests("enrolment_pace", hint, retry_after=int(wait) + 1)
+        self.changes.add(client_id, exchange.started)
+
+    async def _use_up(self, once: OneTimeValue, client_id: str, now: float) -> bool:
+        """Whether this is the first use; the store tells it from later ones by the name of the use."""
+        use = Issuance(self.ids.next(), client_id, kid="", issued_at=int(now))  # no key of ours signs anything
+        return (await self.operator.store.use_once(once, use)).fresh
+
+    async def _enrol(self, fields: dict[str, str], new: NewKey, fresh: bool) -> int | None:
+        if not fresh:
             raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
         by = "code" if "code" in fields else "endorsement"
         try:
@@ -120,3 +152,27 @@ class EnrolmentEndpoint:
         # No client id has a space, so that this cannot collide with anybody's jti.
         once = OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
         return Endorsement(once, new.key)
+
+
+def read_fields(body: bytes) -> dict[str, str]:
+    """The two fields of a request. Raises InvalidRequest for any other form."""
+    pairs = form_fields(body)
+    fields = dict(pairs)
+    if len(fields) != len(pairs) or fields.keys() not in ({"proof", "code"}, {"proof", "endorsement"}):
+        raise InvalidRequest("enrolment_fields", "send proof, and either code or endorsement, each once")
+    return fields
+
+
+def _ends_sooner(client: Client, key: PublicKey, at: int | None) -> bool:
+    """Whether this end would change anything; keys that the client publishes elsewhere have none here."""
+    end = client.limits.get(key.kid, UNLIMITED).expires_at
+    return at is not None and (end is None or end > at)
+
+
+@contextmanager
+def _timed(exchange: Exchange) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        exchange.proving += time.perf_counter() - began

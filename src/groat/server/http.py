@@ -22,9 +22,11 @@ from groat.protocol.errors import (
 from groat.protocol.jwk import printable
 from groat.protocol.token_request import check_content_encoding, check_content_type, check_query
 from groat.server.admission import Admission
-from groat.server.audit import Audit
+from groat.server.audit import AUDITED, Audit
+from groat.server.proxied import Trace, read_origin
 from groat.server.random_ids import RandomIds
-from groat.server.throttle import Networks, request_source
+from groat.server.scarce import ScarceLines
+from groat.server.source import Networks
 from groat.server.unavailable import Unavailable
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
 RETRY_AFTER_SECONDS: Final = 1
+MAX_ENTITY_TAGS: Final = 32
 _NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
 _FORM_HEADERS: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"authorization"})
 _JSON: Final = (b"content-type", b"application/json")
@@ -45,22 +48,28 @@ Headers = list[tuple[bytes, bytes]]
 class Exchange:
     """One request and what is learnt about it on the way, for the log line at its end.
 
-    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line.
+    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line; `proving`: seconds
+    that went into signatures which prove nothing.
     """
 
     request_id: str
     source: str
     started: float
+    trace: Trace | None = None
     client: str | None = None
     authorization_scheme: str | None = None
+    proving: float = 0.0
 
     def facts(self) -> dict[str, Any]:
-        return {
+        facts = {
             "request_id": self.request_id,
             "client": self.client,
             "source": self.source,
             "ms": round((time.monotonic() - self.started) * 1000, 2),
         }
+        if self.trace is not None:
+            facts.update(trace_id=self.trace.trace_id, span_id=self.trace.span_id)
+        return facts
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -136,11 +145,14 @@ async def send_json(
     scope: Scope, send: Send, status: int, payload: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> None:
     """Send a complete response; HEAD gets the headers alone."""
+    exchange = exchange_of(scope)
     all_headers: Headers = [
         (b"content-length", str(len(payload)).encode()),
-        (b"x-request-id", exchange_of(scope).request_id.encode()),
+        (b"x-request-id", exchange.request_id.encode()),
         *headers,
     ]
+    if exchange.trace is not None:
+        all_headers.append((b"traceparent", exchange.trace.header))
     body = b"" if scope["method"] == "HEAD" or status == 304 else payload
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})
@@ -200,14 +212,16 @@ class Entrance:
     audit: Audit
     trusted_proxies: Networks = ()
     shedding: "Shedding | None" = None  # what the connections ask while too much is under way
+    elsewhere: str = "none"  # what a request is logged under that no endpoint of a name got
     ids: RandomIds = field(default_factory=RandomIds)
+    scarce: ScarceLines = field(default_factory=ScarceLines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.lifespan(scope, receive, send)
             return
-        exchange = scope["groat"] = Exchange(self.ids.next(), self._source(scope), time.monotonic())
+        exchange = scope["groat"] = self._exchange(scope)
         try:
             await self.endpoints.get(scope["path"], not_found)(scope, receive, send)
         except OAuthError as error:
@@ -216,25 +230,40 @@ class Entrance:
             refusal = TemporarilyUnavailable(error.reason, error.hint, retry_after=RETRY_AFTER_SECONDS)
             await self._refuse(scope, send, refusal)
         except ClientDisconnected:
-            self.audit.refused("disconnected", exchange.facts())
+            self._record_refusal(scope, "disconnected", exchange.facts())
         except Exception:
             self.audit.broken(exchange.facts())
             await send_refusal(scope, send, ServerError("bug"))
 
+    def _exchange(self, scope: Scope) -> Exchange:
+        now, peer = time.monotonic(), scope["client"][0] if scope.get("client") else None
+        if peer and not self.trusted_proxies and ":" not in peer:
+            return Exchange(self.ids.next(), peer, now)  # nearly every request of a server without a proxy
+        origin = read_origin(peer, scope["headers"], self.trusted_proxies)
+        if origin.source.unreadable is not None:
+            self._report_unreadable(str(peer), origin.source.unreadable, now)
+        return Exchange(origin.request_id or self.ids.next(), origin.source.name, now, origin.trace)
+
+    def _report_unreadable(self, peer: str, hop: str, now: float) -> None:
+        held_back = self.scarce.admit("unreadable", now)
+        if held_back is not None:
+            hint = f"X-Forwarded-For of {peer} has {printable(hop)}, which is no address: its callers share one source"
+            self.audit.troubled("proxy.unreadable", {"source": peer, "hint": hint, "held_back": held_back})
+
     async def _refuse(self, scope: Scope, send: Send, error: OAuthError) -> None:
         exchange = exchange_of(scope)
         facts = {"error": error.code, "status": error.status, "hint": error.hint, **exchange.facts()}
-        self.audit.refused(error.reason, facts)
+        self._record_refusal(scope, error.reason, facts)
         await send_refusal(scope, send, error)
 
-    def _source(self, scope: Scope) -> str:
-        peer = scope["client"][0] if scope.get("client") else "local"
-        if not self.trusted_proxies and ":" not in peer:
-            return str(peer)
-        return request_source(peer, header_values(scope, b"x-forwarded-for"), self.trusted_proxies)
+    def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
+        """Count it where it belongs, and log it: beside the endpoints that clients use, some of them only."""
+        name = str(getattr(self.endpoints.get(scope["path"]), "name", self.elsewhere))
+        held_back = 0 if name in AUDITED else self.scarce.admit(name, time.monotonic())
+        self.audit.refused(name, reason, facts, held_back)
 
 
 def etag_matches(scope: Scope, etag: bytes) -> bool:
-    """Whether If-None-Match names this entity (RFC 9110 13.1.2, weak comparison)."""
-    listed = b",".join(header_values(scope, b"if-none-match")).split(b",")
+    """Whether If-None-Match names this entity (RFC 9110 13.1.2, weak comparison); the first few tags count."""
+    listed = b",".join(header_values(scope, b"if-none-match")).split(b",", MAX_ENTITY_TAGS)[:MAX_ENTITY_TAGS]
     return any(entry.strip().removeprefix(b"W/") in (etag, b"*") for entry in listed)

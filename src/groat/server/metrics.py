@@ -42,6 +42,12 @@ class Metrics:
         self._requests = Counter(
             "groat_token_requests", "Requests answered, by OAuth error code", ("result", "reason"), registry=own
         )
+        self._enrolments = Counter(
+            "groat_client_key_requests", "Requests of clients to register a key", ("result", "reason"), registry=own
+        )
+        self._turned_away = Counter(
+            "groat_requests_refused", "Refusals beside those two endpoints", ("endpoint", "reason"), registry=own
+        )
         self._replays = Counter("groat_assertion_replays", "Assertions that came a second time", registry=own)
         self._durations = Histogram(
             "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
@@ -60,8 +66,16 @@ class Metrics:
                 self._replays.inc(count)
         if issued:
             self._requests.labels("issued", "").inc(issued.total())
+        self._absorb_others()
         for milliseconds in durations:
             self._durations.observe(milliseconds / 1000)
+
+    def _absorb_others(self) -> None:
+        tally = self._tally
+        for counted, counter in ((tally.enrolments, self._enrolments), (tally.turned_away, self._turned_away)):
+            for labels, count in counted.items():
+                counter.labels(*labels).inc(count)
+            counted.clear()
 
     def render(self, keys: Iterable[SigningKey], now: float, expiring: Sequence[ClientExpiry] | None = None) -> bytes:
         """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds).

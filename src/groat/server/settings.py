@@ -10,7 +10,7 @@ from typing import Any, Final
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.server.throttle import Networks
+from groat.server.source import Networks
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -99,6 +99,13 @@ def at_least(least: int) -> Callable[[Any], int]:
 positive: Final = at_least(1)
 
 
+def percent(value: Any) -> int:
+    number = integer(value)
+    if not 1 <= number <= 100:
+        raise ValueError("a whole number from 1 to 100")
+    return number
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting: dotted name, how to read it, its default in file form (None: required), what it is for."""
@@ -150,6 +157,7 @@ SETTINGS: Final = (
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
     Setting("throttle.client_failures", positive, 30, "failed authentications a minute per source and client"),
     Setting("throttle.source_failures", positive, 300, "failed authentications a minute per source"),
+    Setting("throttle.failure_share", percent, 50, "percent of a worker's time for failures before newcomers wait"),
     Setting("log.level", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
     Setting("log.format", one_of("auto", "json", "pretty"), "auto", "auto is pretty on a terminal, JSON elsewhere"),
     Setting("development.allow_http_hosts", strings, [], "hosts besides loopback that may use plain http"),
@@ -165,6 +173,7 @@ RELOADED: Final = frozenset(
         "server.trusted_proxies",
         "throttle.client_failures",
         "throttle.source_failures",
+        "throttle.failure_share",
         "log.level",
         "log.format",
     }

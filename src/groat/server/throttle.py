@@ -1,26 +1,34 @@
 """Throttling of failed authentication, per source and per claimed client (RFC 6749 2.3.1, 10.10).
 
-Only failures count. A request that proves itself is served however many failures others caused in its name, because
-a name can be claimed by anybody: past the limit of (source, client) a failure is answered 429 instead of 401. Past
-the limit of a source, requests are refused before any signature is checked, except those of clients that proved
-themselves from there within the last hour. Each worker process keeps its own counts.
+Only failures count, and nobody's failures keep a good signature from its token while there is time to look at it
+(docs/decisions/0003-throttle.md). A source is in doubt once it, its block of addresses or all of them together fail too
+often; then every failure is answered 429, whoever was named, and signatures are looked at for as long as that takes no
+more than its share of this process's time. Each worker process keeps its own counts.
 """
 
-import ipaddress
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from groat.protocol.errors import InvalidClient, OAuthError, TooManyRequests
+from groat.protocol.errors import OAuthError, TooManyRequests
+from groat.server.source import wider
 
 MAX_TRACKED: Final = 20_000
-TRUST_SECONDS: Final = 3600.0
+SWEPT: Final = 4  # counters that are looked at to make room for a new one
+BLOCK_FACTOR: Final = 10  # what a /48 or /24 may fail, in sources
+SERVED_SECONDS: Final = 3600.0
+DOUBT_SHARE = 0.2  # of a process's time, for requests of sources in doubt that fail
+FAILING_SHARE: Final = 50  # percent; beyond that, sources that were not served within the hour are in doubt, too
+DOUBTED_RATE: Final = 50  # failures a second of one source in doubt that pass while others are waiting
+FAILURE_SECONDS: Final = 0.0002  # parsing, looking up, logging: what a failure costs besides its signature
 
 
 @dataclass(slots=True)
 class Gcra:
-    """A leaky bucket per key (generic cell rate algorithm): `limit` events per `window` seconds."""
+    """A leaky bucket per key (generic cell rate algorithm): `limit` events per `window` seconds.
+
+    At most MAX_TRACKED keys; one that counts is never given up for a new one.
+    """
 
     limit: int
     window: float
@@ -33,12 +41,47 @@ class Gcra:
             return 0.0
         return max(0.0, theoretical - now - self.window + self.window / self.limit)
 
-    def add(self, key: str, now: float) -> None:
-        """Count one event."""
-        theoretical = max(self._full_at.pop(key, now), now) + self.window / self.limit
+    def add(self, key: str, now: float) -> bool:
+        """Count one event; False if there is no room for another key."""
+        theoretical = self._full_at.pop(key, None)
+        if theoretical is None and len(self._full_at) >= MAX_TRACKED and not self._make_room(now):
+            return False
+        theoretical = max(theoretical or now, now) + self.window / self.limit
         self._full_at[key] = min(theoretical, now + self.window)
-        if len(self._full_at) > MAX_TRACKED:
-            self._full_at.popitem(last=False)
+        return True
+
+    def counts(self, key: str) -> bool:
+        """Whether this key has a bucket."""
+        return key in self._full_at
+
+    def _make_room(self, now: float) -> bool:
+        """Drop a bucket that has run dry, of a few that were filled longest ago."""
+        for _ in range(SWEPT):
+            key, theoretical = self._full_at.popitem(last=False)
+            if theoretical <= now:
+                return True
+            self._full_at[key] = theoretical
+        return False
+
+
+@dataclass(slots=True)
+class Share:
+    """Seconds of work, at most `share` of the time that passes, and as much of one second at once."""
+
+    share: float
+    _spent: float = 0.0
+    _at: float = 0.0
+
+    def used(self, now: float) -> float:
+        """How much of it is used up: 0 to 1 and beyond."""
+        if self.share <= 0:
+            return 1.0
+        return max(0.0, self._spent / self.share - (now - self._at))
+
+    def spend(self, seconds: float, now: float) -> None:
+        """Count work that was done."""
+        self._spent = max(0.0, self._spent - (now - self._at) * self.share) + seconds
+        self._at = now
 
 
 @dataclass(slots=True)
@@ -47,75 +90,77 @@ class Throttle:
 
     per_client: Gcra = field(default_factory=lambda: Gcra(30, 60.0))
     per_source: Gcra = field(default_factory=lambda: Gcra(300, 60.0))
-    _proven: "OrderedDict[str, float]" = field(default_factory=OrderedDict, repr=False)
+    per_block: Gcra = field(default_factory=lambda: Gcra(300 * BLOCK_FACTOR, 60.0))
+    _untracked: Gcra = field(default_factory=lambda: Gcra(300 * BLOCK_FACTOR, 60.0))
+    _doubted: Gcra = field(default_factory=lambda: Gcra(DOUBTED_RATE, 1.0))
+    _doubt: Share = field(default_factory=lambda: Share(DOUBT_SHARE))
+    _failing: Share = field(default_factory=lambda: Share(FAILING_SHARE / 100))
+    _served: "OrderedDict[str, float]" = field(default_factory=OrderedDict, repr=False)
 
-    def check_source(self, source: str, client_id: str, now: float) -> None:
-        """Raise TooManyRequests for a source over its limit, unless this client is known good from there."""
-        wait = self.per_source.wait(source, now)
-        if wait and self._proven.get(_pair(source, client_id), 0.0) < now:
+    def adjust(self, client_failures: int, source_failures: int, failure_share: int) -> None:
+        """Other limits from now on: failures a minute, and percent of the time that all of them may take."""
+        self.per_client.limit, self.per_source.limit = client_failures, source_failures
+        self.per_block.limit = self._untracked.limit = source_failures * BLOCK_FACTOR
+        self._failing.share = failure_share / 100
+
+    def check(self, source: str, now: float) -> None:
+        """Raise TooManyRequests for a source in doubt whose next failure would take more than its share of time.
+
+        Half of the share is for whoever comes, the other half for sources that fail less than DOUBTED_RATE.
+        """
+        wait = self._wait(source, now)
+        if not wait and (self._failing.used(now) < 1 or self._served.get(source, 0.0) > now):
+            return
+        used = self._doubt.used(now)
+        if used >= 1 or (used >= 0.5 and self._doubted.wait(source, now)):
             raise _too_many("source", wait)
 
-    def succeeded(self, source: str, client_id: str, now: float) -> None:
-        """Remember that this client proved itself from this source."""
-        pair = _pair(source, client_id)
-        if self._proven.get(pair, 0.0) < now + TRUST_SECONDS / 2:
-            self._proven.pop(pair, None)
-            self._proven[pair] = now + TRUST_SECONDS
-            if len(self._proven) > MAX_TRACKED:
-                self._proven.popitem(last=False)
+    def succeeded(self, source: str, now: float) -> None:
+        """Remember that somebody proved himself from this source."""
+        if self._served.get(source, 0.0) < now + SERVED_SECONDS / 2:
+            self._served.pop(source, None)
+            self._served[source] = now + SERVED_SECONDS
+            if len(self._served) > MAX_TRACKED:
+                self._served.popitem(last=False)
 
-    def failed(self, source: str, client_id: str, error: InvalidClient, now: float) -> OAuthError:
-        """Count a failure; returns the refusal to send: the given one, or TooManyRequests past the limit."""
-        pair = _pair(source, client_id)
-        wait = self.per_client.wait(pair, now)
-        self.per_source.add(source, now)
-        if wait:
-            return _too_many(f"client after {error.reason}", wait)
-        self.per_client.add(pair, now)
-        return error
+    def failed(
+        self, source: str, client_id: str | None, error: OAuthError, now: float, seconds: float = 0.0
+    ) -> OAuthError:
+        """Count a failure; returns the refusal to send: the given one, or TooManyRequests past a limit.
 
+        `client_id`: who was claimed, None where nobody could be; `seconds`: how long its signature took.
+        """
+        wait, what = self._wait(source, now), "source"
+        overdone = self._failing.used(now) >= 1
+        self._failing.spend(seconds + FAILURE_SECONDS, now)
+        if wait or overdone:
+            self._doubt.spend(seconds + FAILURE_SECONDS, now)
+            self._doubted.add(source, now)
+        self._count(source, now)
+        if client_id is not None:
+            pair = f"{source} {client_id}"
+            if pair_wait := self.per_client.wait(pair, now):
+                wait, what = max(wait, pair_wait), "client"
+            else:
+                self.per_client.add(pair, now)
+        return _too_many(f"{what} after {error.reason}", wait) if wait or overdone else error
 
-def _pair(source: str, client_id: str) -> str:
-    return f"{source} {client_id}"
+    def _wait(self, source: str, now: float) -> float:
+        block = wider(source)
+        wait = max(self.per_source.wait(source, now), self.per_block.wait(block, now))
+        if wait or self.per_block.counts(block):
+            return wait
+        return self._untracked.wait("", now)
+
+    def _count(self, source: str, now: float) -> None:
+        """From the block to the source: where the wide count is over, or has no room, no narrow one begins."""
+        block = wider(source)
+        over = self.per_block.wait(block, now) > 0
+        if not self.per_block.add(block, now):
+            self._untracked.add("", now)
+        elif not over or self.per_source.counts(source):
+            self.per_source.add(source, now)
 
 
 def _too_many(what: str, wait: float) -> TooManyRequests:
     return TooManyRequests("throttled", f"too many failures of one {what}", retry_after=int(wait) + 1)
-
-
-Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
-
-
-def request_source(peer: str, forwarded_for: Sequence[bytes], trusted: Networks) -> str:
-    """The address to count for: the peer, or what trusted proxies say of it (the last untrusted hop).
-
-    IPv6 sources count by /64, the smallest block that one party controls.
-    """
-    address = peer
-    if trusted:
-        hops = [hop.strip() for value in forwarded_for for hop in value.decode("latin-1").split(",")]
-        while hops and _is_trusted(address, trusted):
-            address = hops.pop()
-    return _block(address)
-
-
-def _is_trusted(address: str, trusted: Networks) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-    except ValueError:
-        return False
-    return any(parsed in network for network in trusted)
-
-
-def _block(address: str) -> str:
-    if ":" not in address:
-        return address[:64]
-    try:
-        parsed = ipaddress.IPv6Address(address)
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network(f"{address}/64", strict=False))
-    except ValueError:
-        return "unknown"

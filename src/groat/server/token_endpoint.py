@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +17,7 @@ from groat.protocol.client_auth import (
     authenticate_client,
     read_credential,
 )
-from groat.protocol.errors import InvalidClient, InvalidScope
+from groat.protocol.errors import InvalidClient, InvalidScope, OAuthError
 from groat.protocol.grants import GRANT_TYPES, decide_grant
 from groat.protocol.jwk import base64url_encode
 from groat.protocol.models import MAX_TOKEN_CHARS, Grant, Policy, TokenRequest
@@ -45,6 +46,7 @@ Clock = Callable[[], float]
 class TokenEndpoint:
     """The token endpoint as an ASGI app; refusals are raised, `Entrance` writes them."""
 
+    name: ClassVar[str] = "token"
     policy: Policy
     registry: Registry
     store: Store
@@ -80,7 +82,10 @@ class TokenEndpoint:
 
     def _parse(self, body: bytes, authorization: Sequence[bytes], exchange: Exchange) -> TokenRequest:
         """Steps 5 to 7 of the fixed order."""
-        request = read_token_request(body, authorization, GRANT_TYPES)
+        try:
+            request = read_token_request(body, authorization, GRANT_TYPES)
+        except OAuthError as error:
+            raise self.throttle.failed(exchange.source, None, error, exchange.started) from None
         exchange.authorization_scheme = request.authorization_scheme
         return request
 
@@ -90,7 +95,7 @@ class TokenEndpoint:
         except InvalidClient as error:
             raise self.throttle.failed(exchange.source, "", error, exchange.started) from None
         exchange.client = credential.client_id
-        self.throttle.check_source(exchange.source, credential.client_id, exchange.started)
+        self.throttle.check(exchange.source, exchange.started)
         return credential
 
     async def _authenticate(
@@ -98,21 +103,29 @@ class TokenEndpoint:
     ) -> tuple[AuthenticatedClient, int]:
         """Judge by the registry in memory; a refusal stands only if the store knows nothing else."""
         version, client = self.registry.version, self.registry.remembered(credential.client_id)
+        began = time.perf_counter()
         try:
             return authenticate_client(credential, client, self.policy, now), version
         except InvalidClient as error:
+            exchange.proving = time.perf_counter() - began
             if not await self.registry.catch_up(credential.client_id, version, known=client is not None):
-                raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
+                raise self._failed(error, exchange) from None
         # Taken before the client is read: whatever changes while that goes on must be seen at the use.
         version = self.registry.version
         return await self._judge_again(credential, exchange, now), version
 
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
+        client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
+        began = time.perf_counter()
         try:
-            client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
             return authenticate_client(credential, client, self.policy, now)
         except InvalidClient as error:
-            raise self.throttle.failed(exchange.source, credential.client_id, error, exchange.started) from None
+            exchange.proving += time.perf_counter() - began
+            raise self._failed(error, exchange) from None
+
+    def _failed(self, error: InvalidClient, exchange: Exchange) -> OAuthError:
+        """What to answer to whoever could not prove to be the client that he named."""
+        return self.throttle.failed(exchange.source, exchange.client, error, exchange.started, exchange.proving)
 
     async def _use_once(
         self,
@@ -127,12 +140,12 @@ class TokenEndpoint:
         receipt = await self.store.use_once(client.once, issuance)
         if not receipt.fresh:
             replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
-            raise self.throttle.failed(exchange.source, credential.client_id, replayed, exchange.started)
+            raise self._failed(replayed, exchange)
         if receipt.registry_version != version:
             self.registry.observe(receipt.registry_version)
             client = await self._judge_again(credential, exchange, now)
             await self.registry.check_signing(issuance.kid, now)  # the record names this key, so no other may sign
-        self.throttle.succeeded(exchange.source, credential.client_id, exchange.started)
+        self.throttle.succeeded(exchange.source, exchange.started)
         self.uses.noted[credential.client_id, client.key.thumbprint] = now
         return client
 
