@@ -14,7 +14,7 @@ from groat.server import operations
 from groat.server.store import StoreConflict
 
 from .assertions import RSA_PAIR, add_key, refused, server_key
-from .builders import NOW, Party, base, base_fields
+from .builders import NOW, TE, Party, base, base_fields
 from .lab import Lab
 from .wire import FORM, check_ec, check_ok, check_refused, encoded
 
@@ -208,7 +208,7 @@ def test_an_odd_id_that_is_registered_stays_one_word(lab: Lab) -> None:
     party = lab.add_client(EVIL)
     asked = [
         lab.ask(Party(EVIL).assertion()),
-        lab.ask(party.assertion(aud="https://elsewhere.example.com")),
+        lab.ask(party.assertion(aud=TE)),
         lab.ask(party.assertion(exp=NOW + 3000)),
         lab.ask(party.assertion(), scope="orders:none"),
     ]

@@ -5,17 +5,19 @@ form, then header, then signature, then claims; using up the jti is the caller's
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import jose
+from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, decoy_key, printable
 from groat.protocol.key_limits import UNLIMITED, OutOfTime
 from groat.protocol.models import (
     CLIENT_ID,
+    MAX_ASSERTION_LIFETIME,
     AssertionAudience,
     Client,
     OneTimeValue,
@@ -23,7 +25,9 @@ from groat.protocol.models import (
     Profile,
     TokenRequest,
 )
+from groat.protocol.platforms import platform_hint
 from groat.protocol.shell import command
+from groat.protocol.time_hints import life_of, time_hint
 from groat.protocol.token_request import no_credential
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -76,7 +80,8 @@ def _private_key_jwt(request: TokenRequest) -> tuple[str, jose.UnverifiedJwt] | 
         raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
     client_id = jwt.claims.get("sub")
     if not isinstance(client_id, str) or CLIENT_ID.fullmatch(client_id) is None:
-        raise InvalidClient("assertion_subject", "sub must be the client id")
+        hint = platform_hint(jwt.claims) or f"sub must be the client id, and is {shown(client_id)}"
+        raise InvalidClient("assertion_subject", hint)
     if request.client_id is not None and request.client_id != client_id:
         raise InvalidClient("assertion_subject", "the client_id parameter names another client")
     return client_id, jwt
@@ -104,9 +109,19 @@ def authenticate_client(
     try:
         return _check_claims(credential, client, key, policy, now)
     except JoseError as error:
-        longer = f". {command('client update', client.client_id, options='--max-assertion-lifetime SECONDS')}"
-        hint = error.hint + (longer if error.reason == "lifetime" else "")
-        raise InvalidClient(f"assertion_{error.reason}", hint) from None
+        raise InvalidClient(f"assertion_{error.reason}", _claims_hint(error, jwt.claims, client, now)) from None
+
+
+def _claims_hint(error: JoseError, claims: Mapping[str, Any], client: Client, now: float) -> str:
+    """Why the claims were refused; the command for a longer life only where that is what is missing."""
+    life = life_of(claims, now) if error.reason == "lifetime" else None
+    if life is None:
+        return time_hint(error, claims, now)
+    if life > MAX_ASSERTION_LIFETIME:
+        return f"{error.hint}; no client may have more than {MAX_ASSERTION_LIFETIME} s"
+    return f"{error.hint}. " + command(
+        "client update", client.client_id, options=f"--max-assertion-lifetime {math.ceil(life)}"
+    )
 
 
 def _check_algorithm(header: jose.Header, policy: Policy) -> None:
@@ -125,7 +140,8 @@ def _check_header(header: jose.Header, client: Client) -> None:
 
 def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
     if header.media_type not in types:
-        raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}")
+        what = ": an access token is no assertion" if header.media_type == "application/at+jwt" else ""
+        raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}, and is {shown(header.typ)}{what}")
 
 
 def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: float, tolerance: float) -> PublicKey:
@@ -141,7 +157,7 @@ def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: f
         if client.limits and (fault := client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)):
             raise _out_of_time(client_id, key, fault)
         return key
-    raise _no_proof(jwt.header, client_id, client, key)
+    raise _no_proof(jwt, client_id, client, key)
 
 
 def _key_of(client: Client, header: jose.Header, now: float, tolerance: float) -> PublicKey | None:
@@ -179,9 +195,13 @@ def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
     return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
 
 
-def _no_proof(header: jose.Header, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
+def _no_proof(jwt: jose.UnverifiedJwt, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
     """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
+    header, foreign = jwt.header, platform_hint(jwt.claims)
     reason, hint = jose.no_key(header, (client or _NOBODY).keys)
+    if foreign:  # the claims alone decide: it tells nothing about who is registered
+        code = "client_unknown" if client is None else "assertion_signature" if key else "assertion_key"
+        return InvalidClient(code, foreign)
     if client is None:
         # Some 150 characters, as those below: docs/benchmarks.md, "Who is registered".
         return InvalidClient(
@@ -206,7 +226,8 @@ def _check_claims(
 ) -> AuthenticatedClient:
     claims = credential.jwt.claims
     if claims.get("iss") != client.client_id or claims.get("sub") != client.client_id:
-        raise InvalidClient("assertion_issuer", "iss and sub must both be the client id")
+        found = f"iss is {shown(claims.get('iss'))}, sub is {shown(claims.get('sub'))}"
+        raise InvalidClient("assertion_issuer", f"iss and sub must both be the client id; {found}")
     audience = _check_audience(claims, client, policy)
     lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
     exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
@@ -226,13 +247,24 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
         allowed.add(policy.token_endpoint)
     array_refused = strict and not isinstance(claims["aud"], str)
     if len(values) != 1 or values[0] not in allowed or array_refused:
-        shown = ", ".join(printable(value) for value in values[:3])
-        raise InvalidClient(
-            "assertion_audience",
-            f"aud is {shown}; this server accepts only {' or '.join(sorted(allowed))}. "
-            + command("client update", client.client_id, options="--assertion-audience issuer-or-token-endpoint"),
-        )
+        sent = ", ".join(shown(value) for value in values[:3])
+        known = " or ".join(f'"{name}"' for name in sorted(allowed))
+        hint = f"aud is {sent}; this server accepts only {known}{_audience_advice(values, client, policy)}"
+        raise InvalidClient("assertion_audience", hint)
     return values[0]
+
+
+def _audience_advice(values: Sequence[str], client: Client, policy: Policy) -> str:
+    """What would help: the command only for the one audience that the client may be allowed."""
+    strict = policy.profile is Profile.FAPI2
+    if len(values) > 1:
+        return "; one audience alone, because each other server that is named could use the assertion here"
+    if values[0] == policy.token_endpoint and not strict:
+        options = "--assertion-audience issuer-or-token-endpoint"
+        return ". " + command("client update", client.client_id, options=options)
+    if values[0] in (policy.issuer, policy.token_endpoint):
+        return f"; profile {policy.profile} takes the issuer as one string, whatever the client is allowed"
+    return difference(values[0], policy.issuer) or "; it was signed for somebody else: the caller must name this issuer"
 
 
 def _check_lifetime(
@@ -244,5 +276,5 @@ def _check_lifetime(
         raise JoseError("lifetime", f"exp is more than {lifetime} s ahead")
     issued = jose.numeric_date(claims, "iat")
     if issued is not None and (issued < now - lifetime or issued > exp):
-        raise JoseError("lifetime", f"iat is more than {lifetime} s ago or after exp")
+        raise JoseError("lifetime", "iat is after exp" if issued > exp else f"iat is more than {lifetime} s ago")
     return exp, exp - lifetime if issued is None else issued

@@ -7,6 +7,7 @@ from typing import Any, Final
 MAX_SHOWN_CHARS: Final = 200
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PORT: Final = re.compile(r"(//(?:\[[^]]*\]|[^/:\[]*)):\d+")
+_LOOPBACK: Final = re.compile(r"//(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 # What to leave out of both names to make them equal. Each alone: two such differences are easily seen.
 _OVERLOOKED: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("blanks around it", str.strip),
@@ -14,6 +15,7 @@ _OVERLOOKED: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("trailing slash", lambda name: name.rstrip("/")),
     ("capital letters", str.lower),
     ("scheme", lambda name: _SCHEME.sub("", name, count=1)),
+    ("name of the loopback host", lambda name: _LOOPBACK.sub("//loopback", name, count=1)),
     ("port", lambda name: _PORT.sub(r"\1", name, count=1)),
 )
 

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from groat.protocol import jose
 from groat.protocol.client_auth import prove
+from groat.protocol.differences import mismatch
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
 from groat.protocol.models import CLIENT_ID, Client, OneTimeValue, Policy
+from groat.protocol.time_hints import time_hint
 
 PROOF_TYP: Final = "client-key+jwt"
 ENDORSEMENT_TYP: Final = "client-key-endorsement+jwt"
@@ -124,9 +126,13 @@ def _parsed(text: str, typ: str) -> jose.UnverifiedJwt:
 
 
 def _check_claims(claims: Mapping[str, Any], policy: Policy, now: float) -> jose.Number:
-    if claims.get("aud") != policy.issuer:
-        raise JoseError("audience", "aud must be this server's issuer, as one string")
-    exp = jose.check_times(claims, now, tolerance=policy.clock_tolerance)
-    if exp > now + MAX_LIFETIME:
-        raise JoseError("lifetime", f"exp is more than {MAX_LIFETIME} s ahead")
+    found = claims.get("aud")
+    if found != policy.issuer:
+        raise JoseError("audience", mismatch("aud (one string)", found, policy.issuer))
+    try:
+        exp = jose.check_times(claims, now, tolerance=policy.clock_tolerance)
+        if exp > now + MAX_LIFETIME:
+            raise JoseError("lifetime", f"exp is more than {MAX_LIFETIME} s ahead")
+    except JoseError as error:
+        raise JoseError(error.reason, time_hint(error, claims, now)) from None
     return exp

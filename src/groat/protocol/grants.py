@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.models import Client, Grant, Permission, Policy, TokenRequest
 from groat.protocol.shell import command
@@ -39,6 +40,7 @@ def _client_credentials(scope: str | None, targets: Sequence[str], client: Clien
 GrantRule = Callable[[str | None, Sequence[str], Client, Policy], Grant]
 GRANTS: Final[Mapping[str, GrantRule]] = MappingProxyType({"client_credentials": _client_credentials})
 GRANT_TYPES: Final = frozenset(GRANTS)
+MAX_SHOWN_TARGETS: Final = 5
 
 
 def _named_permission(targets: Sequence[str], client: Client) -> Permission | None:
@@ -51,11 +53,18 @@ def _named_permission(targets: Sequence[str], client: Client) -> Permission | No
         if permission.api.audience == targets[0]:
             return permission
     if not _is_resource(targets[0]):
-        raise InvalidTarget("resource", "resource must be an absolute URI without fragment")
-    raise InvalidTarget(
-        "resource",
-        f"unknown, or not granted: {_more_for(client)}",
-    )
+        raise InvalidTarget("resource", f"resource must be an absolute URI without fragment, not {shown(targets[0])}")
+    raise InvalidTarget("resource", f"{shown(targets[0])} {_unknown_target(targets[0], client)}")
+
+
+def _unknown_target(target: str, client: Client) -> str:
+    """What the client may name instead; the command only where no known name comes close."""
+    known = [permission.api.audience for permission in client.permissions]
+    close = next((audience for audience in known if difference(target, audience)), None)
+    if close is not None:
+        return f'is not granted, but "{close}" is{difference(target, close)}'
+    may = ", ".join(f'"{audience}"' for audience in known[:MAX_SHOWN_TARGETS]) or "none"
+    return f"is unknown or not granted; granted: {may}. groat api list shows all; to grant one: {_more_for(client)}"
 
 
 def _is_resource(target: str) -> bool:
