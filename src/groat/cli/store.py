@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from groat.cli.session import Session
+from groat.cli.session import Exit, Session
 from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
 from groat.protocol.shell import shell_word
@@ -31,9 +31,11 @@ def store() -> None:
 @store.command()
 @click.pass_obj
 def show(session: Session) -> None:
-    """Whether the store answers, the version of its registry, its floor, and how far its clock is ahead."""
+    """Whether the store answers and takes writes, its registry's version, its floor, how far its clock is ahead."""
     condition = session.operate(store_operations.look_at_store)
     session.show(condition, str(condition.registry_version))
+    if condition.write_fault is not None:
+        raise click.exceptions.Exit(Exit.CHECK_FAILED)
 
 
 @store.command()

@@ -1,9 +1,13 @@
 """What is particular to the store on SQLite: its file, its durability, its schema."""
 
 import asyncio
+import contextlib
+import fcntl
+import os
 import sqlite3
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
 from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
+from groat.server.store.sqlite_faults import FRESH_SECONDS
 
 NOW = 1_800_000_000
 
@@ -195,19 +200,100 @@ def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
     assert expected[-1] == 1
 
 
-@pytest.mark.rule("OPS-06")
+@pytest.mark.rule("OPS-06", "OP-1")
 def test_a_connection_that_can_only_read(tmp_path: Path) -> None:
-    """The work of every second finds out, without any use; the reason stays until a restart."""
+    """Found out without any use, told once, and over as soon as the file can be opened for writing again."""
+    events: list[str] = []
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db", notify=lambda event, facts: events.append(event))
+        usual = store._writer._connect
+        store._writer._connect = lambda: sqlite3.connect(
+            f"file:{tmp_path}/groat.db?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        for _ in range(2):
+            assert "readonly" in str((await store.condition()).write_fault)
+        store._writer._connect = usual
+        assert (await store.condition()).write_fault is None
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())
+    assert events == ["store.down", "store.up"]
+
+
+@pytest.mark.rule("OP-1", "OPS-06")
+def test_another_file_in_its_place(tmp_path: Path) -> None:
+    """What one connection reads and another one writes is the same file: else nothing is written until a restart."""
 
     async def work() -> None:
         store = SqliteStore.open(tmp_path / "groat.db")
         assert (await store.condition()).write_fault is None
-        store._writer._connect = lambda: sqlite3.connect(
-            f"file:{tmp_path}/groat.db?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
-        with pytest.raises(StoreUnavailable, match="readonly"):
-            await store.forget_expired()
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"groat.db{suffix}").rename(tmp_path / f"old.db{suffix}")
+        await SqliteStore.create(tmp_path / "groat.db").close()
+        await asyncio.sleep(FRESH_SECONDS)
         assert "readonly" in str((await store.condition()).write_fault)
+        assert "another file" in str((await store.condition()).write_fault)
+        with pytest.raises(StoreUnavailable):
+            await store.save_signing_keys(())
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())
+
+
+@pytest.mark.rule("OP-1", "F04")
+@pytest.mark.parametrize("queue", [True, False], ids=["queue", "transaction"])
+def test_a_lock_that_stays(tmp_path: Path, queue: bool) -> None:
+    """A process that hangs while it holds either lock is told like a full disk, and asked for once at a time."""
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db")
+        assert (await store.condition()).write_fault is None
+        await asyncio.sleep(FRESH_SECONDS)
+        with held_lock(tmp_path / "groat.db", queue=queue):
+            faults = await asyncio.gather(*(store.condition() for _ in range(20)))
+            assert all("lock" in str(condition.write_fault) for condition in faults)
+            assert store._writer._queue.qsize() <= 1
+        for _ in range(50):
+            if (await store.condition()).write_fault is None:
+                break
+            await asyncio.sleep(0.1)
+        assert (await store.condition()).write_fault is None
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())
+
+
+@contextlib.contextmanager
+def held_lock(database: Path, *, queue: bool) -> Iterator[None]:
+    """The file lock on which writers queue, or the database's own, in another hand."""
+    if queue:
+        descriptor = os.open(database.with_name(f"{database.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+        return
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@pytest.mark.rule("OP-1", "I2")
+def test_a_trial_changes_nothing(tmp_path: Path) -> None:
+    """It writes a page durably, and the registry says what it said before."""
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db")
+        before, size = await store.registry_version(), (tmp_path / "groat.db-wal").stat().st_size
+        assert (await store.condition()).write_fault is None
+        assert await store.registry_version() == before
+        assert (tmp_path / "groat.db-wal").stat().st_size > size
         await store.close()
 
     _create(tmp_path / "groat.db")
@@ -227,7 +313,6 @@ def test_a_writer_that_cannot_open_the_file_yet(tmp_path: Path) -> None:
             await store.forget_expired()
         assert "directory" in str((await store.condition()).write_fault)
         lock.rmdir()
-        await store.forget_expired()
         assert (await store.condition()).write_fault is None
         await store.close()
 

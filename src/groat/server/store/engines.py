@@ -22,7 +22,7 @@ def open_engine(config: Config, notify: Notify = silent, patience: int = 1) -> S
     """
     if config.on_postgres:
         return open_postgres(config, notify, patience)
-    return SqliteStore.open(config.database, config["storage.retention"])
+    return SqliteStore.open(config.database, config["storage.retention"], notify)
 
 
 def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) -> "PostgresStore":

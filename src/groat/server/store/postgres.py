@@ -277,6 +277,7 @@ class PostgresStore:
     async def condition(self) -> Condition:
         self._front.started()
         await self._writer.connected(CONNECT_SECONDS)
+        await self._writer.check_writing()
         began = self._clock()
         (row,) = await self._all(
             "SELECT version, floor, horizon, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now "

@@ -6,6 +6,7 @@ is always seen by it. Of two transactions with the same digest the second waits 
 """
 
 import asyncio
+import time
 from typing import Final
 
 from psycopg.pq.abc import PGresult
@@ -32,8 +33,8 @@ LANES: Final = 2
 _NAME: Final = b"use_once"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
-# Time-outs, deadlocks and full disks: the statement failed, the connection is as good as before.
-_PASSING: Final = ("57014", "55P03", "40P01", "40001", "53100", "53200")
+# Time-outs, deadlocks, a moment without memory: the statement failed, the next may not. A full disk is another matter.
+_PASSING: Final = ("57014", "55P03", "40P01", "40001", "53200")
 _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
 # The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
@@ -55,6 +56,14 @@ SELECT version, floor, horizon, state, inserted, CASE WHEN inserted < cardinalit
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
 """.encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
+FRESH_SECONDS: Final = 2.0  # a write that is younger needs no other one to prove it
+# More than a page takes, so that the table has to grow; rolled back.
+_TRIAL: Final = """
+INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
+SELECT sha256((random()::text || n)::bytea), 'trial', 'trial', 'trial', 0, 'trial', 0
+FROM generate_series(1, $1::int) AS n
+"""
+TRIAL_ROWS: Final = 64
 _PREPARED_ALREADY: Final = "42P05"
 _SHARED: Final = "PostgreSQL: this connection is not ours alone; a pooler must be in session mode (pool_mode = session)"
 
@@ -73,6 +82,20 @@ async def prepare_batches(link: Link) -> None:
     # An empty batch: what can only be found out by planning and running, such as a missing primary key, shows now.
     none = [array_of(BYTEA, []), *(array_of(TEXT, []),) * 3, *(array_of_bigint([]),) * 2]
     await link.run_prepared(_NAME, [*none, b"", bytes(8)])
+    await try_writing(link, TRIAL_ROWS)
+
+
+async def try_writing(link: Link, rows: int = 1) -> None:
+    """Find out whether rows can be written, and leave none. Raises Refused.
+
+    Not found out: whether the log can be flushed; PostgreSQL itself does not survive that it cannot.
+    """
+    await link.query("BEGIN")
+    try:
+        await link.query(_TRIAL, rows)
+    finally:
+        if link.lost is None:
+            await link.query("ROLLBACK")
 
 
 class WentBack(StoreUnavailable):
@@ -87,6 +110,7 @@ class PostgresWriter:
         self._memory = memory
         self._replica = replica.encode()
         self._retention = retention.to_bytes(8, "big")
+        self._wrote = float("-inf")  # monotonic
         self._free: list[Link] = []
         self._busy: dict[int, Link] = {}
         self._front: GroupCommit | None = None
@@ -109,6 +133,20 @@ class PostgresWriter:
         self.check()
         if not self.lanes():
             raise StoreUnavailable("no connection to the database yet")
+
+    async def check_writing(self) -> None:
+        """Find out whether rows can be written, unless that was shown a moment ago. Raises StoreUnavailable."""
+        if time.monotonic() - self._wrote < FRESH_SECONDS:
+            return
+        async with self._links.link() as link:
+            try:
+                await try_writing(link)
+            except Refused as error:
+                unavailable = StoreUnavailable(f"PostgreSQL: {error}")
+                if error.sqlstate not in _PASSING:
+                    self._links.trip(str(unavailable))
+                raise unavailable from None
+        self._wrote = time.monotonic()
 
     def catch_up(self) -> None:
         for link in list(self._busy.values()):
@@ -164,6 +202,8 @@ class PostgresWriter:
             self._front.refused(batch, error)
         else:
             self._memory.note(batch[-1].once.digest, batch[-1].once.expires_at)
+            if any(result.fresh):
+                self._wrote = time.monotonic()
             self._front.written(batch, result)
 
     def _check_anew(self, link: Link, error: StoreUnavailable) -> None:
@@ -199,6 +239,7 @@ class PostgresWriter:
         except StoreUnavailable as error:
             self._front.refuse_all(error)
             return
+        self._wrote = time.monotonic()  # to find out was part of connecting
         link.on_loss = lambda: self._lost_idle(link)
         self._free.append(link)
         self._front.write_next()

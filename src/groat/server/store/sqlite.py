@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,12 +23,14 @@ from groat.server.store import (
     Condition,
     Issuance,
     KeyUse,
+    Notify,
     Receipt,
     RegistryMoved,
     Rows,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
+    silent,
 )
 from groat.server.store.group_commit import GroupCommit, Limits
 from groat.server.store.rows import (
@@ -40,6 +41,8 @@ from groat.server.store.rows import (
     replica_name,
     signing_key,
 )
+from groat.server.store.sqlite_faults import spoils_connection
+from groat.server.store.sqlite_file import check_there, connect, rights_fault
 from groat.server.store.sqlite_registration import (
     EXPIRING,
     NOTE_USES,
@@ -50,7 +53,6 @@ from groat.server.store.sqlite_registration import (
 from groat.server.store.sqlite_writer import FORGET, RAISE_HORIZON, SqliteWriter
 from groat.server.store.turns import Turns
 
-BUSY_TIMEOUT_MS: Final = 1500
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 SCHEMA_VERSION: Final = 1
 PORTION: Final = 1000
@@ -59,12 +61,13 @@ PORTION: Final = 1000
 class SqliteStore:
     """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods."""
 
-    def __init__(self, path: Path, retention: int = 0) -> None:
+    def __init__(self, path: Path, retention: int = 0, notify: Notify = silent) -> None:
         """`retention`: how many seconds the record of an issuance stays, at least."""
         self.path = path
+        self._file: tuple[int, int] | None = None
         self._reader = self._connect()
         lock_file = path.with_name(path.name + ".lock")
-        self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention)
+        self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention, notify)
         self._front = GroupCommit(self._writer, LIMITS)
 
     @classmethod
@@ -81,32 +84,30 @@ class SqliteStore:
         return store
 
     @classmethod
-    def open(cls, path: Path, retention: int = 0) -> Self:
+    def open(cls, path: Path, retention: int = 0, notify: Notify = silent) -> Self:
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
-        _check_there(path)
-        store = cls(path, retention)
+        check_there(path)
+        store = cls(path, retention, notify)
         version = store._schema_version()
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} has schema {version}, this version needs {SCHEMA_VERSION}: groat init")
         return store
 
     def _connect(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, cached_statements=512
-            )
-            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            _keep_log(connection)
-            # Durable before the answer goes out: FULL syncs the log at every commit (NORMAL would not).
-            for pragma in (
-                "synchronous=FULL",
-                "foreign_keys=ON",
-                "wal_autocheckpoint=4000",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self.path}: {error}") from None
+        connection = connect(self.path)
+        self._check_same()
         return connection
+
+    def _check_same(self) -> None:
+        """Two connections of one store must never be on two files."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path}: {error.strerror}") from None
+        file = status.st_dev, status.st_ino
+        if self._file not in (None, file):
+            raise StoreUnavailable(f"{self.path} is another file than at the start. Restart to use it")
+        self._file = file
 
     def _schema_version(self) -> int:
         return int(self._one("PRAGMA user_version")[0])
@@ -263,7 +264,10 @@ class SqliteStore:
 
     async def condition(self) -> Condition:
         version, floor, horizon, closed_at = self._one("SELECT version, floor, horizon, closed_at FROM registry")
-        fault = self._writer.fault if self._writer.tried else _write_fault(self.path)
+        self._front.started()
+        fault = await self._writer.fault()
+        if fault is not None:
+            fault = rights_fault(self.path) or fault
         return Condition(version, floor, horizon, closed_at, write_fault=fault)
 
     async def raise_floor(self, floor: int) -> None:
@@ -331,7 +335,14 @@ class SqliteStore:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
+            if spoils_connection(error):
+                self._reopen()
             raise StoreUnavailable(f"SQLite: {error}") from None
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            before, self._reader = self._reader, self._connect()
+            before.close()
 
     @contextlib.contextmanager
     def _registration(self, conflict: str, seen: int | None = None) -> Iterator[sqlite3.Connection]:
@@ -347,43 +358,6 @@ class SqliteStore:
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
-
-
-def _check_there(path: Path) -> None:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise StoreUnavailable(f"{path} does not exist. Run: groat init") from None
-    except OSError as error:
-        fix = f". Fix: let user id {os.geteuid()} read and write {path.parent}, or run as its owner"
-        raise StoreUnavailable(f"cannot open {path}: {error.strerror}{fix}") from None
-
-
-def _write_fault(path: Path) -> str | None:
-    """What the rights and the file system say; a write has the last word."""
-    log = path.with_name(path.name + "-wal")
-    for needed in (path, log if os.path.exists(log) else path.parent):
-        if not os.access(needed, os.W_OK):
-            return f"{needed} cannot be written by user id {os.getuid()}: wrong rights, or a read-only file system"
-    return None
-
-
-def _keep_log(connection: sqlite3.Connection) -> None:
-    """Use a write-ahead log from now on, and in a new file for good.
-
-    SQLite does not wait by itself for another process that makes the same file at this moment: both would read it,
-    and each would wait for the other to stop.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _known(table: str) -> str:

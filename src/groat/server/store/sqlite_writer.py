@@ -14,10 +14,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from groat.server.store import StoreClosed, StoreUnavailable
+from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
 from groat.server.store.group_commit import GroupCommit, Use, Written
+from groat.server.store.sqlite_faults import (
+    STUCK,
+    TRIAL_SECONDS,
+    WriteFaults,
+    spoils_connection,
+    stops_writing,
+    write_something,
+)
 
 Connect = Callable[[], sqlite3.Connection]
 COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
@@ -52,6 +60,7 @@ class SqliteWriter:
         lock_file: Path,
         replica: str,
         retention: int,
+        notify: Notify = silent,
     ) -> None:
         self._connect = connect
         self._read_state = read_state
@@ -62,9 +71,8 @@ class SqliteWriter:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._front: GroupCommit | None = None
-        self.tried = False
-        self.fault: str | None = None  # why nothing can be written, as the work so far has shown
-        self._read_only = False
+        self._faults = WriteFaults(lambda event, facts: self._call(notify, event, facts))
+        self._trial: asyncio.Task[int] | None = None
 
     def start(self, front: GroupCommit) -> None:
         self._front = front
@@ -91,6 +99,19 @@ class SqliteWriter:
         self._queue.put(job)
         return await job.future
 
+    async def fault(self) -> str | None:
+        """Why nothing can be written now, found out by writing unless that was done a moment ago."""
+        if self._faults.fresh:
+            return None
+        if self._trial is None or self._trial.done():
+            self._trial = asyncio.get_running_loop().create_task(self.run(write_something))
+        done, _ = await asyncio.wait([self._trial], timeout=TRIAL_SECONDS)
+        if not done:
+            self._faults.found(STUCK)
+        elif (error := self._trial.exception()) is not None:
+            return str(error)
+        return self._faults.fault
+
     async def close(self) -> None:
         """End the thread; it may be stuck behind a lock, and is not waited for then."""
         if self._thread is not None:
@@ -109,34 +130,33 @@ class SqliteWriter:
                     self._perform(connection, work)
             except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
                 failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"SQLite: {error}")
-                if connection is None or _is_read_only(error):
-                    self.fault, self.tried = str(failure), True
-                    self._read_only = connection is not None
+                if connection is None or stops_writing(error):
+                    self._faults.found(str(failure))
+                connection = _kept(connection, error)
                 self._call(self._failed, work, failure)
         if connection is not None:
             connection.close()
         if lock is not None:
             os.close(lock)
 
-    def _succeeded(self) -> None:
-        """Work on a file that can only be read succeeds, too, where it finds nothing to write."""
-        if not self._read_only:
-            self.fault, self.tried = None, True
-
     def _perform(self, connection: sqlite3.Connection, work: list[Use] | _Job) -> None:
+        before = connection.total_changes
+        answer = self._done(connection, work)
+        if connection.total_changes != before:  # work that finds nothing to write succeeds on a full disk, too
+            self._faults.wrote()
+        self._call(*answer)
+
+    def _done(self, connection: sqlite3.Connection, work: list[Use] | _Job) -> tuple[Any, ...]:
+        """Do it; returns how to answer."""
         if isinstance(work, _Job):
-            result = work.run(connection)
-            self._succeeded()
-            self._call(_set_result, work.future, result)
-            return
+            return _set_result, work.future, work.run(connection)
         # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
         live = [use for use in work if not use.future.done()]
         fresh = self._insert(connection, live) if live else []
         if len(live) < len(work):
             first = {use.issuance.token_id for use, won in zip(live, fresh, strict=True) if won}
             fresh = [use.issuance.token_id in first for use in work]
-        self._succeeded()
-        self._call(self._written, work, fresh)
+        return self._written, work, fresh
 
     def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
         """Insert all values that are new, in one durable transaction, and say which uses came first."""
@@ -192,12 +212,16 @@ def _came_first(connection: sqlite3.Connection, use: Use) -> bool:
     raise StoreClosed
 
 
-def _is_read_only(error: Exception) -> bool:
-    """A file of which the connection can only read: for want of rights, or because another one took its place.
-
-    It stays so until a restart: opened again, it might be another file than the one that is being read.
-    """
-    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
+def _kept(connection: sqlite3.Connection | None, error: Exception) -> sqlite3.Connection | None:
+    """The connection for the next work; what one that failed may never do again, a new one may."""
+    if connection is None:
+        return None
+    if spoils_connection(error):
+        connection.close()
+        return None
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    return connection
 
 
 def _set_result(future: "asyncio.Future[int]", result: int) -> None:

@@ -1,0 +1,107 @@
+"""A PostgreSQL that cannot write where the used values lie: told by the store itself though nobody asks for a token."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from groat.server.store import StoreUnavailable
+from groat.server.store.postgres_link import Target
+from groat.server.store.postgres_schema import migrate
+from groat.server.store.postgres_writer import FRESH_SECONDS
+from tests.postgres import NOBODY, GivenServer, PostgresServer
+
+from .test_postgres import Event, _until_used, execute, opened, run, use
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A file system of 2 MB for a tablespace."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
+        place = Path(directory) / "disk"
+        place.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", f"size=2m,mode=0700,uid={NOBODY},gid={NOBODY}", "tmpfs", str(place)]
+        if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode != 0:
+            pytest.skip("only root may mount a small file system")
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    file = disk / "ballast"
+    with file.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+@pytest.mark.rule("OP-1", "F10", "I15")
+def test_a_full_tablespace(postgres_server: PostgresServer, disk: Path) -> None:
+    """Tokens fail, and so does the condition, with and without requests; one pair of lines; then all is as before."""
+    events: list[Event] = []
+    url = postgres_server.database()
+    run(migrate(Target(url)))
+    execute(postgres_server.url(), f"CREATE TABLESPACE small LOCATION '{disk}'")
+    execute(url, "ALTER TABLE used_once SET TABLESPACE small")
+
+    async def work() -> None:
+        async with opened(url, events) as store:
+            await _until_used(store, "before")
+            with full(disk):
+                await asyncio.sleep(FRESH_SECONDS)
+                for n in range(300):  # until the pages that the table has are full
+                    try:
+                        await use(store, f"v{n}")
+                        await store.condition()
+                    except StoreUnavailable as error:
+                        assert "space" in str(error)
+                        break
+                for _ in range(3):
+                    with pytest.raises(StoreUnavailable, match="space"):
+                        await store.condition()
+                    await asyncio.sleep(0.7)
+                async with opened(url) as other:
+                    with pytest.raises(StoreUnavailable, match="space"):
+                        await other.condition()
+            await _until_used(store, "after", 5)
+            await store.condition()
+            assert not await use(store, "before")
+
+    try:
+        run(work())
+        assert [event for event, _ in events if event != "store.went_back"] == ["store.down", "store.up"]
+    finally:
+        execute(url, "ALTER TABLE used_once SET TABLESPACE pg_default")
+        execute(postgres_server.url(), "DROP TABLESPACE small")
+
+
+@pytest.mark.rule("OP-1", "OPS-06")
+def test_rows_that_cannot_be_written_though_nobody_asks(postgres: PostgresServer | GivenServer) -> None:
+    """Whatever forbids it, here a constraint: the condition finds out by trying, and leaves no row."""
+    url = postgres.database()
+    run(migrate(Target(url)))
+
+    async def work() -> None:
+        async with opened(url) as store:
+            await store.condition()
+            await asyncio.to_thread(execute, url, "ALTER TABLE used_once ADD CONSTRAINT never CHECK (expires_at > 1)")
+            await asyncio.sleep(FRESH_SECONDS)
+            with pytest.raises(StoreUnavailable, match="never"):
+                await store.condition()
+            await asyncio.to_thread(execute, url, "ALTER TABLE used_once DROP CONSTRAINT never")
+            await _until_used(store, "after", 5)
+            assert execute(url, "SELECT count(*) FROM used_once WHERE client_id = 'trial'") == [(0,)]
+
+    run(work())
