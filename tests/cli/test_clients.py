@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from groat.keys import files
-from groat.protocol.jwk import PrivateKey, base64url_decode, generate_private_key, import_private_jwk
+from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key, import_private_jwk
 
 from .running import Home
 
@@ -116,12 +116,12 @@ def test_a_new_rsa_key_has_3072_bits(home: Home) -> None:
 
 
 @pytest.mark.rule("KEY-02")
-@pytest.mark.parametrize("bits", ["1024", "2047", "0", "-1", "8193"])
+@pytest.mark.parametrize("bits", ["1024", "2047", "0", "-1", "4097", "8193"])
 def test_an_rsa_key_of_another_size_is_not_made(home: Home, bits: str) -> None:
     """No file, no client, exit code 3."""
     done = home("client", "add", "rsa", *ALLOW, "--new-key", "rsa.json", "--alg", "RS256", "--rsa-bits", bits)
     assert (done.code, done.out) == (3, "")
-    assert "2048 to 8192 bits" in done.err
+    assert "2048 to 4096 bits" in done.err
     assert not (home.directory / "rsa.json").exists()
     assert ids(home) == ["billing"]
 
@@ -134,7 +134,29 @@ def test_a_small_rsa_key_is_not_registered(home: Home) -> None:
     home.file("small.pem", small.public_bytes(serialization.Encoding.PEM, spki))
     done = home.script("client", "add", "small", *ALLOW, "--public-key", "small.pem")
     assert (done.code, done.out) == (3, "")
-    assert done.err == "groat: small.pem holds no usable public key: an RSA key needs 2048 to 8192 bits\n"
+    assert (
+        done.err == "groat: small.pem holds no usable public key: an RSA key needs 2048 to 4096 bits, and n has 1024\n"
+    )
+
+
+@pytest.mark.rule("ST-7", "KEY-15")
+@pytest.mark.parametrize(
+    ("bits", "exponent", "words"),
+    [(4104, 65537, "needs 2048 to 4096 bits, and n has 4104"), (2048, 2**32 + 1, "exponent is over 2^32")],
+)
+def test_an_rsa_key_that_costs_too_much_is_not_registered(home: Home, bits: int, exponent: int, words: str) -> None:
+    """As PEM and as JWK: exit code 3, and the line says what is the bound."""
+    numbers = rsa.RSAPublicNumbers(exponent, (1 << bits - 1) | 1)
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    home.file("large.pem", numbers.public_key().public_bytes(serialization.Encoding.PEM, spki))
+    members = {"n": numbers.n, "e": numbers.e}
+    jwk = {name: base64url_encode(n.to_bytes((n.bit_length() + 7) // 8)).decode() for name, n in members.items()}
+    home.file("large.json", json.dumps({"kty": "RSA", "alg": "RS256", **jwk}).encode())
+    for file in ("large.pem", "large.json"):
+        done = home("client", "add", "large", *ALLOW, "--public-key", file, "--alg", "RS256")
+        assert (done.code, done.out) == (3, "")
+        assert words in done.err
+    assert ids(home) == ["billing"]
 
 
 @pytest.mark.rule("KEY-08", "DEMO-19")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from groat.protocol import jwk as jwk_module
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import (
     ALGORITHMS,
+    HELD,
     PRIVATE_MEMBERS,
     KeyPair,
     PrivateKey,
@@ -576,3 +578,44 @@ def test_the_table_of_algorithms_is_closed() -> None:
     with pytest.raises(TypeError):
         jwk_module.ALGORITHMS["HS256"] = ALGORITHMS["ES256"]  # type: ignore[index]
     assert base64.b64decode("AQAB") == (65537).to_bytes(3, "big")
+
+
+def _rsa(bits: int, exponent: int = 65537) -> dict[str, Any]:
+    """A public key of so many bits that nobody has the private half of."""
+    return {"kty": "RSA", "alg": "RS256", "n": _number(1 << bits - 1 | 1), "e": _number(exponent)}
+
+
+@pytest.mark.rule("ST-7", "I14", "T9", "KEY-15")
+@pytest.mark.parametrize(
+    ("jwk", "words"),
+    [
+        (_rsa(4097), "needs 2048 to 4096 bits, and n has 4097"),
+        (_rsa(8192), "needs 2048 to 4096 bits, and n has 8192"),
+        (_rsa(40_000), "needs 2048 to 4096 bits, and n has 40000"),
+        (_rsa(4096, 2**32 + 1), "exponent is over 2^32"),
+        (_rsa(2048, 2**64 - 1), "exponent is over 2^32"),
+        (_rsa(2048, 2**40_000 + 1), "exponent is over 2^32"),
+    ],
+)
+def test_a_foreign_rsa_key_that_costs_too_much(jwk: dict[str, Any], words: str) -> None:
+    """It is refused before anything is computed with it, alone and in a set; the message says what is the bound."""
+    with pytest.raises(JoseError, match=re.escape(words)):
+        import_public_jwk(jwk)
+    found = read_key_set({"keys": [jwk, PUBLIC["ES256"]]})
+    assert [key.kid for key in found.keys] == [CLIENT_KEY.kid]
+    assert words in str(found.skipped[0])
+
+
+@pytest.mark.rule("ST-7")
+@pytest.mark.parametrize("jwk", [_rsa(4096), _rsa(4096, 2**32 - 1), _rsa(2048, 3), _rsa(2048, 2**31 + 1)])
+def test_foreign_rsa_keys_at_the_bounds(jwk: dict[str, Any]) -> None:
+    """4096 bits and 32 bits of exponent are in."""
+    assert import_public_jwk(jwk).algorithm == "RS256"
+
+
+@pytest.mark.rule("ST-7")
+def test_what_was_registered_before_is_still_read() -> None:
+    """A store may hold larger keys; they are read from there and nowhere else."""
+    assert import_public_jwk(_rsa(8192, 2**64 - 1), bounds=HELD).algorithm == "RS256"
+    with pytest.raises(JoseError, match="8192"):
+        import_public_jwk(_rsa(8193), bounds=HELD)

@@ -1,6 +1,8 @@
 """From the bytes of a form to a request: every defect has one answer, in a fixed order."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -9,6 +11,7 @@ from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope, U
 from groat.protocol.grants import GRANTS
 from groat.protocol.models import TokenRequest
 from groat.protocol.token_request import (
+    MAX_ESCAPES,
     MAX_FIELDS,
     MAX_SCOPE_CHARS,
     ONCE,
@@ -20,6 +23,7 @@ from groat.protocol.token_request import (
     no_credential,
     parse_scope,
     parse_token_request,
+    read_token_request,
 )
 
 from .builders import JWT_BEARER, refused
@@ -378,3 +382,43 @@ def test_refusals_never_echo_the_request() -> None:
         _parse(_base(grant_type=nasty))
     assert nasty not in caught.value.description + caught.value.hint + str(caught.value)
     assert quote(nasty) not in caught.value.hint
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    """Of the best of some tries, so that a busy machine does not count."""
+    taken = []
+    for _ in range(9):
+        began = time.thread_time()
+        with contextlib.suppress(InvalidRequest):
+            work()
+        taken.append(time.thread_time() - began)
+    return min(taken)
+
+
+@pytest.mark.rule("ST-8", "I14", "T9")
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"x=" + b"%41" * 21_000, id="a field"),
+        pytest.param(b"scope=" + b"%41" * 21_000, id="a field that counts"),
+        pytest.param(b"client_assertion=" + b"%41" * 21_000, id="the assertion"),
+        pytest.param(b"&".join(b"%41" * 400 + b"=1" for _ in range(49)), id="names"),
+        pytest.param(b"&".join(b"x=" + b"%41" * 400 for _ in range(49)), id="many fields"),
+        pytest.param(b"x=" + b"%c3%a9" * 10_000, id="beyond ASCII"),
+        pytest.param(b"&" * 65_000, id="thousands of fields"),
+    ],
+)
+def test_what_takes_long_to_decode_is_refused_undecoded(body: bytes) -> None:
+    """Escapes and fields are counted before anything is done about them, in the body and in the query."""
+    for read in (form_fields, check_query, lambda form: read_token_request(form, (), GRANTS)):
+        with refused(InvalidRequest, "form"):
+            read(body)
+        assert _cpu_seconds(lambda read=read: read(body)) < 0.002  # type: ignore[misc]
+
+
+@pytest.mark.rule("ST-8")
+def test_as_many_escapes_as_anybody_needs() -> None:
+    """1,024 are decoded, one more is not; a form in which everything is escaped that may be stays far below."""
+    assert form_fields(b"x=" + b"%41" * MAX_ESCAPES) == [("x", "A" * MAX_ESCAPES)]
+    with refused(InvalidRequest, "form"):
+        form_fields(b"x=" + b"%41" * (MAX_ESCAPES + 1))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groat.server.connection import protocol
-from groat.server.http import etag_matches, header_values
+from groat.server.http import MAX_ENTITY_TAGS, etag_matches, header_values
 from groat.server.source import request_source
 
 from .builders import JWT_BEARER, base, base_fields, segment
@@ -163,6 +163,14 @@ def test_header_values_keeps_repeats() -> None:
     """Every value of a header, in order."""
     scope = {"headers": [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]}
     assert header_values(scope, b"a") == [b"1", b"3"]
+
+
+@pytest.mark.rule("ST-8", "I14")
+def test_the_first_entity_tags_count() -> None:
+    """However many a caller sends, a few dozen are compared."""
+    for before, matched in ((0, True), (MAX_ENTITY_TAGS - 1, True), (MAX_ENTITY_TAGS, False), (15_000, False)):
+        scope = {"headers": [(b"if-none-match", b'"x",' * before + b' W/"ours", "y"')]}
+        assert etag_matches(scope, b'"ours"') is matched
 
 
 # Arbitrary input

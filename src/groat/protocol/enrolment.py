@@ -8,7 +8,7 @@ which endorses the new one by its thumbprint. Neither can pass for an assertion:
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from groat.protocol import jose
@@ -40,12 +40,14 @@ class NewKey:
 class Endorsement:
     """A current key's word for a new one. `once`: to be used up; `by`: the current key.
 
-    `retire_at`: when the current key wants to end (epoch seconds), None if it does not say; the same each time the
-    endorsement is read, so that reading it twice changes nothing.
+    `whole`: stands for the very text, so that a repetition of it can be told from another one under the same jti;
+    None for a join code, which says nothing else. `retire_at`: when the current key wants to end (epoch seconds), None
+    if it does not say; the same each time the endorsement is read, so that reading it twice changes nothing.
     """
 
     once: OneTimeValue
     by: PublicKey
+    whole: OneTimeValue | None = None
     retire_at: int | None = None
 
 
@@ -105,8 +107,10 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
     expires_at = math.ceil(exp) + policy.clock_tolerance
     once = OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
+    # No client id has a space, so that this cannot collide with anybody's jti.
+    whole = replace(once, client_id=f"endorsement {new.client_id}", value=hashlib.sha256(text.encode()).hexdigest())
     begin = exp if signed_at is None else signed_at
-    return Endorsement(once, by, None if retire_after is None else math.ceil(begin) + retire_after)
+    return Endorsement(once, by, whole, None if retire_after is None else math.ceil(begin) + retire_after)
 
 
 def _retirement(claims: Mapping[str, Any]) -> int | None:

@@ -22,8 +22,31 @@ KeyPair = ECKey | OKPKey | RSAKey
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 MAX_KID_CHARS: Final = 256
 MIN_RSA_BITS: Final = 2048
-MAX_RSA_BITS: Final = 8192
+MAX_RSA_BITS: Final = 4096
 GENERATED_RSA_BITS: Final = 3072
+
+
+@dataclass(frozen=True, slots=True)
+class RsaBounds:
+    """How large an RSA key may be: whoever checks a signature with it pays for its bits and for its exponent's."""
+
+    bits: int
+    exponent_bits: int
+
+    def check(self, n: int, e: int) -> None:
+        """Raise JoseError("key") for a key outside, or one that is none."""
+        if not MIN_RSA_BITS <= n.bit_length() <= self.bits:
+            bounds = f"{MIN_RSA_BITS} to {self.bits} bits"
+            raise JoseError("key", f"an RSA key needs {bounds}, and n has {n.bit_length()}")
+        if e.bit_length() > self.exponent_bits:
+            raise JoseError("key", f"the RSA exponent is over 2^{self.exponent_bits}; 65537 is the usual one")
+        if e < 3 or e % 2 == 0 or n % 2 == 0:
+            raise JoseError("key", "the RSA exponent or modulus is not usable")
+
+
+# Foreign keys; and what was accepted before there were these bounds, or is one's own.
+FOREIGN: Final = RsaBounds(MAX_RSA_BITS, 32)
+HELD: Final = RsaBounds(8192, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +170,18 @@ def present_members(jwk: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in jwk.items() if value is not None}
 
 
-def import_public_jwk(jwk: Mapping[str, Any], *, kid_required: bool = False) -> PublicKey:
+def import_public_jwk(jwk: Mapping[str, Any], *, kid_required: bool = False, bounds: RsaBounds = FOREIGN) -> PublicKey:
     """Accept one public JWK, or say why not (RFC 7517 4, RFC 7518 6).
 
     Raises JoseError("key"): private members, `use` other than sig, `key_ops` without verify, unknown kty or crv,
-    RSA outside 2048..8192 bits or with an even or unit exponent, a point off its curve, coordinates of the wrong
+    RSA outside the bounds or with an even or unit exponent, a point off its curve, coordinates of the wrong
     length, an `alg` that does not fit. Null is absent. Not checked: x5c, which is ignored.
     """
     jwk = present_members(jwk)
     if PRIVATE_MEMBERS & jwk.keys():
         raise JoseError("key", "the JWK holds private members; give the public half only")
     _check_usage(jwk)
-    key = _import_members(jwk)
+    key = _import_members(jwk, bounds)
     algorithms = _algorithms_of(jwk, key)
     return _public_key(key, algorithms, _kid_of(jwk, required=kid_required))
 
@@ -172,7 +195,7 @@ def import_private_jwk(jwk: Mapping[str, Any], algorithm: str | None = None) -> 
     if "d" not in jwk:
         raise JoseError("key", "the JWK holds no private key")
     _check_usage(jwk, operation="sign")
-    key = _import_members(jwk, private=True)
+    key = _import_members(jwk, HELD, private=True)
     _check_pair(key)
     declared = jwk if "alg" in jwk or algorithm is None else {**jwk, "alg": algorithm}
     return private_key(key, _one_algorithm(_algorithms_of(declared, key)), _kid_of(jwk))
@@ -183,7 +206,9 @@ def private_key(key: KeyPair, algorithm: str, kid: str | None = None) -> Private
     known = ALGORITHM_NAMES.get(algorithm)
     if known is None or not known.fits(key):
         raise JoseError("key", "the algorithm is unknown or does not fit the key")
-    _check_rsa(key)
+    if isinstance(key, RSAKey):
+        numbers = key.public_key.public_numbers()
+        HELD.check(numbers.n, numbers.e)
     return PrivateKey(_public_key(key, frozenset({known.name}), kid), key)
 
 
@@ -194,7 +219,7 @@ def generate_private_key(algorithm: str, rsa_bits: int = GENERATED_RSA_BITS) -> 
         raise JoseError("key", f"unknown algorithm; known: {', '.join(ALGORITHMS)}")
     if known.key_type == "RSA":
         if not MIN_RSA_BITS <= rsa_bits <= MAX_RSA_BITS:
-            raise JoseError("key", "an RSA key needs 2048 to 8192 bits")
+            raise JoseError("key", f"an RSA key needs {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
         return private_key(RSAKey.generate_key(rsa_bits), known.name)
     if known.key_type == "EC":
         return private_key(ECKey.generate_key(known.curve), known.name)
@@ -249,20 +274,20 @@ _REQUIRED: Final = {
 _CURVE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
 
 
-def _import_members(jwk: Mapping[str, Any], *, private: bool = False) -> KeyPair:
+def _import_members(jwk: Mapping[str, Any], bounds: RsaBounds, *, private: bool = False) -> KeyPair:
     kty = jwk.get("kty")
     if not isinstance(kty, str) or kty not in _REQUIRED:
         raise JoseError("key", f"kty must be RSA, EC or OKP, and is {_shown(kty) if kty else 'missing'}")
     names = _REQUIRED[kty] + (_PRIVATE[kty] if private else ())
     members = {name: jwk[name] for name in names if name in jwk}
     _check_members(members, kty)
+    if kty == "RSA" and {"n", "e"} <= members.keys():
+        bounds.check(*(int.from_bytes(base64url_decode(members[name])) for name in ("n", "e")))
     try:
-        key = _import(kty, members)
+        return _import(kty, members)
     except Exception:
         # joserfc and cryptography raise many types here; their texts may quote key material.
         raise JoseError("key", "the JWK does not describe a valid key") from None
-    _check_rsa(key)
-    return key
 
 
 def _import(kty: str, members: dict[str, Any]) -> KeyPair:
@@ -321,16 +346,6 @@ def _check_pair(key: KeyPair) -> None:
         raw = key.private_key.public_key().public_bytes_raw() if key.private_key is not None else b""
         if base64url_encode(raw).decode() != key.dict_value["x"]:
             raise JoseError("key", "x is not the public half of d")
-
-
-def _check_rsa(key: KeyPair) -> None:
-    if not isinstance(key, RSAKey):
-        return
-    numbers = key.public_key.public_numbers()
-    if not MIN_RSA_BITS <= numbers.n.bit_length() <= MAX_RSA_BITS:
-        raise JoseError("key", f"an RSA key needs 2048 to 8192 bits, and n has {numbers.n.bit_length()}")
-    if numbers.e < 3 or numbers.e % 2 == 0 or numbers.e.bit_length() > 64 or numbers.n % 2 == 0:
-        raise JoseError("key", "the RSA exponent or modulus is not usable")
 
 
 def _check_usage(jwk: Mapping[str, Any], operation: str = "verify") -> None:

@@ -110,9 +110,9 @@ class EnrolmentEndpoint:
         retire_at = max(right.retire_at, int(now)) if right.retire_at is not None and useful else None
         if known is None or _ends_sooner(client, right.by, retire_at):
             self._check_pace(new.client_id, exchange)
-        fresh = await self._use_up(right.once, new.client_id, now)
+        await self._use_up(right, new.client_id, known is not None, now)
         if known is None:
-            end = await self._enrol(fields, new, fresh)
+            end = await self._enrol(fields, new)
         if retire_at is not None and _ends_sooner(client, right.by, retire_at):
             await retire_client_key(self.operator, new.client_id, right.by.kid, retire_at)
         return known is not None, end
@@ -124,14 +124,18 @@ class EnrolmentEndpoint:
             raise TooManyRequests("enrolment_pace", hint, retry_after=int(wait) + 1)
         self.changes.add(client_id, exchange.started)
 
-    async def _use_up(self, once: OneTimeValue, client_id: str, now: float) -> bool:
+    async def _use_up(self, right: Endorsement, client_id: str, known: bool, now: float) -> None:
+        """Each right counts once. Raises InvalidClient, unless its own key is there and this repeats the request."""
+        again = right.whole is None or not await self._use_once(right.whole, client_id, now)
+        if not await self._use_once(right.once, client_id, now) and not (known and again):
+            raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
+
+    async def _use_once(self, once: OneTimeValue, client_id: str, now: float) -> bool:
         """Whether this is the first use; the store tells it from later ones by the name of the use."""
         use = Issuance(self.ids.next(), client_id, kid="", issued_at=int(now))  # no key of ours signs anything
         return (await self.operator.store.use_once(once, use)).fresh
 
-    async def _enrol(self, fields: dict[str, str], new: NewKey, fresh: bool) -> int | None:
-        if not fresh:
-            raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
+    async def _enrol(self, fields: dict[str, str], new: NewKey) -> int | None:
         by = "code" if "code" in fields else "endorsement"
         try:
             record = await enrol_client_key(self.operator, new.client_id, new.key, by, self.key_lifetime)

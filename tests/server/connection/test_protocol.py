@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from groat.protocol.token_request import MAX_ESCAPES
 from groat.server.connection import cycle, protocol
 from groat.server.connection.cycle import OneWriteCycle
 from groat.server.connection.lingering import LINGER_SECONDS
@@ -360,3 +361,10 @@ def test_a_target_that_nobody_can_read_is_refused(hasty: Lab) -> None:
     with socket.create_connection(hasty.address, 5) as connection:
         connection.sendall(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n")
         assert answer(connection)[0] == 400
+
+
+@pytest.mark.rule("ST-8", "I14")
+def test_a_path_of_escapes_alone_is_not_decoded() -> None:
+    """1,024 are; with more it is a path that nothing is at, whatever it would read."""
+    for count, path in ((MAX_ESCAPES, "/" + "A" * MAX_ESCAPES), (MAX_ESCAPES + 1, "/" + "%41" * (MAX_ESCAPES + 1))):
+        assert parse_target(b"/" + b"%41" * count + b"?x=%41") == (path, b"/" + b"%41" * count, b"x=%41")

@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from groat.protocol.errors import InvalidRequest
+from groat.protocol.token_request import MAX_ESCAPES
 from groat.server.admission import MAX_IN_FLIGHT
 from groat.server.connection.cycle import OneWriteCycle
 from groat.server.connection.lingering import linger
@@ -47,7 +48,9 @@ def _parse_short_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
     parsed = httptools.parse_url(url)
-    return unquote(parsed.path.decode("ascii")), parsed.path, parsed.query or b""
+    path = parsed.path.decode("ascii")
+    # A path of thousands of escapes is nowhere, decoded or not.
+    return unquote(path) if path.count("%") <= MAX_ESCAPES else path, parsed.path, parsed.query or b""
 
 
 def parse_target(url: bytes) -> tuple[str, bytes, bytes]:

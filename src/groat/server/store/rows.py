@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.errors import JoseError
-from groat.protocol.jwk import PublicKey, import_public_jwk
+from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.protocol.models import AssertionAudience
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import StoreUnavailable
@@ -46,7 +46,7 @@ def _reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source
 @_reads("a public key")
 def public_key(jwk: str) -> PublicKey:
     """A public key that the store keeps as JSON."""
-    return import_public_jwk(json.loads(jwk))
+    return import_public_jwk(json.loads(jwk), bounds=HELD)
 
 
 def replica_name() -> str:
