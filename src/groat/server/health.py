@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from groat.server.event_log import EventLog
 from groat.server.registry import Registry
-from groat.server.store import Condition, Store
-from groat.server.trusted_time import MAX_SKEW_SECONDS, TrustedTime
+from groat.server.store import MAX_SKEW_SECONDS, Condition, Store
+from groat.server.trusted_time import TrustedTime
 from groat.server.unavailable import StoreClosed, StoreUnavailable, Unavailable
 
 WARN_SKEW_SECONDS: Final = 5.0
@@ -47,8 +47,8 @@ class Health:
             raise StoreClosed
         if condition.write_fault is not None:
             raise StoreUnavailable(condition.write_fault)
+        self._check_clock(condition)  # by a wrong clock there may be no key to sign with either
         await self.registry.check_signer(self.time.clock())
-        self._check_clock(condition)
         if self.log.fault is not None:
             raise Unavailable("log_unavailable", f"the log could not be written: {self.log.fault}")
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.server.event_log import EventLog
-from groat.server.store import FORGET_AFTER, Condition, Store
+from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, Store
 
-MAX_SKEW_SECONDS: Final = 30.0
 MAX_STEP_SECONDS: Final = 5.0
 SETTLED_SECONDS: Final = 900.0
 NEAR_SECONDS: Final = 3600

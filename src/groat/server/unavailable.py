@@ -5,7 +5,8 @@ Unavailable                 503, whatever the reason; the body never says which
 │   ├── StoreBusy           store_busy
 │   ├── StoreClosed         store_closed
 │   ├── BeforeFloor         store_floor
-│   └── BeforeHorizon       clock_behind
+│   ├── BeforeHorizon       clock_behind
+│   └── ClocksDiffer        clock_skew
 ├── signer_unavailable      the custodian of the signing key does not answer, or refuses
 ├── signing_key_lost        the private half of the key that is to sign is gone, and no other may sign yet
 ├── signing_key_missing     no key is to sign now
@@ -67,3 +68,9 @@ class BeforeHorizon(StoreUnavailable):
     """The value ended before what the store may have forgotten, so the clock by which it is still good is behind."""
 
     code = "clock_behind"
+
+
+class ClocksDiffer(StoreUnavailable):
+    """The store went back in time, and nobody can say to when: its clock and this process's disagree."""
+
+    code = "clock_skew"

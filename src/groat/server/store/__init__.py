@@ -18,6 +18,8 @@ from groat.server.unavailable import StoreUnavailable as StoreUnavailable
 PURGE_CHUNK: Final = 1000
 # What was used is remembered well past its own expiry, for servers whose clocks are behind.
 FORGET_AFTER: Final = 600
+# How far apart a process's clock and the store's may be before nobody can say which of them is right.
+MAX_SKEW_SECONDS: Final = 30.0
 # An operator waits for a slow disk rather than being told that nobody knows what became of his change.
 OPERATOR_PATIENCE: Final = 10
 

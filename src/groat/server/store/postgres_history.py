@@ -3,7 +3,8 @@
 A restored dump, a promoted standby and a recovery to an earlier moment have lost uses that tokens were issued for.
 Each leaves a mark: another system, timeline, database or storage file than the registry says it lives in. A copy of the
 files that was put back leaves none, but then the last use that this process wrote is missing. Whoever notices raises
-the floor: assertions signed before it are refused, since nobody can say whether they were used.
+the floor: assertions signed before it are refused, since nobody can say whether they were used. Who does not agree with
+the database about what time it is raises none, and does not work on it until he does.
 Not noticed: files that were put back while no process that used the database afterwards still runs (groat store fence).
 """
 
@@ -12,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from groat.server.store import StoreUnavailable
+from groat.server.store import MAX_SKEW_SECONDS, StoreUnavailable
 from groat.server.store.postgres_link import Link, Refused, Row
+from groat.server.unavailable import ClocksDiffer
 
 # The timeline of the write-ahead log is current at once after a promotion; that of the last checkpoint is not.
 _IDENTITY: Final = """
@@ -25,26 +27,25 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text
 FILENODE: Final = "pg_relation_filenode('used_once'::regclass)::bigint"
 _REGISTRY: Final = f"""
 SELECT history, filenode, {FILENODE} AS found_filenode, extract(epoch FROM clock_timestamp())::float8 AS now,
-    $1::bytea IS NULL OR EXISTS (SELECT FROM used_once WHERE digest = $1) AS remembers
+    $1::bytea IS NULL OR $2::bigint <= horizon OR EXISTS (SELECT FROM used_once WHERE digest = $1) AS remembers
 FROM registry
 """
 
 
 @dataclass(slots=True)
 class Memory:
-    """What this process knows of the database's past: the last use that was answered as durable."""
+    """What this process knows of the database's past: the last use that was answered as durable.
+
+    It must be there while the horizon is not past its expiry, which is no question of anybody's clock.
+    """
 
     clock_tolerance: int
     clock: Callable[[], float]
     digest: bytes | None = None
-    kept_until: int = 0
+    expires_at: int = 0
 
-    def note(self, digest: bytes, kept_until: int) -> None:
-        self.digest, self.kept_until = digest, kept_until
-
-    def still_kept(self, now: float) -> bytes | None:
-        """The digest that must be there, unless it may have been purged."""
-        return self.digest if self.kept_until > now else None
+    def note(self, digest: bytes, expires_at: int) -> None:
+        self.digest, self.expires_at = digest, expires_at
 
 
 async def settle_history(link: Link, memory: Memory) -> int | None:
@@ -71,7 +72,7 @@ async def _identity(link: Link) -> str:
 
 
 async def _registry(link: Link, memory: Memory) -> Row:
-    rows = await link.query(_REGISTRY, memory.still_kept(memory.clock()))
+    rows = await link.query(_REGISTRY, memory.digest, memory.expires_at)
     if not rows:
         raise StoreUnavailable("the database has no registry. Restore it, or run: groat init")
     return rows[0]
@@ -84,11 +85,22 @@ def _same(row: Row, history: str) -> bool:
 async def _adopt(link: Link, row: Row, history: str, memory: Memory) -> int | None:
     """Write down whose past this is. A database that nobody has used yet has none to lose."""
     new = row["history"] == "" and row["remembers"]
-    # iat may lie ahead by the tolerance, so that what was used a moment ago may claim to be that much younger.
-    floor = 0 if new else math.ceil(max(row["now"], memory.clock())) + memory.clock_tolerance
+    floor = 0 if new else _floor(row["now"], memory)
     await link.query(
         "UPDATE registry SET history = $1, filenode = $2, floor = greatest(floor, $3), "
         "version = greatest(version + $4, $3)",
         history, row["found_filenode"], floor, int(not new),
     )  # fmt: skip
     return floor or None
+
+
+def _floor(database_now: float, memory: Memory) -> int:
+    """A floor that is too high stays so, and refuses everybody until then: no clock raises it alone."""
+    now = memory.clock()
+    if abs(now - database_now) > MAX_SKEW_SECONDS:
+        raise ClocksDiffer(
+            f"the database went back in time, and its clock differs by {abs(now - database_now):.0f} s from this"
+            " server's: nobody can say which assertions it may not know. Set the clocks"
+        )
+    # iat may lie ahead by the tolerance, so that what was used a moment ago may claim to be that much younger.
+    return math.ceil(max(database_now, now)) + memory.clock_tolerance

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from groat.server.store import Notify, StoreUnavailable
-from groat.server.store.postgres_link import CONNECT_SECONDS, Link
+from groat.server.store.postgres_link import CONNECT_SECONDS, Link, LinkLost
 
 MAX_LINKS: Final = 3
 TAKE_SECONDS: Final = 0.5
@@ -35,6 +35,7 @@ class Links:
         self._returned: deque[asyncio.Future[None]] = deque()
         self._down_since: float | None = None
         self._why = ""
+        self._told: type[StoreUnavailable] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
         self._met = False
@@ -157,7 +158,7 @@ class Links:
             try:
                 link = await self._attempt(True)  # the database is back when it takes batches
             except StoreUnavailable as error:
-                self._why = str(error)
+                self._tell_why(error)
                 delay = min(delay * 2, MAX_DELAY_SECONDS)
                 continue
             self._count += 1
@@ -165,10 +166,17 @@ class Links:
             self._give(link)
             return
 
+    def _tell_why(self, error: StoreUnavailable) -> None:
+        """A database that answers and cannot be worked with is another trouble than the one that began with silence."""
+        self._why = str(error)
+        if not isinstance(error, LinkLost) and type(error) is not self._told:
+            self._told = type(error)
+            self._notify("store.down", {"reason": self._why})
+
     def _recovered(self) -> None:
         assert self._down_since is not None
         seconds = round(time.monotonic() - self._down_since, 2)
-        self._down_since, self._why = None, ""
+        self._down_since, self._why, self._told = None, "", None
         self._notify("store.up", {"seconds": seconds})
         for wake in self.on_up:
             wake()

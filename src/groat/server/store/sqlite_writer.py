@@ -30,6 +30,7 @@ from groat.server.store.sqlite_faults import (
 Connect = Callable[[], sqlite3.Connection]
 COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
 _VALUES: Final = ", ".join(f"column{n}" for n in range(1, 8))  # the eighth is the value's own expiry
+FRESH: Final = "column8 > (SELECT horizon FROM registry WHERE closed_at IS NULL)"
 # Whoever writes holds the file's write lock, so that a value is judged by the horizon that stands when it is written.
 RAISE_HORIZON: Final = "UPDATE registry SET horizon = ?1 WHERE horizon < ?1 AND closed_at IS NULL"
 FORGET: Final = """
@@ -165,7 +166,7 @@ class SqliteWriter:
         # IGNORE covers the primary key only; STRICT types and disk errors still raise.
         inserted = connection.execute(  # only placeholders are joined in
             f"INSERT INTO used_once ({COLUMNS}) SELECT {_VALUES} FROM (VALUES {values}) "
-            "WHERE column8 > (SELECT horizon FROM registry WHERE closed_at IS NULL) ON CONFLICT DO NOTHING",
+            f"WHERE {FRESH} ON CONFLICT DO NOTHING",
             rows,
         ).rowcount
         if inserted == len(uses):
