@@ -1,17 +1,18 @@
 """The command line: noun, verb; the result on stdout, everything else on stderr."""
 
-import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Final
 
+import click
 from joserfc.errors import SecurityWarning
 
 from groat.cli.interrupts import ended_by_ctrl_c
 from groat.cli.root import cli
-from groat.cli.session import report_failure
+from groat.cli.session import Exit, report_failure
+from groat.cli.streams import fill_closed, patient_outputs
 
 _ANYWHERE: Final = frozenset(
     {"--json", "-q", "--quiet", "-v", "--verbose", "--no-color", "--no-input", "--yes", "--debug"}
@@ -32,20 +33,26 @@ def _in_order(argv: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run one command and exit with its code (`Exit`)."""
+    fill_closed()
     # Keys that are too small are refused in words of our own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    with patient_outputs() as outputs:
+        code = _run()
+        if (why := outputs.lost()) is not None:
+            click.echo(f"groat: standard output cannot be written: {why}. The command itself is done", err=True)
+            code = code or Exit.UNREACHABLE
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         with ended_by_ctrl_c():
             code = cli.main(_in_order(sys.argv[1:]), prog_name="groat", standalone_mode=False)
-    except SystemExit as error:  # click's answer to a closed pipe
+    except SystemExit as error:
         code = error.code
     except BaseException as error:
         code = report_failure(error, sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 __all__ = ["cli", "main"]

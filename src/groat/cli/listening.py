@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import errno
 import socket
 import struct
 from typing import Final
 
+from groat.cli.port_holder import holder_of
 from groat.protocol.errors import ConfigError
 
 HANDSHAKE_SECONDS: Final = 0.02  # for handshakes that began before newcomers were turned away
@@ -32,7 +34,9 @@ def bind(host: str, port: int, way_out: str = "another: groat serve --port 0") -
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}. Choose {way_out}") from None
+        taken = holder_of(port) if error.errno == errno.EADDRINUSE else ""
+        reason = f"{error.strerror}{f' by {taken}' if taken else ''}"
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}. Choose {way_out}") from None
     listener.set_inheritable(True)
     return listener
 

@@ -47,9 +47,13 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     if tls is not None:
         tls.check()
     log = configure_logging(config["log.level"], pretty_format(config))
-    asyncio.run(check_ready(config, lambda fault: log.emit("warning", "key.unusable", {"hint": fault})))
+    asyncio.run(check_ready(config, partial(_warn_of_key, log)))
     listener = bind(config["server.host"], config["server.port"])
-    _check_admin(config.admin)
+    try:
+        _check_admin(config.admin)
+    except ConfigError:
+        listener.close()
+        raise
     _announce(config, listener, log)
     source = Source(config, config_file.absolute(), flags, tls)
     settings = _settings(config, tls)
@@ -74,6 +78,11 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         sys.exit(1)
 
 
+def _warn_of_key(log: EventLog, fault: str) -> None:
+    with contextlib.suppress(OSError):
+        log.emit("warning", "key.unusable", {"hint": fault})
+
+
 def _worker_app(source: Source) -> ASGIApp:
     """The app of a worker; one that cannot start says why in one line, and the supervisor starts another."""
     from groat.app import worker_app
@@ -82,7 +91,8 @@ def _worker_app(source: Source) -> ASGIApp:
         return worker_app(source)
     except (ConfigError, Unavailable) as error:
         log = configure_logging(source.config["log.level"], pretty_format(source.config))
-        log.emit("error", "worker.failed", {"pid": os.getpid(), "hint": str(error)})
+        with contextlib.suppress(OSError):
+            log.emit("error", "worker.failed", {"pid": os.getpid(), "hint": str(error)})
         sys.exit(1)
 
 
@@ -237,8 +247,6 @@ def _check_admin(address: AdminAddress) -> None:
 
 
 def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
-    if warning := plain_http_warning(config):
-        log.emit("warning", "server.plain_http", {"hint": warning})
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     facts = {
@@ -247,4 +255,7 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
         "workers": config["server.workers"],
         "profile": str(config.policy.profile),
     }
-    log.emit("info", "server.started", facts)
+    with contextlib.suppress(OSError):  # a full disk: tokens wait until the log can be written
+        if warning := plain_http_warning(config):
+            log.emit("warning", "server.plain_http", {"hint": warning})
+        log.emit("info", "server.started", facts)

@@ -42,7 +42,7 @@ EXIT_MEANINGS: Final = {
     Exit.USAGE: "wrong usage",
     Exit.INPUT: "configuration or input is wrong",
     Exit.REFUSED: "refused by a server",
-    Exit.UNREACHABLE: "a server, the store or a key cannot be reached",
+    Exit.UNREACHABLE: "a server, the store, a key or standard output cannot be reached",
     Exit.INVALID: "a token or signature is not valid",
     Exit.CHECK_FAILED: "a check failed",
     Exit.INTERRUPTED: "interrupted",
@@ -227,7 +227,10 @@ def _explain_client(error: BaseException) -> tuple[int, str, list[str]] | None:
     from groat.client import errors
 
     if isinstance(error, errors.TokenRequestRefused):
-        return Exit.REFUSED, error.code, [f"refused: {error.code}: {error.description or ''} {error.hint}".rstrip()]
+        told = f"{error.code}: {error.description or ''} {error.hint}".rstrip()
+        if error.status >= 500:  # it is the server that cannot, whatever the code says: try again later
+            return Exit.UNREACHABLE, error.code, [f"the server answered {error.status}: {told}"]
+        return Exit.REFUSED, error.code, [f"refused: {told}"]
     if isinstance(error, (errors.ServerUnreachable, errors.TokenResponseInvalid)):
         return Exit.UNREACHABLE, "unreachable", [str(error)]
     if isinstance(error, errors.ClientError):

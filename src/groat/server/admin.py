@@ -59,11 +59,16 @@ async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> Non
         async with _turn():
             try:
                 async with _listening(app, address):
-                    log.emit("info", "admin.started", {"address": str(address)})
+                    _tell(log, "info", "admin.started", {"address": str(address)})
                     await asyncio.Event().wait()
             except OSError as error:
-                log.emit("warning", "admin.unavailable", {"hint": error.strerror or str(error)})
+                _tell(log, "warning", "admin.unavailable", {"hint": error.strerror or str(error)})
         await asyncio.sleep(RETRY_SECONDS)
+
+
+def _tell(log: EventLog, level: str, event: str, facts: dict[str, str]) -> None:
+    with contextlib.suppress(OSError):  # a listener that works must not end because the log does not
+        log.emit(level, event, facts)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ cannot leak one. An issued token costs one line, which is why this is not a gene
 (docs/decisions/0005-event-log.md).
 """
 
+import errno
 import logging
 import os
 import re
@@ -44,7 +45,7 @@ class EventLog:
     def __init__(self, stream: TextIO | None = None, level: str = "info", pretty: bool | None = None) -> None:
         self._stream = stream or sys.stderr
         self._fd = self._stream.fileno()
-        self._colors = self._stream.isatty()
+        self._colors = self._terminal = self._stream.isatty()
         self.fault: str | None = None  # why the last line was not written, None if it was
         self._second = (0, "")
         self._gathered = Gathered(self._write)
@@ -77,13 +78,25 @@ class EventLog:
 
     def _write(self, line: bytes) -> None:
         try:
-            written = os.write(self._fd, line)
+            written = self._write_some(line)
             while written < len(line):
-                written += os.write(self._fd, line[written:])
+                written += self._write_some(line[written:])
         except OSError as error:
             self.fault = error.strerror or type(error).__name__
             raise
         self.fault = None
+
+    def _write_some(self, line: bytes) -> int:
+        try:
+            return os.write(self._fd, line)
+        except OSError as error:
+            if error.errno != errno.EIO or not self._terminal:
+                raise
+        # The terminal was closed, and this process lives on: nobody is left to read.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._fd)
+        os.close(nowhere)
+        return len(line)
 
     def _now(self) -> str:
         now = time.time()
@@ -138,7 +151,9 @@ class LibraryLines(logging.Handler):
             facts["exception"] = "".join(traceback.format_exception(*record.exc_info))
         try:
             self._log.emit(record.levelname.lower(), "log", facts)
-        except (OSError, KeyError):
+        except OSError:
+            pass  # to say so on the same stream would not work either
+        except KeyError:
             self.handleError(record)
 
 

@@ -1,5 +1,6 @@
 """Reload by SIGHUP: the settings that can change while requests are served, the certificate, and what has to wait."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -60,7 +61,8 @@ class Reloader:
         self.log.adjust(after["log.level"], pretty_format(after))
         set_library_level(after["log.level"])
         facts = {"pid": os.getpid(), "applied": applied, "needs_restart": later, **until}
-        self.log.emit("warning" if later else "info", "config.reloaded", facts)
+        with contextlib.suppress(OSError):  # the settings are in force, whether that can be logged or not
+            self.log.emit("warning" if later else "info", "config.reloaded", facts)
 
 
 def pretty_format(config: Config) -> bool | None:
@@ -71,4 +73,5 @@ def pretty_format(config: Config) -> bool | None:
 def report_refused(log: EventLog, error: ConfigError) -> None:
     """Say why the settings stay as they are: file, line, what, what was probably meant."""
     findings = [str(finding) for finding in error.findings]
-    log.emit("error", "config.refused", {"pid": os.getpid(), "findings": findings, "hint": "the old settings stay"})
+    with contextlib.suppress(OSError):
+        log.emit("error", "config.refused", {"pid": os.getpid(), "findings": findings, "hint": "the old settings stay"})
