@@ -18,10 +18,12 @@ from groat.client.token_cache import TokenCache
 from groat.client.token_endpoint import TokenEndpoint
 from groat.client.token_files import TokenFiles
 from groat.client.wire import HttpSource, Transport
+from groat.keys.key_text import is_key_text
 from groat.keys.private_key import read_private_key
 from groat.protocol.arguments import one_string, strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint, issuer_fault
+from groat.protocol.stray import blanks, plain_name, stray
 
 if TYPE_CHECKING:
     from groat.client.auth import MachineAuth
@@ -193,6 +195,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
     """The constructor's arguments, and what is wrong: an exception from here would carry the key in its frames."""
     given = {name: env[variable] for name, variable in _VARIABLES.items() if env.get(variable)} | options
     findings = [f"{_VARIABLES[name]} is not set" for name in ("issuer", "client_id") if name not in given]
+    findings += _odd_variables(env)
     if "key" in given:
         return given, findings
     sources = [variable for variable in _KEY_VARIABLES if env.get(variable)]
@@ -203,6 +206,21 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
     if isinstance(key, ConfigError):
         return given, [*findings, str(key)]
     return {**given, "key": key}, findings
+
+
+def _odd_variables(env: Mapping[str, str]) -> list[str]:
+    """What env files put into values and names; the text of a key is judged by its reader, and shown never."""
+    known = {*_VARIABLES.values(), *_KEY_VARIABLES}
+    findings = [
+        f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"
+        for name in env
+        if name not in known and (plain := plain_name(name)) in known
+    ]
+    for name in sorted(known - {"GROAT_KEY"}):
+        value = env.get(name, "")
+        if odd := stray(value) or blanks(value):
+            findings.append(f"{name}: {odd}" + ("" if is_key_text(value) else f": {value!r}"))
+    return findings
 
 
 def _key_from(variable: str, value: str, given: Mapping[str, Any]) -> KeySource | ConfigError:

@@ -10,9 +10,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.protocol import strict_json
+from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.stray import blanks, stray
 
 # RFC 6749 3.3: %x21, %x23-5B, %x5D-7E
 SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
@@ -110,7 +112,7 @@ def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) ->
     except ValueError:
         return "issuer is not a URL"
     if not issuer.isascii() or not issuer.isprintable() or " " in issuer or not host:
-        return "issuer must be an absolute URL, for example https://auth.example.com"
+        return f"issuer must be an absolute URL, for example https://auth.example.com{_found(issuer)}"
     if "?" in issuer or "#" in issuer or parts.username is not None or parts.password is not None:
         return "issuer must have no query, fragment or user name"
     if parts.scheme == "https":
@@ -118,6 +120,13 @@ def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) ->
     if parts.scheme == "http" and (host in LOOPBACK_HOSTS or host in allow_http_hosts):
         return ""
     return "issuer must use https; plain http is for loopback or development.allow_http_hosts only"
+
+
+def _found(issuer: str) -> str:
+    """What was found instead; not what may hold a password."""
+    odd = stray(issuer) or blanks(issuer)
+    found = "" if "@" in issuer else f", not {shown(issuer)}"
+    return found + (f": {odd}" if odd else "")
 
 
 def _too_long(name: str, claims: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Precedence: command-line flag, environment, file, default. Environment names are
 hold a password can come from a file named by the same variable with _FILE behind it, which must be as private as a key.
 """
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -17,11 +18,13 @@ from groat.keys.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
+from groat.protocol.stray import ODD, blanks, odd_character, plain_name, stray
 from groat.server.admin_address import AdminAddress
-from groat.server.settings import BY_NAME, SETTINGS, Setting
+from groat.server.settings import BY_NAME, SETTINGS, Setting, optional, table, text
 from groat.server.storage_url import POSTGRES_SCHEMES, masked_url, storage_fault
 
 MAX_DAYS: Final = 3650
+MAX_SHOWN_CHARS: Final = 120
 
 _SECTIONS: Final = frozenset(name.partition(".")[0] for name in BY_NAME if "." in name)
 
@@ -114,14 +117,34 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
             continue
         origins[setting.name] = origin
         try:
-            values[setting.name] = setting.read(raw)
+            values[setting.name] = _value(setting, origin, raw)
         except ValueError as error:
-            findings.append(_located(f"{setting.name} must be {error}", setting.name, origin, path, lines))
+            findings.append(_located(f"{setting.name}{error}", setting.name, origin, path, lines))
     if fault := storage_fault(values.get("storage.url", "sqlite:///-"), origins.get("storage.url", "")):
         findings.append(_located(fault, "storage.url", origins["storage.url"], path, lines))
     if findings:
         raise ConfigError(*findings)
     return Config(values, origins, path.parent.absolute(), _policy(values, origins, path, lines))
+
+
+def _value(setting: Setting, origin: str, raw: Any) -> Any:
+    """The value of a setting. Raises ValueError with what is wrong, to be put behind its name."""
+    if not isinstance(raw, str):
+        return _read(setting, raw, "")
+    found = "" if setting.secret else f"{raw[:MAX_SHOWN_CHARS]!r}"
+    # A path or a URL may be any text, so its reader lets pass what an env file or an editor put around it.
+    odd = stray(raw) or (blanks(raw) if setting.read in (text, optional) else "")
+    if odd and setting.read is not table:
+        raise ValueError(f": {odd}{found and f': {found}'}")
+    # In the file everybody can look; what a variable holds cannot be seen.
+    return _read(setting, raw, f"; found {found}" if found and origin != "file" else "")
+
+
+def _read(setting: Setting, raw: Any, found: str) -> Any:
+    try:
+        return setting.read(raw)
+    except ValueError as error:
+        raise ValueError(f" must be {error}{found}") from None
 
 
 def with_settings_of(config: Config, other: Config, names: Iterable[str]) -> Config:
@@ -186,18 +209,34 @@ def plain_http_warning(config: Config) -> str | None:
 
 def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]]:
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigError(Finding(f"cannot read: {error.strerror}", str(path))) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise ConfigError(Finding(f"not TOML: {error}", str(path), int(line[1]) if line else 1)) from None
+    document = _toml(content, path)
     lines = _line_finder(path)
     flat = _flatten(document)
     findings += [Finding(_unknown(name), str(path), lines(name) or 1) for name in flat if name not in BY_NAME]
     return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
+
+
+def _toml(content: bytes, path: Path) -> dict[str, Any]:
+    """Decode a file. Raises ConfigError; what cannot be seen in an editor is named, the text of a line never shown."""
+    try:
+        written = content.decode("utf-8")
+        return tomllib.loads(written)
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "UTF-16, with a byte order mark (BOM)" if wide else f"not UTF-8: byte 0x{content[error.start]:02x}"
+        raise ConfigError(Finding(f"not TOML: it is {what}; save it as UTF-8", str(path), number)) from None
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        number = int(found[1]) if found else written.count("\n") + 1
+        odd = odd_character(written.split("\n")[number - 1].removesuffix("\r"))
+        seen = f"; the line has {ODD[odd]} ({odd!a}), which is to go" if odd else ""
+        raise ConfigError(Finding(f"not TOML: {error}{seen}", str(path), number)) from None
 
 
 def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,6 +264,9 @@ def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tupl
         elif setting.secret and f"{setting.env}_FILE" in env:
             variable = f"{setting.env}_FILE"
             file = Path(env[variable])
+            if odd := stray(env[variable]) or blanks(env[variable]):
+                findings.append(Finding(f"{variable}: {odd}: {env[variable]!r}"))
+                continue
             try:
                 given[setting.name] = (variable, read_private_file(file).decode().strip())
             except ConfigError as error:
@@ -233,7 +275,9 @@ def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tupl
                 findings.append(Finding(f"{variable}: {file} is not UTF-8 text"))
     known = {setting.env for setting in SETTINGS} | {f"{s.env}_FILE" for s in SETTINGS if s.secret}
     for name in sorted(env):
-        if name.startswith("GROAT_") and "__" in name and name not in known:
+        if name not in known and (plain := plain_name(name)) in known:
+            findings.append(Finding(f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"))
+        elif name.startswith("GROAT_") and "__" in name and name not in known:
             close = difflib.get_close_matches(name, known, 1, 0.6)
             findings.append(Finding(f"unknown variable {name}" + (f"; did you mean {close[0]}?" if close else "")))
     return given
