@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -158,15 +159,57 @@ def test_life_counts_from_before_the_request(machine: MachineClient, issuer: Aut
     assert machine.token() != first
 
 
-@pytest.mark.rule("CL-13")
-@pytest.mark.parametrize("step", [-86400.0, 86400.0])
-def test_wall_clock_steps(machine: MachineClient, issuer: AuthorizationServer, clock: Clock, step: float) -> None:
-    """A step of the wall clock neither drops a good token nor keeps an old one."""
+@pytest.mark.rule("CL-4", "CL-13", "I12")
+@pytest.mark.parametrize("step", [-86400.0, -3600.0, -1.0])
+def test_a_wall_clock_that_is_set_back(
+    machine: MachineClient, issuer: AuthorizationServer, clock: Clock, step: float
+) -> None:
+    """A good token stays in use, and an old one does not become young again."""
     first = machine.token()
     clock.wall_step = step
     assert machine.token() == first
     clock.advance(570)
     assert machine.token() != first
+    assert len(issuer.token_requests) == 2
+
+
+@pytest.mark.rule("CL-4", "I12")
+@pytest.mark.parametrize("asleep", [570.0, 3600.0, 86400.0])
+def test_a_machine_that_slept(machine: MachineClient, issuer: AuthorizationServer, clock: Clock, asleep: float) -> None:
+    """The monotonic clock stood still, the wall clock went on: nobody gets a token whose own end has passed."""
+    first = machine.token()
+    clock.wall_step = asleep
+    second = machine.token()
+    assert second != first
+    assert second.expires_at > clock.now()
+    assert machine.token() == second
+    assert len(issuer.token_requests) == 2
+
+
+@pytest.mark.rule("CL-4", "CL-13")
+def test_a_short_sleep_brings_the_renewal_forward(
+    machine: MachineClient, issuer: AuthorizationServer, clock: Clock
+) -> None:
+    """Past the soft age by the wall clock alone, the token stays in use while a new one is fetched beside."""
+    first = machine.token()
+    clock.wall_step = 500.0
+    assert machine.token() == first
+    eventually(lambda: len(issuer.token_requests) == 2)
+    no_flights()
+    assert machine.token() != first
+
+
+@pytest.mark.rule("CL-4", "CL-22")
+def test_a_kept_token_is_not_young_again(
+    make: MakeMachine, issuer: AuthorizationServer, clock: Clock, tmp_path: Path
+) -> None:
+    """A file knows the wall clock only: set back, it must not bring the token back that has just ended."""
+    client = make(token_cache=tmp_path / "tokens", **clock.options)
+    first = client.token()
+    clock.advance(599)
+    clock.wall_step = -599.0
+    assert client.token() != first
+    assert len(issuer.token_requests) == 2
 
 
 @pytest.mark.rule("CL-13", "CL-14")
@@ -467,7 +510,7 @@ class TestFork:
 
         def soft_age() -> float:
             (slot,) = machine._cache._slots.values()
-            return slot.soft_at - 1000.0
+            return slot.soft
 
         assert soft_age() == 480
         clock.random = 0.5
@@ -507,7 +550,7 @@ def test_late_landing(clock: Clock) -> None:
         sent_at = 1000.0 + number
         if number == 0:
             assert first_may_land.wait(20)
-        return Issued(Token(f"token {number}", 0.0), sent_at, 600)
+        return Issued(Token(f"token {number}", clock.now() + 600), sent_at, 600)
 
     options = clock.options
     clocks = Clocks(options["clock"], options["monotonic"], clock.sleep, options["random"])

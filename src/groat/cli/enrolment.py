@@ -115,14 +115,14 @@ def _enrol(
 ) -> None:
     """Write the key first: a registered key that nobody holds is useless. A refusal takes the file away again."""
     from groat.client.enrolment import Enrolment
-    from groat.client.errors import TokenRequestRefused
+    from groat.client.errors import EnvironmentUnusable, TokenRequestRefused
     from groat.client.wire import Transport
 
     key, transport = generate_private_key(alg), Transport()
     files.write_key_pair(key, path)
     try:
         done = register(Enrolment(issuer, client_id, transport), key)
-    except (TokenRequestRefused, ConfigError):
+    except (TokenRequestRefused, EnvironmentUnusable, ConfigError):
         path.unlink(missing_ok=True)
         raise
     finally:

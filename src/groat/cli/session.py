@@ -117,7 +117,7 @@ class Session:
         if self.as_json:
             click.echo(json.dumps(document))
         elif self.quiet:
-            click.echo(quiet)
+            click.echo(visible(quiet))
         else:
             width = max((len(name) for name in document), default=0)
             for name, value in document.items():
@@ -171,8 +171,16 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_cell(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list):
-        return " ".join(str(item) for item in value) or "-"
-    return "-" if value is None else "yes" if value is True else "no" if value is False else str(value)
+        return " ".join(visible(str(item)) for item in value) or "-"
+    return "-" if value is None else "yes" if value is True else "no" if value is False else visible(str(value))
+
+
+def visible(text: str) -> str:
+    """Text for a terminal: control characters and those that turn the direction of writing are spelt out.
+
+    Much of what is shown comes from servers and tokens.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def report_failure(error: BaseException, argv: Sequence[str]) -> int:
@@ -184,7 +192,9 @@ def report_failure(error: BaseException, argv: Sequence[str]) -> int:
     if code == Exit.BUG and "--debug" in argv:
         traceback.print_exception(error)
     if "--json" in argv:
-        click.echo(json.dumps({"error": kind, "message": "\n".join(lines)}), err=True)
+        request_id = getattr(error, "request_id", None)
+        known = {"request_id": request_id} if request_id else {}
+        click.echo(json.dumps({"error": kind, "message": "\n".join(lines), **known}), err=True)
     else:
         for line in lines:
             click.echo(f"groat: {line}", err=True)
@@ -227,10 +237,11 @@ def _explain_client(error: BaseException) -> tuple[int, str, list[str]] | None:
     from groat.client import errors
 
     if isinstance(error, errors.TokenRequestRefused):
-        told = f"{error.code}: {error.description or ''} {error.hint}".rstrip()
+        told = " ".join(filter(None, (f"{error.code}: {error.description}", error.hint)))
+        known = f" [request id {error.request_id}]" if error.request_id else ""
         if error.status >= 500:  # it is the server that cannot, whatever the code says: try again later
-            return Exit.UNREACHABLE, error.code, [f"the server answered {error.status}: {told}"]
-        return Exit.REFUSED, error.code, [f"refused: {told}"]
+            return Exit.UNREACHABLE, error.code, [f"the server answered {error.status}: {told}{known}"]
+        return Exit.REFUSED, error.code, [f"refused: {told}{known}"]
     if isinstance(error, (errors.ServerUnreachable, errors.TokenResponseInvalid)):
         return Exit.UNREACHABLE, "unreachable", [str(error)]
     if isinstance(error, errors.ClientError):

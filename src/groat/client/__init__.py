@@ -9,6 +9,7 @@ from groat.client.challenge import raise_for_scope
 from groat.client.errors import (
     ClientClosed,
     ClientError,
+    EnvironmentUnusable,
     HttpClientMissing,
     InsufficientScope,
     KeyUnusable,
@@ -26,6 +27,7 @@ from groat.client.token import Token
 __all__ = [
     "ClientClosed",
     "ClientError",
+    "EnvironmentUnusable",
     "HttpClientMissing",
     "InsufficientScope",
     "KeyUnusable",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
         def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]: ...
 else:
-    from groat.client.wire import installed_libraries
+    from groat.client.default_client import installed_libraries
 
     _Auth = type("_Auth", tuple(library.Auth for library in installed_libraries()), {})
 

@@ -111,7 +111,8 @@ class MetadataDirectory:
             answer = self._transport.exchange(Outgoing("GET", url, {"Accept": "application/json"}), end)
             if answer.status == 429 or answer.status >= 500:
                 wait = retry_after(answer.headers, self._clocks.now())
-                raise ServerUnreachable(f"{url}: status {answer.status}", status=answer.status, retry_after=wait)
+                error = ServerUnreachable(f"{url}: status {answer.status}", status=answer.status, retry_after=wait)
+                raise error.about(answer.request_id)
             endpoint = self._read(answer)
             if endpoint is not None:
                 return endpoint
@@ -132,8 +133,8 @@ class MetadataDirectory:
         try:
             metadata = check_metadata(document, self._issuer, self._allow_http_hosts)
         except (ConfigError, ValueError) as error:
-            raise MetadataInvalid(f"{self._issuer}: {error}") from None
+            raise MetadataInvalid(f"{self._issuer}: {error}").about(answer.request_id) from None
         if metadata.token_endpoint is None:
-            raise MetadataInvalid(f"{self._issuer}: the metadata names no token_endpoint")
+            raise MetadataInvalid(f"{self._issuer}: the metadata names no token_endpoint").about(answer.request_id)
         logger.debug("metadata of %s: token endpoint %s", self._issuer, metadata.token_endpoint)
         return Endpoint(metadata.token_endpoint, metadata.auth_signing_algs, metadata.auth_methods)

@@ -1,6 +1,5 @@
 """Registering one's own next key: the pair is made here, and its private half stays here."""
 
-import json
 import secrets
 import time
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from urllib.parse import urlencode
 from groat.client.errors import TokenRequestRefused, TokenResponseInvalid, foreign
 from groat.client.token_endpoint import FORM_HEADERS
 from groat.client.wire import Answer, Outgoing, Transport
+from groat.protocol import strict_json
 from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, endorsement_claims, proof_claims
-from groat.protocol.errors import ConfigError
+from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jose import sign_jwt
-from groat.protocol.jwk import PrivateKey
+from groat.protocol.jwk import MAX_KID_CHARS, PrivateKey
 from groat.protocol.metadata import check_endpoint
 
 DEADLINE: Final = 15.0
@@ -55,21 +55,27 @@ class Enrolment:
         except ValueError:
             raise ConfigError("issuer is not a URL") from None
         request = Outgoing("POST", url, FORM_HEADERS, urlencode(fields).encode())
-        answer = self.transport.exchange(request, time.monotonic() + DEADLINE)
+        answer = self.transport.exchange(request, self.transport.until(DEADLINE))
         document = _document(answer)
         if answer.status in (200, 201):
-            return document
+            return _registered(document)
         code, description = (foreign(str(document.get(name) or "")) for name in ("error", "error_description"))
         raise TokenRequestRefused(
             f"{self.issuer} refused the key", code=code, description=description, status=answer.status
-        )
+        ).about(answer.request_id)
 
 
 def _document(answer: Answer) -> dict[str, Any]:
     try:
-        document = json.loads(answer.body)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise TokenResponseInvalid(f"the answer ({answer.status}) is no JSON object", status=answer.status)
-    return document
+        return strict_json.loads_object(answer.body)
+    except JoseError:
+        said = f"the answer ({answer.status}) is no JSON object"
+        raise TokenResponseInvalid(said, status=answer.status).about(answer.request_id) from None
+
+
+def _registered(document: dict[str, Any]) -> dict[str, Any]:
+    """What an answer may tell: names as printable text, an instant as a number, and nothing else."""
+    given = {name: document[name] for name in ("client_id", "kid") if isinstance(document.get(name), str)}
+    names = {name: ascii(value[:MAX_KID_CHARS])[1:-1] for name, value in given.items()}
+    ends = document.get("expires_at")
+    return {**names, "expires_at": ends} if type(ends) in (int, float) else names

@@ -2,6 +2,7 @@
 
     ClientError                     no token, or no answer to trust
     ├── KeyUnusable                 the key file, signer or workload token cannot be used
+    ├── EnvironmentUnusable         a variable names a proxy or certificates that cannot be used
     ├── MetadataInvalid             the metadata is not this issuer's, or offers nothing that we can do
     ├── ServerUnreachable           no answer: connection, TLS, timeout, 429 or 5xx without an OAuth error
     ├── TokenRequestRefused         the server answered with an OAuth error (RFC 6749 5.2)
@@ -19,7 +20,7 @@ base64url runs in it are masked, because some servers quote what they refuse.
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self
 
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import printable
@@ -31,8 +32,11 @@ _LIKE_A_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]*)*")
 class ClientError(Exception):
     """The root; `hint` says what to do, `transient` whether the same call may succeed later.
 
-    `retry_after`: seconds that the server asked to be left alone, or None.
+    `retry_after`: seconds that the server asked to be left alone, or None. `request_id`: what the server calls the
+    request in its own log, printable, or None.
     """
+
+    request_id: str | None = None
 
     def __init__(
         self, message: str, *, hint: str = "", transient: bool = False, retry_after: float | None = None
@@ -43,11 +47,21 @@ class ClientError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"{self.args[0]} ({self.hint})" if self.hint else str(self.args[0])
+        said = f"{self.args[0]} ({self.hint})" if self.hint else str(self.args[0])
+        return f"{said} [request id {self.request_id}]" if self.request_id else said
+
+    def about(self, request_id: str | None) -> Self:
+        """The same error, for the request that the server gave this id."""
+        self.request_id = request_id
+        return self
 
 
 class KeyUnusable(ClientError):
     """The client cannot prove who it is: no key, an unsafe key, or a key for another algorithm."""
+
+
+class EnvironmentUnusable(ClientError):
+    """A variable of the environment names a proxy or certificates that cannot be used; nothing was sent."""
 
 
 class MetadataInvalid(ClientError):

@@ -55,6 +55,13 @@ class Issued:
     sent_at: float
     lifetime: float
 
+    def age(self, clocks: "Clocks") -> float:
+        """Seconds since then, by whichever clock says more.
+
+        The monotonic one stands still while the machine sleeps, and the wall clock can be set back.
+        """
+        return max(clocks.monotonic() - self.sent_at, clocks.now() - (self.token.expires_at - self.lifetime))
+
 
 @dataclass(frozen=True, slots=True)
 class Clocks:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from groat.client.errors import ClientClosed, ClientError, ServerUnreachable
@@ -27,12 +28,16 @@ logger = logging.getLogger("groat.client")
 
 @dataclass(slots=True)
 class _Slot:
-    """What is known for one wish. Times are monotonic; `pause_until` holds back background requests only."""
+    """What is known for one wish.
+
+    From the age `soft` on the token is renewed, from `hard` on nobody gets it. `pause_until`: monotonic, and for
+    background requests only.
+    """
 
     issued: Issued | None = None
     flight: Flight | None = None
-    soft_at: float = 0.0
-    hard_at: float = 0.0
+    soft: float = 0.0
+    hard: float = 0.0
     pause_until: float = 0.0
 
 
@@ -114,10 +119,10 @@ class TokenCache:
             if self._closed:
                 raise ClientClosed("the MachineClient was closed")
             slot = self._slots.get(wish) or self._new_slot(wish)
-            now = self._clocks.monotonic()
-            token = slot.issued.token if slot.issued is not None and now < slot.hard_at else None
+            age = inf if slot.issued is None else slot.issued.age(self._clocks)
+            token = slot.issued.token if slot.issued is not None and age < slot.hard else None
             waiting = slot.flight
-            due = token is None or (now >= slot.soft_at and now >= slot.pause_until)
+            due = token is None or (age >= slot.soft and self._clocks.monotonic() >= slot.pause_until)
             starting: Flight | None = None
             if waiting is None and due:
                 starting = slot.flight = Future()
@@ -138,11 +143,13 @@ class TokenCache:
 
     def _prune(self) -> None:
         """Make room: first what has expired, and if nothing has, the oldest wish without a flight."""
-        now = self._clocks.monotonic()
         idle = [wish for wish, slot in self._slots.items() if slot.flight is None]
-        expired = [wish for wish in idle if self._slots[wish].issued is None or now >= self._slots[wish].hard_at]
+        expired = [wish for wish in idle if self._is_over(self._slots[wish])]
         for wish in expired or idle[:1]:
             del self._slots[wish]
+
+    def _is_over(self, slot: _Slot) -> bool:
+        return slot.issued is None or slot.issued.age(self._clocks) >= slot.hard
 
     def _take_off(self, wish: Wish, flight: Flight, trigger: str) -> None:
         thread = threading.Thread(target=self._fly, args=(wish, flight, trigger), name="groat-token", daemon=True)
@@ -164,7 +171,12 @@ class TokenCache:
             self._land(wish, flight, issued)
 
     def _from_disk(self, wish: Wish) -> Issued | None:
-        return self._files.find(wish) if self._files is not None else None
+        """A kept token; not the one at hand, which two clocks have judged already while a file knows but one."""
+        found = self._files.find(wish) if self._files is not None else None
+        with self._lock:
+            slot = self._slots.get(wish)
+            at_hand = slot.issued.token.value if slot is not None and slot.issued is not None else None
+        return None if found is None or found.token.value == at_hand else found
 
     def _from_server(self, wish: Wish) -> Issued:
         issued = self._fetch(wish)
@@ -196,8 +208,8 @@ class TokenCache:
 
     def _schedule(self, slot: _Slot, issued: Issued) -> None:
         slot.issued = issued
-        slot.soft_at = issued.sent_at + self._policy.soft_age(issued.lifetime, self._clocks.random())
-        slot.hard_at = issued.sent_at + self._policy.hard_age(issued.lifetime)
+        slot.soft = self._policy.soft_age(issued.lifetime, self._clocks.random())
+        slot.hard = self._policy.hard_age(issued.lifetime)
 
     def _give_up(self, wish: Wish, flight: Flight) -> ServerUnreachable:
         with self._lock:

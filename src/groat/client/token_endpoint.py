@@ -59,10 +59,10 @@ class TokenEndpoint:
         sent_at, now = self.clocks.monotonic(), self.clocks.now()
         answer = self.transport.exchange(request, end)
         if answer.status != 200:
-            raise refused_answer(answer, wish, assertion.kid, self.clocks.now())
+            raise refused_answer(answer, wish, assertion.kid, self.clocks.now()).about(answer.request_id)
         issued = issued_token(answer, wish, self.refresh, sent_at=sent_at, now=now, narrowed_ok=self.narrowed_ok)
         if isinstance(issued, ClientError):
-            raise issued
+            raise issued.about(answer.request_id)
         logger.info("token obtained: %s expires_at=%.0f", wish, issued.token.expires_at)
         return issued
 

@@ -18,6 +18,7 @@ from groat.client.token import Issued, Token, Wish
 from groat.client.wire import Answer
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
+from groat.protocol.models import SCOPE_TOKEN
 from groat.protocol.shell import command
 
 # What may stand in an Authorization header; RFC 6750 2.1 is narrower, but servers are not.
@@ -124,10 +125,13 @@ def _object(answer: Answer) -> dict[str, Any] | None:
 
 
 def _granted(scope: Any, wish: Wish) -> tuple[str, ...]:
-    """What was granted; a scope member that is absent or no string means what was asked for."""
+    """What was granted; a scope member that is absent or no string means what was asked for.
+
+    What is no scope by its characters (RFC 6749 3.3) grants nothing, and is not carried on.
+    """
     if not isinstance(scope, str):
         return wish.scopes
-    return tuple(sorted({name for name in scope.split(" ") if name}))
+    return tuple(sorted({name for name in scope.split(" ") if SCOPE_TOKEN.fullmatch(name)}))
 
 
 def _lifetime(expires_in: Any, policy: RefreshPolicy) -> float:

@@ -9,53 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib import import_module
-from types import ModuleType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from groat import __version__
+from groat.client.default_client import LIBRARIES, DefaultClient, HttpClient
 from groat.client.errors import (
     ClientClosed,
     ClientError,
-    HttpClientMissing,
     ServerUnreachable,
     TokenResponseInvalid,
     foreign,
 )
 from groat.client.fork import renew_in_child
+from groat.client.proxies import proxy_for
+from groat.protocol.jwk import printable
 
-LIBRARIES: Final = ("httpx2", "httpx")
 MAX_ANSWER_BYTES: Final = 64 * 1024
-
-
-class HttpClient(Protocol):
-    """What we use of httpx2.Client and httpx.Client."""
-
-    def build_request(
-        self, method: str, url: Any, *, content: Any = ..., headers: Any = ..., timeout: Any = ...
-    ) -> Any: ...
-
-    def send(self, request: Any, *, stream: bool = ..., auth: Any = ..., follow_redirects: Any = ...) -> Any: ...
-
-    def close(self) -> None: ...
+_REQUEST_IDS: Final = ("x-request-id", "x-correlation-id", "x-ms-request-id")
 
 
 HttpSource = HttpClient | Callable[[], HttpClient] | None
-
-
-def installed_libraries() -> list[ModuleType]:
-    """The HTTP libraries that are installed, the default first. Raises HttpClientMissing if there is none."""
-    found = []
-    for name in LIBRARIES:
-        try:
-            found.append(import_module(name))
-        except ImportError:
-            continue
-    if not found:
-        raise HttpClientMissing
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +49,12 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
+    @property
+    def request_id(self) -> str | None:
+        """What the server calls this request in its log; printable, at most 64 characters."""
+        found = next((self.headers[name] for name in _REQUEST_IDS if self.headers.get(name)), None)
+        return None if found is None else printable(found)
+
 
 class Transport:
     """Sends requests over one HTTP client, which is made at the first use and again in a forked child.
@@ -89,7 +68,7 @@ class Transport:
     ) -> None:
         given = hasattr(http, "send") and not isinstance(http, type)  # a class is a factory
         self._given = cast(HttpClient, http) if given else None
-        self._factory = cast(Callable[[], HttpClient], http or _default_client)
+        self._factory = cast(Callable[[], HttpClient | DefaultClient], http or DefaultClient)
         self._timeout = timeout
         self._monotonic = monotonic
         self._closed = False
@@ -99,7 +78,7 @@ class Transport:
     def renew_after_fork(self) -> None:
         """Forget our client without closing it: its sockets belong to the parent too."""
         self._lock = threading.Lock()
-        self._own: HttpClient | None = None
+        self._own: HttpClient | DefaultClient | None = None
 
     def exchange(self, request: Outgoing, end: float) -> Answer:
         """Send and read to the end, within the timeout and before `end` (monotonic seconds).
@@ -111,7 +90,7 @@ class Transport:
         try:
             outcome = self._exchange(request, end)
         except _failures() as error:
-            outcome = _describe(request.url, error)
+            outcome = _describe(request.url, error, self._proxy_of(request.url))
         except RuntimeError:
             # Both libraries say so when the client is closed while, or before, it is used.
             if not self._closed:
@@ -120,6 +99,10 @@ class Transport:
         if isinstance(outcome, ClientError):
             raise outcome
         return outcome
+
+    def until(self, seconds: float) -> float:
+        """An `end` for `exchange`: so many seconds from now."""
+        return self._monotonic() + seconds
 
     def close(self) -> None:
         """Close the client if it is ours; exchanges under way fail."""
@@ -130,7 +113,7 @@ class Transport:
 
     def _exchange(self, request: Outgoing, end: float) -> Answer | TokenResponseInvalid:
         # Making a client loads an HTTP library and the CA certificates; that must not eat the exchange's time.
-        client = self._client()
+        client = self._client(request.url)
         started = self._monotonic()
         left = min(self._timeout, end - started)
         if left <= 0:
@@ -144,10 +127,15 @@ class Transport:
             body = self._read(response, started + left)
         finally:
             response.close()
-        if isinstance(body, TokenResponseInvalid):
-            return body
         received = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, received, body)
+        if isinstance(body, bytes):
+            return Answer(response.status_code, received, body)
+        return body.about(Answer(response.status_code, received, b"").request_id)
+
+    def _proxy_of(self, url: str) -> str:
+        """The variable whose proxy stood in between, as far as we chose it."""
+        proxy = proxy_for(url) if isinstance(self._own, DefaultClient) else None
+        return "" if proxy is None else f" (through the proxy of {proxy.variable})"
 
     def _read(self, response: Any, end: float) -> bytes | TokenResponseInvalid:
         """The body, or what is wrong with it: an exception from here would carry the token in its frames."""
@@ -165,7 +153,7 @@ class Transport:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _client(self) -> HttpClient:
+    def _client(self, url: str) -> HttpClient:
         if self._given is not None and not self._closed:
             return self._given
         # Only request threads wait here; callers with a valid token never come this way.
@@ -174,15 +162,7 @@ class Transport:
                 raise ClientClosed("the MachineClient was closed")
             if self._own is None:
                 self._own = self._factory()
-            return self._own
-
-
-def _default_client() -> HttpClient:
-    library = installed_libraries()[0]
-    # An authorization server has no business remembering us by cookie.
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    client: HttpClient = library.Client(headers={"User-Agent": f"groat/{__version__}"}, cookies=no_cookies)
-    return client
+            return self._own.towards(url) if isinstance(self._own, DefaultClient) else self._own
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -192,10 +172,10 @@ def _failures() -> tuple[type[Exception], ...]:
     return (OSError, *classes)
 
 
-def _describe(url: str, error: Exception) -> ServerUnreachable:
+def _describe(url: str, error: Exception, proxy: str) -> ServerUnreachable:
     host = urlsplit(url).netloc
     # The library's own text for a connection or TLS error names hosts and certificates, never bodies.
-    message = f"{host}: {type(error).__name__}: {foreign(str(error))}"
+    message = f"{host}{proxy}: {type(error).__name__}: {foreign(str(error))}"
     if _is_tls(error):
         return ServerUnreachable(
             message, transient=False, hint="trust the server's CA through SSL_CERT_FILE, or http= with your own client"

@@ -24,15 +24,15 @@ class AuthoritiesUnusable(ConfigError):
 def check_authorities(environ: Mapping[str, str] | None = None) -> None:
     """Raise AuthoritiesUnusable, naming variable and path, if the certificates they lead to cannot be read.
 
-    An empty variable is one that is not set. Not checked: whether the files of a directory have the names of their
-    hashes, without which OpenSSL does not find them.
+    An empty variable is one that is not set, and beside a file the directory does not count. Not checked: whether the
+    files of a directory have the names of their hashes, without which OpenSSL does not find them.
     """
     given = os.environ if environ is None else environ
     if path := given.get(FILE_VARIABLE):
         fault = _file_fault(path)
         if fault:
             raise AuthoritiesUnusable(f"{FILE_VARIABLE} names {shown(path)}, {fault}")
-    if paths := given.get(DIRECTORY_VARIABLE):
+    elif paths := given.get(DIRECTORY_VARIABLE):
         if not any(Path(one).is_dir() for one in paths.split(os.pathsep)):
             raise AuthoritiesUnusable(f"{DIRECTORY_VARIABLE} names {shown(paths)}, which is no directory")
 

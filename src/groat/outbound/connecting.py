@@ -42,7 +42,7 @@ def _in_turns(found: Iterable[Address]) -> list[Address]:
 
 def _race(addresses: list[Address], deadline: float) -> socket.socket:
     """Begin with one address after the other without giving up those under way; every loser is closed."""
-    failure: OSError = TimeoutError()
+    failure: OSError = TimeoutError("timed out")
     next_at = 0.0
     with selectors.DefaultSelector() as selector:
         try:

@@ -17,5 +17,5 @@ def remaining(deadline: float) -> float:
     """Seconds until the deadline, by `monotonic`. Raises TimeoutError when there are none."""
     left = deadline - monotonic()
     if left <= 0:
-        raise TimeoutError
+        raise TimeoutError("timed out")
     return left

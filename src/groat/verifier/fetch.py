@@ -21,7 +21,7 @@ from groat.outbound.connecting import connect
 from groat.outbound.real_time import monotonic, remaining
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
-from groat.protocol.jwk import PublicKey
+from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import ReadKeySet, Skipped, read_key_set
 from groat.protocol.metadata import check_endpoint, check_metadata, metadata_urls
 from groat.verifier.schedule import DEFAULT_MAX_AGE
@@ -180,9 +180,11 @@ def _by_kid(keys: Iterable[PublicKey], previous: KeySet | None) -> Mapping[str, 
 
 
 def _require(response: Response, types: frozenset[str], what: str) -> None:
-    if response.status != 200:
-        raise FetchError(f"{what} came with status {int(response.status)}, not 200")
     headers = {name.lower(): value for name, value in response.headers.items()}
+    if response.status != 200:
+        request_id = headers.get("x-request-id")
+        known = f" [request id {printable(request_id)}]" if request_id else ""
+        raise FetchError(f"{what} came with status {int(response.status)}, not 200{known}")
     if headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise FetchError(f"{what} came with another content type than {' or '.join(sorted(types))}")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":

@@ -1,0 +1,147 @@
+"""The HTTP client that is used where the caller gives none: httpx2 or httpx, whichever is there.
+
+Neither is imported before the first request. The libraries' own reading of the environment is not used, because it
+makes a transport for every proxy that is named, needed or not, and sends loopback requests through them, too.
+"""
+
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from groat import __version__
+from groat.client.errors import EnvironmentUnusable, HttpClientMissing
+from groat.client.proxies import Proxy, proxy_fault, proxy_for
+from groat.outbound.authorities import AuthoritiesUnusable, check_authorities
+from groat.outbound.connecting import connect
+from groat.outbound.real_time import monotonic
+
+LIBRARIES: Final = ("httpx2", "httpx")
+CONNECT_SECONDS: Final = 5.0  # where a library names no time of its own
+_OTHER_WAYS: Final = "unset the variable, or add the server's host to NO_PROXY, or give MachineClient(http=...)"
+_CORES: Final = {"httpx2": "httpcore2", "httpx": "httpcore"}
+
+
+class HttpClient(Protocol):
+    """What we use of httpx2.Client and httpx.Client."""
+
+    def build_request(
+        self, method: str, url: Any, *, content: Any = ..., headers: Any = ..., timeout: Any = ...
+    ) -> Any: ...
+
+    def send(self, request: Any, *, stream: bool = ..., auth: Any = ..., follow_redirects: Any = ...) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def installed_libraries() -> list[ModuleType]:
+    """The HTTP libraries that are installed, the default first. Raises HttpClientMissing if there is none."""
+    found = []
+    for name in LIBRARIES:
+        with suppress(ImportError):
+            found.append(import_module(name))
+    if not found:
+        raise HttpClientMissing
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a request leaves: over TLS or not, through a proxy or not."""
+
+    secure: bool
+    proxy: Proxy | None
+
+
+class DefaultClient:
+    """One client of the library for each way out, made when the first request takes it."""
+
+    def __init__(self) -> None:
+        self._library = installed_libraries()[0]
+        self._clients: dict[_Way, HttpClient] = {}
+
+    def towards(self, url: str) -> HttpClient:
+        """The client for this URL. Raises EnvironmentUnusable, which names the variable that is wrong."""
+        way = _Way(url.startswith("https:"), proxy_for(url))
+        client = self._clients.get(way)
+        if client is None:
+            built = _build(self._library, way)
+            if isinstance(built, EnvironmentUnusable):
+                raise built
+            client = self._clients[way] = built
+        return client
+
+    def close(self) -> None:
+        """Close all of them."""
+        for client in self._clients.values():
+            client.close()
+
+
+def _build(library: ModuleType, way: _Way) -> HttpClient | EnvironmentUnusable:
+    """The client, or why there is none: an exception from here would carry the proxy's password in its frames."""
+    fault = proxy_fault(way.proxy) if way.proxy is not None else ""
+    if fault:
+        return EnvironmentUnusable(fault, hint=_OTHER_WAYS)
+    try:
+        return _client(library, way)
+    except AuthoritiesUnusable as error:
+        return EnvironmentUnusable(str(error), hint="name a PEM file of certificates there, or unset the variable")
+    except (ImportError, ValueError, library.InvalidURL) as error:
+        if way.proxy is None:
+            raise
+        return _proxy_unusable(library, way.proxy, isinstance(error, ImportError))
+
+
+def _proxy_unusable(library: ModuleType, proxy: Proxy, missing: bool) -> EnvironmentUnusable:
+    if not missing:
+        return EnvironmentUnusable(f"{proxy.variable} names a proxy that cannot be used", hint=_OTHER_WAYS)
+    return EnvironmentUnusable(
+        f"{proxy.variable} names a SOCKS proxy, for which {library.__name__} needs another package",
+        hint=f'pip install "{library.__name__}[socks]", or {_OTHER_WAYS}',
+    )
+
+
+def _client(library: ModuleType, way: _Way) -> HttpClient:
+    if way.secure or (way.proxy is not None and way.proxy.url.startswith("https:")):
+        check_authorities()
+    transport = library.HTTPTransport(
+        # Without TLS no authority is needed, and none is read.
+        verify=True if way.secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        proxy=way.proxy.url if way.proxy is not None else None,
+    )
+    _race_addresses(library.__name__, transport)
+    # An authorization server has no business remembering us by cookie.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    agent = {"User-Agent": f"groat/{__version__}"}
+    client: HttpClient = library.Client(transport=transport, trust_env=False, headers=agent, cookies=no_cookies)
+    return client
+
+
+def _race_addresses(library: str, transport: Any) -> None:
+    """Let the transport try all addresses of a name; by itself it gives the whole time to the first one.
+
+    httpcore takes a backend for this, but the libraries above it do not pass one on, so it is put in its place here.
+    A version that is built differently goes on as it would have without us.
+    """
+    with suppress(ImportError, AttributeError):
+        core = import_module(_CORES[library])
+        stream = import_module(f"{core.__name__}._backends.sync").SyncStream
+        assert transport._pool._network_backend is not None
+        transport._pool._network_backend = _racing(core, stream)
+
+
+def _racing(core: ModuleType, stream: Any) -> Any:
+    def connect_tcp(_: Any, host: str, port: int, timeout: float | None = None, **__: Any) -> Any:
+        try:
+            return stream(connect(host, port, monotonic() + (CONNECT_SECONDS if timeout is None else timeout)))
+        except OSError as error:
+            kind = core.ConnectTimeout if isinstance(error, TimeoutError) else core.ConnectError
+            raise kind(str(error)) from error
+
+    return type("RacingBackend", (core.SyncBackend,), {"connect_tcp": connect_tcp})()
+
+
+__all__ = ["DefaultClient", "HttpClient", "installed_libraries"]
