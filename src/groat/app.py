@@ -16,12 +16,13 @@ from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, SigningKey, in_office
+from groat.keys.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MetricsEndpoint, serve_admin
 from groat.server.admission import Admission
 from groat.server.audit import Audit
-from groat.server.client_key_sets import ClientKeySets, fetch_key_set
+from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
 from groat.server.connection.shedding import Shedding
@@ -36,6 +37,7 @@ from groat.server.http import Entrance, not_found
 from groat.server.key_uses import KeyUses
 from groat.server.metrics import Metrics
 from groat.server.operator import Operator
+from groat.server.publishers import Publishers
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
@@ -44,6 +46,7 @@ from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 from groat.server.trusted_time import TrustedTime
+from groat.server.waiting_room import WaitingRoom
 
 METRICS_INTERVAL_SECONDS = 1.0
 CHORE_PAUSE_SECONDS = 1.0
@@ -84,6 +87,7 @@ def create_app(
     remembered = config["server.remembered_clients"]
     key_sets, lead = _client_key_sets(config, audit), config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead)
+    publishers, room = Publishers(store, registry, key_sets), WaitingRoom()
     trusted = TrustedTime(store, clock, monotonic, log)
     health = Health(store, registry, trusted, log)
     operator = Operator(store, config.policy, audit, clock)
@@ -97,8 +101,9 @@ def create_app(
     }
     watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses()
     chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
-    chores += [partial(uses.flush_forever, store), *_metrics(config, audit, registry, store, clock)]
-    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, registry, uses, chores, audit)), audit)
+    chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, clock)]
+    warm = (registry.warm, publishers.warm)
+    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, warm, uses, chores, audit)), audit)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
@@ -108,7 +113,10 @@ def create_app(
         )
         entrance.trusted_proxies = settings["server.trusted_proxies"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
-        token = TokenEndpoint(policy, registry, store, throttle, audit, clock, uses=uses, admission=admission)
+        token = TokenEndpoint(
+            policy, registry, store, throttle, audit, clock,
+            uses=uses, admission=admission, publishers=publishers, room=room,
+        )  # fmt: skip
         metadata = MetadataEndpoint(policy, registry, max_age)
         enrolment = EnrolmentEndpoint(
             replace(operator, policy=policy), registry, throttle, invitations, config["clients.key_lifetime"], clock,
@@ -126,10 +134,7 @@ def create_app(
 
 
 def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
-    def report(host: str, why: str) -> None:
-        audit.troubled("client.keys_unavailable", {"host": host, "hint": why})
-
-    return ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), report)
+    return ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), audit.fetched)
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
@@ -148,10 +153,11 @@ def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, clo
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    store: Store, registry: Registry, uses: KeyUses, chores: Sequence[Chore], audit: Audit
+    store: Store, warm: Sequence[Chore], uses: KeyUses, chores: Sequence[Chore], audit: Audit
 ) -> AsyncIterator[None]:
-    """What goes on beside the requests, from the first to the last."""
-    await registry.warm()
+    """What goes on beside the requests, from the first to the last; first of all what warms up."""
+    for step in warm:
+        await step()
     tasks = [asyncio.create_task(_keep_doing(chore, audit)) for chore in chores]
     try:
         yield

@@ -70,3 +70,16 @@ def test_nobody_holds_a_place_by_sending_slowly(lab: Lab) -> None:
             check_ok(lab.ask())
         slow[-1].sendall(body[-1:])
         assert slow[-1].recv(15) == b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.rule("ST-3", "I14")
+def test_who_waits_for_somebody_else_holds_no_place() -> None:
+    """It is free for others meanwhile, and whoever comes back needs no other one."""
+    admission = Admission(limit=1)
+    with admission:
+        with admission.away():
+            assert not admission.is_full(1)
+            with admission:
+                assert admission.is_full(2)
+        assert (admission.in_flight, admission.waiting) == (1, 0)
+    assert admission.in_flight == 0

@@ -1,230 +1,31 @@
-"""Key sets that clients publish: where a fetch may lead, what it accepts, and how often it goes out."""
+"""Key sets that clients publish: what is at hand, how often an address is asked, and whom a silent one delays."""
 
 import asyncio
-import json
-import socket
-import ssl
+import itertools
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
+from groat.keys.published import MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import generate_private_key
-from groat.protocol.key_set import public_key_set
 from groat.protocol.models import Policy
-from groat.server import client_key_sets, operations
-from groat.server.client_key_sets import (
-    COOLDOWN,
-    MAX_AGE,
-    MAX_BYTES,
-    ClientKeySets,
-    Fetched,
-    Refused,
-    fetch_key_set,
-    is_public,
-    uri_fault,
-)
+from groat.server import operations
+from groat.server.client_key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
+from groat.server.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.operator import Operator
 from groat.server.registry import Registry
 from groat.server.store.sqlite import SqliteStore
-from tests.certificates import self_signed, serving
+from tests.key_set_server import KEY
+from tests.waiting import eventually
 
-from .builders import Party, base
-from .wire import check_ec, check_ok, post
-
-if TYPE_CHECKING:
-    from tests.conftest import Groat
-
-LOOPBACK: Final = (ip_network("127.0.0.0/8"),)
-KEY: Final = generate_private_key("ES256")
-GOOD: Final = json.dumps(public_key_set([KEY.public])).encode()
-
-
-@dataclass(slots=True)
-class Target:
-    """A TLS server that answers every connection with the same bytes, and counts them; `drip`: seconds a byte."""
-
-    context: ssl.SSLContext
-    answer: bytes = b""
-    drip: float = 0.0
-    silent: bool = False
-    hits: int = 0
-    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
-
-    @property
-    def uri(self) -> str:
-        return f"https://127.0.0.1:{self.listener.getsockname()[1]}/keys"
-
-    def serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.hits += 1
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        try:
-            with self.context.wrap_socket(connection, server_side=True) as stream:
-                stream.recv(4096)
-                if self.silent:
-                    stream.recv(4096)
-                elif self.drip:
-                    for byte in self.answer:
-                        stream.send(bytes([byte]))
-                        time.sleep(self.drip)
-                else:
-                    stream.sendall(self.answer)
-        except OSError:
-            return
-
-
-def http(body: bytes = GOOD, status: str = "200 OK", **headers: str) -> bytes:
-    """A whole HTTP answer."""
-    named = {"Content-Type": "application/jwk-set+json", "Content-Length": str(len(body)), **headers}
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
-    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
-
-
-@contextmanager
-def target(folder: Path, answer: bytes = b"", **options: Any) -> Iterator[tuple[Target, ssl.SSLContext]]:
-    """A running target and a context that trusts it."""
-    authority, both = self_signed(folder, names=["localhost"])
-    client = ssl.create_default_context(cafile=str(authority))
-    made = Target(serving(both), answer or http(), **options)
-    thread = threading.Thread(target=made.serve, daemon=True)
-    thread.start()
-    try:
-        yield made, client
-    finally:
-        made.listener.shutdown(socket.SHUT_RDWR)
-        made.listener.close()
-        thread.join(5)
-
-
-@pytest.mark.rule("AS-CA-18", "K06")
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1", "127.8.9.1", "0.0.0.0", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1",
-        "192.0.0.8", "198.18.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "::1", "fe80::1", "fc00::1",
-        "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
-        "64:ff9b:1::a00:1", "2002:7f00:1::", "2001:0:7f00:1::", "fec0::1", "2001:db8::1",
-    ],
-)  # fmt: skip
-def test_addresses_that_are_not_public(address: str) -> None:
-    """Loopback, private, link-local, metadata, shared, reserved, multicast, and what wraps one of them."""
-    assert not is_public(address)
-
-
-@pytest.mark.rule("AS-CA-18")
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8"])
-def test_public_addresses(address: str) -> None:
-    """The rest of the internet."""
-    assert is_public(address)
-
-
-@pytest.mark.rule("AS-CA-18", "K06")
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "http://a.example/k", "ftp://a.example/k", "https://", "https://user@a.example/", "https://a.example/#x",
-        "https://a.example:99999/", "https://a.example/ b", "https://ä.example/", "file:///etc/passwd", "//a.example", "",
-    ],
-)  # fmt: skip
-def test_addresses_that_are_never_visited(uri: str) -> None:
-    """Not https, or not a plain URL: refused when the client is registered, and again before a fetch."""
-    assert uri_fault(uri)
-    with pytest.raises(Refused):
-        fetch_key_set(uri)
-
-
-@pytest.mark.rule("AS-CA-18", "K06")
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"])
-def test_an_internal_target_is_never_reached(tmp_path: Path, host: str) -> None:
-    """Whatever way its address is written, and whatever a name leads to: not even a connection is made."""
-    with target(tmp_path) as (inner, context):
-        with pytest.raises(Refused, match=r"not public|no address"):
-            fetch_key_set(inner.uri.replace("127.0.0.1", host), (), context)
-        assert inner.hits == 0
-
-
-@pytest.mark.rule("AS-CA-18")
-def test_one_private_address_among_public_ones_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads to both kinds is refused, and it is looked up once: the checked address is the one used."""
-    looked_up = []
-
-    def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        looked_up.append(host)
-        return [(2, 1, 6, "", (address, port)) for address in ("8.8.8.8", "10.0.0.1")]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with pytest.raises(Refused, match="leads to an address that is not public"):
-        fetch_key_set("https://a.example/keys")
-    assert looked_up == ["a.example"]
-
-
-@pytest.mark.rule("AS-CA-18", "KEY-18")
-@pytest.mark.parametrize(
-    ("header", "age"), [("max-age=600", 600), ("max-age=1", 60), ("max-age=99999", 3600), ("", 300)]
-)
-def test_a_good_set_is_read(tmp_path: Path, header: str, age: float) -> None:
-    """From an allow-listed network here; its max-age counts between a minute and an hour."""
-    with target(tmp_path, http(Cache_Control=header)) as (outer, context):
-        fetched = fetch_key_set(outer.uri, LOOPBACK, context)
-    assert ([key.kid for key in fetched.keys], fetched.max_age) == ([KEY.kid], age)
-
-
-@pytest.mark.rule("AS-CA-18", "K07", "KEY-17")
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        pytest.param(http(status="302 Found", Location="https://169.254.169.254/"), "status 302", id="redirect"),
-        pytest.param(http(status="500 Oops"), "status 500", id="error"),
-        pytest.param(http(Content_Type="text/html"), "content type", id="type"),
-        pytest.param(http(b"{" + b" " * MAX_BYTES + b"}"), "too large", id="too large"),
-        pytest.param(http(b" " * 10_000_000), "too large", id="ten megabytes"),
-        pytest.param(http(Content_Length="100000")[:-5], r"ends early|usable", id="ends early"),
-        pytest.param(http(b"[]"), "object", id="no object"),
-        pytest.param(http(json.dumps({"keys": [KEY.private_jwk()]}).encode()), "private", id="private members"),
-        pytest.param(http(json.dumps({"keys": [{}] * 101}).encode()), "100", id="too many keys"),
-        pytest.param(b"nonsense\r\n\r\n", "usable", id="no HTTP"),
-    ],
-)
-def test_what_is_no_key_set(tmp_path: Path, answer: bytes, why: str) -> None:
-    """One visit, no second one, and a reason that quotes nothing."""
-    with target(tmp_path, answer) as (outer, context):
-        with pytest.raises(Refused, match=why):
-            fetch_key_set(outer.uri, LOOPBACK, context)
-        assert outer.hits == 1
-
-
-@pytest.mark.rule("AS-CA-18", "K07")
-@pytest.mark.parametrize("options", [{"silent": True}, {"drip": 0.05}], ids=["silent", "drip"])
-def test_a_stalled_answer_ends_at_the_deadline(
-    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither silence nor a byte now and then keeps a fetch alive."""
-    monkeypatch.setattr(client_key_sets, "DEADLINE", 0.4)
-    started = time.monotonic()
-    with target(tmp_path, **options) as (outer, context), pytest.raises(Refused, match="no usable answer"):
-        fetch_key_set(outer.uri, LOOPBACK, context)
-    assert time.monotonic() - started < 3
-
-
-@pytest.mark.rule("AS-CA-18")
-def test_certificates_are_checked(tmp_path: Path) -> None:
-    """An unknown authority is no answer."""
-    with target(tmp_path) as (outer, _), pytest.raises(Refused, match="SSLCertVerificationError"):
-        fetch_key_set(outer.uri, LOOPBACK)
+URI: Final = "https://a.example/k"
+NEXT: Final = generate_private_key("ES256")
 
 
 @dataclass(slots=True)
@@ -239,7 +40,6 @@ class Source:
 
     def __call__(self, uri: str) -> Fetched:
         self.fetches += 1
-        time.sleep(0.02)
         if self.broken:
             raise Refused("nobody there")
         return self.fetched
@@ -248,45 +48,89 @@ class Source:
         return ClientKeySets(self, lambda host, why: self.told.append(f"{host}: {why}"), lambda: self.now)
 
 
-def ask(sets: ClientKeySets, kid: str | None = None, times: int = 1) -> list[list[str]]:
-    """That many requests at once; the kids that each sees."""
-
-    async def work() -> list[list[str]]:
-        found = await asyncio.gather(*(sets.keys("https://a.example/k", kid) for _ in range(times)))
-        return [[key.kid for key in keys] for keys in found]
-
-    return asyncio.run(work())
+async def kids(sets: ClientKeySets, uri: str = URI) -> list[str]:
+    """What is at hand once the fetch is over that looking at it may cause."""
+    sets.at_hand(uri)
+    await sets.settle(10)
+    return [key.kid for key in sets.at_hand(uri)]
 
 
-@pytest.mark.rule("AS-CA-18", "RS-20")
-def test_a_set_is_fetched_once_for_all_and_again_when_it_is_old() -> None:
-    """Fifty requests share one fetch; unknown kids cause one in half a minute."""
+@pytest.mark.rule("AS-CA-18", "RS-20", "ST-10")
+def test_nobody_waits_for_a_set_and_all_share_its_fetch() -> None:
+    """Fifty looks at a set that is not there yet return at once, empty-handed, and cause one fetch."""
     source = Source()
-    sets = source.sets()
-    assert ask(sets, KEY.kid, 50) == [[KEY.kid]] * 50
-    assert source.fetches == 1
-    for later, kid, fetches in (
-        (1, KEY.kid, 1), (1, "new", 1), (COOLDOWN, "new", 2), (COOLDOWN + 1, "new", 2), (320, KEY.kid, 2), (331, KEY.kid, 3)
-    ):  # fmt: skip
-        source.now = 1000 + later
-        assert ask(sets, kid, 3) == [[KEY.kid]] * 3
-        assert source.fetches == fetches, later
+
+    async def work() -> None:
+        sets = source.sets()
+        assert [sets.at_hand(URI) for _ in range(50)] == [()] * 50
+        await sets.settle(10)
+        assert [key.kid for key in sets.at_hand(URI)] == [KEY.kid]
+        assert source.fetches == 1
+
+    asyncio.run(work())
 
 
-@pytest.mark.rule("AS-CA-18", "KEY-21")
+@pytest.mark.rule("AS-CA-18", "ST-10")
+def test_a_set_is_renewed_ahead_of_its_time() -> None:
+    """At four fifths of its age, by whoever looks at it or by the chore; what is at hand serves meanwhile."""
+    source = Source()
+
+    async def work() -> None:
+        sets = source.sets()
+        await kids(sets)
+        for later, fetches in ((1, 1), (239, 1), (240, 2), (479, 2), (480, 3)):
+            source.now = 1000 + later
+            sets.tend()
+            assert [key.kid for key in sets.at_hand(URI)] == [KEY.kid]
+            await sets.settle(10)
+            assert source.fetches == fetches, later
+        source.fetched, source.now = Fetched((NEXT.public,), 300.0), 1720.0
+        assert await kids(sets) == [NEXT.kid]
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("AS-CA-18", "ST-10", "I14")
+def test_unproven_requests_cause_one_fetch_in_half_a_minute() -> None:
+    """Whatever they claim; the first fetch and the renewals do not count, so that a new key is found at once."""
+    source = Source()
+
+    async def work() -> None:
+        sets = source.sets()
+        await kids(sets)
+        for later, fetches in ((1, 2), (2, 2), (COOLDOWN, 2), (COOLDOWN + 1, 3), (COOLDOWN + 2, 3)):
+            source.now = 1000 + later
+            for _ in range(20):
+                sets.ask(URI)
+            await sets.settle(10)
+            assert source.fetches == fetches, later
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("AS-CA-18", "KEY-21", "F11")
 def test_the_last_good_set_serves_an_hour_of_outage_and_no_longer() -> None:
-    """Then nothing vouches for the keys any more; each failure is reported, and not repeated at once."""
+    """Then nothing vouches for the keys any more; the address is asked less and less often, whoever asks."""
     source = Source()
-    sets = source.sets()
-    ask(sets)
-    source.broken = True
-    for later, kids in ((301, [KEY.kid]), (MAX_AGE - 1, [KEY.kid]), (MAX_AGE, [])):
-        source.now = 1000 + later
-        assert ask(sets, KEY.kid, 2) == [kids] * 2
-    assert source.fetches == 1 + 2
-    assert set(source.told) == {"a.example: nobody there"}
-    source.broken, source.now = False, source.now + COOLDOWN
-    assert ask(sets) == [[KEY.kid]]
+
+    async def work() -> None:
+        sets = source.sets()
+        assert await kids(sets) == [KEY.kid]
+        source.broken = True
+        tried = []
+        for later in range(240, int(MAX_AGE) + 1, 10):
+            source.now, before = 1000.0 + later, source.fetches
+            sets.ask(URI)
+            assert await kids(sets) == ([KEY.kid] if later < MAX_AGE else [])
+            tried += [later] * (source.fetches - before)
+        pauses = [after - before for before, after in itertools.pairwise(tried)]
+        assert pauses[:5] == [30, 60, 120, 240, 480]
+        assert set(pauses[4:]) == {LONGEST_COOLDOWN}
+        assert set(source.told[1:]) == {"a.example: nobody there"}
+        source.broken, source.now = False, source.now + LONGEST_COOLDOWN
+        assert await kids(sets) == [KEY.kid]
+
+    asyncio.run(work())
 
 
 @pytest.mark.rule("AS-CA-18", "KEY-14")
@@ -298,51 +142,116 @@ def test_a_bug_in_a_fetch_is_told_by_its_type() -> None:
 
     told: list[str] = []
     sets = ClientKeySets(broken, lambda host, why: told.append(why))
-    assert ask(sets) == [[]]
+    assert asyncio.run(kids(sets)) == []
     assert told == ["a bug: ZeroDivisionError"]
 
 
-@pytest.mark.rule("AS-CA-18", "AS-CA-22")
-@pytest.mark.parametrize("allowed", [True, False])
-def test_a_client_publishes_its_keys(make_groat: "Callable[[str], Groat]", tmp_path: Path, allowed: bool) -> None:
-    """Its assertions are good by the set that it publishes; at an address that is not allowed nobody ever knocks."""
-    groat = make_groat(f"jwks-uri-{allowed}")
-    party = Party("publisher", KEY, time.time())
-    groat.run("api", "add", "orders", "--audience", "https://orders.example", "--scope", "read")
-    with target(tmp_path) as (outer, _):
-        groat.run("client", "add", "publisher", "--allow", "orders=read", "--default-scope", "read",
-                  "--jwks-uri", outer.uri)  # fmt: skip
-        networks = {"GROAT_KEYS__CLIENT_NETWORKS": "127.0.0.0/8"} if allowed else {}
-        server = groat.serve(env={"SSL_CERT_FILE": str(tmp_path / "ca.pem"), **networks})
-        for _ in range(3):
-            answer = post(server.address, base(party.assertion()))
-            check_ok(answer) if allowed else check_ec(answer)
-        if allowed:
-            stranger = Party("publisher", generate_private_key("ES256"), time.time())
-            check_ec(post(server.address, base(stranger.assertion())))
-        assert outer.hits == (1 if allowed else 0)
-        hints = [line["hint"] for line in server.lines() if line["event"] == "client.keys_unavailable"]
-        assert all("not public" in hint for hint in hints)
-        assert bool(hints) is not allowed
-        server.stop()
+@pytest.mark.rule("ST-4")
+def test_a_fetch_without_room_is_tried_again_soon() -> None:
+    """It says nothing about the host, so that no pause of a failure follows."""
+    source = Source()
+
+    def crowded(uri: str) -> Fetched:
+        if source.now < 1001:
+            raise Postponed("too many")
+        return source(uri)
+
+    async def work() -> None:
+        sets = ClientKeySets(crowded, monotonic=lambda: source.now)
+        assert await kids(sets) == []
+        source.now = 1001.5
+        assert await kids(sets) == [KEY.kid]
+
+    asyncio.run(work())
 
 
-def test_a_jwks_uri_is_checked_when_it_is_registered(make_groat: "Callable[[str], Groat]") -> None:
-    """Plain http is no way to publish keys."""
-    groat = make_groat("jwks-uri-check")
-    groat.run("api", "add", "orders", "--audience", "https://orders.example", "--scope", "read")
-    words = ("client", "add", "x", "--allow", "orders=read", "--jwks-uri")
-    done = groat.run(*words, "http://a.example/keys", check=False)
-    assert (done.returncode, "must be an https URL" in done.stderr) == (3, True)
-    groat.run(*words, "https://a.example/keys")
-    changes: tuple[tuple[tuple[str, ...], str | None], ...] = (
-        ((), "https://a.example/keys"),
-        (("--jwks-uri", "https://b.example/k"), "https://b.example/k"),
-        (("--jwks-uri", ""), None),
-    )
-    for change, uri in changes:
-        groat.run("client", "update", "x", *change)
-        assert json.loads(groat.run("--json", "client", "show", "x").stdout)["jwks_uri"] == uri
+@pytest.mark.rule("I9", "I14")
+def test_the_sets_in_memory_are_bounded() -> None:
+    """Those that nobody looked at for longest make room; of those to be kept, what is no longer named goes."""
+    sets = ClientKeySets(lambda uri: Fetched((), 60.0))
+    for number in range(MAX_SETS + 50):
+        sets._find(f"https://{number}.example/k")
+    assert len(sets._sets) == MAX_SETS
+    sets.keep(["https://new.example/k", "https://9000.example/k"])
+    assert set(sets._sets) == {"https://9000.example/k", "https://new.example/k"}
+
+
+@dataclass(slots=True)
+class Hosts:
+    """Hosts of which the silent ones hold a fetch until the test ends; knows the most fetches under way at once."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    under_way: dict[str, int] = field(default_factory=dict)
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, uri: str) -> Fetched:
+        host = uri.split("/")[2]
+        with self.lock:
+            self.under_way[host] = self.under_way.get(host, 0) + 1
+            self.most = max(self.most, sum(self.under_way.values()))
+        try:
+            if "silent" in host and self.ended.wait(20):
+                raise Refused("silent")
+            return Fetched((KEY.public,), 300.0)
+        finally:
+            with self.lock:
+                self.under_way[host] -= 1
+
+
+@contextmanager
+def hosts() -> Iterator[Hosts]:
+    made = Hosts()
+    try:
+        yield made
+    finally:
+        made.ended.set()
+
+
+@pytest.mark.rule("ST-4", "F11")
+def test_silent_hosts_do_not_delay_the_first_fetch_of_another() -> None:
+    """Sixteen hosts, and one with fifty sets: the honest set is at hand while all of them are silent."""
+
+    async def work() -> None:
+        with hosts() as made:
+            sets = ClientKeySets(made)
+            for number in range(50):
+                sets.at_hand(f"https://silent{number % 16}.example/k")
+                sets.at_hand(f"https://silent.example/{number}")
+            await eventually(lambda: sum(made.under_way.values()) == 16 + PER_HOST)
+            sets.at_hand("https://honest.example/k")
+            await eventually(lambda: bool(sets.at_hand("https://honest.example/k")))
+            assert made.under_way["silent.example"] == PER_HOST
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("ST-4", "I14")
+def test_fetches_are_bounded_in_all_and_hosts_in_trouble_among_themselves() -> None:
+    """Hundreds of silent hosts fill the turns once; from their second fetch on they leave most of them free."""
+
+    async def work() -> None:
+        now = 1000.0
+        with hosts() as made:
+            sets = ClientKeySets(made, monotonic=lambda: now)
+            uris = [f"https://silent{number}.example/k" for number in range(200)]
+            for uri in uris:
+                sets.at_hand(uri)
+            await eventually(lambda: sum(made.under_way.values()) == AT_ONCE)
+            await asyncio.sleep(0.1)
+            assert made.most == AT_ONCE
+            made.ended.set()
+            await sets.settle(20)
+            made.ended.clear()
+            now += COOLDOWN
+            for uri in uris:
+                sets.at_hand(uri)
+            await eventually(lambda: sum(made.under_way.values()) == TROUBLED)
+            sets.at_hand("https://honest.example/k")
+            await eventually(lambda: bool(sets.at_hand("https://honest.example/k")))
+            assert sum(made.under_way.values()) == TROUBLED
+
+    asyncio.run(work())
 
 
 @pytest.mark.rule("AS-CA-18", "KEY-21")
@@ -353,7 +262,8 @@ def test_an_address_that_is_taken_back_vouches_for_nothing(tmp_path: Path) -> No
     async def work() -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
         operator, kek = Operator(store, Policy("https://as.example")), KeyEncryptionKey(bytes(32))
-        registry = Registry(store, kek, source.sets())
+        sets = source.sets()
+        registry = Registry(store, kek, sets)
         await operations.add_api(operator, "orders", "https://orders.example", ["read"])
         settings = {"jwks_uri": "https://a.example/k"}
         await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), settings)
@@ -362,14 +272,17 @@ def test_an_address_that_is_taken_back_vouches_for_nothing(tmp_path: Path) -> No
             await operations.update_client(operator, "publisher", settings={"jwks_uri": uri})
             for _ in range(2):
                 await registry.refresh()
-                client = await registry.find_client("publisher", KEY.kid)
+                client = await registry.find_client("publisher")
+                await sets.settle(10)
+                client = await registry.find_client("publisher")
                 assert client is not None
+                assert registry.remembered("publisher") is client
                 seen.append(len(client.keys))
         assert seen == [1, 1, 0, 0, 1, 1]
         assert source.fetches == 2
         await operations.remove_client(operator, "publisher")
         await registry.refresh()
-        assert await registry.find_client("publisher", KEY.kid) is None
+        assert await registry.find_client("publisher") is None
         await store.close()
 
     asyncio.run(work())

@@ -261,7 +261,7 @@ def test_numbers_about_ends_are_bounded() -> None:
     assert len(named) == MAX_NAMED
     assert [sample.labels["client"] for sample in named[:4]] == ["c000", "c001", "c002", "c004"]
     assert named[1].value == NOW + 1
-    assert "groat_client_key" not in Metrics(Audit().tally).render((), NOW).decode()
+    assert "groat_client_key_expiry" not in Metrics(Audit().tally).render((), NOW).decode()
 
 
 # On real servers

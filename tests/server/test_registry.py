@@ -10,20 +10,23 @@ import pytest
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.keyring import Lead, SigningKey
+from groat.keys.published import Fetched
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.audit import Audit
-from groat.server.client_key_sets import ClientKeySets, Fetched
+from groat.server.client_key_sets import ClientKeySets
 from groat.server.event_log import EventLog
 from groat.server.http import Entrance, not_found
 from groat.server.operations import Operator
+from groat.server.publishers import Publishers
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.registry import Registry
 from groat.server.store.sqlite import SqliteStore
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import TokenEndpoint
 from groat.server.unavailable import Unavailable
+from groat.server.waiting_room import WaitingRoom
 
 from .builders import ISS, NOW, Party, base
 from .lab import DEFAULTS, prepare, running
@@ -99,8 +102,8 @@ def test_absence_is_not_remembered(tmp_path: Path) -> None:
 class CountingStore(SqliteStore):
     """A store that notes which questions it was asked."""
 
-    def __init__(self, path: Path, retention: int = 0) -> None:
-        super().__init__(path, retention)
+    def __init__(self, path: Path, *others: Any) -> None:
+        super().__init__(path, *others)
         self.asked: list[str] = []
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
@@ -340,13 +343,18 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
         async with Scene(tmp_path) as scene:
             settings = {"jwks_uri": "https://keys.example/jwks", "default_scopes": ("read",)}
             await operations.add_client(scene.operator, "own-keys", {"orders": ["read"]}, (), settings)
-            known = Registry(scene.store, scene.kek, ClientKeySets(fetch))
+            sets = ClientKeySets(fetch)
+            known = Registry(scene.store, scene.kek, sets)
             with (tmp_path / "log").open("w") as log:
                 audit = Audit(EventLog(log, "debug", False))
-                token = TokenEndpoint(Policy(ISS), known, scene.store, Throttle(), audit, lambda: NOW)
+                token = TokenEndpoint(
+                    Policy(ISS), known, scene.store, Throttle(), audit, lambda: NOW,
+                    publishers=Publishers(scene.store, known, sets), room=WaitingRoom(patience=10),
+                )  # fmt: skip
                 entrance = Entrance({"/token": token}, not_found, audit)
                 asking = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
                 await asyncio.to_thread(fetching.wait, 10)
+                assert not asking.done()
                 await operations.enable_client(scene.operator, "own-keys", enabled=False)
                 await known.refresh()
                 fetched.set()

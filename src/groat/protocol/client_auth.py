@@ -157,7 +157,9 @@ def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: f
         if client.limits and (fault := client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)):
             raise _out_of_time(client_id, key, fault)
         return key
-    raise _no_proof(jwt, client_id, client, key)
+    refusal = _no_proof(jwt, client_id, client, key)
+    refusal.unproven = True
+    raise refusal
 
 
 def _key_of(client: Client, header: jose.Header, now: float, tolerance: float) -> PublicKey | None:

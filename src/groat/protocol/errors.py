@@ -71,9 +71,12 @@ class PayloadTooLarge(InvalidRequest):
 
 
 class InvalidClient(OAuthError):
+    """`unproven`: the signature fits no key that is known of the client, or there is no such client."""
+
     code = "invalid_client"
     status = 401
     description = "Client authentication failed."
+    unproven: bool = False
 
 
 class UnauthorizedClient(OAuthError):

@@ -78,6 +78,12 @@ class Audit:
         with contextlib.suppress(OSError):
             self.log.emit("info", operation, facts)
 
+    def fetched(self, host: str, why: str) -> None:
+        """A key set that a client publishes at this host was fetched; or not, and why."""
+        self.tally.fetched["failed" if why else "ok"] += 1
+        if why:
+            self.troubled("client.keys_unavailable", {"host": host, "hint": why})
+
     def troubled(self, what: str, facts: Mapping[str, Any]) -> None:
         """Something that runs by itself did not work, and is tried again."""
         with contextlib.suppress(OSError):

@@ -49,6 +49,9 @@ class Metrics:
             "groat_requests_refused", "Refusals beside those two endpoints", ("endpoint", "reason"), registry=own
         )
         self._replays = Counter("groat_assertion_replays", "Assertions that came a second time", registry=own)
+        self._fetches = Counter(
+            "groat_client_key_set_fetches", "Visits to addresses of clients' keys", ("result",), registry=own
+        )
         self._durations = Histogram(
             "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
         )
@@ -58,6 +61,7 @@ class Metrics:
         tally = self._tally
         issued, refused, durations = tally.issued, tally.refused, tally.durations
         tally.issued, tally.refused, tally.durations = Counts(), Counts(), []
+        fetched, tally.fetched = tally.fetched, Counts()
         for labels, count in issued.items():
             self._issued.labels(*labels).inc(count)
         for (result, reason), count in refused.items():
@@ -67,6 +71,8 @@ class Metrics:
         if issued:
             self._requests.labels("issued", "").inc(issued.total())
         self._absorb_others()
+        for result, count in fetched.items():
+            self._fetches.labels(result).inc(count)
         for milliseconds in durations:
             self._durations.observe(milliseconds / 1000)
 

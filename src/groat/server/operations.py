@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.keys.invitation import Invitations
+from groat.keys.public_address import uri_fault
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
@@ -35,7 +36,6 @@ from groat.server.client_key_operations import (
     retire_client_key,
     update_client_key,
 )
-from groat.server.client_key_sets import uri_fault
 from groat.server.key_operations import (
     activate_signing_key,
     first_signing_key,

@@ -1,5 +1,6 @@
 """The registry in memory: client, API and key records, parsed once and kept until the registry's version moves."""
 
+import asyncio
 import contextlib
 import json
 from collections import OrderedDict
@@ -18,11 +19,12 @@ from groat.keys.keyring import (
     published_keys,
     stand_ins,
 )
+from groat.keys.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
-from groat.server.client_key_sets import ClientKeySets, fetch_key_set
+from groat.server.client_key_sets import ClientKeySets
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
@@ -62,6 +64,8 @@ class Registry:
         self._public_key = lru_cache(max_clients)(public_key)
         # Each with the address where it publishes keys itself, if it does.
         self._clients: OrderedDict[str, tuple[Client, str | None]] = OrderedDict()
+        # Clients with the keys that they publish, as these were when they were joined.
+        self._joined: dict[str, tuple[Client, tuple[PublicKey, ...], Client]] = {}
         self._apis: dict[str, Api] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
@@ -74,6 +78,7 @@ class Registry:
         self.version = version
         self._changes += 1
         self._clients.clear()
+        self._joined.clear()
         self._apis = None
         self._signing_keys = None
         self._active = ("", 0.0, 0.0)
@@ -99,15 +104,22 @@ class Registry:
             await self.apis()
             await self.signing_keys()
 
-    async def find_client(self, client_id: str, kid: str | None = None) -> Client | None:
+    async def find_client(self, client_id: str) -> Client | None:
         """The client with its keys and permissions, or None if there is none. Raises StoreUnavailable.
 
-        `kid`: the key that is asked for, where the client publishes its keys itself.
+        Where the client publishes its keys itself, those that are at hand.
         """
         client, uri = self._clients.get(client_id) or await self._look_up(client_id)
-        if client is None or uri is None:
-            return client
-        return replace(client, keys=(*client.keys, *await self._key_sets.keys(uri, kid)))
+        return client if client is None or uri is None else self._join(client, uri)
+
+    def _join(self, client: Client, uri: str) -> Client:
+        """The client with the keys of its set; the same object for as long as both are the same."""
+        keys = self._key_sets.at_hand(uri)
+        base, before, joined = self._joined.get(client.client_id) or (None, (), client)
+        if base is not client or before is not keys:
+            joined = replace(client, keys=(*client.keys, *keys))
+            self._joined[client.client_id] = client, keys, joined
+        return joined
 
     async def _look_up(self, client_id: str) -> tuple[Client, str | None] | tuple[None, None]:
         """Ask the store for the version in force and for the client, at once."""
@@ -121,15 +133,34 @@ class Registry:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
         self._clients[client_id] = known
         if len(self._clients) > self._max_clients:
-            self._clients.popitem(last=False)
+            dropped, _ = self._clients.popitem(last=False)
+            self._joined.pop(dropped, None)
         return known
 
     def remembered(self, client_id: str) -> Client | None:
         """The client if it is in memory; reads nothing, so None does not mean that there is none."""
         client, uri = self._clients.get(client_id, (None, None))
-        if client is None or uri is None:
-            return client
-        return replace(client, keys=(*client.keys, *self._key_sets.at_hand(uri)))
+        return client if client is None or uri is None else self._join(client, uri)
+
+    def ask_for_keys(self, client_id: str) -> None:
+        """Fetch the key set of this client beside, if it has one: a request in its name may have a newer key."""
+        _, uri = self._clients.get(client_id, (None, None))
+        if uri is not None:
+            self._key_sets.ask(uri)
+
+    async def news(self, client_id: str, judged: Client | None, until: float) -> bool:
+        """Wait until this client is another one than was judged (True), or until that instant of the event loop.
+
+        Whether there is such a client, and one that publishes keys, makes no difference to the time.
+        """
+        loop = asyncio.get_running_loop()
+        _, uri = self._clients.get(client_id, (None, None))
+        if uri is not None and self.remembered(client_id) is judged:
+            await self._key_sets.landed(uri, until - loop.time())
+        if self.remembered(client_id) is not judged:
+            return loop.time() < until
+        await asyncio.sleep(until - loop.time())
+        return False
 
     async def catch_up(self, client_id: str, version: int, *, known: bool) -> bool:
         """Make sure that memory knows what the store does; returns whether it did not. Raises StoreUnavailable.
@@ -142,9 +173,7 @@ class Registry:
         sought = NOBODY if client_id in self._clients else client_id
         found, _ = await self._look_up(sought)
         moved = moved or changes != self._changes or (client_id in self._clients) != known
-        # Whoever publishes his keys himself may have a new one there.
-        _, uri = self._clients.get(client_id, (None, None))
-        return found is not None or moved or uri is not None
+        return found is not None or moved
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""

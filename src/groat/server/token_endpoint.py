@@ -1,5 +1,7 @@
 """`POST /token`, from top to bottom (RFC 6749 4.4, RFC 7523): each line is one step, none calls back up."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from groat.protocol.client_auth import (
 from groat.protocol.errors import InvalidClient, InvalidScope, OAuthError
 from groat.protocol.grants import GRANT_TYPES, decide_grant
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.models import MAX_TOKEN_CHARS, Grant, Policy, TokenRequest
+from groat.protocol.models import MAX_TOKEN_CHARS, Client, Grant, Policy, TokenRequest
 from groat.protocol.token_request import (
     read_token_request,
 )
@@ -34,10 +36,12 @@ from groat.server.http import (
     send_private_json,
 )
 from groat.server.key_uses import KeyUses
+from groat.server.publishers import Publishers
 from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
 from groat.server.store import Issuance, Store
 from groat.server.throttle import Throttle
+from groat.server.waiting_room import WaitingRoom
 
 Clock = Callable[[], float]
 
@@ -56,6 +60,8 @@ class TokenEndpoint:
     ids: RandomIds = field(default_factory=RandomIds)
     uses: KeyUses = field(default_factory=KeyUses)
     admission: Admission = field(default_factory=Admission)
+    publishers: Publishers | None = None
+    room: WaitingRoom = field(default_factory=WaitingRoom)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -101,27 +107,56 @@ class TokenEndpoint:
     async def _authenticate(
         self, credential: Credential, exchange: Exchange, now: float
     ) -> tuple[AuthenticatedClient, int]:
-        """Judge by the registry in memory; a refusal stands only if the store knows nothing else."""
+        """Judge by the registry in memory; a refusal stands only if neither the store nor a key set knows better."""
         version, client = self.registry.version, self.registry.remembered(credential.client_id)
-        began = time.perf_counter()
         try:
-            return authenticate_client(credential, client, self.policy, now), version
+            return self._judge(credential, client, exchange, now), version
         except InvalidClient as error:
-            exchange.proving = time.perf_counter() - began
-            if not await self.registry.catch_up(credential.client_id, version, known=client is not None):
-                raise self._failed(error, exchange) from None
-        # Taken before the client is read: whatever changes while that goes on must be seen at the use.
-        version = self.registry.version
-        return await self._judge_again(credential, exchange, now), version
+            refusal = error
+        if await self.registry.catch_up(credential.client_id, version, known=client is not None):
+            # Taken before the client is read: whatever changes while that goes on must be seen at the use.
+            version, client = self.registry.version, await self.registry.find_client(credential.client_id)
+            try:
+                return self._judge(credential, client, exchange, now), version
+            except InvalidClient as error:
+                refusal = error
+        if refusal.unproven and (found := await self._wait_for_keys(credential, client, exchange, now)):
+            return found
+        raise self._failed(refusal, exchange)
+
+    async def _wait_for_keys(
+        self, credential: Credential, client: Client | None, exchange: Exchange, now: float
+    ) -> tuple[AuthenticatedClient, int] | None:
+        """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""
+        client_id = credential.client_id
+        self.registry.ask_for_keys(client_id)
+        if self.publishers is None or not self.publishers.conceivable:
+            return None
+        until = asyncio.get_running_loop().time() + self.room.patience
+        with self.room.seat(client_id, exchange.source) as seated, self.admission.away():
+            while seated and await self.registry.news(client_id, client, until):
+                version, client = self.registry.version, await self.registry.find_client(client_id)
+                with contextlib.suppress(InvalidClient):
+                    return self._judge(credential, client, exchange, now), version
+        return None
 
     async def _judge_again(self, credential: Credential, exchange: Exchange, now: float) -> AuthenticatedClient:
-        client = await self.registry.find_client(credential.client_id, credential.jwt.header.kid)
+        client = await self.registry.find_client(credential.client_id)
+        try:
+            return self._judge(credential, client, exchange, now)
+        except InvalidClient as error:
+            raise self._failed(error, exchange) from None
+
+    def _judge(
+        self, credential: Credential, client: Client | None, exchange: Exchange, now: float
+    ) -> AuthenticatedClient:
+        """Raises InvalidClient; the time that it took goes on the account of failures."""
         began = time.perf_counter()
         try:
             return authenticate_client(credential, client, self.policy, now)
-        except InvalidClient as error:
+        except InvalidClient:
             exchange.proving += time.perf_counter() - began
-            raise self._failed(error, exchange) from None
+            raise
 
     def _failed(self, error: InvalidClient, exchange: Exchange) -> OAuthError:
         """What to answer to whoever could not prove to be the client that he named."""

@@ -770,6 +770,27 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
     run(work())
 
 
+@pytest.mark.rule("AS-CA-18", "ST-10")
+def test_where_clients_publish_their_keys(place: Place) -> None:
+    """Each address once, those of enabled clients alone, as of now; no more clients than were asked for."""
+    one, two = "https://a.example/k", "https://b.example/k?x=1"
+
+    async def work() -> None:
+        async with place.store() as store:
+            assert await store.published_at(10) == ()
+            for name, uri in (("a", one), ("b", two), ("c", one), ("d", None), ("e", "https://e.example/")):
+                await store.add_client(client(client_id=name, jwks_uri=uri), ())
+            await store.switch_client("e", enabled=False)
+            assert await store.published_at(10) == (one, two)
+            assert await store.published_at(1) == (one,)
+            await store.update_client(client(client_id="a", jwks_uri=None))
+            assert await store.published_at(10) == (two, one)
+            await store.remove_client("b")
+            assert await store.published_at(10) == (one,)
+
+    run(work())
+
+
 def test_what_is_not_there(place: Place) -> None:
     """Unknown names are None or empty, exactly: no pattern and no other case matches."""
 

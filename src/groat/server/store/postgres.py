@@ -40,6 +40,7 @@ from groat.server.store.postgres_registration import (
     EXPIRING,
     LIMIT_KEY,
     NOTE_USES,
+    PUBLISHED,
     insert_client_keys,
     refuse_foreign,
     update_clients,
@@ -51,6 +52,7 @@ from groat.server.store.rows import (
     client_document,
     client_key_record,
     client_record,
+    published_at,
     replica_name,
     signing_key,
 )
@@ -189,6 +191,9 @@ class PostgresStore:
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = await self._all('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')
         return tuple(client_record(row) for row in rows)
+
+    async def published_at(self, limit: int) -> tuple[str, ...]:
+        return published_at(await self._all(PUBLISHED, limit))
 
     async def list_apis(self) -> tuple[ApiRecord, ...]:
         return tuple(api_record(row) for row in await self._all('SELECT * FROM apis ORDER BY name COLLATE "C"'))

@@ -25,6 +25,11 @@ SELECT * FROM client_keys WHERE client_id IN (
     GROUP BY k.client_id ORDER BY min(k.expires_at), k.client_id COLLATE "C" LIMIT $3)
 ORDER BY client_id COLLATE "C", created_at, kid COLLATE "C"
 """
+# Of the form that `client_document` writes, so that the partial index answers; the reader looks once more.
+PUBLISHED: Final = """
+SELECT * FROM clients WHERE position('"jwks_uri": "' in document) > 0 AND enabled AND removed_at IS NULL
+ORDER BY client_id COLLATE "C" LIMIT $1
+"""
 
 
 async def refuse_foreign(link: Link, table: str, thumbprint: str) -> None:

@@ -3,11 +3,12 @@
 All readers raise StoreUnavailable for a row that is not as groat writes it: damaged, or changed by hand.
 """
 
+import contextlib
 import functools
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
@@ -78,6 +79,16 @@ def client_record(row: Row) -> ClientRecord:
         strict_typ=document["strict_typ"],
         jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
     )
+
+
+def published_at(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The addresses of the key sets of these clients, each once; a row that cannot be read has none."""
+    found: dict[str, None] = {}
+    for row in rows:
+        with contextlib.suppress(StoreUnavailable):
+            if uri := client_record(row).jwks_uri:
+                found[uri] = None
+    return tuple(found)
 
 
 @_reads("a client key")

@@ -38,6 +38,7 @@ from groat.server.store.rows import (
     client_document,
     client_key_record,
     client_record,
+    published_at,
     replica_name,
     signing_key,
 )
@@ -46,6 +47,7 @@ from groat.server.store.sqlite_file import check_there, connect, rights_fault
 from groat.server.store.sqlite_registration import (
     EXPIRING,
     NOTE_USES,
+    PUBLISHED,
     insert_client_keys,
     refuse_foreign,
     update_clients,
@@ -169,6 +171,9 @@ class SqliteStore:
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         rows = self._all("SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id")
         return tuple(client_record(row) for row in rows)
+
+    async def published_at(self, limit: int) -> tuple[str, ...]:
+        return published_at(self._all(PUBLISHED, limit))
 
     async def list_apis(self) -> tuple[ApiRecord, ...]:
         rows = self._all("SELECT * FROM apis ORDER BY name")

@@ -22,6 +22,11 @@ SELECT * FROM client_keys WHERE client_id IN (
     WHERE k.expires_at >= ? AND k.expires_at < ? GROUP BY k.client_id ORDER BY min(k.expires_at), k.client_id LIMIT ?)
 ORDER BY client_id, created_at, kid
 """
+# Of the form that `client_document` writes, so that the partial index answers; the reader looks once more.
+PUBLISHED: Final = """
+SELECT * FROM clients WHERE instr(document, '"jwks_uri": "') > 0 AND enabled AND removed_at IS NULL
+ORDER BY client_id LIMIT ?
+"""
 
 
 def refuse_foreign(connection: sqlite3.Connection, table: str, thumbprint: str) -> None:

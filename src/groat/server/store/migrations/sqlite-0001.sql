@@ -25,6 +25,9 @@ CREATE TABLE clients (
     removed_at INTEGER
 ) STRICT;
 
+-- For the few clients that publish their keys themselves, among many that do not.
+CREATE INDEX clients_publishing ON clients (client_id) WHERE instr(document, '"jwks_uri": "') > 0;
+
 -- The thumbprint is the key: one public key belongs to one client. `last_used_at` is noted every few seconds and raises
 -- no version.
 CREATE TABLE client_keys (
