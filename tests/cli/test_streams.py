@@ -110,7 +110,7 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def token(home: Home, port: int) -> int:
     """The exit code of getting one."""
-    words = ("token", "get", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
+    words = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.key.json", "--scope", "orders:read")
     return home(*words, GROAT_SERVER__PORT=str(port)).code
 
 

@@ -11,7 +11,7 @@ import click
 from groat.cli.client_key import client_key
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.enrolment import invite, join
-from groat.cli.instants import when
+from groat.cli.instants import span_of_time, when
 from groat.cli.session import Session, plain
 from groat.keys import files
 from groat.keys.private_key import CURVE_ALGORITHMS
@@ -42,7 +42,7 @@ def _settings_options(function: Function) -> Function:
                 type=click.Choice([value.value for value in AssertionAudience]),
                 help="What assertions may name as aud; default: the issuer alone.",
             ),
-            click.option("--max-assertion-lifetime", type=int, metavar="SECONDS"),
+            click.option("--max-assertion-lifetime", type=span_of_time, metavar="SPAN", help="Such as 60s or 5m."),
             click.option("--signing-alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Pin one algorithm."),
             click.option("--strict-typ/--lenient-typ", default=None, help="Demand the explicit assertion typ."),
         )

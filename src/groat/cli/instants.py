@@ -32,6 +32,14 @@ def when(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not an instant: {error}") from None
 
 
+def span_of_time(text: str) -> int:
+    """The type of options that take a span, for click: seconds, or with a unit."""
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not {error}") from None
+
+
 def from_now(at: int | None, now: float, never: str = "-") -> str:
     """How long ago it was, or how long it takes till then."""
     if at is None:

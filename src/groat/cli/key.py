@@ -66,7 +66,7 @@ def _tell_takeover(session: Session, record: SigningKey) -> None:
 @key.command("list")
 @click.pass_obj
 def list_(session: Session) -> None:
-    """List the signing keys and what each does now (times in epoch seconds)."""
+    """List the signing keys and what each does now."""
     now = time.time()
     records = [_document(record, now) for record in session.operate(operations.list_signing_keys)]
     session.show_list(records, COLUMNS, "kid")

@@ -5,12 +5,13 @@ import os
 import platform
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 import groat
+from groat.cli.people import length
 from groat.cli.session import EXIT_MEANINGS, Exit, Session
 
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
@@ -123,11 +124,19 @@ def config_check(session: Session) -> None:
 def config_show(session: Session, origin: bool) -> None:
     """Print the settings in force; passwords are masked."""
     loaded = session.config()
+    values = loaded.shown() if session.as_json else {n: _for_people(n, v) for n, v in loaded.shown().items()}
     if not origin:
-        session.show(loaded.shown(), loaded.policy.issuer)
+        session.show(values, loaded.policy.issuer)
         return
-    rows = [{"name": n, "value": v, "origin": loaded.origins[n]} for n, v in loaded.shown().items()]
+    rows = [{"name": n, "value": v, "origin": loaded.origins[n]} for n, v in values.items()]
     session.show_list(rows, ("name", "value", "origin"), "name")
+
+
+def _for_people(name: str, value: Any) -> Any:
+    """Spans as they stand in the file."""
+    from groat.server.settings import BY_NAME, duration
+
+    return length(value) if BY_NAME[name].read is duration else value
 
 
 @config.command("schema")

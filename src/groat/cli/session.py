@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from groat.cli import people
+from groat.cli.people import visible
 from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, VerificationError
 
 if TYPE_CHECKING:
@@ -119,9 +121,8 @@ class Session:
         elif self.quiet:
             click.echo(visible(quiet))
         else:
-            width = max((len(name) for name in document), default=0)
-            for name, value in document.items():
-                click.echo(f"{name.ljust(width)}  {_cell(value)}")
+            for line in people.lines(document):
+                click.echo(line)
 
     def show_list(self, records: Iterable[Any], columns: Sequence[str], identity: str) -> None:
         """Print records: a JSON array, the ids alone, or a table of these columns."""
@@ -132,7 +133,9 @@ class Session:
             for document in documents:
                 click.echo(document[identity])
         else:
-            self._table([[_cell(document[column]) for column in columns] for document in documents], columns)
+            self._table(
+                [[people.cell(column, document[column]) for column in columns] for document in documents], columns
+            )
 
     def _table(self, rows: list[list[str]], columns: Sequence[str]) -> None:
         from rich.console import Console
@@ -165,22 +168,6 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_jsonable(item) for item in value]
     return value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_cell(item)}" for key, item in value.items()) or "-"
-    if isinstance(value, list):
-        return " ".join(visible(str(item)) for item in value) or "-"
-    return "-" if value is None else "yes" if value is True else "no" if value is False else visible(str(value))
-
-
-def visible(text: str) -> str:
-    """Text for a terminal: control characters and those that turn the direction of writing are spelt out.
-
-    Much of what is shown comes from servers and tokens.
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def report_failure(error: BaseException, argv: Sequence[str]) -> int:

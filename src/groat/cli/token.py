@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from groat.cli.people import cell
 from groat.cli.session import Session
 from groat.keys.files import parse_private_key, read_private_key
 from groat.keys.key_text import is_key_text
@@ -167,7 +169,8 @@ def verify(
 
 @token.command()
 @click.argument("value", metavar="[TOKEN|-]", default="-")
-def inspect(value: str) -> None:
+@click.pass_obj
+def inspect(session: Session, value: str) -> None:
     """Decode a token without verifying it; nothing leaves this machine."""
     try:
         jwt = jose.parse_jwt(_read_token(value))
@@ -175,3 +178,7 @@ def inspect(value: str) -> None:
     except JoseError as error:
         raise InvalidToken(error.reason, error.hint) from None
     click.echo(json.dumps({"header": header, "claims": dict(jwt.claims), "verified": False}, indent=2))
+    if not session.as_json:
+        for name, at in jwt.claims.items():
+            if name in ("iat", "nbf", "exp") and isinstance(at, int):
+                session.note(f"{name}  {cell('_at', at, time.time())}")

@@ -8,23 +8,28 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from groat.keys.invitation import Invitations
 from groat.keys.public_address import uri_fault
-from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import (
-    API_NAME,
     CLIENT_ID,
     MAX_ASSERTION_LIFETIME,
-    MAX_AUDIENCE_CHARS,
-    SCOPE_TOKEN,
     AssertionAudience,
-    Policy,
 )
 from groat.protocol.shell import command
+from groat.server.api_operations import (
+    add_api,
+    check,
+    checked_scopes,
+    find_api,
+    list_apis,
+    plan_api_removal,
+    plan_api_update,
+    remove_api,
+    update_api,
+)
 from groat.server.client_key_operations import (
     add_client_keys,
     enrol_client_key,
@@ -51,13 +56,9 @@ from groat.server.losses import (
     Loss,
     everything_of,
     loss_between,
-    losses_of_api,
-    refuse_others,
-    without_api,
-    without_scopes,
 )
 from groat.server.operator import NotRegistered, Operator, again_if_moved
-from groat.server.records import ApiRecord, ClientRecord
+from groat.server.records import ClientRecord
 
 __all__ = [
     "NotRegistered",
@@ -100,115 +101,6 @@ __all__ = [
 MAX_INVITATION: Final = 7 * 86400  # seconds
 
 
-# APIs
-
-
-async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence[str]) -> ApiRecord:
-    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
-    _check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
-    api = ApiRecord(name, _audience(operator.policy, audience), _scopes(scopes), operator.now)
-    await operator.store.add_api(api)
-    operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
-    return api
-
-
-async def list_apis(operator: Operator) -> tuple[ApiRecord, ...]:
-    """All APIs by name."""
-    return await operator.store.list_apis()
-
-
-async def find_api(operator: Operator, name: str) -> ApiRecord:
-    """One API. Raises NotRegistered."""
-    for api in await operator.store.list_apis():
-        if api.name == name:
-            return api
-    raise NotRegistered(f"no API {name}. See: groat api list")
-
-
-@dataclass(frozen=True, slots=True)
-class ApiChange:
-    """What becomes of an API (None: it goes), and of the clients that have a grant of it."""
-
-    seen: int
-    before: ApiRecord
-    after: ApiRecord | None
-    clients: Sequence[ClientRecord]
-    losses: tuple[Loss, ...]
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything is different afterwards."""
-        return self.before != self.after
-
-
-async def plan_api_update(
-    operator: Operator,
-    name: str,
-    audience: str | None = None,
-    add_scopes: Sequence[str] = (),
-    remove_scopes: Sequence[str] = (),
-) -> ApiChange:
-    """What `update_api` would do, and whom it would hit; changes nothing."""
-    seen = await operator.store.registry_version()
-    api = await find_api(operator, name)
-    unknown = sorted(set(remove_scopes) - set(api.scopes))
-    _check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(api.scopes)}")
-    kept = [scope for scope in api.scopes if scope not in remove_scopes]
-    changed = replace(
-        api,
-        audience=_audience(operator.policy, audience) if audience else api.audience,
-        scopes=_scopes([*kept, *add_scopes]),
-    )
-    clients = await operator.store.list_clients()
-    affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))
-    return ApiChange(seen, api, changed, affected, losses_of_api(api, changed, clients, affected))
-
-
-@again_if_moved
-async def update_api(
-    operator: Operator,
-    name: str,
-    audience: str | None = None,
-    add_scopes: Sequence[str] = (),
-    remove_scopes: Sequence[str] = (),
-    *,
-    agreed: Sequence[Loss] | None = None,
-) -> ApiRecord:
-    """Change an API; a scope that it loses is gone from every client's next token.
-
-    `agreed`: the losses that the operator was shown. Raises ConfigError when others would come about.
-    """
-    plan = await plan_api_update(operator, name, audience, add_scopes, remove_scopes)
-    refuse_others(agreed, plan.losses)
-    changed = plan.after or plan.before
-    await operator.store.update_api(changed, plan.clients, plan.seen)
-    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)})
-    return changed
-
-
-async def plan_api_removal(operator: Operator, name: str) -> ApiChange:
-    """Whom `remove_api` would hit; changes nothing."""
-    seen = await operator.store.registry_version()
-    api = await find_api(operator, name)
-    clients = await operator.store.list_clients()
-    affected = without_api(clients, api)
-    return ApiChange(seen, api, None, affected, losses_of_api(api, None, clients, affected))
-
-
-@again_if_moved
-async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None) -> None:
-    """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""
-    plan = await plan_api_removal(operator, name)
-    refuse_others(agreed, plan.losses)
-    await operator.store.remove_api(name, plan.clients, plan.seen)
-    operator.audit.operated("api.removed", {"api": name, **_hit(plan.losses)})
-
-
-def _hit(losses: Sequence[Loss]) -> dict[str, Any]:
-    """For the log: who loses something."""
-    return {"clients": [loss.client_id for loss in losses]} if losses else {}
-
-
 # Clients
 
 
@@ -226,11 +118,11 @@ async def add_client(
 
     `settings`: fields of ClientRecord to set, as in `update_client`.
     """
-    _check(
+    check(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    _check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
+    check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
     await operator.store.add_client(record, key_records(operator, client_id, keys, limits))
@@ -326,7 +218,7 @@ async def invite_client(
     operator: Operator, invitations: Invitations, client_id: str, lifetime: int, allow: Mapping[str, Sequence[str]]
 ) -> str:
     """A join code with which a host registers a key for this client, once; `allow` registers the client first."""
-    _check(60 <= lifetime <= MAX_INVITATION, f"a join code is valid for 60 to {MAX_INVITATION} seconds")
+    check(60 <= lifetime <= MAX_INVITATION, f"a join code is valid for 1m to {MAX_INVITATION // 86400}d")
     if allow:
         await add_client(operator, client_id, allow, (), invited=True)
     else:
@@ -338,48 +230,14 @@ async def invite_client(
 # Checks
 
 
-def _check(condition: object, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _audience(policy: Policy, audience: str) -> str:
-    try:
-        parts = urlsplit(audience)
-    except ValueError:
-        raise ConfigError("audience is not a URI") from None
-    _check(
-        parts.scheme and (parts.netloc or parts.path) and "#" not in audience and audience.isascii(),
-        "audience must be an absolute URI without fragment, for example https://orders.example.com",
-    )
-    _check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
-    _check(len(audience) <= MAX_AUDIENCE_CHARS, f"audience must have at most {MAX_AUDIENCE_CHARS} characters")
-    issuer = policy.issuer.rstrip("/")
-    # A token whose audience is this server could pass for an assertion somewhere.
-    _check(
-        audience.rstrip("/") not in (issuer, policy.token_endpoint),
-        "audience must name the API, not this authorization server",
-    )
-    return audience
-
-
-def _scopes(scopes: Sequence[str]) -> tuple[str, ...]:
-    for scope in scopes:
-        _check(
-            SCOPE_TOKEN.fullmatch(scope) and len(scope) <= 128,
-            f"scope {scope!r} must be 1 to 128 printable ASCII characters without space, quote or backslash",
-        )
-    return tuple(dict.fromkeys(scopes))
-
-
 async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     apis = {api.name: api for api in await operator.store.list_apis()}
     checked = {}
     for name, scopes in allow.items():
-        _check(name in apis, f"no API {name}; registered: {', '.join(apis) or 'none'}")
+        check(name in apis, f"no API {name}; registered: {', '.join(apis) or 'none'}")
         unknown = sorted(set(scopes) - set(apis[name].scopes))
-        _check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(apis[name].scopes)}")
-        checked[name] = _scopes(scopes)
+        check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(apis[name].scopes)}")
+        checked[name] = checked_scopes(scopes)
     return checked
 
 
@@ -387,15 +245,15 @@ async def _with_settings(operator: Operator, record: ClientRecord, settings: Map
     changed = replace(record, **settings)
     granted = {scope for scopes in changed.allow.values() for scope in scopes}
     missing = sorted(set(changed.default_scopes) - granted)
-    _check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
+    check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
     lifetime = changed.max_assertion_lifetime
-    _check(
+    check(
         lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
         f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
     )
-    _check(changed.jwks_uri is None or not uri_fault(changed.jwks_uri), uri_fault(changed.jwks_uri or ""))
+    check(changed.jwks_uri is None or not uri_fault(changed.jwks_uri), uri_fault(changed.jwks_uri or ""))
     if changed.signing_alg is not None:
         known = ALGORITHM_NAMES.get(changed.signing_alg)
-        _check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")
+        check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")
         changed = replace(changed, signing_alg=known.name if known else None)
     return replace(changed, assertion_audience=AssertionAudience(changed.assertion_audience))

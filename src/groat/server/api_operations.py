@@ -1,0 +1,154 @@
+"""What an operator may do with APIs; `operations` lists these with the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from groat.protocol.errors import ConfigError
+from groat.protocol.models import API_NAME, MAX_AUDIENCE_CHARS, SCOPE_TOKEN, Policy
+from groat.server.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
+from groat.server.operator import NotRegistered, Operator, again_if_moved
+from groat.server.records import ApiRecord, ClientRecord
+
+
+async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence[str]) -> ApiRecord:
+    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
+    check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    api = ApiRecord(name, _audience(operator.policy, audience), checked_scopes(scopes), operator.now)
+    await operator.store.add_api(api)
+    operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
+    return api
+
+
+async def list_apis(operator: Operator) -> tuple[ApiRecord, ...]:
+    """All APIs by name."""
+    return await operator.store.list_apis()
+
+
+async def find_api(operator: Operator, name: str) -> ApiRecord:
+    """One API. Raises NotRegistered."""
+    for api in await operator.store.list_apis():
+        if api.name == name:
+            return api
+    raise NotRegistered(f"no API {name}. See: groat api list")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiChange:
+    """What becomes of an API (None: it goes), and of the clients that have a grant of it."""
+
+    seen: int
+    before: ApiRecord
+    after: ApiRecord | None
+    clients: Sequence[ClientRecord]
+    losses: tuple[Loss, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is different afterwards."""
+        return self.before != self.after
+
+
+async def plan_api_update(
+    operator: Operator,
+    name: str,
+    audience: str | None = None,
+    add_scopes: Sequence[str] = (),
+    remove_scopes: Sequence[str] = (),
+) -> ApiChange:
+    """What `update_api` would do, and whom it would hit; changes nothing."""
+    seen = await operator.store.registry_version()
+    api = await find_api(operator, name)
+    unknown = sorted(set(remove_scopes) - set(api.scopes))
+    check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(api.scopes)}")
+    kept = [scope for scope in api.scopes if scope not in remove_scopes]
+    changed = replace(
+        api,
+        audience=_audience(operator.policy, audience) if audience else api.audience,
+        scopes=checked_scopes([*kept, *add_scopes]),
+    )
+    clients = await operator.store.list_clients()
+    affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))
+    return ApiChange(seen, api, changed, affected, losses_of_api(api, changed, clients, affected))
+
+
+@again_if_moved
+async def update_api(
+    operator: Operator,
+    name: str,
+    audience: str | None = None,
+    add_scopes: Sequence[str] = (),
+    remove_scopes: Sequence[str] = (),
+    *,
+    agreed: Sequence[Loss] | None = None,
+) -> ApiRecord:
+    """Change an API; a scope that it loses is gone from every client's next token.
+
+    `agreed`: the losses that the operator was shown. Raises ConfigError when others would come about.
+    """
+    plan = await plan_api_update(operator, name, audience, add_scopes, remove_scopes)
+    refuse_others(agreed, plan.losses)
+    changed = plan.after or plan.before
+    await operator.store.update_api(changed, plan.clients, plan.seen)
+    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)})
+    return changed
+
+
+async def plan_api_removal(operator: Operator, name: str) -> ApiChange:
+    """Whom `remove_api` would hit; changes nothing."""
+    seen = await operator.store.registry_version()
+    api = await find_api(operator, name)
+    clients = await operator.store.list_clients()
+    affected = without_api(clients, api)
+    return ApiChange(seen, api, None, affected, losses_of_api(api, None, clients, affected))
+
+
+@again_if_moved
+async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None) -> None:
+    """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""
+    plan = await plan_api_removal(operator, name)
+    refuse_others(agreed, plan.losses)
+    await operator.store.remove_api(name, plan.clients, plan.seen)
+    operator.audit.operated("api.removed", {"api": name, **_hit(plan.losses)})
+
+
+def _hit(losses: Sequence[Loss]) -> dict[str, Any]:
+    """For the log: who loses something."""
+    return {"clients": [loss.client_id for loss in losses]} if losses else {}
+
+
+def check(condition: object, message: str) -> None:
+    """Raises ConfigError unless it holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def _audience(policy: Policy, audience: str) -> str:
+    try:
+        parts = urlsplit(audience)
+    except ValueError:
+        raise ConfigError("audience is not a URI") from None
+    check(
+        parts.scheme and (parts.netloc or parts.path) and "#" not in audience and audience.isascii(),
+        "audience must be an absolute URI without fragment, for example https://orders.example.com",
+    )
+    check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
+    check(len(audience) <= MAX_AUDIENCE_CHARS, f"audience must have at most {MAX_AUDIENCE_CHARS} characters")
+    issuer = policy.issuer.rstrip("/")
+    # A token whose audience is this server could pass for an assertion somewhere.
+    check(
+        audience.rstrip("/") not in (issuer, policy.token_endpoint),
+        "audience must name the API, not this authorization server",
+    )
+    return audience
+
+
+def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Each scope once. Raises ConfigError for one that cannot be a scope (RFC 6749 3.3)."""
+    for scope in scopes:
+        check(
+            SCOPE_TOKEN.fullmatch(scope) and len(scope) <= 128,
+            f"scope {scope!r} must be 1 to 128 printable ASCII characters without space, quote or backslash",
+        )
+    return tuple(dict.fromkeys(scopes))
