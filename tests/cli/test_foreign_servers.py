@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from groat.cli.session import visible
+from groat.cli.people import visible
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
