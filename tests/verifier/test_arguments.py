@@ -102,3 +102,29 @@ def test_the_same_for_the_middleware(running: Issuer, options: dict[str, Any]) -
         GroatMiddleware(hello, running.verifier(), **options)
     with pytest.raises(ConfigError):
         any_of(["a", "b"])  # type: ignore[arg-type]
+
+
+@pytest.mark.rule("FO-22", "FO-10")
+@pytest.mark.parametrize("variable", ["GROAT_ISSUER", "GROAT_AUDIENCE", "GROAT_JWKS_URI", "GROAT_ALGORITHMS"])
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [('"{}"', "in quotes"), ("{}\r", "carriage return"), ("\ufeff{}", "byte order"), (" {}", "blank")],
+)
+def test_what_env_files_leave_in_a_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, around: str, words: str
+) -> None:
+    """Quotes, CR, BOM and blanks are named with the variable, instead of refusing every token later."""
+    good = {
+        "GROAT_ISSUER": ISS,
+        "GROAT_AUDIENCE": AUD,
+        "GROAT_JWKS_URI": f"{ISS}/jwks",
+        "GROAT_ALGORITHMS": "ES256, RS256",
+        "GROAT_ALLOW_HTTP_HOSTS": "",
+    }
+    for name, value in good.items():
+        monkeypatch.setenv(name, value)
+    assert Verifier.from_env().audience == AUD
+    monkeypatch.setenv(variable, around.format(good[variable]))
+    with pytest.raises(ConfigError, match=f"^{variable}: .*{words}") as caught:
+        Verifier.from_env()
+    assert str(caught.value).isprintable()

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 from groat.protocol import jose
 from groat.protocol.access_token import (
@@ -23,6 +23,7 @@ from groat.protocol.arguments import strings
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
+from groat.protocol.stray import blanks, stray
 from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
@@ -271,11 +272,12 @@ class Verifier:
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
         """Configure from GROAT_ISSUER and GROAT_AUDIENCE (both required), GROAT_JWKS_URI, and comma-separated
-        GROAT_ALGORITHMS and GROAT_ALLOW_HTTP_HOSTS; keywords win. Raises ConfigError that names what is missing."""
-        names = ("GROAT_ISSUER", "GROAT_AUDIENCE")
-        issuer, audience = (os.environ.get(name) for name in names)
-        if not issuer or not audience:
-            raise ConfigError(*(f"{name} is not set" for name in names if not os.environ.get(name)))
+        GROAT_ALGORITHMS and GROAT_ALLOW_HTTP_HOSTS; keywords win. Raises ConfigError that names what is missing, and
+        what env files leave in values."""
+        issuer, audience = (os.environ.get(name, "") for name in _REQUIRED)
+        findings = [f"{name} is not set" for name in _REQUIRED if not os.environ.get(name)] + _odd_variables()
+        if findings:
+            raise ConfigError(*findings)
         if jwks_uri := os.environ.get("GROAT_JWKS_URI"):
             options.setdefault("jwks_uri", jwks_uri)
         if algorithms := _listed("GROAT_ALGORITHMS"):
@@ -329,6 +331,17 @@ class Verifier:
         options.setdefault("dialect", dialects.COGNITO if audience else dialects.COGNITO_BY_CLIENT)
         options.setdefault("algorithms", ("RS256",))
         return cls(f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}", audience or client_id, **options)
+
+
+_REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
+_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS")
+
+
+def _odd_variables() -> list[str]:
+    """Quotes, blanks and marks that came with a value: an audience of those would refuse every token."""
+    values = {name: os.environ.get(name, "") for name in (*_REQUIRED, *_OPTIONAL)}
+    odd = {name: stray(value) or blanks(value) for name, value in values.items()}
+    return [f"{name}: {words}: {shown(values[name])}" for name, words in odd.items() if words]
 
 
 def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
