@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test lint types fmt bench timing faults soak scale rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test lint types fmt bench timing neighbour faults soak scale rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -62,6 +62,10 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 
 timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
 	$(BIN)/python -m benchmarks.enumeration
+
+neighbour: $(STAMP) ## What clients get behind an address from which somebody fails all the time (a minute)
+	$(BIN)/python -m benchmarks.neighbour
+	$(BIN)/python -m benchmarks.neighbour --workers 2
 
 components:      ## Install the programs that some tests need: PostgreSQL, PgBouncer, SoftHSM2 and more (Debian, root)
 	which pgbouncer softhsm2-util openssl ssh-keygen setpriv systemd-analyze >/dev/null 2>&1 && ls /usr/lib/postgresql >/dev/null || { \

@@ -109,7 +109,7 @@ class Throttle:
         Half of the share is for whoever comes, the other half for sources that fail less than DOUBTED_RATE.
         """
         wait = self._wait(source, now)
-        if not wait and (self._failing.used(now) < 1 or self._served.get(source, 0.0) > now):
+        if not wait and (self._served.get(source, 0.0) > now or self._failing.used(now) < 1):
             return
         used = self._doubt.used(now)
         if used >= 1 or (used >= 0.5 and self._doubted.wait(source, now)):
@@ -147,10 +147,9 @@ class Throttle:
 
     def _wait(self, source: str, now: float) -> float:
         block = wider(source)
-        wait = max(self.per_source.wait(source, now), self.per_block.wait(block, now))
-        if wait or self.per_block.counts(block):
-            return wait
-        return self._untracked.wait("", now)
+        if self.per_block.counts(block) or self.per_source.counts(source):
+            return max(self.per_source.wait(source, now), self.per_block.wait(block, now))
+        return self._untracked.wait("", now)  # nearly always there is nothing to wait for
 
     def _count(self, source: str, now: float) -> None:
         """From the block to the source: where the wide count is over, or has no room, no narrow one begins."""
