@@ -86,9 +86,9 @@ def create_app(
     audit, throttle, admission = Audit(log), Throttle(), Admission()
     remembered = config["server.remembered_clients"]
     key_sets, lead = _client_key_sets(config, audit), config.timing.lead.publish
-    registry = Registry(store, custody, key_sets, remembered, lead)
-    publishers, room = Publishers(store, registry, key_sets), WaitingRoom()
     trusted = TrustedTime(store, clock, monotonic, log)
+    registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
+    publishers, room = Publishers(store, registry, key_sets), WaitingRoom()
     health = Health(store, registry, trusted, log)
     operator = Operator(store, config.policy, audit, clock)
     rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
@@ -101,7 +101,7 @@ def create_app(
     }
     watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses()
     chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
-    chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, clock)]
+    chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, trusted)]
     warm = (registry.warm, publishers.warm)
     entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, warm, uses, chores, audit)), audit)
 
@@ -140,12 +140,12 @@ def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
-def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, clock: Clock) -> list[Chore]:
+def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, trusted: TrustedTime) -> list[Chore]:
     """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
     metrics = Metrics(audit.tally)
     chores: list[Chore] = [partial(_count_forever, metrics)]
     if config.admin:
-        endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], clock)
+        endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], trusted)
         admin = Entrance({"/metrics": endpoint}, not_found, audit, elsewhere="admin")
         chores.append(partial(serve_admin, admin, config.admin, audit.log))
     return chores

@@ -99,6 +99,9 @@ def test_every_token_and_refusal_is_counted_once(running: "tuple[Server, int]", 
     assert 0 < total(numbers, "groat_token_request_duration_seconds_sum") < 12
     assert total(numbers, "groat_signing_key_age_seconds", state="active") > 0
     assert total(numbers, "groat_build_info") == 1
+    assert total(numbers, "groat_clock_trusted") == 1
+    assert total(numbers, "groat_clock_steps_total") == 0
+    assert 500 < time.time() - total(numbers, "groat_store_horizon_timestamp_seconds") < 700
 
 
 def test_a_label_never_comes_from_a_request(running: "tuple[Server, int]", party: Party) -> None:

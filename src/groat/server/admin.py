@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import functools
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from groat.server.http import require_method, send_json
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
+from groat.server.trusted_time import TrustedTime
 
 RETRY_SECONDS: Final = 1.0
 
@@ -40,16 +40,17 @@ class MetricsEndpoint:
     registry: Registry
     store: Store
     key_warning: int
-    clock: Callable[[], float] = time.time
+    time: TrustedTime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "GET", "HEAD")
-        now, keys, expiring = self.clock(), tuple[SigningKey, ...](), None
+        now, keys, expiring, clocks = self.time.clock(), tuple[SigningKey, ...](), None, None
         with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
             await self.registry.refresh()
             keys = await self.registry.signing_keys()
             expiring = await client_expiries(self.store, now, self.key_warning)
-        text = self.metrics.render(keys, now, expiring)
+            clocks = await self.time.clocks()
+        text = self.metrics.render(keys, now, expiring, clocks)
         await send_json(scope, send, 200, text, [(b"content-type", CONTENT_TYPE)])
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from groat import __version__
 from groat.keys.client_keys import ClientExpiry
 from groat.keys.keyring import SigningKey, active_key, published_keys
 from groat.server.tally import Tally
+from groat.server.trusted_time import Clocks
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -83,17 +84,24 @@ class Metrics:
                 counter.labels(*labels).inc(count)
             counted.clear()
 
-    def render(self, keys: Iterable[SigningKey], now: float, expiring: Sequence[ClientExpiry] | None = None) -> bytes:
+    def render(
+        self,
+        keys: Iterable[SigningKey],
+        now: float,
+        expiring: Sequence[ClientExpiry] | None = None,
+        clocks: Clocks | None = None,
+    ) -> bytes:
         """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds).
 
-        `expiring`: what is known of clients' keys that end soon; None if nothing is.
+        `expiring`: what is known of clients' keys that end soon, `clocks`: of time; None if nothing is.
         """
         self.absorb()
         shown = self._registry
         if os.environ.get(MULTIPROCESS_FOLDER):
             shown = CollectorRegistry()
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        return generate_latest(shown) + generate_latest(_single(_KeyAges(tuple(keys), now), _ClientKeys(expiring)))
+        computed = _single(_KeyAges(tuple(keys), now), _ClientKeys(expiring), _Clocks(clocks))
+        return generate_latest(shown) + generate_latest(computed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +149,26 @@ class _ClientKeys:
         yield ends
 
 
-def _single(*collectors: _KeyAges | _ClientKeys) -> CollectorRegistry:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clocks:
+    """How far this process's clock may be believed. Nothing while the store does not say."""
+
+    clocks: Clocks | None
+
+    def collect(self) -> Iterator[Metric]:
+        found = self.clocks
+        if found is None:
+            return
+        yield GaugeMetricFamily("groat_clock_trusted", "1 while nothing contradicts this clock", value=found.trusted)
+        if found.ahead is not None:
+            name = "groat_clock_ahead_of_store_seconds"
+            yield GaugeMetricFamily(name, "This process's clock less the store's", value=found.ahead)
+        yield CounterMetricFamily("groat_clock_steps", "Steps of this clock since the start", value=found.steps)
+        name = "groat_store_horizon_timestamp_seconds"
+        yield GaugeMetricFamily(name, "Values that ended by then may be forgotten", value=found.horizon)
+
+
+def _single(*collectors: _KeyAges | _ClientKeys | _Clocks) -> CollectorRegistry:
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)

@@ -47,12 +47,15 @@ class Registry:
         key_sets: ClientKeySets | None = None,
         max_clients: int = 10_000,
         publish_lead: int = PUBLISH_LEAD,
+        steady: Callable[[float], float] = float,
     ) -> None:
         """`max_clients`: how many are kept, some 5 KB each; those that were read first make room.
 
         As many of their keys stay parsed, whatever the registry's version. `publish_lead`: seconds after which every
-        verifier knows a published signing key.
+        verifier knows a published signing key. `steady`: the time by which these are chosen, while the clock says its
+        argument: a clock that has just stepped chooses none.
         """
+        self._steady = steady
         self._publish_lead = publish_lead
         self.lost: KeyLost | None = None  # of the key that should sign, while another one stands in for it
         self._store = store
@@ -197,7 +200,7 @@ class Registry:
 
     async def published(self, now: float) -> tuple[PublicKey, ...]:
         """The public keys of the JWKS at this instant."""
-        return tuple(key.public for key in published_keys(await self.signing_keys(), now))
+        return tuple(key.public for key in published_keys(await self.signing_keys(), self._steady(now)))
 
     async def signer(self, now: float) -> Signer:
         """The signer that is active at this instant; where its key is lost, one that stands in for it.
@@ -216,6 +219,7 @@ class Registry:
         return await self._choose(now)  # an operator has helped
 
     async def _choose(self, now: float) -> Signer:
+        now = self._steady(now)
         keys = await self.signing_keys()
         key = active_key(keys, now)
         if key is None:
@@ -236,7 +240,7 @@ class Registry:
 
     async def check_signing(self, kid: str, now: float) -> None:
         """Make sure that what this key signs is still believed. Raises Unavailable once it left the JWKS."""
-        if all(key.kid != kid for key in published_keys(await self.signing_keys(), now)):
+        if all(key.kid != kid for key in published_keys(await self.signing_keys(), self._steady(now))):
             hint = "the signing key was taken away in this moment; ask again with a new assertion"
             raise Unavailable("signing_key_withdrawn", hint)
 

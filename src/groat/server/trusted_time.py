@@ -35,6 +35,16 @@ class Reading:
         return self.doubt is None
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What a look at them shows. `ahead`: of the store's clock, in seconds; None: it has none."""
+
+    trusted: bool
+    ahead: float | None
+    steps: int
+    horizon: int
+
+
 @dataclass(slots=True)
 class TrustedTime:
     """The one who is asked. `clock` is under suspicion, `monotonic` is not; both are arguments so that tests turn them.
@@ -49,7 +59,9 @@ class TrustedTime:
     steps: int = field(default=0, init=False)
     _difference: float = field(init=False)  # of the two clocks
     _since: float = field(init=False)  # when they began to agree, monotonic
-    _step: float = field(default=0.0, init=False)  # seconds
+    _step: float = field(default=0.0, init=False)  # seconds, all steps that have not settled
+    _ahead: float | None = field(default=None, init=False)  # of the store's clock, where it has one
+    _horizon: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._since = self.monotonic()
@@ -59,10 +71,18 @@ class TrustedTime:
         """Ask the store, and judge. Raises StoreUnavailable."""
         return self.judge(await self.store.condition())
 
+    async def clocks(self) -> Clocks:
+        """For the metrics. Raises StoreUnavailable."""
+        condition = await self.store.condition()
+        reading = self.judge(condition)
+        return Clocks(reading.trusted, self._ahead, self.steps, condition.horizon)
+
     def judge(self, condition: Condition) -> Reading:
         """Judge by a condition that the store has just told."""
         now = self.sample()
         ahead = -(condition.clock_offset or 0.0)
+        self._ahead = None if condition.clock_offset is None else ahead
+        self._horizon = condition.horizon
         fault = self._fault(now, ahead, condition.horizon)
         doubt = fault or self._stepped() or self._far(now, condition.horizon)
         return Reading(int(min(now, now - ahead)), doubt, fault)
@@ -72,10 +92,28 @@ class TrustedTime:
         since, now = self.monotonic(), self.clock()
         step = now - since - self._difference
         if abs(step) > MAX_STEP_SECONDS:
-            self._difference, self._since, self._step = now - since, since, step
+            self._step = step + (self._step if self._left() > 0 else 0.0)
+            self._difference, self._since = now - since, since
+            if self._ahead is not None:
+                self._ahead += step
             self.steps += 1
             self._tell(step)
         return now
+
+    def steady(self) -> float:
+        """The time for what must not jump, such as which key signs: as if a clock that is known to be wrong were right.
+
+        That is the store's time, where the two differ by too much; without such a store, the time without the steps
+        that have not settled, unless only the other is near the horizon. Asks nobody.
+        """
+        now = self.sample()
+        if self._ahead is not None:
+            return now - self._ahead if abs(self._ahead) > MAX_SKEW_SECONDS else now
+        before = now - self._step
+        return now if self._left() <= 0 or (self._is_near(now) and not self._is_near(before)) else before
+
+    def _is_near(self, instant: float) -> bool:
+        return self._horizon is None or self._horizon < instant <= self._horizon + FORGET_AFTER + NEAR_SECONDS
 
     def _fault(self, now: float, ahead: float, horizon: int) -> str | None:
         if abs(ahead) > MAX_SKEW_SECONDS:
@@ -89,9 +127,9 @@ class TrustedTime:
 
     def _stepped(self) -> str | None:
         left = self._left()
-        if not self._step or left <= 0:
+        if not self.steps or left <= 0:
             return None
-        return f"this server's clock stepped by {self._step:+.0f} s; it is trusted again in {left:.0f} s"
+        return f"this server's clock stepped; it is trusted again in {left:.0f} s"
 
     def _far(self, now: float, horizon: int) -> str | None:
         """After a long pause, or with a wrong clock from the start: which of them nobody can tell."""

@@ -35,7 +35,7 @@ class Links:
         self._returned: deque[asyncio.Future[None]] = deque()
         self._down_since: float | None = None
         self._why = ""
-        self._told: type[StoreUnavailable] | None = None
+        self._kind: type[StoreUnavailable] = StoreUnavailable
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
         self._met = False
@@ -48,7 +48,7 @@ class Links:
 
     def refusal(self) -> StoreUnavailable:
         """What to tell whoever comes while the database is away."""
-        return StoreUnavailable(self._why or "the database is away")
+        return self._kind(self._why or "the database is away")
 
     @contextlib.asynccontextmanager
     async def link(self) -> AsyncIterator[Link]:
@@ -168,15 +168,15 @@ class Links:
 
     def _tell_why(self, error: StoreUnavailable) -> None:
         """A database that answers and cannot be worked with is another trouble than the one that began with silence."""
-        self._why = str(error)
-        if not isinstance(error, LinkLost) and type(error) is not self._told:
-            self._told = type(error)
+        kind = StoreUnavailable if isinstance(error, LinkLost) else type(error)
+        before, self._kind, self._why = self._kind, kind, str(error)
+        if kind not in (StoreUnavailable, before):
             self._notify("store.down", {"reason": self._why})
 
     def _recovered(self) -> None:
         assert self._down_since is not None
         seconds = round(time.monotonic() - self._down_since, 2)
-        self._down_since, self._why, self._told = None, "", None
+        self._down_since, self._why, self._kind = None, "", StoreUnavailable
         self._notify("store.up", {"seconds": seconds})
         for wake in self.on_up:
             wake()
