@@ -3,9 +3,19 @@
 import logging
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
-from groat.client import ClientError, MachineClient, MetadataInvalid, ServerUnreachable, TokenRequestRefused
+from groat.client import (
+    ClientError,
+    InsufficientScope,
+    MachineClient,
+    MetadataInvalid,
+    ServerUnreachable,
+    TokenRequestRefused,
+    raise_for_scope,
+)
 from groat.client.enrolment import Enrolment
 from groat.client.wire import Transport
 from groat.protocol.jwk import PrivateKey, generate_private_key
@@ -151,3 +161,35 @@ def test_the_id_of_a_request_for_metadata(make: MakeMachine, clock: Clock, key: 
         make(issuer="http://127.0.0.1:9", **clock.options).token()
     assert caught.value.request_id is None
     assert "request id" not in str(caught.value)
+
+
+@pytest.mark.rule("OP-12", "CL-16", "ST-13")
+def test_the_id_of_a_request_that_wants_more_scope() -> None:
+    """What an API says about a missing scope carries its id, too, printable."""
+    for library in (httpx2, httpx):
+        headers = [(b"WWW-Authenticate", b'Bearer error="insufficient_scope", scope="a"'), (b"X-Request-Id", b"7f\x9b")]
+        with pytest.raises(InsufficientScope) as caught:
+            raise_for_scope(library.Response(403, headers=headers))
+        assert (caught.value.required, caught.value.request_id) == (("a",), r"7f\x9b")
+
+
+@pytest.mark.rule("OP-12", "CL-01")
+def test_the_id_where_there_is_no_metadata(make: MakeMachine, clock: Clock, key: PrivateKey) -> None:
+    """The last place that was asked is the one to ask about."""
+
+    class Nothing(AuthorizationServer):
+        def answer(self, request: Any) -> Reply:
+            return Reply(404, b"", {"X-Request-ID": f"{ID[:8]}-{len(self.seen)}"})
+
+    with Nothing(CLIENT_ID, key.public) as nothing:
+        with pytest.raises(MetadataInvalid, match="serves no metadata") as caught:
+            make(issuer=nothing.url, **clock.options).token()
+        assert caught.value.request_id == f"{ID[:8]}-{len(nothing.seen)}"
+
+
+@pytest.mark.rule("FO-16", "CL-08", "CL-10")
+def test_null_members_of_a_token_response_are_absent(machine: MachineClient, issuer: AuthorizationServer) -> None:
+    """A server that writes null for what it does not say is read like one that leaves it out."""
+    issuer.members.update({"scope": None, "expires_in": None, "refresh_token": None})
+    token = machine.token(scopes=["a"])
+    assert (token.scopes, token.value in issuer.issued) == (("a",), True)

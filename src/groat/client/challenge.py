@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from groat.client.errors import InsufficientScope, foreign
+from groat.client.errors import InsufficientScope, foreign, request_id
 from groat.protocol.models import SCOPE_TOKEN
 
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -65,4 +65,5 @@ def raise_for_scope(response: ApiResponse) -> None:
     if challenge.get("error") != "insufficient_scope":
         return
     required = [name for name in challenge.get("scope", "").split(" ") if SCOPE_TOKEN.fullmatch(name)]
-    raise InsufficientScope(f"the API wants scope {foreign(' '.join(required)) or '(unnamed)'}", required=required)
+    said = f"the API wants scope {foreign(' '.join(required)) or '(unnamed)'}"
+    raise InsufficientScope(said, required=required).about(request_id(response.headers))

@@ -11,6 +11,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from groat import __version__
 from groat.client.errors import EnvironmentUnusable, HttpClientMissing
@@ -65,7 +66,7 @@ class DefaultClient:
 
     def towards(self, url: str) -> HttpClient:
         """The client for this URL. Raises EnvironmentUnusable, which names the variable that is wrong."""
-        way = _Way(url.startswith("https:"), proxy_for(url))
+        way = _Way(urlsplit(url).scheme == "https", proxy_for(url))
         client = self._clients.get(way)
         if client is None:
             built = _build(self._library, way)
@@ -105,7 +106,7 @@ def _proxy_unusable(library: ModuleType, proxy: Proxy, missing: bool) -> Environ
 
 
 def _client(library: ModuleType, way: _Way) -> HttpClient:
-    if way.secure or (way.proxy is not None and way.proxy.url.startswith("https:")):
+    if way.secure or (way.proxy is not None and way.proxy.url.lower().startswith("https:")):
         check_authorities()
     transport = library.HTTPTransport(
         # Without TLS no authority is needed, and none is read.

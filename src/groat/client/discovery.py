@@ -106,7 +106,7 @@ class MetadataDirectory:
 
     def _fetch(self, end: float) -> Endpoint:
         # A wrong document ends the search at once: only where there is none, the next place is worth a look.
-        statuses = []
+        statuses, request_id = [], None
         for url in metadata_urls(self._issuer):
             answer = self._transport.exchange(Outgoing("GET", url, {"Accept": "application/json"}), end)
             if answer.status == 429 or answer.status >= 500:
@@ -117,10 +117,11 @@ class MetadataDirectory:
             if endpoint is not None:
                 return endpoint
             statuses.append(str(answer.status))
+            request_id = answer.request_id
         raise MetadataInvalid(
             f"{self._issuer} serves no metadata (status {', '.join(statuses)})",
             hint="check the issuer; a server without RFC 8414 metadata needs token_endpoint=",
-        )
+        ).about(request_id)
 
     def _read(self, answer: Answer) -> Endpoint | None:
         """The endpoint, or None for a page that is no metadata document. A wrong document is an error at once."""

@@ -19,13 +19,14 @@ base64url runs in it are masked, because some servers quote what they refuse.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import printable
 
 MAX_FOREIGN_CHARS: Final = 200
+_REQUEST_IDS: Final = ("x-request-id", "x-correlation-id", "x-ms-request-id")
 _LIKE_A_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]*)*")
 
 
@@ -145,6 +146,12 @@ class HttpClientMissing(ConfigError, ImportError):
 
     def __reduce__(self) -> tuple[type["HttpClientMissing"], tuple[()]]:
         return HttpClientMissing, ()
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """What a server calls a request in its log: printable, at most 64 characters. Names in lower case, or in any."""
+    found = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    return None if found is None else printable(found)
 
 
 def foreign(text: str) -> str:

@@ -19,13 +19,12 @@ from groat.client.errors import (
     ServerUnreachable,
     TokenResponseInvalid,
     foreign,
+    request_id,
 )
 from groat.client.fork import renew_in_child
 from groat.client.proxies import proxy_for
-from groat.protocol.jwk import printable
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-_REQUEST_IDS: Final = ("x-request-id", "x-correlation-id", "x-ms-request-id")
 
 
 HttpSource = HttpClient | Callable[[], HttpClient] | None
@@ -51,9 +50,8 @@ class Answer:
 
     @property
     def request_id(self) -> str | None:
-        """What the server calls this request in its log; printable, at most 64 characters."""
-        found = next((self.headers[name] for name in _REQUEST_IDS if self.headers.get(name)), None)
-        return None if found is None else printable(found)
+        """What the server calls this request in its log."""
+        return request_id(self.headers)
 
 
 class Transport:
@@ -130,7 +128,7 @@ class Transport:
         received = {name.lower(): value for name, value in response.headers.items()}
         if isinstance(body, bytes):
             return Answer(response.status_code, received, body)
-        return body.about(Answer(response.status_code, received, b"").request_id)
+        return body.about(request_id(received))
 
     def _proxy_of(self, url: str) -> str:
         """The variable whose proxy stood in between, as far as we chose it."""
