@@ -91,7 +91,7 @@ def create_app(
     publishers, room = Publishers(store, registry, key_sets), WaitingRoom()
     health = Health(store, registry, trusted, log)
     operator = Operator(store, config.policy, audit, clock)
-    rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, sleep)
+    rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, trusted, sleep)
     max_age = config.timing.jwks_max_age
     endpoints: dict[str, ASGIApp] = {
         f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),

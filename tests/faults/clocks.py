@@ -42,6 +42,7 @@ def install(name: str) -> None:
     time.time = TurnedClock(Path(os.environ["GROAT_TEST_CLOCK"]))
     with contextlib.suppress(ImportError):  # a version that forgets by its clock every second
         _replace(importlib.import_module("groat.server.forgetting"), "LOOK_SECONDS", 1.0)
+    _replace(importlib.import_module("groat.server.rotator"), "LOOK_SECONDS", 1.0)
     PLANTS[name]()
 
 
@@ -89,6 +90,19 @@ def _inserts_whatever_the_horizon() -> None:
     _replace(forgetting, "IN_FORCE_SECONDS", 0.0)
 
 
+def _destroys_whatever_is_in_use() -> None:
+    """Believes its clock, has no patience, and takes no notice of the uses that name a key."""
+    _gullible()
+    _replace(importlib.import_module("groat.keys.schedule").Timing, "grace", 0)
+    sqlite, postgres = _stores()
+
+    async def nothing_names_it(self: Any, kid: str) -> bool:
+        return False
+
+    for store in (sqlite.SqliteStore, postgres.PostgresStore):
+        _replace(store, "names_key", nothing_names_it)
+
+
 def _fences_by_its_clock() -> None:
     """A database that went back gets a floor by this clock, whatever the database's says."""
     _replace(importlib.import_module("groat.server.store.postgres_history"), "MAX_SKEW_SECONDS", float("inf"))
@@ -115,6 +129,7 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = MappingProxyType(
         "gullible": _gullible,
         "own-clock": _purges_by_its_clock,
         "unchecked": _inserts_whatever_the_horizon,
+        "destroyer": _destroys_whatever_is_in_use,
         "own-floor": _fences_by_its_clock,
     }
 )

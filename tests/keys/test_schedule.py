@@ -153,15 +153,15 @@ def test_longer_tokens_keep_keys_longer() -> None:
 
 @pytest.mark.rule("KEY-20", "T7")
 def test_a_private_half_is_destroyed_when_no_clock_needs_it() -> None:
-    """Two skews after the retirement, not before; a key that is revoked too."""
+    """Two skews and the grace after the retirement, not before; a key that is revoked too."""
     ring, _ = stepped(ring_of(key("k1")), T, START)
     retired = START + 30 * DAY
-    for now, gone in ((retired + 119, False), (retired + 120, True)):
+    for now, gone in ((retired + DAY + 119, False), (retired + DAY + 120, True)):
         ring, _ = stepped(ring, T, now)
         assert (not ring["k1"].sealed) is gone
     changed, _ = plan_revocation(values(ring), active_key(values(ring), now).kid, now, T.lead)  # type: ignore[union-attr]
     ring = after(ring, changed)
-    ring, _ = stepped(ring, T, now + 60)
+    ring, _ = stepped(ring, T, now + DAY + 60)
     assert not ring[changed[0].kid].sealed
 
 

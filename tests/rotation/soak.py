@@ -33,6 +33,7 @@ from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.server import operations
 from groat.server.audit import Audit
+from groat.server.bootstrap import begin_memory
 from groat.server.config import Config, load_config
 from groat.server.event_log import EventLog
 from groat.server.operator import Operator
@@ -235,6 +236,7 @@ def prepare(directory: Path, clock: Callable[[], float], settings: str = SETTING
 
     async def fill() -> None:
         store = SqliteStore.create(config.database)
+        await begin_memory(store, clock)
         operator = Operator(store, config.policy, quiet(), lambda: clock() - 3600)
         await operations.first_signing_key(operator, kek, "ES256")
         await operations.add_api(operator, "orders", AUDIENCE, ["read"])

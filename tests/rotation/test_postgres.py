@@ -15,7 +15,7 @@ from groat.server.rotator import Rotator
 from groat.server.store.postgres import PostgresStore
 from tests.postgres import GivenServer, PostgresServer
 
-from .clock import DAY, KEK, NOW, Clock
+from .clock import DAY, KEK, NOW, Clock, DistantTime
 
 REPLICAS: Final = 6
 
@@ -29,9 +29,9 @@ def test_replicas_on_postgresql_rotate_without_a_leader(postgres: PostgresServer
         stores = [PostgresStore(url) for _ in range(REPLICAS)]
         await stores[0].migrate()
         operators = [Operator(store, Policy("https://as.example"), clock=clock) for store in stores]
-        rotators = [Rotator(operator, KEK, "ES256", Timing()) for operator in operators]
+        rotators = [Rotator(op, KEK, "ES256", Timing(), DistantTime(op.store, clock, clock)) for op in operators]
         await operations.first_signing_key(operators[0], KEK, "ES256")
-        for day, steps in ((0, 1), (31, 2), (62, 2)):
+        for day, steps in ((0, 1), (32, 2), (64, 2)):
             clock.now = NOW + day * DAY
             assert sum(await asyncio.gather(*(rotator.look() for rotator in rotators))) == steps
             rings = await asyncio.gather(*(store.signing_keys() for store in stores))

@@ -25,7 +25,7 @@ from groat.server.rotator import LOOK_SECONDS, Rotator
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 
-from .clock import DAY, KEK, NOW, Clock
+from .clock import DAY, KEK, NOW, Clock, settled_time
 
 
 class Killed(BaseException):
@@ -60,6 +60,7 @@ class Scene:
         self.stores.append(store)
         audit = Audit(EventLog(self.stream, "info", False))
         operator = Operator(store, Policy("https://as.example"), audit, self.clock)
+        options.setdefault("time", settled_time(store, self.clock))
         return Rotator(operator, KEK, "ES256", timing or Timing(), **options)
 
     async def keys(self) -> tuple[SigningKey, ...]:
@@ -123,7 +124,7 @@ def test_of_many_replicas_one_makes_each_step(tmp_path: Path, replicas: int) -> 
             rotator = made.rotator()
             return asyncio.run(rotator.look())
 
-        for day in (0, 31, 62):
+        for day in (0, 32, 64):
             made.clock.now = NOW + day * DAY
             counts = await asyncio.gather(*(asyncio.to_thread(look) for _ in range(replicas)))
             keys = await made.keys()
@@ -141,7 +142,7 @@ def test_a_crash_between_any_two_steps_costs_nothing_but_time(tmp_path: Path, wh
     """A key that was made and not saved has signed nothing and is nowhere; the next server does what is left."""
 
     async def work(made: Scene) -> None:
-        for at in (NOW, NOW + 29 * DAY, NOW + 30 * DAY + 121):
+        for at in (NOW, NOW + 29 * DAY, NOW + 31 * DAY + 121):
             made.clock.now = at
             before = await made.keys()
             dying = made.rotator(Dying)

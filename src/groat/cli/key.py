@@ -46,16 +46,27 @@ def _document(record: SigningKey, now: float) -> dict[str, Any]:
     }
 
 
-def _operate(session: Session, work: "Work", alg: str | None = None) -> Sequence[SigningKey]:
-    """Run one operation on the ring and show the keys that it changed."""
+def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: bool = True) -> Sequence[SigningKey]:
+    """Run one operation on the ring and show the keys that it changed; `dated`: by the clock of this host."""
     from groat.server.custody import open_custody
 
     config = session.config()
+    if dated:
+        _check_clock(session)
     custody, algorithm = open_custody(config), alg or config["keys.algorithm"]
     changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead))
     now = time.time()
     session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
     return changed
+
+
+def _check_clock(session: Session) -> None:
+    """What a key does from when to when is what a wrong clock would say; on every server, and for long."""
+    from groat.server.operator_clock import check_clock
+
+    doubt = session.operate(lambda operator: check_clock(operator.store, operator.clock))
+    if doubt is not None:
+        session.confirm(f"{doubt[0].upper()}{doubt[1:]}. Is the clock of this host right?")
 
 
 def _tell_takeover(session: Session, record: SigningKey) -> None:
@@ -199,7 +210,7 @@ def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = 
 def reseal(session: Session) -> None:
     """Seal every private key under keys.encryption_key_file, so that the others of the list can go."""
     changed = _operate(
-        session, lambda operator, custody, _alg, _lead: operations.reseal_signing_keys(operator, custody)
+        session, lambda operator, custody, _alg, _lead: operations.reseal_signing_keys(operator, custody), dated=False
     )
     if not changed:
         session.note("every key is sealed by keys.encryption_key_file already")

@@ -8,7 +8,7 @@ The ring always holds a key that is published and does not sign yet: it is known
 comes, and it can take over at once when the key that signs has to go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -27,6 +27,7 @@ from groat.keys.plans import earliest, relinked
 
 MAX_PUBLISHED: Final = 20  # keys in a JWKS; some verifiers read no more
 ROTATE_EVERY: Final = 30 * 86400
+GRACE: Final = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Timing:
         """The two spans of KEY-19 and KEY-20: a shared cache and then a verifier may each hold a JWKS for its time."""
         publish = self.jwks_max_age + self.verifier_cache + self.clock_skew
         return Lead(publish, self.token_lifetime, self.clock_skew)
+
+    @property
+    def grace(self) -> int:
+        """From the instant at which no clock lets a key sign any more to the destruction of its private half."""
+        return min(GRACE, self.rotate_every // 10) if self.rotate_every else GRACE
 
     @property
     def most_published(self) -> int:
@@ -97,13 +103,16 @@ def _outside(name: str, value: int, low: int, high: int) -> str:
     return "" if low <= value <= high else f"{name} must be {low} to {high} seconds, not {value}"
 
 
-def next_step(keys: Sequence[SigningKey], timing: Timing, now: int) -> Change | None:
-    """The one change that is due, or None. Ask again after each, until there is none."""
-    for due in (_kept_longer, _brought_forward, _published, _destroyed):
+def next_step(keys: Sequence[SigningKey], timing: Timing, now: int, spared: Collection[str] = ()) -> Change | None:
+    """The one change that is due, or None. Ask again after each, until there is none.
+
+    `spared`: kids that are not to be destroyed, whatever the clock says. Not checked: whether the clock is right.
+    """
+    for due in (_kept_longer, _brought_forward, _published):
         change = due(keys, timing, now)
         if change is not None:
             return change
-    return None
+    return _destroyed([key for key in keys if key.kid not in spared], timing, now)
 
 
 def _kept_longer(keys: Sequence[SigningKey], timing: Timing, now: int) -> Change | None:
@@ -142,8 +151,9 @@ def _published(keys: Sequence[SigningKey], timing: Timing, now: int) -> Change |
 
 
 def _destroyed(keys: Sequence[SigningKey], timing: Timing, now: int) -> Change | None:
-    """No clock of any replica lets this key sign again: its private half is of use to a thief alone."""
+    """No clock of any replica has let this key sign for a while: its private half is of use to a thief alone."""
     for key in keys:
-        if key.sealed and key.retires_at is not None and now >= key.retires_at + 2 * timing.clock_skew:
+        wait = 2 * timing.clock_skew + timing.grace
+        if key.sealed and key.retires_at is not None and now >= key.retires_at + wait:
             return Change("key.destroyed", (replace(key, sealed=b""),), destroy=key)
     return None

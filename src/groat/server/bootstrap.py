@@ -24,6 +24,7 @@ from groat.server.store import FORGET_AFTER, OPERATOR_PATIENCE, Store, StoreConf
 from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite import SqliteStore
 from groat.server.trusted_time import TrustedTime
+from groat.server.unavailable import Unavailable
 
 FIRST_KEY_ATTEMPTS: Final = 10
 
@@ -168,6 +169,8 @@ async def _first_key(operator: Operator, config: Config, custody: Custody) -> St
             await check_custody(custody, keys)
             signer = active_key(keys, operator.now) or keys[-1]
             return Step("signing key", signer.kid, False)
+        if fault := (await TrustedTime(operator.store, operator.clock).read()).fault:
+            raise Unavailable("clock_skew", fault)  # where the first start was broken off, the store may know the time
         with contextlib.suppress(StoreConflict):
             first = await first_signing_key(operator, custody, config["keys.algorithm"])
             return Step("signing key", first.kid, True)

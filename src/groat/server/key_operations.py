@@ -25,7 +25,9 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.losses import Loss, losses_of_signing_key
 from groat.server.operator import Operator, again_if_moved
-from groat.server.store import StoreConflict
+from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict
+from groat.server.trusted_time import TrustedTime
+from groat.server.unavailable import Unavailable
 
 Keys = tuple[SigningKey, ...]
 
@@ -98,6 +100,8 @@ async def retire_signing_key(
         changed = plan_promotion(keys, operator.now, lead)
         if not changed:
             changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
+    elif key is not None and key.state(operator.now) == "pending" and await operator.store.names_key(kid):
+        raise ConfigError(f"key {kid} signs in place of a lost one: groat key activate {kid}, or revoke it")
     else:
         changed = plan_withdrawal(keys, kid, operator.now, lead)
     await operator.store.save_signing_keys(changed, seen)
@@ -170,23 +174,49 @@ async def reseal_signing_keys(operator: Operator, custody: Custody) -> Keys:
     return changed
 
 
-async def apply_next_step(operator: Operator, custody: Custody, algorithm: str, timing: Timing) -> Change | None:
-    """Do the one thing that the schedule says is due, if anything is. Raises RegistryMoved when another was first."""
+async def apply_next_step(
+    operator: Operator, custody: Custody, algorithm: str, timing: Timing, time: TrustedTime, spared: set[str]
+) -> Change | None:
+    """Do the one thing that the schedule says is due, if anything is; `spared` gets the kids that are in use.
+
+    Raises Unavailable while the time is in doubt, RegistryMoved when another process was first.
+    """
+    now = await trusted_now(operator.store, time)
     seen = await operator.store.registry_version()
     keys = await operator.store.signing_keys()
-    now = operator.now
-    change = next_step(keys, timing, now)
+    change = next_step(keys, timing, now, spared)
+    while change is not None and change.destroy is not None and await operator.store.names_key(change.destroy.kid):
+        spared.add(change.destroy.kid)
+        change = next_step(keys, timing, now, spared)
     if change is None:
         return None
     if change.fresh_at is not None:
         change = change.with_fresh(keys, await _fresh_key(operator, custody, algorithm, now), now, timing.lead)
     if change.destroy is not None:
-        # First, and again after a crash: the note that it is gone must never be wrong.
-        await custody.destroy(change.destroy.public, change.destroy.sealed)
+        await _destroy(operator, custody, change.destroy, seen, time)
     await operator.store.save_signing_keys(change.keys, seen)
     first = change.keys[0]
     operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
     return change
+
+
+async def trusted_now(store: Store, time: TrustedTime) -> int:
+    """The time, for what nobody can take back. Raises Unavailable while it is in doubt, or the store is closed."""
+    condition = await store.condition()
+    if condition.closed_at is not None:
+        raise StoreClosed
+    reading = time.judge(condition)
+    if reading.doubt is not None:
+        raise Unavailable("clock_in_doubt", f"no key is changed or destroyed: {reading.doubt}")
+    return reading.now
+
+
+async def _destroy(operator: Operator, custody: Custody, key: SigningKey, seen: int, time: TrustedTime) -> None:
+    """The private half, for ever. First, and again after a crash: the note that it is gone must never be wrong."""
+    await trusted_now(operator.store, time)  # to look for uses may have taken a minute
+    if await operator.store.registry_version() != seen:
+        raise RegistryMoved("the registry was changed meanwhile; nothing was destroyed")
+    await custody.destroy(key.public, key.sealed)
 
 
 async def _ring(operator: Operator, custody: Custody) -> tuple[int, Keys]:

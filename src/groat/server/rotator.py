@@ -7,18 +7,22 @@ others find it made. A step that fails is asked for again at the next look: the 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from groat.keys.custody import Custody
-from groat.keys.schedule import Timing
+from groat.keys.schedule import Change, Timing
 from groat.protocol.errors import ConfigError
 from groat.server.key_operations import apply_next_step
 from groat.server.operator import Operator
-from groat.server.store import StoreConflict, StoreUnavailable
+from groat.server.store import StoreConflict
+from groat.server.trusted_time import TrustedTime
+from groat.server.unavailable import Unavailable
 
 Sleep = Callable[[float], Awaitable[None]]
 LOOK_SECONDS: Final = 30.0
+SPARE_SECONDS: Final = 600.0
+SPARED: Final = "uses that are remembered name this key; its private half is destroyed when none does any more"
 MAX_STEPS: Final = 50  # of one look; what is left then is done at the next
 
 
@@ -33,8 +37,12 @@ class Rotator:
     custody: Custody
     algorithm: str
     timing: Timing
+    time: TrustedTime
     sleep: Sleep = asyncio.sleep
     jitter: Callable[[], float] = random.SystemRandom().random
+    _spared: set[str] = field(default_factory=set, init=False)
+    _told: set[str] = field(default_factory=set, init=False)
+    _forgets_at: float = field(default=float("-inf"), init=False)  # monotonic
 
     @property
     def pause(self) -> float:
@@ -56,20 +64,46 @@ class Rotator:
             await self.sleep(self.pause)
 
     async def look(self) -> int:
-        """Make every step that is due; returns how many this process made. Raises StoreUnavailable, ConfigError."""
+        """Make every step that is due; returns how many this process made. Raises Unavailable, ConfigError.
+
+        Nothing happens while the time is in doubt: a key that is rotated or destroyed by a wrong clock stays so.
+        """
         made = 0
+        self._forget_spared()
         for _ in range(MAX_STEPS):
             try:
-                if await apply_next_step(self.operator, self.custody, self.algorithm, self.timing) is None:
+                if await self._step() is None:
                     break
                 made += 1
             except StoreConflict:
                 continue  # another process was first: see what is left to do
         return made
 
+    async def _step(self) -> Change | None:
+        known = set(self._spared)
+        try:
+            return await apply_next_step(
+                self.operator, self.custody, self.algorithm, self.timing, self.time, self._spared
+            )
+        finally:
+            for kid in self._spared - known - self._told:
+                self._told.add(kid)
+                self.operator.audit.operated("key.spared", {"kid": kid, "hint": SPARED})
+
+    def _forget_spared(self) -> None:
+        """Ask again now and then whether they are still in use; not at each look, for it may read every use."""
+        now = self.time.monotonic()
+        if now >= self._forgets_at:
+            self._forgets_at = now + SPARE_SECONDS
+            self._spared.clear()
+
     def _report(self, error: Exception, before: str) -> str:
-        expected = isinstance(error, (StoreUnavailable, ConfigError))
-        problem = str(error) if expected else f"{type(error).__name__}: a bug"
+        """Log it unless it was logged; returns what is compared the next time, without what changes by the second."""
+        expected = isinstance(error, (Unavailable, ConfigError))
+        hint = str(error) if expected else f"{type(error).__name__}: a bug"
+        doubt = isinstance(error, Unavailable) and error.reason == "clock_in_doubt"
+        problem = "clock_in_doubt" if doubt else hint
         if problem != before:
-            self.operator.audit.troubled("key.rotation_failed", {"hint": problem})
+            event = "key.rotation_waits" if doubt else "key.rotation_failed"
+            self.operator.audit.troubled(event, {"hint": hint})
         return problem

@@ -440,6 +440,21 @@ def test_the_floor_refuses_what_is_older_everywhere(place: Place) -> None:
     run(work())
 
 
+@pytest.mark.rule("CL-3", "I13")
+def test_a_key_is_named_while_a_use_of_it_is_remembered(place: Place) -> None:
+    """By whichever process, and until the last one is forgotten."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            assert not await one.names_key("k1")
+            await one.use_once(once("a", expires_at=NOW + 60), issuance("t", kid="k1"))
+            assert [await two.names_key(kid) for kid in ("k1", "k", "k2")] == [True, False, False]
+            await two.shut(NOW)
+            assert await one.names_key("k1")
+
+    run(work())
+
+
 # A closed store
 
 

@@ -182,6 +182,10 @@ class Store(Protocol):
         """
         ...
 
+    async def names_key(self, kid: str) -> bool:
+        """Whether a use that is remembered names this signing key; reads them all where none does."""
+        ...
+
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         """Insert or replace these keys, all or none."""
         ...

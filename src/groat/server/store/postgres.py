@@ -39,6 +39,7 @@ from groat.server.store.postgres_links import Links
 from groat.server.store.postgres_registration import (
     EXPIRING,
     LIMIT_KEY,
+    NAMES_KEY,
     NOTE_USES,
     PUBLISHED,
     insert_client_keys,
@@ -264,6 +265,12 @@ class PostgresStore:
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
         await self._all(NOTE_USES, json.dumps(uses))
+
+    async def names_key(self, kid: str) -> bool:
+        async with self._transaction(_unavailable) as link:
+            await _take_time(link)
+            (row,) = await link.query(NAMES_KEY, kid, seconds=60)
+        return bool(row["named"])
 
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         async with self._registration("a signing key must not be a client's key", seen) as link:

@@ -9,6 +9,7 @@ from groat.server.store import StoreConflict
 from groat.server.store.postgres_link import Link
 from groat.server.store.rows import client_document
 
+NAMES_KEY: Final = "SELECT EXISTS (SELECT FROM used_once WHERE kid = $1) AS named"
 LIMIT_KEY: Final = "UPDATE client_keys SET not_before = $1, expires_at = $2 WHERE client_id = $3 AND kid = $4"
 # Locks the registry's row before any key's, as every registration does: so neither waits for the other in a circle.
 NOTE_USES: Final = """

@@ -3,6 +3,7 @@
 Reads run in the caller's thread: a point lookup takes some ten microseconds, a thread hop costs more.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -247,6 +248,18 @@ class SqliteStore:
         self._front.started()
         await self._writer.run(lambda connection: connection.execute(NOTE_USES, (json.dumps(uses),)).rowcount)
 
+    async def names_key(self, kid: str) -> bool:
+        return await asyncio.to_thread(self._names_key, kid)
+
+    def _names_key(self, kid: str) -> bool:
+        """On a connection of its own, so that requests go on meanwhile."""
+        with contextlib.closing(self._connect()) as connection:
+            try:
+                found = connection.execute("SELECT 1 FROM used_once WHERE kid = ? LIMIT 1", (kid,)).fetchone()
+            except sqlite3.Error as error:
+                raise StoreUnavailable(f"SQLite: {error}") from None
+        return found is not None
+
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         with self._registration("a signing key must not be a client's key", seen) as connection:
             for key in keys:
@@ -273,6 +286,10 @@ class SqliteStore:
         fault = await self._writer.fault()
         if fault is not None:
             fault = rights_fault(self.path) or fault
+        try:
+            self._check_same()
+        except StoreUnavailable as error:
+            fault = str(error)
         return Condition(version, floor, horizon, closed_at, write_fault=fault)
 
     async def raise_floor(self, floor: int) -> None:
