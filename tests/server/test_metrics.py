@@ -7,12 +7,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.files import read_private_key
+from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from tests.ports import free_port
 
@@ -211,6 +213,37 @@ def test_a_wrong_address_is_said_at_the_start(groat: "Groat", env: dict[str, str
     """One line, exit 3, nothing served."""
     done = groat.run("serve", "--port", "0", check=False, **env)
     assert (done.returncode, message in done.stderr) == (3, True), done.stderr
+
+
+@pytest.mark.rule("ST-14")
+@pytest.mark.parametrize("kind", ["a file", "a link", "a link to a socket", "a dangling link", "a directory"])
+def test_only_a_socket_gives_way_to_the_socket(groat: "Groat", tmp_path: Path, kind: str) -> None:
+    """What stands in the place of admin.socket and is none is named, and stays as it is."""
+    name = f"{kind.replace(' ', '-')}.sock"
+    place, target, other = groat.directory / name, tmp_path / "target", groat.directory / f"other-{name}"
+    target.write_text("somebody's")
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(other))
+    if kind == "a directory":
+        place.mkdir()
+    elif kind == "a file":
+        place.write_text("somebody's")
+    else:
+        place.symlink_to({"a link": target, "a link to a socket": other}.get(kind, Path("nowhere")))
+    before = place.lstat()
+    done = groat.run("serve", "--port", "0", check=False, GROAT_ADMIN__SOCKET=name)
+    assert (done.returncode, f"{name} is a " in done.stderr, "not a socket" in done.stderr) == (3, True, True)
+    assert (place.lstat().st_ino, target.read_text(), other.exists()) == (before.st_ino, "somebody's", True)
+
+
+@pytest.mark.rule("ST-14")
+def test_a_file_that_comes_later_is_not_removed_either(tmp_path: Path) -> None:
+    """The worker looks again before it binds."""
+    place = tmp_path / "s"
+    place.write_text("somebody's")
+    with pytest.raises(ConfigError, match="s is a file, not a socket"):
+        AdminAddress(socket=place).remove_socket()
+    assert place.read_text() == "somebody's"
 
 
 def test_a_busy_port_is_said_at_the_start(groat: "Groat") -> None:

@@ -244,6 +244,7 @@ def _check_admin(address: AdminAddress) -> None:
         bind(address.host, address.port, "another admin.listen").close()
     if address.socket is not None and not address.socket.parent.is_dir():
         raise ConfigError(f"admin.socket: there is no folder {address.socket.parent}")
+    address.check_socket()
 
 
 def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from groat.keys.keyring import SigningKey
+from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.client_key_watch import client_expiries
 from groat.server.connection.protocol import OneWriteProtocol
@@ -62,8 +63,8 @@ async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> Non
                 async with _listening(app, address):
                     _tell(log, "info", "admin.started", {"address": str(address)})
                     await asyncio.Event().wait()
-            except OSError as error:
-                _tell(log, "warning", "admin.unavailable", {"hint": error.strerror or str(error)})
+            except (OSError, ConfigError) as error:
+                _tell(log, "warning", "admin.unavailable", {"hint": getattr(error, "strerror", None) or str(error)})
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -103,8 +104,7 @@ async def _listening(app: ASGIApp, address: AdminAddress) -> AsyncIterator[None]
         if address.host:
             servers.push_async_callback(_close, await loop.create_server(protocol, address.host, address.port))
         if address.socket is not None:
-            with contextlib.suppress(FileNotFoundError):
-                address.socket.unlink()  # of a process that died; a living one would hold the lock or the port
+            address.remove_socket()  # of a process that died; a living one would hold the lock or the port
             mask = os.umask(0o177)
             try:
                 server = await loop.create_unix_server(protocol, str(address.socket))

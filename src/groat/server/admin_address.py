@@ -1,6 +1,8 @@
 """Where the admin listener stands."""
 
+import contextlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +35,23 @@ class AdminAddress:
     def __str__(self) -> str:
         places = [f"http://{self.host}:{self.port}"] if self.host else []
         return " ".join([*places, str(self.socket)] if self.socket else places)
+
+    def check_socket(self) -> None:
+        """Raises ConfigError where the socket file would take the place of something that is no socket.
+
+        A link to a socket is none either: whoever may write there could let it lead anywhere.
+        """
+        with contextlib.suppress(OSError):  # nothing is there, or binding will say what is the matter
+            mode = 0 if self.socket is None else self.socket.lstat().st_mode
+            if mode and not stat.S_ISSOCK(mode):
+                kind = "a link" if stat.S_ISLNK(mode) else "a directory" if stat.S_ISDIR(mode) else "a file"
+                raise ConfigError(f"admin.socket: {self.socket} is {kind}, not a socket. Move it away or name another")
+
+    def remove_socket(self) -> None:
+        """Remove the socket file of a process that died. Raises ConfigError as `check_socket` does."""
+        self.check_socket()
+        if self.socket is not None:
+            self.socket.unlink(missing_ok=True)
 
     def __bool__(self) -> bool:
         return bool(self.host or self.socket)
