@@ -50,7 +50,9 @@ def add(
 ) -> None:
     """Register a further public key (JWK, JWKS or SPKI PEM)."""
     keys, limits = files.read_public_keys(file, alg), KeyLimits(not_before, expires_at)
-    records = session.operate(lambda operator: operations.add_client_keys(operator, client_id, keys, limits))
+    records = session.operate(
+        lambda operator: operations.add_client_keys(operator, client_id, keys, limits), dated=True
+    )
     session.show_list(records, ("kid", "algorithm", "created_at", "not_before", "expires_at"), "kid")
 
 
@@ -127,7 +129,8 @@ def update(
     if not changes and not cleared:
         raise click.UsageError("say --not-before, --expires or --clear")
     record = session.operate(
-        lambda operator: operations.update_client_key(operator, client_id, kid, {**changes, **cleared}, force=force)
+        lambda operator: operations.update_client_key(operator, client_id, kid, {**changes, **cleared}, force=force),
+        dated=True,
     )
     session.show(record, kid)
 

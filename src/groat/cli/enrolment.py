@@ -44,7 +44,7 @@ def invite(session: Session, client_id: str, allow: tuple[str, ...], valid: str)
         raise click.UsageError(f"--valid takes {error}") from None
     invitations, permissions = open_invitations(config), parse_allow(allow)
     code = session.operate(
-        lambda operator: operations.invite_client(operator, invitations, client_id, lifetime, permissions)
+        lambda operator: operations.invite_client(operator, invitations, client_id, lifetime, permissions), dated=True
     )
     session.show({"client_id": client_id, "code": code, "valid_seconds": lifetime}, code)
     issuer = config.policy.issuer

@@ -81,11 +81,15 @@ class Session:
 
         return configure_logging("info" if self.verbose else "error")
 
-    def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]") -> Result:
-        """Run one operation on the store of this configuration."""
+    def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]", *, dated: bool = False) -> Result:
+        """Run one operation on the store of this configuration.
+
+        `dated`: it writes down instants that others act on, so a clock that the store contradicts is refused.
+        """
         import asyncio
 
         from groat.server.audit import Audit
+        from groat.server.clock_check import check_clock
         from groat.server.operations import Operator
         from groat.server.store import OPERATOR_PATIENCE
         from groat.server.store.engines import open_engine
@@ -95,8 +99,11 @@ class Session:
 
         async def run() -> Result:
             store = open_engine(config, patience=OPERATOR_PATIENCE)
+            operator = Operator(store, config.policy, audit)
             try:
-                return await work(Operator(store, config.policy, audit))
+                if dated and (doubt := await check_clock(operator)):
+                    self.note(f"warning: {doubt}")
+                return await work(operator)
             finally:
                 await store.close()
 

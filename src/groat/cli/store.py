@@ -12,6 +12,7 @@ from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
 from groat.protocol.shell import shell_word
 from groat.server import store_operations
+from groat.server.clock_check import check_clock
 from groat.server.storage_url import POSTGRES_SCHEMES, url_without_password
 from groat.server.store.sqlite import SqliteStore
 from groat.server.store.sqlite_backup import check_backup, differences, refuse_root_among_others
@@ -42,6 +43,7 @@ def show(session: Session) -> None:
 @click.pass_obj
 def fence(session: Session) -> None:
     """After a restore: refuse every assertion signed up to now, because the store may not know that it was used."""
+    _ask_about_time(session)
     condition = session.operate(store_operations.fence_store)
     session.show(condition, str(condition.floor))
 
@@ -72,6 +74,7 @@ def restore(session: Session, file: Path) -> None:
     check_backup(file)
     if os.path.lexists(config.database):
         _ask_to_replace(session, config.database, file)
+        _ask_about_time(session)
     else:
         make_private_directory(config.database.parent)
         refuse_root_among_others(config.database.parent)
@@ -79,6 +82,12 @@ def restore(session: Session, file: Path) -> None:
     condition = session.operate(lambda operator: store_operations.restore_store(operator, file))
     session.show(condition, str(condition.registry_version))
     session.note("next: groat config check (its signing keys need the key-encryption key of that time)")
+
+
+def _ask_about_time(session: Session) -> None:
+    """A floor never goes down: by a clock that is ahead it would refuse everybody until that time has come."""
+    if doubt := session.operate(check_clock):
+        session.confirm(f"{doubt}. Is the clock right?")
 
 
 def _ask_to_replace(session: Session, database: Path, file: Path) -> None:
@@ -103,6 +112,7 @@ def _pg(program: str, file: Path, config: "Config") -> str:
 def reopen(session: Session) -> None:
     """Take up a store again that was closed for a copy; never while the copy is in use."""
     session.confirm("Is the copy unused? Two stores in use at once accept each assertion twice.")
+    _ask_about_time(session)
     condition = session.operate(store_operations.reopen_store)
     session.show(condition, str(condition.registry_version))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groat.protocol.errors import ConfigError
+from groat.server.clock_check import check_clock, floor_of_now
 from groat.server.operations import Operator
 from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
@@ -21,8 +22,9 @@ async def fence_store(operator: Operator) -> Condition:
     """After a restore: refuse every assertion that was signed up to now, on every server, from its next request on.
 
     Clients that sign a new assertion for each attempt notice one refusal (503) at most, or a few within the tolerance.
+    A floor never goes down: raises ConfigError where the store contradicts this machine's clock.
     """
-    await operator.store.raise_floor(_floor(operator))
+    await operator.store.raise_floor(await floor_of_now(operator))
     condition = await operator.store.condition()
     operator.audit.operated("store.fenced", {"floor": condition.floor})
     return condition
@@ -33,15 +35,11 @@ async def reopen_store(operator: Operator) -> Condition:
 
     Not checked: whether the copy is in use. Two stores in use at once accept each assertion twice.
     """
-    await operator.store.raise_floor(_floor(operator))
+    await operator.store.raise_floor(await floor_of_now(operator))
     await operator.store.shut(None)
     condition = await operator.store.condition()
     operator.audit.operated("store.reopened", {"floor": condition.floor})
     return condition
-
-
-def _floor(operator: Operator) -> int:
-    return math.ceil(operator.clock()) + operator.policy.clock_tolerance
 
 
 async def backup_store(operator: Operator, target: Path) -> BackedUp:
@@ -56,7 +54,9 @@ async def restore_store(operator: Operator, backup: Path) -> Condition:
 
     Servers may run; they see it at their next request. Raises as `read_back` does.
     """
-    read_back(_sqlite(operator).path, backup, lambda: _floor(operator))
+    await check_clock(operator)
+    tolerance = operator.policy.clock_tolerance
+    read_back(_sqlite(operator).path, backup, lambda: math.ceil(operator.clock()) + tolerance)
     condition = await operator.store.condition()
     operator.audit.operated("store.restored", {"file": str(backup), "floor": condition.floor})
     return condition

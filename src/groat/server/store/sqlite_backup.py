@@ -15,6 +15,7 @@ from groat.keys.files import sync_directory
 from groat.protocol.errors import ConfigError
 from groat.server.store import TABLES, StoreConflict, StoreUnavailable
 from groat.server.store.sqlite import SCHEMA_VERSION
+from groat.server.trusted_time import instant
 
 BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
@@ -177,11 +178,18 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
             connection.execute(f"DELETE FROM main.{table}")
         for table in TABLES:
             _fill(connection, table)
+        now_floor = floor()
         connection.execute(
-            "UPDATE main.registry SET (version, floor) = (SELECT max(main.registry.version, b.version, ?1) + 1, "
-            "max(main.registry.floor, b.floor, ?1) FROM backup.registry b)",
-            (floor(),),
+            "UPDATE main.registry SET (version, floor, horizon) = (SELECT "
+            "max(main.registry.version, b.version, ?1) + 1, max(main.registry.floor, b.floor, ?1), "
+            "max(main.registry.horizon, b.horizon) FROM backup.registry b)",
+            (now_floor,),
         )
+        (horizon,) = connection.execute("SELECT horizon FROM main.registry").fetchone()
+        if now_floor <= horizon:
+            raise ConfigError(
+                f"{backup} has seen {instant(horizon)}: this machine's clock is behind. Nothing was done: set the clock"
+            )
         connection.execute("COMMIT")
 
 

@@ -1,0 +1,89 @@
+"""Commands on a machine whose clock the store contradicts: nothing is dated by it."""
+
+import sqlite3
+import time
+from typing import Final
+
+import pytest
+
+from .running import Home
+
+HOUR: Final = 3600
+DAY: Final = 86400
+DATED: Final = [
+    ("key", "rotate"),
+    ("key", "prepare"),
+    ("client", "invite", "billing"),
+    ("store", "fence"),
+]
+
+
+def seen(home: Home, seconds_from_now: int, file: str = "data/groat.db") -> None:
+    """Let the store have seen this time."""
+    with sqlite3.connect(home.directory / file) as connection:
+        connection.execute("UPDATE registry SET horizon = ?", (int(time.time()) + seconds_from_now,))
+
+
+def state(home: Home) -> tuple[object, ...]:
+    """Version and floor of the registry."""
+    with sqlite3.connect(home.directory / "data/groat.db") as connection:
+        return tuple(connection.execute("SELECT version, floor FROM registry").fetchall())
+
+
+@pytest.mark.rule("CL-1", "CL-3", "I13", "OPS-06")
+@pytest.mark.parametrize("command", DATED, ids=" ".join)
+def test_a_clock_that_is_behind_dates_nothing(home: Home, command: tuple[str, ...]) -> None:
+    """Exit code 3, both times in the message, and no change; --yes does not help, as it would only be wrong."""
+    seen(home, HOUR)
+    before = state(home)
+    for done in (home(*command), home("--yes", *command)):
+        assert done.code == 3
+        assert done.err.count("Z)") == 2
+        assert "behind" in done.err
+        assert "set the clock" in done.err
+    assert state(home) == before
+
+
+@pytest.mark.rule("CL-1", "I13", "OPS-06")
+def test_a_floor_far_ahead_is_asked_for(home: Home) -> None:
+    """The store was in use 60 days ago, or the clock is wrong: a floor never goes down, so somebody has to say."""
+    seen(home, -60 * DAY)
+    before = state(home)
+    refused = home("--no-input", "store", "fence")
+    assert refused.code == 2
+    assert "Is the clock right?" in refused.err
+    assert refused.err.count("Z)") == 2
+    assert state(home) == before
+    home.ok("--yes", "store", "fence")
+    assert state(home) != before
+
+
+@pytest.mark.rule("CL-3", "OPS-06")
+def test_a_key_far_ahead_is_dated_with_a_warning(home: Home) -> None:
+    """After a pause of days that is right, and it can be taken back."""
+    seen(home, -60 * DAY)
+    done = home.ok("key", "prepare")
+    assert "far ahead of what the store has seen" in done.err
+    assert "far ahead" not in home.ok("key", "list").err
+
+
+@pytest.mark.rule("CL-2", "F16", "I1", "I13")
+def test_a_backup_brings_its_horizon_along(home: Home) -> None:
+    """Restored into a new file, by a clock that is right; by one that is behind what the backup has seen: not at all."""
+    home.ok("store", "backup", "copy.db")
+    seen(home, -300, "copy.db")
+    for name in ("groat.db", "groat.db-wal", "groat.db-shm"):
+        (home.directory / "data" / name).unlink(missing_ok=True)
+    home.ok("store", "restore", "copy.db")
+    assert abs(home.ok("--json", "store", "show").json["horizon"] - time.time() + 300) < 60
+    seen(home, HOUR, "copy.db")
+    before = state(home)
+    done = home("--yes", "store", "restore", "copy.db")
+    assert (done.code, "copy.db has seen 2" in done.err, "behind" in done.err) == (3, True, True)
+    assert state(home) == before
+
+
+@pytest.mark.rule("CL-2", "I13")
+def test_a_new_store_knows_when_it_was_made(home: Home) -> None:
+    """`groat init` gives it its first horizon, ten minutes ago."""
+    assert abs(home.ok("--json", "store", "show").json["horizon"] - time.time() + 600) < 300
