@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test lint types fmt bench timing neighbour faults soak scale rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test lint types fmt bench timing neighbour faults soak fuzz scale rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -47,6 +47,10 @@ faults: $(STAMP) ## Kills, cuts, storms and overload on real replicas, in a few 
 
 soak: $(STAMP)   ## The same in full: millions of requests, hundreds of kills, for hours
 	GROAT_FAULTS=soak $(FAULTS) tests/faults
+
+# REQUESTS=5000 SEED=7: so many, and the same mutations again.
+fuzz: $(STAMP)   ## A million mutated requests against a real server, judged by a second reading (an hour at most)
+	$(BIN)/python -m tests.fuzz $(or $(REQUESTS),1000000) $(SEED)
 
 scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the limit of one PostgreSQL (docs/scaling.md)
 	$(BIN)/python -m benchmarks.replicas
