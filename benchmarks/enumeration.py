@@ -35,7 +35,6 @@ BLOCK: Final = 50  # rounds that are signed ahead of being sent; the connection 
 SETTINGS: Final = {
     "GROAT_THROTTLE__CLIENT_FAILURES": "100000000",
     "GROAT_THROTTLE__SOURCE_FAILURES": "100000000",
-    "GROAT_THROTTLE__FAILURE_SHARE": "100",
     "GROAT_SERVER__TRUSTED_PROXIES": "127.0.0.1",
 }
 # All names have one length, so that no kind has fewer bytes to read, hash or log.

@@ -1,6 +1,8 @@
 """OPS-03 and OPS-04: every line is one JSON object, tells what happened, and holds no secret."""
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from groat.keys.files import private_key_bytes
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
-from groat.server.event_log import EventLog, redact
+from groat.server.event_log import EventLog, LibraryLines, redact
 
 from .builders import NOW, Party, base, decoded
 from .lab import Lab
@@ -104,6 +106,19 @@ def test_levels(tmp_path: Path) -> None:
         log.emit("info", "quiet", {})
         log.emit("warning", "loud", {})
     assert [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()] == ["loud"]
+
+
+@pytest.mark.rule("OP-14", "I14")
+def test_warnings_about_what_is_not_http_are_written_in_moderation(tmp_path: Path) -> None:
+    """A scanner that speaks TLS to a plain port does not fill the disk; what is worse or only informs is written."""
+    with (tmp_path / "log").open("w") as stream:
+        lines = LibraryLines(EventLog(stream, "info", False))
+        for level in (logging.WARNING, logging.INFO, logging.ERROR):
+            for _ in range(100):
+                lines.emit(logging.LogRecord("uvicorn.error", level, "", 0, "Invalid HTTP request received.", (), None))
+    levels = Counter(json.loads(line)["level"] for line in (tmp_path / "log").read_text().splitlines())
+    assert (levels["info"], levels["error"]) == (100, 100)
+    assert 30 <= levels["warning"] < 60
 
 
 @pytest.mark.rule("OPS-04", "I11", "DEMO-22")

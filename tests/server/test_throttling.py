@@ -1,6 +1,8 @@
 """AS-TE-31: failures are slowed down per source and per claimed client, and nobody locks out anybody else."""
 
 import contextlib
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,12 +13,15 @@ from hypothesis import strategies as st
 from groat.protocol.errors import InvalidClient, TooManyRequests
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations, throttle
+from groat.server.http import MAX_THROTTLED_LINES
 from groat.server.throttle import (
     BLOCK_FACTOR,
     DOUBT_SHARE,
     FAILURE_SECONDS,
     MAX_TRACKED,
+    NO_SHARE,
     SERVED_SECONDS,
+    UNTHROTTLED,
     Gcra,
     Share,
     Throttle,
@@ -24,7 +29,7 @@ from groat.server.throttle import (
 
 from .builders import Party, base
 from .lab import Lab
-from .wire import FORM, check_ec, check_ok, check_refused, encoded
+from .wire import FORM, Connection, check_ec, check_ok, check_refused, encoded
 
 LIMITS = "[throttle]\nclient_failures = 30\nsource_failures = 300\n"
 
@@ -45,6 +50,19 @@ def test_a_hundred_bad_requests(fresh_lab: Callable[..., Lab]) -> None:
     check_ok(lab.ask(other.assertion()))
     for _ in range(3):
         check_ok(lab.ask())
+
+
+@pytest.mark.rule("ST-5", "I14")
+def test_refusals_of_the_throttle_do_not_fill_the_log(fresh_lab: Callable[..., Lab]) -> None:
+    """Some hundreds a minute have a line; a failure that is no excess always has one."""
+    lab = fresh_lab("[throttle]\nclient_failures = 5\nsource_failures = 50\n")
+    connection = Connection(lab.address)
+    for _ in range(MAX_THROTTLED_LINES + 200):
+        connection.ask("POST", "/token", [("Content-Type", FORM)], base("a.b.c"))
+    connection.close()
+    reasons = Counter(json.loads(line)["reason"] for line in lab.lines() if b'"token.refused"' in line)
+    assert MAX_THROTTLED_LINES <= reasons["throttled"] < MAX_THROTTLED_LINES + 150
+    assert reasons["assertion_malformed"] >= 5
 
 
 @pytest.mark.rule("AS-TE-31")
@@ -235,7 +253,7 @@ def test_a_source_at_its_limit_is_not_forgotten(kind: str, at_limit: str) -> Non
 @pytest.mark.parametrize(("kind", "newcomer"), [("one /48", "2001:db8:77:ffff::/64"), ("one /24", "10.0.0.255")])
 def test_neighbouring_networks_share_a_count(kind: str, newcomer: str) -> None:
     """Whoever has many addresses of one block gains a multiple of one source's tries, not one each."""
-    counts = Throttle(_failing=Share(1e9))
+    counts = Throttle(_failing=Share(NO_SHARE))
     sources = _networks("one /48", 40_000) if kind == "one /48" else _networks("IPv4", 250) * 160
     refusals = [counts.failed(source, None, InvalidClient("x"), 1.0) for source in sources]
     tried = sum(isinstance(refusal, InvalidClient) for refusal in refusals)
@@ -247,7 +265,7 @@ def test_neighbouring_networks_share_a_count(kind: str, newcomer: str) -> None:
 @pytest.mark.rule("ST-11", "I14")
 def test_where_no_table_has_room_one_count_is_for_all() -> None:
     """Twenty thousand blocks fail at once: those that nobody can count apart are counted together, and forgotten in time."""
-    counts = Throttle(_failing=Share(1e9))
+    counts = Throttle(_failing=Share(NO_SHARE))
     for n in range(MAX_TRACKED):
         counts.failed(f"2001:{n >> 12:x}:{n & 4095:x}::/64", None, InvalidClient("x"), 1.0)
     answers = [counts.failed(f"s{n}", None, InvalidClient("x"), 1.0) for n in range(5000)]
@@ -324,6 +342,16 @@ def test_a_flood_from_everywhere_puts_newcomers_in_doubt() -> None:
         assert isinstance(counts.failed(source, "c", InvalidClient("x"), now), TooManyRequests)
     counts.check("newcomer", now + 10)
     assert isinstance(counts.failed("newcomer", "d", InvalidClient("x"), now + 10), InvalidClient)
+
+
+@pytest.mark.rule("ST-5")
+@pytest.mark.parametrize(("source_failures", "bounded"), [(UNTHROTTLED - 1, True), (UNTHROTTLED, False)])
+def test_no_bound_for_all_where_there_is_none_for_one(source_failures: int, bounded: bool) -> None:
+    """Whoever turns the throttle off for every source has turned it off; a share is of the time that was set."""
+    counts = Throttle()
+    counts.adjust(10**6, source_failures, 10)
+    refusals = [counts.failed(f"s{n}", None, InvalidClient("x"), 1.0, 0.001) for n in range(200)]
+    assert any(isinstance(refusal, TooManyRequests) for refusal in refusals) is bounded
 
 
 @pytest.mark.rule("ST-5")

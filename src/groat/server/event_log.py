@@ -18,6 +18,8 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from groat.server.scarce import ScarceLines
+
 _JWT = re.compile(rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){1,4}")
 _PEM = re.compile(rb'-----BEGIN [A-Z ]+-----(?:[^"\\]|\\.)*')  # to the end of its JSON string
 _SECRET_NAMES: Final = frozenset(
@@ -139,14 +141,23 @@ class Gathered:
 
 
 class LibraryLines(logging.Handler):
-    """Lines of libraries, which use the standard library's logging, in the format of ours."""
+    """Lines of libraries, which use the standard library's logging, in the format of ours.
+
+    Warnings are about what peers send (what is not HTTP, above all): some of each logger are written.
+    """
 
     def __init__(self, log: EventLog) -> None:
         super().__init__()
         self._log = log
+        self._scarce = ScarceLines()
 
     def emit(self, record: logging.LogRecord) -> None:
-        facts = {"logger": record.name, "message": record.getMessage()}
+        facts: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        if record.levelno == logging.WARNING:
+            held_back = self._scarce.admit(record.name, time.monotonic())
+            if held_back is None:
+                return
+            facts |= {"held_back": held_back} if held_back else {}
         if record.exc_info:
             facts["exception"] = "".join(traceback.format_exception(*record.exc_info))
         try:

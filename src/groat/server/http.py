@@ -27,6 +27,7 @@ from groat.server.proxied import Trace, read_origin
 from groat.server.random_ids import RandomIds
 from groat.server.scarce import ScarceLines
 from groat.server.source import Networks
+from groat.server.throttle import THROTTLED
 from groat.server.unavailable import Unavailable
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
 RETRY_AFTER_SECONDS: Final = 1
 MAX_ENTITY_TAGS: Final = 32
+MAX_THROTTLED_LINES: Final = 300  # a minute; the counters have all
 _NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
 _FORM_HEADERS: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"authorization"})
 _JSON: Final = (b"content-type", b"application/json")
@@ -215,6 +217,7 @@ class Entrance:
     elsewhere: str = "none"  # what a request is logged under that no endpoint of a name got
     ids: RandomIds = field(default_factory=RandomIds)
     scarce: ScarceLines = field(default_factory=ScarceLines)
+    throttled: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_THROTTLED_LINES))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -257,9 +260,13 @@ class Entrance:
         await send_refusal(scope, send, error)
 
     def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
-        """Count it where it belongs, and log it: beside the endpoints that clients use, some of them only."""
+        """Count it where it belongs, and log it; of what is throttled, or beside the clients' endpoints, some only."""
         name = str(getattr(self.endpoints.get(scope["path"]), "name", self.elsewhere))
-        held_back = 0 if name in AUDITED else self.scarce.admit(name, time.monotonic())
+        held_back: int | None = 0
+        if name not in AUDITED:
+            held_back = self.scarce.admit(name, time.monotonic())
+        elif reason == THROTTLED:
+            held_back = self.throttled.admit(name, time.monotonic())
         self.audit.refused(name, reason, facts, held_back)
 
 

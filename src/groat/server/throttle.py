@@ -13,13 +13,16 @@ from typing import Final
 from groat.protocol.errors import OAuthError, TooManyRequests
 from groat.server.source import wider
 
+THROTTLED: Final = "throttled"
 MAX_TRACKED: Final = 20_000
 SWEPT: Final = 4  # counters that are looked at to make room for a new one
 BLOCK_FACTOR: Final = 10  # what a /48 or /24 may fail, in sources
 SERVED_SECONDS: Final = 3600.0
 DOUBT_SHARE = 0.2  # of a process's time, for requests of sources in doubt that fail
 FAILING_SHARE: Final = 50  # percent; beyond that, sources that were not served within the hour are in doubt, too
+UNTHROTTLED: Final = 60_000  # failures a minute of one source that nobody means as a limit
 DOUBTED_RATE: Final = 50  # failures a second of one source in doubt that pass while others are waiting
+NO_SHARE: Final = 1e9  # of one second, that never runs out
 FAILURE_SECONDS: Final = 0.0002  # parsing, looking up, logging: what a failure costs besides its signature
 
 
@@ -98,10 +101,13 @@ class Throttle:
     _served: "OrderedDict[str, float]" = field(default_factory=OrderedDict, repr=False)
 
     def adjust(self, client_failures: int, source_failures: int, failure_share: int) -> None:
-        """Other limits from now on: failures a minute, and percent of the time that all of them may take."""
+        """Other limits from now on: failures a minute, and percent of the time that all of them may take.
+
+        Where a single source may fail UNTHROTTLED times, there is no bound for all of them, either.
+        """
         self.per_client.limit, self.per_source.limit = client_failures, source_failures
         self.per_block.limit = self._untracked.limit = source_failures * BLOCK_FACTOR
-        self._failing.share = failure_share / 100
+        self._failing.share = failure_share / 100 if source_failures < UNTHROTTLED else NO_SHARE
 
     def check(self, source: str, now: float) -> None:
         """Raise TooManyRequests for a source in doubt whose next failure would take more than its share of time.
@@ -162,4 +168,4 @@ class Throttle:
 
 
 def _too_many(what: str, wait: float) -> TooManyRequests:
-    return TooManyRequests("throttled", f"too many failures of one {what}", retry_after=int(wait) + 1)
+    return TooManyRequests(THROTTLED, f"too many failures of one {what}", retry_after=int(wait) + 1)
