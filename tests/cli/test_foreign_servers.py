@@ -171,3 +171,14 @@ def test_visible_text() -> None:
     """Letters of all languages stay, all that would steer a terminal is spelt out."""
     assert visible("Grütze für 東京") == "Grütze für 東京"
     assert visible("a\x1b[2J\n\u202e\x9b\u2028") == r"a\x1b[2J\n\u202e\x9b\u2028"
+
+
+@pytest.mark.rule("OP-6", "OPS-03")
+@pytest.mark.parametrize(("token", "code"), [("garbage", 6), ("eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.AAAA", 5)])
+def test_a_verdict_is_told_once(host: Home, token: str, code: int) -> None:
+    """`groat token verify` has one line for its reader, or one JSON document, and no log beside it."""
+    command = ("token", "verify", token, "--audience", "https://o.example", "--issuer", "http://127.0.0.1:1")
+    plain, as_json = host.script(*command), host.script("--json", *command)
+    assert (plain.code, as_json.code) == (code, code)
+    assert plain.err.count("\n") == 1
+    assert json.loads(as_json.err)["message"] in plain.err

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -149,6 +150,8 @@ def verify(
     """Verify a token as an API would, against the issuer's JWKS."""
     from groat.verifier import Verifier
 
+    # Why a token is refused is told once, as the outcome of the command.
+    logging.getLogger("groat.verifier").addHandler(logging.NullHandler())
     asked = _asked(session, issuer, local=local)
     jwks_uri = f"{asked.address}{JWKS_PATH}" if asked.address is not None else None
     with contextlib.closing(Verifier(issuer=asked.issuer, audience=audience, jwks_uri=jwks_uri)) as verifier:
