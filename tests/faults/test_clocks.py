@@ -66,7 +66,6 @@ def test_a_lone_server_that_is_ahead_forgets_nothing(sqlite: Deployment) -> None
 @pytest.mark.rule("CL-2", "I1", "I12", "I13", "F09")
 def test_a_server_that_starts_with_a_wrong_clock_forgets_nothing(sqlite: Deployment) -> None:
     """SQLite, 60 days ahead from the start and right after some seconds: nobody is locked out, nothing is forgotten."""
-    sqlite.env["GROAT_KEYS__ROTATE_EVERY"] = "0"
     (caller,) = sqlite.initialise("billing")
     (turned,) = turnable(sqlite, 1)
     used, fresh = caller.sign(2, LIFETIME)

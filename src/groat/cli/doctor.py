@@ -24,7 +24,7 @@ from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
 from groat.server import operations, store_operations
 from groat.server.client_key_watch import client_expiries
-from groat.server.clock_check import check_clock
+from groat.server.operator_clock import check_clock
 from groat.server.unavailable import StoreClosed, Unavailable
 from groat.verifier.fetch import FetchError, Response, https_get
 
@@ -87,10 +87,7 @@ class Examination:
         allowed = self.config.policy.clock_tolerance
         if apart > allowed + 1:
             raise Failed(f"the clocks of server and this host differ by {apart:.0f} s; {allowed} s are tolerated")
-        try:
-            doubt = self.session.operate(check_clock)
-        except ConfigError as error:
-            raise Failed(str(error)) from None
+        doubt = self.session.operate(lambda operator: check_clock(operator.store))
         return f"within {max(1, round(apart))} s of this host's{f'; {doubt}' if doubt else ''}"
 
     def metadata(self) -> str:

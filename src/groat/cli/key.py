@@ -54,7 +54,7 @@ def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: b
     if dated:
         _check_clock(session)
     custody, algorithm = open_custody(config), alg or config["keys.algorithm"]
-    changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead), dated=True)
+    changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead))
     now = time.time()
     session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
     return changed

@@ -89,8 +89,8 @@ class Session:
         import asyncio
 
         from groat.server.audit import Audit
-        from groat.server.clock_check import check_clock
         from groat.server.operations import Operator
+        from groat.server.operator_clock import check_clock
         from groat.server.store import OPERATOR_PATIENCE
         from groat.server.store.engines import open_engine
 
@@ -101,7 +101,7 @@ class Session:
             store = open_engine(config, patience=OPERATOR_PATIENCE)
             operator = Operator(store, config.policy, audit)
             try:
-                if dated and (doubt := await check_clock(operator)):
+                if dated and (doubt := await check_clock(store)):
                     self.note(f"warning: {doubt}")
                 return await work(operator)
             finally:

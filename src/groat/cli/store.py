@@ -12,7 +12,7 @@ from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
 from groat.protocol.shell import shell_word
 from groat.server import store_operations
-from groat.server.clock_check import check_clock
+from groat.server.operator_clock import check_clock
 from groat.server.storage_url import POSTGRES_SCHEMES, url_without_password
 from groat.server.store.sqlite import SqliteStore
 from groat.server.store.sqlite_backup import check_backup, differences, refuse_root_among_others
@@ -86,8 +86,8 @@ def restore(session: Session, file: Path) -> None:
 
 def _ask_about_time(session: Session) -> None:
     """A floor never goes down: by a clock that is ahead it would refuse everybody until that time has come."""
-    if doubt := session.operate(check_clock):
-        session.confirm(f"{doubt}. Is the clock right?")
+    if doubt := session.operate(lambda operator: check_clock(operator.store)):
+        session.confirm(f"{doubt[0].upper()}{doubt[1:]}. Is the clock of this host right?")
 
 
 def _ask_to_replace(session: Session, database: Path, file: Path) -> None:

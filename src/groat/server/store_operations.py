@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groat.protocol.errors import ConfigError
-from groat.server.clock_check import check_clock, floor_of_now
 from groat.server.operations import Operator
+from groat.server.operator_clock import check_clock, floor_of_now
 from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from groat.server.store.sqlite_backup import BackedUp, read_back, write_backup
@@ -22,7 +22,7 @@ async def fence_store(operator: Operator) -> Condition:
     """After a restore: refuse every assertion that was signed up to now, on every server, from its next request on.
 
     Clients that sign a new assertion for each attempt notice one refusal (503) at most, or a few within the tolerance.
-    A floor never goes down: raises ConfigError where the store contradicts this machine's clock.
+    A floor never goes down: raises Unavailable where the store contradicts this host's clock.
     """
     await operator.store.raise_floor(await floor_of_now(operator))
     condition = await operator.store.condition()
@@ -54,7 +54,7 @@ async def restore_store(operator: Operator, backup: Path) -> Condition:
 
     Servers may run; they see it at their next request. Raises as `read_back` does.
     """
-    await check_clock(operator)
+    await check_clock(operator.store, operator.clock)
     tolerance = operator.policy.clock_tolerance
     read_back(_sqlite(operator).path, backup, lambda: math.ceil(operator.clock()) + tolerance)
     condition = await operator.store.condition()

@@ -118,23 +118,23 @@ class TrustedTime:
     def _fault(self, now: float, ahead: float, horizon: int) -> str | None:
         if abs(ahead) > MAX_SKEW_SECONDS:
             return (
-                f"this machine's clock ({instant(now)}) and the database's ({instant(now - ahead)})"
+                f"this host's clock ({instant(now)}) and the database's ({instant(now - ahead)})"
                 f" differ by {abs(ahead):.0f} s"
             )
         if now <= horizon:
-            return f"this machine's clock ({instant(now)}) is behind what the store has seen ({instant(horizon)})"
+            return f"this host's clock ({instant(now)}) is behind what the store has seen ({instant(horizon)})"
         return None
 
     def _stepped(self) -> str | None:
         if not self.steps or self._left() <= 0:
             return None
-        return "this machine's clock stepped within the last 15 minutes"
+        return "this host's clock stepped within the last 15 minutes"
 
     def _far(self, now: float, horizon: int) -> str | None:
         """After a long pause, or with a wrong clock from the start: which of them nobody can tell."""
         if now <= horizon + FORGET_AFTER + NEAR_SECONDS or self._left() <= 0:
             return None
-        return f"this machine's clock ({instant(now)}) is far ahead of what the store has seen ({instant(horizon)})"
+        return f"this host's clock ({instant(now)}) is far ahead of what the store has seen ({instant(horizon)})"
 
     def _left(self) -> float:
         return self._since + SETTLED_SECONDS - self.monotonic()

@@ -188,7 +188,7 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
         (horizon,) = connection.execute("SELECT horizon FROM main.registry").fetchone()
         if now_floor <= horizon:
             raise ConfigError(
-                f"{backup} has seen {instant(horizon)}: this machine's clock is behind. Nothing was done: set the clock"
+                f"{backup} has seen {instant(horizon)}: this host's clock is behind. Nothing was done: set it"
             )
         connection.execute("COMMIT")
 
