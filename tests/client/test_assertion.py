@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from groat.client import KeyUnusable, MachineClient, TokenRequestRefused, WorkloadIdentity, private_key_from_text
+from groat.client.assertion import Statement, WorkloadCredential
+from groat.client.discovery import Endpoint
 from groat.protocol import jose
 from groat.protocol.client_auth import JWT_BEARER
 from groat.protocol.errors import ConfigError
@@ -188,6 +190,30 @@ def test_bad_workload_token(
     with pytest.raises(KeyUnusable, match=f"workload token {path}"):
         make(key=WorkloadIdentity(path)).token()
     assert issuer.token_requests == []
+
+
+@pytest.mark.rule("FO-13", "FO-22", "CL-21")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xef\xbb\xbfaa.bb.cc", "begins with a byte order mark"),
+        ("aa.bb.cc".encode("utf-16"), "UTF-16"),
+        (b'"aa.bb.cc"', "in quotes"),
+        (b'{"value":"aa.bb.cc"}', "a JSON document"),
+        (b"Bearer aa.bb.cc", "begins with Bearer"),
+        (b"\r\n", "the file is empty"),
+        (b"aabbcc", "not a JWT$"),
+    ],
+)
+def test_what_is_in_a_workload_token_file_has_its_name(tmp_path: Path, content: bytes, said: str) -> None:
+    """As editors, shells and the platforms' own commands leave it; nothing of it is shown."""
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(KeyUnusable, match=said) as refused:
+        WorkloadCredential(WorkloadIdentity(path)).assertion(
+            Statement("https://as.example", CLIENT_ID, 0, 60), Endpoint("https://as.example/token")
+        )
+    assert "aa.bb" not in str(refused.value)
 
 
 @pytest.mark.rule("CL-21", "CL-23")

@@ -1,6 +1,7 @@
 """Signing keys at rest: sealed, bound to their kid, shown nowhere."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -131,3 +132,31 @@ def test_a_local_signer_signs_with_its_one_algorithm(name: str) -> None:
     token = data + b"." + base64url_encode(signature)
     jose.verify_signature(jose.parse_jwt(token), signer.public)
     assert signer.public.algorithms == {name}
+
+
+@pytest.mark.rule("FO-13", "FO-22", "KEY-14")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text, "begins with a byte order mark"),
+        (lambda text: text.decode().encode("utf-16"), "UTF-16"),
+        (lambda text: b'"' + text.strip() + b'"', "in quotes"),
+        (lambda text: text.strip() + b"=", "where base64url without padding is needed"),
+        (lambda text: text[:40], "it has 30 bytes"),
+        (lambda text: b"?", r"base64url\)$"),
+    ],
+    ids=["BOM", "UTF-16", "quotes", "padding", "short", "anything"],
+)
+def test_a_key_encryption_key_in_another_form_is_named(
+    tmp_path: Path, change: Callable[[bytes], bytes], said: str
+) -> None:
+    """What editors and base64 make of it, without a part of it; CRLF and spaces around it do no harm."""
+    path = tmp_path / "kek"
+    KeyEncryptionKey.create(path)
+    text = path.read_bytes()
+    path.write_bytes(b" " + text.strip() + b"\r\n")
+    KeyEncryptionKey.load(path)
+    path.write_bytes(change(text))
+    with pytest.raises(ConfigError, match=said) as caught:
+        KeyEncryptionKey.load(path)
+    assert text.strip().decode()[:20] not in str(caught.value)

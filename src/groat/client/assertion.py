@@ -16,6 +16,7 @@ from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
+from groat.protocol.stray import stray
 
 MAX_WORKLOAD_TOKEN_BYTES: Final = 16 * 1024
 JTI_BYTES: Final = 16
@@ -170,8 +171,22 @@ class WorkloadCredential:
         except OSError as error:
             raise KeyUnusable(f"workload token {path}: {error.strerror or type(error).__name__}") from None
         if len(raw) > MAX_WORKLOAD_TOKEN_BYTES or raw.translate(None, BASE64URL_ALPHABET) != b"..":
-            raise KeyUnusable(f"workload token {path}: not a JWT")
+            raise KeyUnusable(f"workload token {path}: not a JWT{_odd_token(raw)}")
         return Assertion(raw.decode("ascii"), self.source.assertion_type)
+
+
+def _odd_token(raw: bytes) -> str:
+    """What a file holds instead of a JWT, without any of it; empty where nobody can tell."""
+    text = raw.decode("utf-8", "replace")
+    if not text:
+        return ": the file is empty"
+    if "\0" in text:
+        return ": it is UTF-16; save it as UTF-8"
+    if odd := stray(text):
+        return f": {odd}"
+    if text.startswith("{"):
+        return ": it is a JSON document; write the value of its token alone"
+    return ": it begins with Bearer; write the token alone" if text.lower().startswith("bearer ") else ""
 
 
 KeySource = str | os.PathLike[str] | PrivateKey | Signer | WorkloadIdentity

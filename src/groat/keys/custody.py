@@ -28,6 +28,7 @@ from groat.protocol.jwk import (
     generate_private_key,
     import_private_jwk,
 )
+from groat.protocol.stray import stray
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
@@ -97,6 +98,17 @@ class LocalSigner:
         return jose.sign(data, self.key)
 
 
+def _odd_key(text: str, size: int) -> str:
+    """What a text is instead, without any of it; empty where nobody can tell."""
+    if "\0" in text:
+        return ": it is UTF-16; save it as UTF-8"
+    if odd := stray(text):
+        return f": {odd}"
+    if set("+/=") & set(text):
+        return ": it is base64 with + / or =, where base64url without padding is needed: tr '+/' '-_' | tr -d ="
+    return f": it has {size} bytes" if size else ""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyEncryptionKey:
     """The 256-bit key that seals signing keys; shows in no repr. By itself the simplest custody."""
@@ -106,13 +118,13 @@ class KeyEncryptionKey:
     @classmethod
     def load(cls, path: Path) -> "KeyEncryptionKey":
         """Read the key file. Raises ConfigError: missing, readable by others, or not 32 bytes of base64url."""
-        text = read_private_file(path).decode("ascii", "replace").strip()
+        text = read_private_file(path).decode("utf-8", "replace").strip()
         try:
             secret = base64url_decode(text)
         except Exception:
             secret = b""
         if len(secret) != KEY_BYTES:
-            raise ConfigError(f"{path} is not a key-encryption key (32 bytes, base64url)")
+            raise ConfigError(f"{path} is not a key-encryption key (32 bytes, base64url){_odd_key(text, len(secret))}")
         return cls(secret)
 
     @classmethod

@@ -58,7 +58,7 @@ class Pkcs11Token:
             import pkcs11
         except ImportError:
             raise ConfigError("keys.custody pkcs11 needs python-pkcs11. Install: groat[pkcs11]") from None
-        pin = read_private_file(pin_file).decode("utf-8", "replace").strip()
+        pin = read_private_file(pin_file).decode("utf-8-sig", "replace").strip()
         thread = ThreadPoolExecutor(1, "groat-pkcs11")
         try:
             session = thread.submit(
