@@ -87,13 +87,21 @@ class Groat:
         return done
 
     def serve(
-        self, workers: int = 1, stderr: IO[bytes] | int | None = None, env: Mapping[str, str] | None = None
+        self,
+        workers: int = 1,
+        stderr: IO[bytes] | int | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: tuple[int, int] | None = None,
     ) -> Server:
-        """Start `groat serve` on a free port and wait until every worker is ready (not with a `stderr` of one's own)."""
+        """Start `groat serve` on a free port and wait until every worker is ready (not with a `stderr` of one's own).
+
+        `limits`: how many files it may open, soft and hard.
+        """
         log = self.directory / f"serve-{len(self.servers)}.log"
+        prefix = ["prlimit", f"--nofile={limits[0]}:{limits[1]}"] if limits else []
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [str(GROAT), "serve", "--port", "0", "--workers", str(workers)],
+                [*prefix, str(GROAT), "serve", "--port", "0", "--workers", str(workers)],
                 cwd=self.directory,
                 env=self._env(env or {}),
                 stdin=subprocess.DEVNULL,

@@ -19,12 +19,14 @@ from groat.keys.keyring import KeyState, SigningKey, in_office
 from groat.keys.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
-from groat.server.admin import MetricsEndpoint, serve_admin
+from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
 from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
+from groat.server.connection.crowd import Crowd
+from groat.server.connection.descriptors import connection_limit
 from groat.server.connection.shedding import Shedding
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -103,7 +105,9 @@ def create_app(
     chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
     chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, trusted)]
     warm = (registry.warm, publishers.warm)
-    entrance = Entrance(endpoints, Router(lifespan=lambda _: _lifespan(store, warm, uses, chores, audit)), audit)
+    crowd = Crowd(tell=audit.crowded, tally=audit.tally)
+    lifespan = Router(lifespan=lambda _: _lifespan(store, warm, uses, chores, audit))
+    entrance = Entrance(endpoints, lifespan, audit, crowd=crowd)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
@@ -111,7 +115,9 @@ def create_app(
         throttle.adjust(
             *(settings[f"throttle.{name}"] for name in ("client_failures", "source_failures", "failure_share"))
         )
-        entrance.trusted_proxies = settings["server.trusted_proxies"]
+        entrance.trusted_proxies = crowd.exempt = settings["server.trusted_proxies"]
+        crowd.limit = connection_limit(settings["server.connections"])
+        crowd.source_limit = settings["server.source_connections"]
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
         token = TokenEndpoint(
             policy, registry, store, throttle, audit, clock,
@@ -146,7 +152,9 @@ def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, tru
     chores: list[Chore] = [partial(_count_forever, metrics)]
     if config.admin:
         endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], trusted)
-        admin = Entrance({"/metrics": endpoint}, not_found, audit, elsewhere="admin")
+        guarded = OwnHost(endpoint, frozenset(config["admin.hosts"]))
+        crowd = Crowd(MAX_ADMIN_CONNECTIONS, tell=audit.crowded, tally=audit.tally)
+        admin = Entrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
         chores.append(partial(serve_admin, admin, config.admin, audit.log))
     return chores
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from groat.server.connection import protocol
+from groat.server.connection import states
 from groat.server.http import MAX_ENTITY_TAGS, etag_matches, header_values
 from groat.server.source import request_source
 
@@ -261,7 +261,8 @@ def test_any_claims_well_signed_get_a_json_answer_below_500(lab: Lab, changes: d
 @pytest.mark.parametrize("sent", [b"", b"POST /token HTTP/1.1\r\nHost: a\r\n"], ids=["silence", "half a head"])
 def test_a_connection_without_a_whole_head_is_cut_off(lab: Lab, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """Who says nothing, or never finishes a head, is disconnected; here the limit is shortened to half a second."""
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    for state in (states.State.NEW, states.State.HEAD):
+        monkeypatch.setitem(states.SECONDS, state, 0.5)
     with socket.create_connection(lab.address, 5) as connection:
         connection.sendall(sent)
         assert connection.recv(1) == b""

@@ -60,6 +60,9 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "server.tls_certificate_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
     "server.tls_key_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
     "server.remembered_clients": (10_000, ("1000", 1000), ("2000", 2000), (3000, 3000)),
+    "server.connections": (4096, ("16", 16), ("17", 17), (18, 18)),
+    "server.source_connections": (1024, ("8", 8), ("9", 9), (10, 10)),
+    "admin.hosts": ((), ('["f"]', ("f",)), ("e, e2", ("e", "e2")), (["g"], ("g",))),
     "server.trusted_proxies": (
         (),
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),

@@ -15,14 +15,32 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from groat.protocol.errors import TemporarilyUnavailable
+from groat.server.admission import RETRY_AFTER_SECONDS
+from groat.server.http import refusal_body
+
 SLACK: Final = 1  # connections that a worker may have more than the one with the fewest, and take another
 LOOK_AGAIN_SECONDS: Final = 0.001
 PATIENCE: Final = 40  # looks; after them whoever should have taken it is too busy
-AT_ONCE: Final = 64  # connections per turn of the loop: those who are inside wait meanwhile
+AT_ONCE: Final = 16  # connections per turn of the loop: those who are inside wait meanwhile
 NO_DESCRIPTOR_SECONDS: Final = 1.0
-HANDSHAKE_TIMEOUT_SECONDS: Final = 10.0
+LAST_HANDSHAKE_SECONDS: Final = 1.0  # for TLS handshakes that are under way when the server ends
 GOODBYE_TIMEOUT_SECONDS: Final = 3.0  # for a peer to confirm the end of TLS; with the drain, less than a graceful end
 _NOBODY: Final = -1
+_BUSY: Final = TemporarilyUnavailable("overloaded", retry_after=RETRY_AFTER_SECONDS)
+_BUSY_ANSWER: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b"cache-control: no-store\r\npragma: no-cache\r\nretry-after: %d\r\ncontent-length: %d\r\n\r\n%b"
+) % (RETRY_AFTER_SECONDS, len(refusal_body(_BUSY)), refusal_body(_BUSY))
+
+
+def turn_away(connection: socket.socket, plain: bool) -> None:
+    """Close a connection for which there is no room; over plain http with a short 503, without waiting for anything."""
+    with contextlib.suppress(OSError):
+        if plain:
+            connection.recv(65536)  # what is unread at the end would reset the connection
+            connection.send(_BUSY_ANSWER)
+    connection.close()
 
 
 class Shares:

@@ -11,6 +11,9 @@ from groat.cli.port_holder import holder_of
 from groat.protocol.errors import ConfigError
 
 HANDSHAKE_SECONDS: Final = 0.02  # for handshakes that began before newcomers were turned away
+# What the kernel keeps for a connection in each direction (it doubles the number): some bodies of the largest size.
+# It bounds what is read at once, too, and connections inherit it.
+BUFFER_BYTES: Final = 32 * 1024
 _SO_ATTACH_FILTER: Final = 26
 # Classic BPF on the TCP header: drop what has SYN and not ACK (byte 13, bits 0x02 and 0x10), keep the rest.
 _DROP_SYN: Final = b"".join(
@@ -30,6 +33,8 @@ def bind(host: str, port: int, way_out: str = "another: groat serve --port 0") -
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        listener.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
     try:
         listener.bind((host, port))
     except OSError as error:

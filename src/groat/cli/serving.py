@@ -17,12 +17,15 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import multiprocess
 
-from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS, Acceptor, Shares
+from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
 from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
 from groat.server.config import Config, plain_http_warning
-from groat.server.connection.protocol import KEEP_ALIVE_SECONDS, OneWriteProtocol
+from groat.server.connection.descriptors import raise_limit
+from groat.server.connection.protocol import OneWriteProtocol
+from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
+from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.reload import Source, pretty_format, report_refused
@@ -43,6 +46,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise_limit()
     tls = None if config.tls is None else TlsFiles(*config.tls)
     if tls is not None:
         tls.check()
@@ -164,24 +168,32 @@ class Server(uvicorn.Server):
                 refuse_newcomers(listener)
             await asyncio.sleep(HANDSHAKE_SECONDS)
         for acceptor in self._acceptors:
-            await acceptor.close(GRACEFUL_SECONDS / 2)
+            await acceptor.close(LAST_HANDSHAKE_SECONDS)
         await super().shutdown()
 
     def _connections(self) -> int:
         return len(self.server_state.connections)
 
     async def _welcome(self, connection: socket.socket, peer: tuple[str, int]) -> None:
+        protocol = OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol.peer, protocol.task = peer, asyncio.current_task()
+        protocol.since = asyncio.get_running_loop().time()
+        if not protocol.crowd.admit(protocol, peer[0]):
+            turn_away(connection, plain=self.config.ssl is None)
+            return
+        try:
+            await self._connect(connection, protocol)
+        finally:
+            if protocol.state is State.ARRIVING:  # no TLS handshake, or none in time
+                protocol.crowd.leave(protocol)
+
+    async def _connect(self, connection: socket.socket, protocol: OneWriteProtocol) -> None:
         bounds: dict[str, Any] = {}
         if self.config.ssl is not None:
-            bounds["ssl_handshake_timeout"] = HANDSHAKE_TIMEOUT_SECONDS
+            bounds["ssl_handshake_timeout"] = TLS_SECONDS
             bounds["ssl_shutdown_timeout"] = GOODBYE_TIMEOUT_SECONDS
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(partial(self._protocol, peer), connection, ssl=self.config.ssl, **bounds)
-
-    def _protocol(self, peer: tuple[str, int]) -> OneWriteProtocol:
-        protocol = OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
-        protocol.peer = peer
-        return protocol
+        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.config.ssl, **bounds)
 
 
 class Worker(multiprocess.Process):

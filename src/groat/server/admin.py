@@ -19,18 +19,53 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from groat.keys.keyring import SigningKey
-from groat.protocol.errors import ConfigError
+from groat.protocol.errors import ConfigError, InvalidRequest
+from groat.protocol.jwk import printable
 from groat.server.admin_address import AdminAddress
 from groat.server.client_key_watch import client_expiries
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.event_log import EventLog
-from groat.server.http import require_method, send_json
+from groat.server.http import header_values, require_method, send_json
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 from groat.server.trusted_time import TrustedTime
 
 RETRY_SECONDS: Final = 1.0
+MAX_ADMIN_CONNECTIONS: Final = 64
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _host_name(value: bytes) -> str:
+    """The name or address of a Host field, without port and brackets, in lower case."""
+    name = value.decode("ascii", "replace").strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHost:
+    """Answers only whoever means this listener: its own address, localhost, or one of `hosts`.
+
+    A web page can have its own name lead to any address (DNS rebinding), and an operator's browser is inside.
+    Not checked: anything at a socket file, which no browser reaches; the port, which may be mapped.
+    """
+
+    app: ASGIApp
+    hosts: frozenset[str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        if server is not None and server[1] is not None:
+            for value in header_values(scope, b"host"):
+                self._check(_host_name(value), server[0])
+        await self.app(scope, receive, send)
+
+    def _check(self, name: str, own: str) -> None:
+        if name not in _LOCAL and name != own.partition("%")[0].removeprefix("::ffff:") and name not in self.hosts:
+            hint = f"the admin listener was asked as {printable(name)}; if that is its name, add it to admin.hosts"
+            raise InvalidRequest("admin_host", hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,11 @@ class Audit:
         with contextlib.suppress(OSError):
             self.log.emit("warning", "server.overloaded", {"refused": refused, "hint": hint})
 
+    def crowded(self, facts: Mapping[str, Any]) -> None:
+        """Connections of the last second had to make room, or found none: how many, by reason."""
+        with contextlib.suppress(OSError):
+            self.log.emit("warning", "server.crowded", facts)
+
     def broken(self, facts: Mapping[str, Any]) -> None:
         """A request met a bug; the traceback goes along."""
         with contextlib.suppress(OSError):

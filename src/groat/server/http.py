@@ -31,6 +31,7 @@ from groat.server.throttle import THROTTLED
 from groat.server.unavailable import Unavailable
 
 if TYPE_CHECKING:
+    from groat.server.connection.crowd import Crowd
     from groat.server.connection.shedding import Shedding
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -215,6 +216,7 @@ class Entrance:
     trusted_proxies: Networks = ()
     shedding: "Shedding | None" = None  # what the connections ask while too much is under way
     elsewhere: str = "none"  # what a request is logged under that no endpoint of a name got
+    crowd: "Crowd | None" = None  # what they are members of
     ids: RandomIds = field(default_factory=RandomIds)
     scarce: ScarceLines = field(default_factory=ScarceLines)
     throttled: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_THROTTLED_LINES))

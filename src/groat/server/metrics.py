@@ -53,6 +53,9 @@ class Metrics:
         self._fetches = Counter(
             "groat_client_key_set_fetches", "Visits to addresses of clients' keys", ("result",), registry=own
         )
+        self._cut = Counter(
+            "groat_connections_cut", "Connections that the server ended or refused to begin", ("reason",), registry=own
+        )
         self._durations = Histogram(
             "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
         )
@@ -74,6 +77,9 @@ class Metrics:
         self._absorb_others()
         for result, count in fetched.items():
             self._fetches.labels(result).inc(count)
+        cut, tally.cut = tally.cut, Counts()
+        for reason, count in cut.items():
+            self._cut.labels(reason).inc(count)
         for milliseconds in durations:
             self._durations.observe(milliseconds / 1000)
 

@@ -16,6 +16,7 @@ class Tally:
     turned_away: Counts[tuple[str, str]] = field(default_factory=Counts)
     durations: list[float] = field(default_factory=list)
     fetched: Counts[str] = field(default_factory=Counts)  # key sets of clients: ok, failed
+    cut: Counts[str] = field(default_factory=Counts)
 
     def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
         """Count a token that is about to be sent."""

@@ -1,7 +1,9 @@
 """One connection: when it stays, when it ends, and how an answer is written."""
 
 import json
+import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,10 +11,10 @@ from typing import Any
 import pytest
 
 from groat.protocol.token_request import MAX_ESCAPES
-from groat.server.connection import cycle, protocol
+from groat.server.connection import cycle, states
 from groat.server.connection.cycle import OneWriteCycle
-from groat.server.connection.lingering import LINGER_SECONDS
-from groat.server.connection.protocol import MAX_PIPELINED, parse_target
+from groat.server.connection.head import parse_target
+from groat.server.connection.states import LINGER_SECONDS
 from tests.server.builders import base
 from tests.server.lab import Lab, prepare, running
 from tests.server.test_broken_store import write_lock
@@ -164,20 +166,22 @@ def test_a_peer_that_sends_for_ever_is_cut_off(hasty: Lab) -> None:
         assert time.monotonic() - began < 2 * LINGER_SECONDS
 
 
-def test_the_last_answer_to_pipelined_requests_is_the_last(hasty: Lab, caplog: pytest.LogCaptureFixture) -> None:
-    """What is being worked on when the peer stops speaking HTTP is not answered after the refusal, and is no bug."""
+def test_what_is_no_http_behind_requests_is_refused_after_them(hasty: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request that came whole has its answer, in order; the refusal is the last, and no bug."""
     good = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+    received = b""
     with socket.create_connection(hasty.address, 5) as connection:
         connection.sendall(good + good + b"NOT HTTP\r\n\r\n")
-        assert answer(connection)[0] == 400
-        assert connection.recv(1) == b""
-    assert hasty.get("/livez").status == 200  # whatever was to be worked on is
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert re.findall(rb"HTTP/1.1 (\d+) ", received) == [b"200", b"200", b"400"]
+    assert hasty.get("/livez").status == 200
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_refusal_outlives_the_time_of_a_head(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer that cuts off a slow head does not reset a peer that has its answer to read."""
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setitem(states.SECONDS, states.State.NEW, 0.5)
     with socket.create_connection(hasty.address, 5) as connection:
         time.sleep(0.4)
         connection.sendall(b"NOT HTTP\r\n\r\n")
@@ -243,21 +247,33 @@ def test_a_field_of_a_trailer_is_no_header(hasty: Lab) -> None:
     assert (status, line["reason"]) == (400, "content_type")
 
 
-@pytest.mark.rule("H09", "I9")
-def test_requests_that_are_sent_at_once_are_bounded(hasty: Lab) -> None:
-    """A few are answered in order; thousands are refused: each that waits takes memory."""
-    one = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
-    with socket.create_connection(hasty.address, 5) as connection:
-        connection.sendall(one * (MAX_PIPELINED // 2))
+@pytest.mark.rule("H09", "I9", "ST-1")
+@pytest.mark.parametrize("piece", [7, 1_000, 1_000_000], ids=lambda size: f"by-{size}")
+def test_requests_that_are_sent_at_once_are_answered_in_order(hasty: Lab, piece: int) -> None:
+    """However they are cut, with bodies of either form between them; those that wait are not read yet."""
+    rounds = 20 if piece < 10 else 300
+    asked = b"".join(
+        b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n"
+        b"GET /livez?%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n"
+        b"\r\nGET /missing/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number, number)
+        for number in range(rounds)
+    )
+    with socket.create_connection(hasty.address, 10) as connection:
+        sender = threading.Thread(target=_send_in_pieces, args=(connection, asked, piece))
+        sender.start()
         received = b""
-        while received.count(b"HTTP/1.1 200 ") < MAX_PIPELINED // 2:
+        while received.count(b"HTTP/1.1 ") < 3 * rounds or not received.endswith(b"}"):
             chunk = connection.recv(65536)
             assert chunk, received[-300:]
             received += chunk
-    with socket.create_connection(hasty.address, 5) as connection:
-        connection.sendall(one * 5 * MAX_PIPELINED)
-        assert answer(connection)[0] == 400
-        assert connection.recv(1) == b""
+        sender.join()
+    assert re.findall(rb"HTTP/1.1 (\d+) ", received) == [b"400", b"200", b"404"] * rounds
+
+
+def _send_in_pieces(connection: socket.socket, data: bytes, size: int) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for start in range(0, len(data), size):
+        connection.sendall(data[start : start + size])
 
 
 @pytest.mark.rule("H08", "I9")

@@ -5,8 +5,6 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from groat.server.connection.lingering import linger
-
 READ_SECONDS: Final = 5.0  # for a peer to go on reading its answers
 _CLOSE: Final = (b"connection", b"close")
 
@@ -61,13 +59,4 @@ class OneWriteCycle(RequestResponseCycle):
         self.response_started = self.response_complete = True
         self.transport.write(b"".join((STATUS_LINE[status], fields, b"\r\n\r\n", body)))
         self.message_event.set()
-        if self.keep_alive:
-            self.on_response()
-        else:
-            self._end()
-
-    def _end(self) -> None:
-        if self.more_body:
-            linger(self.transport)
-        else:
-            self.transport.close()
+        self.on_response()

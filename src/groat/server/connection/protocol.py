@@ -1,36 +1,51 @@
-"""uvicorn's HTTP/1.1 protocol with one write per response, and with bounds on what a request head may take.
+"""uvicorn's HTTP/1.1 protocol with one write per response, and with bounds on what a connection may take.
 
 A token costs less than uvicorn spends on a request of any kind: what every request needs is done here in fewer steps
 (docs/decisions/0006-hot-path.md), the rest is uvicorn's. httptools bounds neither the size of a head nor the time it
-takes, so an anonymous peer could fill the memory or hold connections for ever.
+takes nor the number of requests that come at once, so an anonymous peer could fill the memory or hold connections for
+ever (docs/decisions/0037-crowds.md).
 """
 
 import asyncio
-import math
 import select
-from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from groat.protocol.errors import InvalidRequest
-from groat.protocol.token_request import MAX_ESCAPES
+from groat.protocol.errors import InvalidRequest, PayloadTooLarge
 from groat.server.admission import MAX_IN_FLIGHT
+from groat.server.connection.crowd import Crowd
 from groat.server.connection.cycle import OneWriteCycle
-from groat.server.connection.lingering import linger
+from groat.server.connection.head import (
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    TOO_LARGE,
+    TOO_MANY,
+    check_coding,
+    check_version,
+    is_host,
+    malformed,
+    parse_target,
+)
+from groat.server.connection.lingering import close, linger
 from groat.server.connection.shedding import Shedding
-from groat.server.http import refusal_body
+from groat.server.connection.states import (
+    BETWEEN,
+    OWING,
+    READING,
+    REPLACEABLE,
+    SECONDS,
+    TRANSITIONS,
+    Event,
+    State,
+)
+from groat.server.http import MAX_BODY_BYTES, refusal_body
 
-MAX_HEAD_BYTES: Final = 32 * 1024  # of an unfinished head one chunk more may be held
-HEAD_SECONDS: Final = 10.0
-MAX_REMEMBERED_TARGET: Final = 64
-MAX_PIPELINED: Final = 1000  # requests that wait for the answer to the one before them; each takes kilobytes
-# Longer than a load balancer that follows our recipes keeps an idle connection, so that it is the one who closes:
-# whoever closes an idle connection may meet a request that is on its way (docs/decisions/0016-idle-connections.md).
 DRAIN_SECONDS: Final = 3.0
-KEEP_ALIVE_SECONDS: Final = 75
+WRITE_BUFFER_BYTES: Final = 4096  # of answers that the peer does not read, before the next one waits
+READ_BUFFER_BYTES: Final = 16 * 1024  # of TLS records that are not deciphered while reading pauses
 _LATE_SECONDS: Final = 0.05
 _MALFORMED: Final = b"".join(
     (
@@ -39,182 +54,346 @@ _MALFORMED: Final = b"".join(
         b"content-length: %d\r\n" % len(refusal_body(InvalidRequest("head"))),
     )
 )
-
-
-@lru_cache(maxsize=64)  # nearly every request has one of a few; a long one is nobody's business to remember
-def _parse_short_target(url: bytes) -> tuple[str, bytes, bytes]:
-    return _parse_target(url)
-
-
-def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
-    parsed = httptools.parse_url(url)
-    path = parsed.path.decode("ascii")
-    # A path of thousands of escapes is nowhere, decoded or not.
-    return unquote(path) if path.count("%") <= MAX_ESCAPES else path, parsed.path, parsed.query or b""
-
-
-def parse_target(url: bytes) -> tuple[str, bytes, bytes]:
-    """Path, path as sent, and query of a request target (RFC 9112 3.2). Raises httptools.HttpParserInvalidURLError."""
-    return _parse_short_target(url) if len(url) <= MAX_REMEMBERED_TARGET else _parse_target(url)
+_HEAD_END: Final = b"\r\n\r\n"
+_NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+# What happens to every request.
+_HEAD, _BODY, _WORKING, _IDLE, _REST = State.HEAD, State.BODY, State.WORKING, State.IDLE, State.REST
+_BEGUN, _HEADED, _WHOLE, _ANSWERED = (
+    TRANSITIONS[event] for event in (Event.BEGUN, Event.HEADED, Event.WHOLE, Event.ANSWERED)
+)
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """One connection. A head over 32 KiB is answered 400, one that takes over 10 seconds is cut off.
+    """One connection, in the states of `states`; a member of its listener's crowd.
 
-    The same 32 KiB are the bound of what surrounds a chunked body: extensions and trailers, which nobody reads.
+    The parser gets the bytes of one request; what comes behind it waits, and is not read on, until that is answered.
     """
 
     peer: tuple[str, int] | None = None  # as accepted: a connection that was reset since does not know any more
-    _progress = 0  # complete heads, pieces of bodies and complete bodies so far
-    _in_head = True
-    _answering: Any = None  # a OneWriteCycle, or None before the first; `cycle` is the last of those sent at once
-    _head_bytes = 0
-    _had_large_chunk = False
-    _head_timer: asyncio.TimerHandle | None = None
-    _draining = False
-    _idle_since = math.inf  # loop time; infinity while a request is on its way or being answered
+    state = State.ARRIVING
+    since = 0.0  # loop time: when it came into its state; in HEAD and BODY, when that was first found unfinished
+    source = ""
+    exempt = False
+    held = 0
+    task: asyncio.Task[Any] | None = None  # that agrees on TLS, while ARRIVING
+    _draining = False  # the server ends
+    _timer: asyncio.TimerHandle | None = None
+    _timer_at = 0.0
+    _waiting = b""  # what came behind the request that is being answered
+    _tail = b""  # the last bytes of an unfinished piece, which may be part of the empty line that ends a head
+    _first = True  # nothing was asked before: the time for this head runs since the connection was made
+    _fresh = False  # a request has begun, and was not found unfinished yet
+    _piece = 0  # size of what the parser has now
+    _surplus = 0  # bytes of an unfinished request but for its body, or of empty lines before one
+    _fields_size = 0  # of the target and the fields so far, or of the trailer's
+    _body_left = 0  # of a body with Content-Length
+    _hosts = 0
+    _coding: bytes | None = None
+    _upgrade = False
+    _thrown = 0  # bytes of a body that was answered before it was whole
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.crowd: Crowd = getattr(self.app, "crowd", None) or Crowd()
+
+    # How it begins and ends
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.client = self.client or self.peer
+        self.task = None
+        if not self.source and not self.crowd.admit(self, self.client and self.client[0]):
+            self.state = State.CLOSED
+            transport.abort()
+            return
+        self.state = TRANSITIONS[Event.CONNECTED][self.state]
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        if self.scheme == "https":
+            transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)
+        self._begin_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_answering()
+        super().connection_lost(exc)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing; what is being worked at keeps its own."""
+        self.state = State.CLOSED
+        self.crowd.leave(self)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.crowd.release(self)
+        self._waiting = self._tail = self.url = b""
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers = []
+
+    def _end(self) -> None:
+        """The last answer is written; where more was sent than was read, the peer must get to see that answer."""
+        more = self.state is not _WORKING or self._waiting or self.flow.read_paused
+        self.state = TRANSITIONS[Event.ENDED][self.state]
+        self._forget()
+        if more:
+            linger(self.transport)
+            self.since = self.loop.time()
+            self.crowd.linger(self)
+        else:
+            close(self.transport)
+
+    def _end_answering(self) -> None:
+        cycle: Any = self.cycle
+        if self.state in OWING and cycle is not None:
+            cycle.end()
+
+    def may_go(self) -> bool:
+        """Whether no work of ours would be lost with it: who waits for an answer and reads it may not."""
+        return self.state in REPLACEABLE or bool(self._waiting) or self.flow.write_paused
+
+    def cut(self) -> bool:
+        """End it now; False where something is unread that may be a request."""
+        if self.state in BETWEEN and self._has_unread():
+            return False
+        self._end_answering()
+        if self.task is not None:
+            self.task.cancel()
+        elif self.state is State.LAST or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+        self._let_go()
+        return True
 
     def shutdown(self) -> None:
         """Let the peer send one more request: it may be on its way, and closing now would reset it."""
         self._draining = True
-        if self._is_busy():
+        if self.state in OWING:
             self.cycle.keep_alive = False
         else:
             self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
 
-    def _is_busy(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+    # How long it may wait
+
+    def _begin_waiting(self) -> None:
+        self.since = now = self.loop.time()
+        self._watch(now + self._seconds())
+
+    def _seconds(self) -> float:
+        return self.timeout_keep_alive if self.state in (_IDLE, _REST) else SECONDS[self.state]
+
+    def _watch(self, deadline: float) -> None:
+        """One timer for many requests is moved on only when it fires."""
+        if self._timer is None or deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self.loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.state not in SECONDS:
+            return  # the application's to end
+        deadline = self.since + self._seconds()
+        if self.loop.time() < deadline:
+            self._watch(deadline)
+        elif self.state in (_IDLE, _REST):
+            self._close_if_idle()
+        else:
+            self.crowd.tally.cut["slow"] += 1
+            close(self.transport)
 
     def _close_if_idle(self) -> None:
         """Close a connection that nobody uses: timers run before reading, so a request may be here unread."""
-        if self._is_busy() or self.transport.is_closing():
+        if self.state in OWING or self.transport.is_closing():
             return
-        if self._has_unread():
+        if self.state in BETWEEN and self._has_unread():
             self.loop.call_later(_LATE_SECONDS, self._close_if_idle)
         else:
-            self.transport.close()
+            close(self.transport)
 
     def _has_unread(self) -> bool:
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.client = self.client or self.peer
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-        self._end_answering()
-        super().connection_lost(exc)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = math.inf
-
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.pipeline:  # and nothing more is read until all of them are answered
-            cycle, app = self.pipeline.pop()
-            self._answering = cycle
-            self._start_asgi_task(cycle, app)
-            return
-        self.flow.resume_reading()
-        self._begin_idling()
-
-    def _begin_idling(self) -> None:
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    def timeout_keep_alive_handler(self) -> None:
-        """End a connection that was idle for long; one timer for many requests is moved on only when it fires."""
-        self.timeout_keep_alive_task = None
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if 0 < left < math.inf:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
-        elif left <= 0:
-            self._close_if_idle()
+    # What comes
 
     def data_received(self, data: bytes) -> None:
         if len(self.tasks) >= MAX_IN_FLIGHT and self._refused(data):  # with fewer there is a place
             return
-        began_in_head, progress = self._in_head, self._progress
-        if len(data) > MAX_HEAD_BYTES:
-            self._had_large_chunk = True
-        super().data_received(data)
-        # Nearly every chunk holds a whole request; only what leaves a head or a trailer unfinished is counted.
-        if progress == self._progress:
-            self._unfinished(len(data))
-        if not began_in_head and not self._is_busy():
-            self._begin_idling()  # the rest of a body that was answered unread
+        if self._waiting or self.state is _WORKING:
+            self._wait(self._waiting + data)
+        else:
+            self._take(data)
 
     def _refused(self, data: bytes) -> bool:
         """Whether these bytes were a token request that found the process full, and are answered."""
         shedding: Shedding | None = getattr(self.app, "shedding", None)
-        between = self._in_head and not self._head_bytes and not self._is_busy()
+        between = self.state in BETWEEN and not self._tail and not self._waiting
         if shedding is None or not between or self._draining or self.flow.write_paused:
             return False
-        answer = shedding.refusal(data, len(self.tasks), self.server_state.default_headers)
+        under_way = len(self.tasks) - len(self.crowd.beside)
+        answer = shedding.refusal(data, under_way, self.server_state.default_headers)
         if answer is None:
             return False
-        self._stop_timer()
-        self._begin_idling()
+        self.state = TRANSITIONS[Event.SHED][self.state]
+        self._begin_waiting()
         self.transport.write(answer)
         return True
 
-    def _unfinished(self, size: int) -> None:
-        if self.transport.get_protocol() is not self:
-            return  # refused already
-        self._head_bytes += size
-        if self._in_head and self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut_off)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.logger.warning("The request head is too large.")
-            self.send_400_response("The request head is too large.")
+    def _take(self, data: bytes) -> None:
+        """Give the parser what belongs to one request, piece by piece; nearly always that is a head and a body."""
+        at, size = 0, len(data)
+        while at < size and self.state in READING:
+            end = self._end_of_piece(data, at)
+            self._feed(data[at:end])
+            at = end
+        if self.state in READING:
+            self._unfinished(data)
+        elif at < size and self.state is _WORKING:
+            self._wait(data[at:])
+        if self.held and self.state is _WORKING and not self._waiting:
+            self.crowd.release(self)
 
-    def on_body(self, body: bytes) -> None:
-        self._progress += 1
-        self._head_bytes = 0
-        super().on_body(body)
+    def _end_of_piece(self, data: bytes, at: int) -> int:
+        """Where to stop: no request ends but at the end of its length, or behind an empty line."""
+        if self._body_left:
+            return min(at + self._body_left, len(data))
+        if self._tail:
+            found = (self._tail + data[at : at + 3]).find(_HEAD_END)
+            if found >= 0:
+                return at + found + 4 - len(self._tail)
+        found = data.find(_HEAD_END, at)
+        return len(data) if found < 0 else found + 4
+
+    def _feed(self, piece: bytes) -> None:
+        self._tail = b""
+        self._piece = len(piece)
+        self._surplus += self._piece
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._ignore_upgrade()
+        except httptools.HttpParserError as error:
+            why = error.__context__
+            if isinstance(why, PayloadTooLarge):
+                self._end()
+            else:
+                self._malformed(why.hint if isinstance(why, InvalidRequest) else str(error))
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what came behind the request that is being answered, and read no further."""
+        self.flow.pause_reading()
+        self.crowd.release(self)
+        self._waiting = data
+        self.crowd.hold(self, len(data))
+
+    def _unfinished(self, data: bytes) -> None:
+        """A chunk left a request unfinished, which few do: count it, and see to its time."""
+        self._tail = b"" if data.endswith(_HEAD_END) else data[-3:]
+        begun = self.state in (_HEAD, _BODY)
+        if self._surplus > (MAX_HEAD_BYTES if self.state is _HEAD else 2 * MAX_HEAD_BYTES):
+            self._malformed(TOO_LARGE)
+            return
+        if self._fresh and begun:
+            self._fresh = False
+            if not self._first:
+                self.since = self.loop.time()
+        if self.state is _HEAD:
+            self._watch(self.since + SECONDS[_HEAD])
+        if begun:
+            self.crowd.hold(self, len(data))
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._first = self.state is State.NEW
+        self.state = _BEGUN[self.state]
+        self._fresh = True
+        self._surplus = self._piece
+        self._fields_size = self._body_left = self._hosts = self._thrown = 0
+        self._coding, self._upgrade = None, False
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of a head or of a trailer; nobody reads the latter."""
+        name = name.lower()
+        headers = self.headers
+        headers.append((name, value))
+        self._count(len(name) + len(value) + 4)
+        if len(headers) > MAX_FIELDS:
+            raise malformed(TOO_MANY)
+        if name in _NOTED and self.state is _HEAD:
+            self._note(name, value)
+
+    def _count(self, size: int) -> None:
+        self._fields_size += size
+        if self._fields_size > MAX_HEAD_BYTES:
+            raise malformed(TOO_LARGE)
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        """What decides where the request ends, whether it is one, and whether its peer waits for us."""
+        if name == b"host":
+            self._hosts += 1
+            if not is_host(value):
+                raise malformed("Host is no name or address with a port")
+        elif name == b"content-length":
+            self._body_left = int(value)
+        elif name == b"transfer-encoding":
+            self._coding = value if self._coding is None else b"%b, %b" % (self._coding, value)
+        elif name == b"upgrade":
+            self._upgrade = True
+        elif value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
-        # A head in one chunk of usual size needs no counting, which is nearly every one.
-        if (self._had_large_chunk or self._head_bytes) and self._head_size() > MAX_HEAD_BYTES:
-            raise InvalidRequest("head")
-        self._progress += 1
-        self._in_head = False
-        self._head_bytes = 0
-        self._stop_timer()
         self._complete_scope()
+        self.state = _HEADED[self.state]
         self.headers = []  # the scope keeps its own: fields of a trailer are no headers of the request (RFC 9110 6.5.1)
-        previous: RequestResponseCycle | None = self.cycle  # None before the first head, whatever its type says
-        self.cycle = self._new_cycle()
-        if previous is None or previous.response_complete:
-            self._answering = self.cycle
-            self._start_asgi_task(self.cycle, self.app)
-        else:  # sent before the answer to the one before it
-            if len(self.pipeline) >= MAX_PIPELINED:
-                raise InvalidRequest("head")
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+        self._fields_size = 0
+        self._upgrade = self._upgrade and self.parser.should_upgrade()
+        if not self._upgrade:
+            self.cycle = self._new_cycle()
+            self._start()
 
-    def _head_size(self) -> int:
-        """Bytes of the target and the fields of a head that has come whole."""
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+    def _start(self) -> None:
+        """Let the application work. What is no token request is counted apart: it takes no place of one."""
+        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        shedding: Shedding | None = getattr(self.app, "shedding", None)
+        if shedding is not None and self.scope["raw_path"] != shedding.path:
+            self.crowd.beside.add(task)
+            task.add_done_callback(self.crowd.beside.discard)
 
     def _complete_scope(self) -> None:
         scope: Any = self.scope
         scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = self.parser.get_http_version()
+        scope["http_version"] = version = self.parser.get_http_version()
         scope["path"], scope["raw_path"], scope["query_string"] = parse_target(self.url)
+        check_version(version, self._hosts)
+        if self._coding is not None:
+            check_coding(self._coding, version)
+
+    def _ignore_upgrade(self) -> None:
+        """Read the head once more, without the field that nobody here accepts (RFC 9110 7.8).
+
+        The parser takes what follows an upgrade for another protocol, whatever the answer; the body is a body.
+        """
+        fields = [b"%b: %b\r\n" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
+        line = self.scope["method"].encode(), self.url, self.scope["http_version"].encode()
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (*line, b"".join(fields))
+        self.state = TRANSITIONS[Event.REREAD][self.state]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(head)
 
     def _new_cycle(self) -> OneWriteCycle:
         return OneWriteCycle(
@@ -231,31 +410,61 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.on_response_complete,
         )
 
-    def on_message_complete(self) -> None:
-        self._progress += 1
-        self._in_head = True
-        self._head_bytes = 0
-        super().on_message_complete()
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP as every other malformed request, once; `msg` is what the caller has logged."""
-        if self.transport.get_protocol() is not self:
+    def on_body(self, body: bytes) -> None:
+        size = len(body)
+        self._surplus -= size
+        if self._body_left:
+            self._body_left -= size
+        if self.state is _REST:
+            self._throw_away(size)
             return
-        self._stop_timer()
-        self._end_answering()  # this is the last answer, whatever else is being worked on
+        self.cycle.body += body
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def _throw_away(self, size: int) -> None:
+        self._thrown += size
+        if self._thrown > MAX_BODY_BYTES:
+            raise PayloadTooLarge("body_size")  # ends the connection without another answer
+
+    def on_message_complete(self) -> None:
+        if self._upgrade:
+            return  # the head is read once more
+        self.state = _WHOLE[self.state]
+        if self.state is _IDLE:
+            self._surplus = 0
+            self._begin_waiting()
+            return
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    # What goes
+
+    def on_response_complete(self) -> None:
+        """An answer is written: read on, first what has come already."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not self.cycle.keep_alive:
+            self._end()
+            return
+        self.state = _ANSWERED[self.state]
+        self._begin_waiting()
+        self.scope = self.cycle = None  # type: ignore[assignment]
+        self.url = b""
+        if self.held:
+            self.crowd.release(self)
+        if self._waiting:
+            data, self._waiting = self._waiting, b""
+            self._take(data)
+        if not self._waiting and self.state in READING:
+            self.flow.resume_reading()
+
+    def _malformed(self, why: str) -> None:
+        """Refuse what is not HTTP as every other malformed request; this is the last answer."""
+        self.logger.warning("Invalid HTTP request: %s", why)
+        self._end_answering()
         date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(_MALFORMED + date + b"\r\n" + refusal_body(InvalidRequest("head")))
-        linger(self.transport)
-
-    def _end_answering(self) -> None:
-        if self._answering is not None:
-            self._answering.end()
-
-    def _cut_off(self) -> None:
-        self._head_timer = None
-        self.transport.close()
+        self._end()

@@ -1,0 +1,25 @@
+"""File descriptors: as many as the system gives, and of these a share that connections do not get."""
+
+import resource
+from typing import Final
+
+RESERVE: Final = 128  # for the store, the log, the listeners, key sets that are fetched, files that are read
+LEAST: Final = 16
+
+
+def raise_limit() -> None:
+    """Let this process, and those that it starts, open as many files as it may at most.
+
+    Service managers start with 1,024 for the sake of programs that use select(); nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connection_limit(wished: int) -> int:
+    """How many connections this process takes at once: as many as wished, or as its descriptors allow."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wished
+    return max(LEAST, min(wished, soft - min(RESERVE, soft // 2)))
