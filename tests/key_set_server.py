@@ -22,6 +22,9 @@ KEY: Final = generate_private_key("ES256")
 GOOD: Final = json.dumps(public_key_set([KEY.public])).encode()
 
 
+QUIET: Final = {"mute": True}
+
+
 @dataclass(slots=True)
 class Target:
     """A TLS server that answers every connection with the same bytes, and counts them; `drip`: seconds a byte.

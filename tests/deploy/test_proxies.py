@@ -1,5 +1,6 @@
 """The recipes for nginx and Caddy, run by the real programs in front of real servers of ours."""
 
+import asyncio
 import datetime
 import http.client
 import json
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -21,8 +23,13 @@ import pytest
 
 from groat.demo.local_ca import LocalCa
 from groat.demo.stage import free_ports
+from groat.keys.files import read_private_key
 from groat.protocol.client_auth import JWT_BEARER
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.certificates import self_signed
+from tests.key_set_server import QUIET, targets
+from tests.server.builders import Party, base
 from tests.tls_suites import AEAD, RECOMMENDED, agreed, speaks
 
 from .engine import DEPLOY, ROOT
@@ -129,6 +136,13 @@ def _process(folder: Path, port: int, command: tuple[str, ...], env: Mapping[str
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
+    """An arrangement in a folder of its own."""
+    with arranged(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def arranged(tmp_path: Path, **extra: str) -> Iterator[Bench]:
     """Free ports, a certificate for localhost, and a running authorization server on plain http behind it all."""
     now = datetime.datetime.now(datetime.UTC)
     ca, _ = LocalCa.ensure(tmp_path / "ca.pem", tmp_path / "ca.key.pem", ["localhost"], now)
@@ -141,6 +155,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         allowed = "orders=orders:read,orders:write"
         bench.groat("client", "add", "billing", "--allow", allowed, "--new-key", "billing.key.json")
         settings = {"GROAT_SERVER__PORT": str(bench.server), "GROAT_SERVER__TRUSTED_PROXIES": "127.0.0.1/32"}
+        settings |= extra
         bench.start(bench.server, str(BIN / "groat"), "serve", **settings)
         yield bench
 
@@ -238,6 +253,37 @@ def test_no_recipe_agrees_to_a_weak_suite(bench: Bench, proxy: str, recipe: str,
     assert found <= (RECOMMENDED if proxy == "nginx" else AEAD)
     assert speaks(address, ssl.TLSVersion.TLSv1_3)
     assert not speaks(address, ssl.TLSVersion.TLSv1_1)
+
+
+@pytest.mark.rule("ST-3", "ST-10", "I14")
+def test_a_burst_in_a_publishers_name_through_nginx(tmp_path: Path) -> None:
+    """300 forged assertions for a client whose own host is silent: through the proxy, too, the honest are served."""
+    (tmp_path / "own").mkdir()
+    with (
+        arranged(tmp_path, GROAT_KEYS__CLIENT_NETWORKS="127.0.0.0/8") as bench,
+        targets(tmp_path / "own", QUIET) as found,
+    ):
+        ((silent,), _) = found
+        bench.groat("client", "add", "silent", "--allow", "orders=orders:read", "--jwks-uri", silent.uri)
+        start_nginx(bench, "tls-termination")
+        key, forger = read_private_key(tmp_path / "billing.key.json"), generate_private_key("ES256")
+        door = Door(("127.0.0.1", bench.public), ssl.create_default_context(cafile=str(tmp_path / "ca.pem")))
+
+        def body(name: str, signer: PrivateKey) -> bytes:
+            asking = Party(name, signer, time.time())
+            return base(asking.assertion(aud=bench.issuer), resource=AUDIENCE, scope="orders:read")
+
+        async def beside() -> tuple[list[Answered], list[Answered], list[Answered]]:
+            honest = partial(body, "billing", key)
+            quiet = await one_by_one(door, honest, 20)
+            forged = burst(door, [body("silent", forger) for _ in range(300)])
+            return quiet, *await asyncio.gather(one_by_one(door, honest, 50), forged)
+
+        quiet, honest, forged = asyncio.run(beside())
+        assert {answer.status for answer in (*quiet, *honest)} == {200}
+        assert {answer.status for answer in forged} <= {401, 429}
+        assert worst(honest) <= max(3 * worst(quiet), 3.0)  # the handshakes of the burst run on the same cores
+        assert silent.hits <= 2
 
 
 @pytest.mark.parametrize("proxy", STARTERS)
