@@ -66,6 +66,7 @@ bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (
 
 timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (some minutes)
 	$(BIN)/python -m benchmarks.enumeration
+	$(BIN)/python -m benchmarks.enumeration --publishers --rounds 1000
 
 neighbour: $(STAMP) ## What clients get behind an address from which somebody fails all the time (a minute)
 	$(BIN)/python -m benchmarks.neighbour

@@ -1,12 +1,15 @@
 """Whether time tells which clients are registered: refusals of several kinds against refusals of unknown names.
 
-    python -m benchmarks.enumeration [--rounds 50000] [--seconds 600]
+    python -m benchmarks.enumeration [--rounds 50000] [--seconds 600] [--publishers]
 
 A round sends one request of every kind over one keep-alive connection to `groat serve` with one worker, in an order
 drawn anew each time, every assertion freshly signed and of one length. Each request comes from a source of its own
 (X-Forwarded-For), so that none finds a trace of an earlier one in the throttle. Each kind is compared with the unknown
 client by Welch's t over the samples below the common 90th percentile; |t| under 4.5 means that so many samples show no
 difference. Not measured: TLS, a real network, and kinds of refusal that are not listed here.
+
+With --publishers the same for clients that publish their keys. There every refusal waits (docs/decisions/0036), so four
+connections send at once, and the samples are few.
 """
 
 import argparse
@@ -15,18 +18,29 @@ import math
 import random
 import secrets
 import socket
+import ssl
 import statistics
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from benchmarks.servers import CLIENT, SCOPE, Server, groat_server, run_groat
+from groat.demo.local_ca import LocalCa
+from groat.keys.published import DEADLINE
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
+from groat.protocol.key_set import public_key_set
+from groat.server.publishers import LOOK_SECONDS
+from groat.server.waiting_room import SEATS_PER_CLIENT
 
 LIMIT: Final = 4.5
 TRIM: Final = 0.9
@@ -83,6 +97,17 @@ KINDS: Final[Mapping[str, Callable[[Forger], bytes]]] = {
     "unknown client, another name each time": lambda forger: forger.body(_unseen()),
 }
 REFERENCE: Final = "unknown client"
+# As many at once as may wait in the name of one client.
+LANES: Final = SEATS_PER_CLIENT
+SILENT: Final = "silence"
+LIVELY: Final = "publish"
+PUBLISHERS: Final[Mapping[str, Callable[[Forger], bytes]]] = {
+    "unknown client": lambda forger: forger.body(UNKNOWN),
+    "known client, wrong key": lambda forger: forger.body(CLIENT),
+    "publisher, host silent": lambda forger: forger.body(SILENT),
+    "publisher, wrong key": lambda forger: forger.body(LIVELY),
+    "publisher, unknown kid": lambda forger: forger.body(LIVELY, forger.key.kid),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +152,26 @@ class Connection:
         self._socket.close()
 
 
-def sample(connection: Connection, forger: Forger, rounds: int, seconds: float) -> dict[str, list[float]]:
+Kinds = Mapping[str, Callable[[Forger], bytes]]
+
+
+def sample(
+    connection: Connection, forger: Forger, rounds: int, seconds: float, kinds: Kinds = KINDS
+) -> dict[str, list[float]]:
     """At most so many rounds in at most so many seconds; every kind gets equally many samples."""
-    taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
     deadline = time.monotonic() + seconds
     for start in range(0, rounds, BLOCK):
         if time.monotonic() > deadline:
             break
-        block = [_shuffled(forger) for _ in range(min(BLOCK, rounds - start))]
+        block = [_shuffled(forger, kinds) for _ in range(min(BLOCK, rounds - start))]
         for kind, body in (request for round_ in block for request in round_):
             taken[kind].append(connection.time_refusal(body))
     return taken
 
 
-def _shuffled(forger: Forger) -> list[tuple[str, bytes]]:
-    requests = [(kind, make(forger)) for kind, make in KINDS.items()]
+def _shuffled(forger: Forger, kinds: Kinds) -> list[tuple[str, bytes]]:
+    requests = [(kind, make(forger)) for kind, make in kinds.items()]
     random.shuffle(requests)
     return requests
 
@@ -188,6 +218,61 @@ def measure(rounds: int, seconds: float, algorithm: str = "ES256") -> list[Row]:
         return compare(sample(connection, forger, rounds, seconds))
 
 
+def measure_publishers(rounds: int, seconds: float, algorithm: str = "ES256") -> list[Row]:
+    """The same for clients that publish their keys, one at a host that answers and one at a silent one."""
+    with tempfile.TemporaryDirectory() as folder, key_set_hosts(Path(folder), algorithm) as (silent, lively, kid):
+        trust = {"SSL_CERT_FILE": f"{folder}/ca.pem", "GROAT_KEYS__CLIENT_NETWORKS": "127.0.0.0/8"}
+        with groat_server(algorithm, env={**SETTINGS, **trust}) as server:
+            for name, uri in ((SILENT, silent), (LIVELY, lively)):
+                run_groat(server.directory, "client", "add", name, "--allow", f"orders={SCOPE}", "--jwks-uri", uri)
+            time.sleep(LOOK_SECONDS + DEADLINE)  # by then both were asked for their keys
+            kids = {CLIENT: server.client_key.kid, LIVELY: kid}
+            forger = Forger(server.issuer, kids, generate_private_key(algorithm))
+            return compare(_in_lanes(server, forger, rounds, seconds))
+
+
+def _in_lanes(server: Server, forger: Forger, rounds: int, seconds: float) -> dict[str, list[float]]:
+    address = urlsplit(server.token_url)
+
+    def lane(_: int) -> dict[str, list[float]]:
+        connection = Connection((str(address.hostname), int(address.port or 80)))
+        try:
+            return sample(connection, forger, rounds // LANES, seconds, PUBLISHERS)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(LANES) as pool:
+        lanes = list(pool.map(lane, range(LANES)))
+    return {kind: [value for one in lanes for value in one[kind]] for kind in PUBLISHERS}
+
+
+@contextmanager
+def key_set_hosts(folder: Path, algorithm: str) -> Iterator[tuple[str, str, str]]:
+    """Addresses of key sets, at a silent host and at one that answers, and the kid there; ca.pem in the folder."""
+    key = generate_private_key(algorithm)
+    body = json.dumps(public_key_set([key.public])).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    now = datetime.now(UTC)
+    ca, _ = LocalCa.ensure(folder / "ca.pem", folder / "ca.key.pem", ["localhost"], now)
+    ca.ensure_server(folder, ["localhost"], now)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.pem", folder / "tls.key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as lively:
+        threading.Thread(target=_serve_keys, args=(lively, context, answer), daemon=True).start()
+        first, second = (f"https://localhost:{one.getsockname()[1]}/keys" for one in (silent, lively))
+        yield first, second, key.public.kid
+
+
+def _serve_keys(listener: socket.socket, context: ssl.SSLContext, answer: bytes) -> None:
+    """Answer every connection alike, until the listener is closed."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as stream:
+                stream.recv(4096)
+                stream.sendall(answer)
+
+
 HEADER: Final = "| refusal | samples | median | difference of means | Welch t |\n|---|---|---|---|---|"
 
 
@@ -201,8 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=50_000)
     parser.add_argument("--seconds", type=float, default=600.0, help="stop earlier after this long")
     parser.add_argument("--algorithm", default="ES256", help="of the clients' keys and the forger's")
+    parser.add_argument("--publishers", action="store_true", help="refusals where clients publish their keys")
     options = parser.parse_args(arguments)
-    rows = measure(options.rounds, options.seconds, options.algorithm)
+    chosen = measure_publishers if options.publishers else measure
+    rows = chosen(options.rounds, options.seconds, options.algorithm)
     print(HEADER, *map(line, rows), sep="\n")
     return 0 if all(row.passed for row in rows) else 7
 

@@ -4,7 +4,18 @@ import random
 
 import pytest
 
-from benchmarks.enumeration import KINDS, LIMIT, REFERENCE, compare, line, measure
+from benchmarks.enumeration import (
+    KINDS,
+    LANES,
+    LIMIT,
+    PUBLISHERS,
+    REFERENCE,
+    compare,
+    line,
+    measure,
+    measure_publishers,
+)
+from groat.server.waiting_room import PATIENCE
 
 
 @pytest.mark.rule("A18", "Z06")
@@ -18,6 +29,16 @@ def test_it_measures_every_kind_of_refusal() -> None:
     reference = next(row for row in rows if row.kind == REFERENCE)
     assert (reference.effect, reference.t) == (0.0, 0.0)
     assert line(reference).count("|") == 6
+
+
+@pytest.mark.rule("A18", "Z06", "ST-10", "I16")
+@pytest.mark.timeout(60)
+def test_it_measures_clients_that_publish_their_keys() -> None:
+    """Every kind once in each lane, all of them answered after the time that everybody waits."""
+    rows = measure_publishers(rounds=LANES, seconds=20)
+    assert [row.kind for row in rows] == list(PUBLISHERS)
+    assert {row.samples for row in rows} == {LANES}
+    assert all(row.median > PATIENCE * 0.9e6 for row in rows)
 
 
 @pytest.mark.rule("Z06")

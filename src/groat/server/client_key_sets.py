@@ -5,6 +5,7 @@ of its time, serves for an hour when it cannot be, and an address that fails is 
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -52,6 +53,11 @@ class _Set:
         self.due_at = self.ask_at = now + pause
 
 
+def _nowhere() -> _Set:
+    """The empty set of those who publish none: never due, so that looking at it leads nowhere."""
+    return _Set(due_at=math.inf, ask_at=math.inf)
+
+
 def _silent(host: str, why: str) -> None:
     """Tell nobody."""
 
@@ -68,19 +74,24 @@ class ClientKeySets:
     monotonic: Callable[[], float] = time.monotonic
     turns: HostTurns = field(default_factory=HostTurns)
     _sets: "OrderedDict[str, _Set]" = field(default_factory=OrderedDict)
+    _nowhere: _Set = field(default_factory=_nowhere)
 
-    def at_hand(self, uri: str) -> tuple[PublicKey, ...]:
+    def at_hand(self, uri: str | None) -> tuple[PublicKey, ...]:
         """The keys of this set that count now; a set that is due is fetched beside."""
-        found = self._find(uri)
-        now = self.monotonic()
-        if now >= found.due_at:
+        found, now = self._find(uri), self.monotonic()
+        if uri is not None and now >= found.due_at:
             self._start(uri, found)
         return found.keys if now < found.dead_at else ()
 
-    def ask(self, uri: str) -> None:
-        """Fetch this set beside, because its client may have a new key: once in half a minute, whoever says so."""
+    def ask(self, uri: str | None) -> None:
+        """Fetch this set beside, because its client may have a new key: once in half a minute, whoever says so.
+
+        None: for a client that publishes none; takes about as long as the look at a set and this together.
+        """
+        if uri is None:
+            self.at_hand(None)
         found, now = self._find(uri), self.monotonic()
-        if now >= found.ask_at and found.flight is None:
+        if uri is not None and now >= found.ask_at and found.flight is None:
             found.ask_at = now + COOLDOWN
             self._start(uri, found)
 
@@ -110,7 +121,9 @@ class ClientKeySets:
         if flights:
             await asyncio.wait(flights, timeout=seconds)
 
-    def _find(self, uri: str) -> _Set:
+    def _find(self, uri: str | None) -> _Set:
+        if uri is None:
+            return self._nowhere
         found = self._sets.get(uri)
         if found is None:
             found = self._sets[uri] = _Set()

@@ -147,9 +147,7 @@ class Registry:
 
     def ask_for_keys(self, client_id: str) -> None:
         """Fetch the key set of this client beside, if it has one: a request in its name may have a newer key."""
-        _, uri = self._clients.get(client_id, (None, None))
-        if uri is not None:
-            self._key_sets.ask(uri)
+        self._key_sets.ask(self._clients.get(client_id, (None, None))[1])
 
     async def news(self, client_id: str, judged: Client | None, until: float) -> bool:
         """Wait until this client is another one than was judged (True), or until that instant of the event loop.
