@@ -1,6 +1,7 @@
 """The verifier in odd surroundings: several addresses, proxies, wrong certificates' paths, clocks that stand still."""
 
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -10,7 +11,7 @@ import pytest
 from groat.verifier import KeysUnavailable, Verifier, fetch
 from tests.addresses import black_hole, resolve
 
-from .issuer import JWKS, METADATA, Issuer, serving
+from .issuer import JWKS, METADATA, Issuer, outcome, serving
 from .tokens import AUD, claims, signed
 
 
@@ -95,14 +96,28 @@ def test_a_frozen_monotonic_clock_does_not_matter(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(time, "monotonic", REAL)
 
 
+PAST = 1_500_000_000
+
+
+def freeze(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do as freezegun does: put another function in the place of time.time wherever a module has it."""
+    real = time.time
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in ("groat", "time")]:
+        for name in [name for name, value in vars(module).items() if value is real]:
+            monkeypatch.setattr(module, name, lambda: PAST + 1.0)
+
+
 @pytest.mark.rule("CL-5")
-def test_the_wall_clock_can_be_given(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documented way to judge tokens by a turned clock: `clock=`, a function that asks time.time when it is called."""
-    past = 1_500_000_000
-    token = signed(claims(issuer.url, iat=past, exp=past + 600), issuer.key, kid=issuer.key.kid)
-    verifier = issuer.verifier(clock=lambda: time.time())
-    monkeypatch.setattr(time, "time", lambda: past + 1.0)
-    assert verifier.verify(token).client_id == "billing"
+@pytest.mark.parametrize("cache_size", [0, 10])
+def test_a_frozen_wall_clock_is_followed(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, cache_size: int) -> None:
+    """Tokens are judged by the turned clock, with a verifier from before and one from now; a `clock=` stays its own."""
+    token = signed(claims(issuer.url, iat=PAST, exp=PAST + 600), issuer.key, kid=issuer.key.kid)
+    before, own = issuer.verifier(cache_size=cache_size), issuer.verifier(clock=lambda: PAST + 601.0)
+    assert outcome(lambda: before.verify(token)) == "expired"
+    freeze(monkeypatch)
+    for verifier in (before, issuer.verifier(cache_size=cache_size)):
+        assert [verifier.verify(token).client_id for _ in range(2)] == ["billing"] * 2
+    assert outcome(lambda: own.verify(token)) == "expired"
 
 
 @pytest.mark.rule("FO-19", "RS-18")

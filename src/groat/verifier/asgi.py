@@ -45,7 +45,7 @@ class GroatMiddleware:
         self._state_key = state_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or path_inside(scope) in self._exempt:
+        if scope["type"] == "lifespan" or (self._exempt and path_inside(scope) in self._exempt):
             await self._app(scope, receive, send)
             return
         try:

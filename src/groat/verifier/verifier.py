@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from time import time as wall  # by this name, because libraries that freeze time replace it in modules
 from typing import Final, Self, TypedDict, Unpack
 
 from groat.protocol import jose
@@ -63,7 +64,7 @@ class Options(TypedDict, total=False):
     realm: str
     cache_size: int
     observer: Observer | None
-    clock: Callable[[], float]
+    clock: Callable[[], float] | None
     monotonic: Callable[[], float]
 
 
@@ -77,6 +78,7 @@ class Verifier:
     unknown kids). `accept_types`: other `typ` values than at+jwt. `http`: a callable (url, headers) -> Response that
     follows no redirects, such as one for a proxy. `cache_size`: proven tokens to remember, 0 for none. `observer`: is
     told every verdict and fetch, for metrics. `algorithms`: those of the issuer; by default all that are asymmetric.
+    `clock`: epoch seconds, instead of `time.time`.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
     Not checked: revocation of a single token; proof of possession (bound tokens are refused).
@@ -101,7 +103,7 @@ class Verifier:
         realm: str = "api",
         cache_size: int = 0,
         observer: Observer | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         single = TrustedIssuer(issuer or "", jwks_uri, accepting(dialect, accept_types), algorithms)
@@ -221,7 +223,9 @@ class Verifier:
         if self._cache is None:
             return None, None
         digest = TokenCache.digest(token)
-        return digest, None if digest is None else self._cache.find(digest, self._clock())
+        return digest, None if digest is None else self._cache.find(
+            digest, wall() if self._clock is None else self._clock()
+        )
 
     def _parse(self, token: Token) -> tuple[_Trust, jose.UnverifiedJwt]:
         trust = self._only or self._claimed_trust(token)
@@ -241,7 +245,7 @@ class Verifier:
         return trust
 
     def _prove(self, trust: _Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
-        caller = check_access_token(jwt, key, trust.expected, self._clock())
+        caller = check_access_token(jwt, key, trust.expected, wall() if self._clock is None else self._clock())
         if self._cache is not None and digest is not None:
             self._cache.remember(digest, caller, key, trust.source)
         return caller
