@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from groat.cli import people
+from groat.cli.missing import what_to_install
 from groat.cli.people import visible
 from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, VerificationError
 
@@ -210,6 +211,8 @@ def _explain(error: BaseException) -> tuple[int, str, list[str]]:
 
 
 def _explain_ours(error: BaseException) -> tuple[int, str, list[str]] | None:
+    if isinstance(error, ModuleNotFoundError) and (line := what_to_install(error)) is not None:
+        return Exit.INPUT, "invalid_input", [line]
     from groat.server.operations import NotRegistered
     from groat.server.store import StoreConflict
     from groat.server.unavailable import Unavailable

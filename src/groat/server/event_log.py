@@ -6,6 +6,7 @@ cannot leak one. An issued token costs one line, which is why this is not a gene
 """
 
 import errno
+import json
 import logging
 import os
 import re
@@ -16,8 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-import msgspec
-
 from groat.server.scarce import ScarceLines
 
 _JWT = re.compile(rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){1,4}")
@@ -26,7 +25,17 @@ _SECRET_NAMES: Final = frozenset(
     {"client_assertion", "access_token", "authorization", "dpop", "client_secret", "assertion", "token", "d"}
 )
 _COLORS: Final = {"info": "32", "warning": "33", "error": "31"}
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def _encoder() -> Callable[[Any], bytes]:
+    try:
+        import msgspec
+    except ImportError:  # a client's host, which serves nothing and logs next to nothing
+        return lambda value: json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.json.Encoder(enc_hook=str).encode
+
+
+_encode: Final = _encoder()
 
 
 def redact(line: bytes) -> bytes:

@@ -1,0 +1,147 @@
+"""What works with which extra, in installations that have that one only, made of what is installed here (OP-5)."""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+import venv
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from groat.cli.missing import _EXTRAS
+from tests.ports import free_port
+
+from .running import AUDIENCE, Home, environment
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def closure(words: list[str]) -> dict[str, Distribution]:
+    """The distributions that these requirements mean, with all that they need in turn."""
+    found: dict[str, Distribution] = {}
+    waiting = [Requirement(word) for word in words]
+    while waiting:
+        wanted = waiting.pop()
+        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
+        if name in found or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        found[name] = distribution(wanted.name)
+        waiting += [Requirement(line) for line in found[name].requires or ()]
+    return found
+
+
+def installation(folder: Path, extra: str | None) -> Path:
+    """A virtual environment with this groat and one of its extras; returns its `groat`."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    packages = next((folder / "lib").glob("python3*/site-packages"))
+    words = PROJECT["dependencies"] + ([] if extra is None else PROJECT["optional-dependencies"][extra])
+    for one in closure(words).values():
+        for file in one.files or ():
+            source, target = Path(str(one.locate_file(file))), packages / file
+            if ".." not in file.parts and source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+    shutil.copytree(ROOT / "src" / "groat", packages / "groat")
+    module, _, function = PROJECT["scripts"]["groat"].partition(":")
+    script = folder / "bin" / "groat"
+    script.write_text(f"#!{folder}/bin/python\nfrom {module} import {function}\n{function}()\n")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`groat` of an installation without extras."""
+    return installation(tmp_path_factory.mktemp("bare") / "venv", None)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`groat` of an installation with the extra `client`, and nothing of the server's."""
+    script = installation(tmp_path_factory.mktemp("client") / "venv", "client")
+    (packages,) = (script.parent.parent / "lib").glob("python3*/site-packages")
+    assert not [name for name in ("starlette", "uvicorn", "msgspec", "rich") if (packages / name).exists()]
+    return script
+
+
+def run(script: Path, directory: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [script, *words], cwd=directory, env=environment(env), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """The directory of a client's host: it has no groat.toml."""
+    (tmp_path / "host").mkdir()
+    return tmp_path / "host"
+
+
+@pytest.mark.rule("OP-5")
+@pytest.mark.parametrize("words", [(), ("--help",), ("version",), ("token", "get"), ("serve",)])
+def test_without_an_extra_one_line_says_what_to_install(bare: Path, host: Path, words: tuple[str, ...]) -> None:
+    """Exit code 3, no traceback; for programs the line is in JSON; the library itself can be imported."""
+    done = run(bare, host, *words)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1)
+    assert "groat[client]" in done.stderr
+    assert "groat[server]" in done.stderr
+    assert json.loads(run(bare, host, "--json", *words).stderr)["error"] == "invalid_input"
+    importing = [str(bare.with_name("python")), "-c", "import groat.verifier"]
+    assert subprocess.run(importing, check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.rule("OP-5")
+def test_a_client_lives_with_its_extra(client: Path, home: Home, host: Path) -> None:
+    """Join, get a token, verify and inspect it, change the key, sign an assertion, ask whether the server is ready."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    home.env |= {"GROAT_ISSUER": url, "GROAT_SERVER__PORT": str(port)}
+
+    def ok(*words: str) -> str:
+        done = run(client, host, *words)
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout.strip()
+
+    with home.serving(port=port):
+        code = home.ok("-q", "client", "invite", "fresh", "--allow", "orders=orders:read").out.strip()
+        ok("client", "join", code, "--issuer", url, "--key", "k.json")
+        getting = ("token", "get", "--client-id", "fresh", "--issuer", url, "--scope", "orders:read")
+        token = ok(*getting, "--key", "k.json", "--print-token")
+        assert "fresh" in ok("token", "verify", token, "--issuer", url, "--audience", AUDIENCE)
+        assert json.loads(ok("token", "inspect", token))["claims"]["client_id"] == "fresh"
+        ok("client", "key", "rotate", "fresh", "--issuer", url, "--key", "k.json", "--new-key", "next.json")
+        assert "expires_at" in ok(*getting, "--key", "next.json")
+        assert ok("client", "assertion", "fresh", "--key", "next.json", "--issuer", url).count(".") == 2
+        ok("health", f"{url}/readyz")
+    ok("version")
+    for words in ((), ("client",), ("client", "key"), ("token",), ("config",)):
+        ok(*words, "--help")
+    refused = run(client, host, *getting, "--key", "next.json")
+    assert (refused.returncode, "Traceback" in refused.stderr) == (5, False)
+
+
+@pytest.mark.rule("OP-5")
+def test_an_extra_names_each_package_that_it_brings() -> None:
+    """A package that a command may miss leads to an extra that has it."""
+    modules = {"python-pkcs11": "pkcs11", "prometheus-client": "prometheus_client"}
+    extras = {
+        name: {modules.get(Requirement(word).name, Requirement(word).name) for word in words}
+        for name, words in PROJECT["optional-dependencies"].items()
+    }
+    for package, extra in _EXTRAS.items():
+        assert package in extras[extra] or package == "httpx", package
+    assert set().union(*(extras[name] for name in ("client", "server", "postgres", "pkcs11", "aws"))) <= _EXTRAS.keys()
+
+
+@pytest.mark.rule("OP-5")
+@pytest.mark.parametrize("words", [("serve",), ("demo",), ("config", "check"), ("key", "list")], ids=" ".join)
+def test_what_belongs_to_the_server_names_its_extra(client: Path, home: Home, words: tuple[str, ...]) -> None:
+    """Where there is a groat.toml, but not what serves it."""
+    done = run(client, home.directory, *words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
+    assert "pip install 'groat[server]'" in done.stderr
