@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -122,16 +123,18 @@ def test_3_a_key_file_that_is_none(home: Home, kind: str) -> None:
 
 
 def test_3_a_busy_port(home: Home) -> None:
-    """One line, and what to type instead."""
+    """One line, who holds it, and what to type instead."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
         done = home.script("serve", "--port", str(port))
     assert (done.code, done.out) == (3, "")
-    assert done.err == (
-        f"groat: cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another: groat serve --port 0\n"
-    )
+    assert re.fullmatch(
+        rf"groat: cannot listen on 127.0.0.1 port {port}: Address already in use by process {os.getpid()} \([^)]+\)\. "
+        r"Choose another: groat serve --port 0\n",
+        done.err,
+    ), done.err
 
 
 def test_3_a_host_that_is_none(home: Home) -> None:
