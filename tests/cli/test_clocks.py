@@ -90,6 +90,20 @@ def test_a_backup_brings_its_horizon_along(home: Home) -> None:
 
 
 @pytest.mark.rule("CL-2", "I13")
+def test_what_a_wrong_clock_left_behind_is_taken_back(home: Home) -> None:
+    """A clock that was ahead for long had its way: one command makes the store believe the right one, and fences it."""
+    refused = home("--yes", "store", "fence", "--clock-was-ahead")
+    assert (refused.code, "no later time" in refused.err) == (3, True)
+    seen(home, 60 * DAY)
+    assert home("--yes", "store", "fence").code == 5
+    assert home("--no-input", "store", "fence", "--clock-was-ahead").code == 2
+    done = home.ok("--json", "--yes", "store", "fence", "--clock-was-ahead").json
+    assert abs(done["horizon"] - time.time() + 600) < 60
+    assert 0 < done["floor"] - time.time() < 60
+    home.ok("key", "prepare")
+
+
+@pytest.mark.rule("CL-2", "I13")
 def test_a_new_store_knows_when_it_was_made(home: Home) -> None:
     """`groat init` gives it its first horizon, ten minutes ago."""
     assert abs(home.ok("--json", "store", "show").json["horizon"] - time.time() + 600) < 300

@@ -40,11 +40,18 @@ def show(session: Session) -> None:
 
 
 @store.command()
+@click.option(
+    "--clock-was-ahead", is_flag=True, help="A wrong clock had its way: what the store has seen of later times is void."
+)
 @click.pass_obj
-def fence(session: Session) -> None:
+def fence(session: Session, clock_was_ahead: bool) -> None:
     """After a restore: refuse every assertion signed up to now, because the store may not know that it was used."""
-    _ask_about_time(session)
-    condition = session.operate(store_operations.fence_store)
+    if clock_was_ahead:
+        session.confirm("Is this host's clock right, and no server running? They would go by the time that was wrong.")
+        condition = session.operate(store_operations.take_back_horizon)
+    else:
+        _ask_about_time(session)
+        condition = session.operate(store_operations.fence_store)
     session.show(condition, str(condition.floor))
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from groat.protocol.errors import ConfigError
 from groat.server.operations import Operator
 from groat.server.operator_clock import check_clock, floor_of_now
-from groat.server.store import TABLES, Condition, Rows, Store, StoreConflict, StoreUnavailable
+from groat.server.store import (
+    FORGET_AFTER,
+    MAX_SKEW_SECONDS,
+    TABLES,
+    Condition,
+    Rows,
+    Store,
+    StoreConflict,
+    StoreUnavailable,
+)
 from groat.server.store.sqlite import SqliteStore
 from groat.server.store.sqlite_backup import BackedUp, read_back, write_backup
 
@@ -27,6 +36,24 @@ async def fence_store(operator: Operator) -> Condition:
     await operator.store.raise_floor(await floor_of_now(operator))
     condition = await operator.store.condition()
     operator.audit.operated("store.fenced", {"floor": condition.floor})
+    return condition
+
+
+async def take_back_horizon(operator: Operator) -> Condition:
+    """After a clock that was ahead had its way: let the store believe this host's clock, and fence it.
+
+    Raises ConfigError where the store has seen no later time, Unavailable where its own clock says another one.
+    """
+    condition = await operator.store.condition()
+    offset = condition.clock_offset or 0.0
+    if abs(offset) > MAX_SKEW_SECONDS:
+        await check_clock(operator.store, operator.clock)
+    if condition.horizon < operator.clock():
+        raise ConfigError("the store has seen no later time than this host's clock says; nothing was done")
+    floor = math.ceil(operator.clock() + max(offset, 0.0)) + operator.policy.clock_tolerance
+    await operator.store.lower_horizon(operator.now - FORGET_AFTER, floor)
+    condition = await operator.store.condition()
+    operator.audit.operated("store.fenced", {"floor": condition.floor, "horizon": condition.horizon})
     return condition
 
 

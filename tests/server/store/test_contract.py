@@ -669,6 +669,31 @@ def test_raising_the_horizon_races_uses(place: Place) -> None:
     assert len(refused) > 50
 
 
+@pytest.mark.rule("CL-2", "I1", "I13")
+def test_a_horizon_that_is_taken_back_leaves_a_floor(place: Place) -> None:
+    """By the word of an operator: whatever was signed until then is refused by the floor, later values pass."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            assert (await store.use_once(signed("used", NOW), issuance("t"))).fresh
+            await store.raise_horizon(NOW + 5_000_000)
+            while not await store.forget_expired():
+                pass
+            before = await store.registry_version()
+            await store.lower_horizon(NOW - 600, NOW + 10)
+            condition = await store.condition()
+            assert (condition.horizon, condition.floor) == (NOW - 600, NOW + 10)
+            assert condition.registry_version > before
+        async with place.store() as store:
+            with pytest.raises(BeforeFloor):
+                await store.use_once(signed("used", NOW), issuance("t2"))
+            assert (await store.use_once(signed("later", NOW + 10), issuance("t3"))).fresh
+            await store.lower_horizon(NOW, NOW)
+            assert (await store.condition()).horizon == NOW - 600
+
+    run(work())
+
+
 @pytest.mark.rule("CL-1", "F15", "I1")
 def test_a_closed_store_keeps_its_horizon(place: Place) -> None:
     """What moved elsewhere stays as it was copied: a horizon that rose behind the copy would be unknown there."""

@@ -114,6 +114,14 @@ class Store(Protocol):
         """
         ...
 
+    async def lower_horizon(self, horizon: int, floor: int) -> None:
+        """An operator's word that a clock which was ahead had raised it: back to `horizon`, the floor up to `floor`.
+
+        Not covered: what clients whose clocks were ahead by as much had signed for later times. Servers that have seen
+        the horizon refuse by it until they are started anew.
+        """
+        ...
+
     async def forget_expired(self) -> int:
         """Drop some values that end, and records that are to be kept until, before the horizon; returns how many.
 

@@ -16,7 +16,6 @@ from groat.protocol.models import OneTimeValue
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     OPERATOR_PATIENCE,
-    TABLES,
     ClientWithKeys,
     Condition,
     Issuance,
@@ -32,7 +31,8 @@ from groat.server.store import (
 )
 from groat.server.store.gathered import Gathered
 from groat.server.store.group_commit import GroupCommit, Limits
-from groat.server.store.postgres_forgetting import RAISE_HORIZON, Forgetting
+from groat.server.store.postgres_contents import fill, read_all, take_time
+from groat.server.store.postgres_forgetting import LOWER_HORIZON, RAISE_HORIZON, Forgetting
 from groat.server.store.postgres_history import Memory, settle_history
 from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
 from groat.server.store.postgres_links import Links
@@ -61,7 +61,6 @@ from groat.server.store.turns import Turns
 
 # A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
 LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
-PORTION: Final = 1000
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
 
 # One row at least, for the version: without a client in it where none of these is registered. LIMIT 1 is for the
@@ -150,6 +149,9 @@ class PostgresStore:
 
     async def raise_horizon(self, horizon: int) -> None:
         await self._all(RAISE_HORIZON, horizon)
+
+    async def lower_horizon(self, horizon: int, floor: int) -> None:
+        await self._all(LOWER_HORIZON, horizon, floor)
 
     async def forget_expired(self) -> int:
         async with self._transaction(_unavailable) as link:
@@ -268,7 +270,7 @@ class PostgresStore:
 
     async def names_key(self, kid: str) -> bool:
         async with self._transaction(_unavailable) as link:
-            await _take_time(link)
+            await take_time(link)
             (row,) = await link.query(NAMES_KEY, kid, seconds=60)
         return bool(row["named"])
 
@@ -310,24 +312,12 @@ class PostgresStore:
 
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         async with self._transaction(_unavailable) as link:
-            await link.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await _take_time(link)
-            await link.query(f"DECLARE portion NO SCROLL CURSOR FOR SELECT * FROM {_known(table)}", seconds=60)
-            while rows := await link.query(f"FETCH {PORTION} FROM portion", seconds=60):
+            async for rows in read_all(link, table):
                 yield rows
 
     async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
         async with self._transaction(_misfit) as link:
-            await link.query("LOCK TABLE registry, used_once IN SHARE ROW EXCLUSIVE MODE")
-            await _take_time(link)
-            for table in TABLES:
-                if await link.query(f"SELECT 1 FROM {table} LIMIT 1"):
-                    raise StoreConflict(f"the target is not empty: it has {table}")
-            async for table, rows in contents:
-                await link.query(
-                    f"INSERT INTO {_known(table)} SELECT * FROM json_populate_recordset(NULL::{_known(table)}, $1)",
-                    json.dumps(rows, default=_hexadecimal), seconds=60,
-                )  # fmt: skip
+            await fill(link, contents)
             sql = "UPDATE registry SET version = version + $1, floor = $2, horizon = $3"
             await link.query(sql, version, floor, horizon)
 
@@ -384,22 +374,6 @@ def _unavailable(error: Refused) -> StoreUnavailable:
 
 def _misfit(error: Refused) -> Exception:
     return StoreConflict(f"the contents do not fit: {error}") if error.sqlstate in _CONFLICTS else _unavailable(error)
-
-
-async def _take_time(link: Link) -> None:
-    """For the rest of the transaction: a portion may take a minute, here or at the other end of a copy."""
-    await link.query("SET LOCAL statement_timeout = '60s'")
-    await link.query("SET LOCAL idle_in_transaction_session_timeout = '60s'")
-
-
-def _known(table: str) -> str:
-    if table not in TABLES:
-        raise StoreConflict(f"no table {table}")
-    return table
-
-
-def _hexadecimal(value: bytes) -> str:
-    return f"\\x{value.hex()}"
 
 
 async def _roll_back(link: Link) -> None:

@@ -53,7 +53,7 @@ from groat.server.store.sqlite_registration import (
     refuse_foreign,
     update_clients,
 )
-from groat.server.store.sqlite_writer import FORGET, RAISE_HORIZON, SqliteWriter
+from groat.server.store.sqlite_writer import FORGET, LOWER_HORIZON, RAISE_HORIZON, SqliteWriter
 from groat.server.store.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
@@ -137,6 +137,10 @@ class SqliteStore:
     async def raise_horizon(self, horizon: int) -> None:
         self._front.started()
         await self._writer.run(lambda connection: connection.execute(RAISE_HORIZON, (horizon,)).rowcount)
+
+    async def lower_horizon(self, horizon: int, floor: int) -> None:
+        with self._transaction() as connection:
+            connection.execute(LOWER_HORIZON, (horizon, floor))
 
     async def forget_expired(self) -> int:
         self._front.started()
