@@ -183,6 +183,19 @@ def test_an_api_without_scopes_is_lost_too(home: Home) -> None:
 
 
 @pytest.mark.rule("OP-3")
+def test_settings_that_leave_no_key_are_said(home: Home) -> None:
+    """Another algorithm than that of its only key, and no jwks_uri any more, lock a client out as much."""
+    alg = ("client", "update", "billing", "--signing-alg", "PS256")
+    (loss,) = home("--json", *alg, "--dry-run").json["losses"]
+    assert (loss["permissions"], loss["why"]) == (["orders"], "none of its keys counts any more")
+    assert "billing: loses orders:read" in home.ok(*alg).err
+    home.ok("client", "add", "own", "--allow", "orders=orders:read", "--jwks-uri", "https://own.example.com/jwks")
+    found = home("--json", "client", "update", "own", "--jwks-uri", "", "--dry-run")
+    assert [loss["client_id"] for loss in found.json["losses"]] == ["own"]
+    assert home.ok("client", "update", "own", "--strict-typ").err == ""
+
+
+@pytest.mark.rule("OP-3")
 def test_a_client_key_that_is_in_use(home: Home) -> None:
     """The dry run says who uses it; the last valid one would take everything."""
     kid = used_just_now(home, "billing")

@@ -29,10 +29,11 @@ def show_dry_run(session: Session, identity: Mapping[str, Any], losses: Sequence
     document = {**identity, "outcome": "would change" if changes else "unchanged"}
     if session.as_json:
         document["losses"] = [plain(loss) for loss in losses]
-    session.show(document, "\n".join(loss.client_id for loss in losses))
-    if not session.as_json and not session.quiet:
+    if session.as_json or not session.quiet:
+        session.show(document, "")
+    if not session.as_json:
         for loss in losses:
-            click.echo(str(loss))
+            click.echo(loss.client_id if session.quiet else str(loss))
     raise click.exceptions.Exit(Exit.CHECK_FAILED if changes else Exit.DONE)
 
 

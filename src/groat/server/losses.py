@@ -45,6 +45,11 @@ def everything_of(client: ClientRecord, why: str) -> Loss:
     return loss_between(client, replace(client, allow={}, default_scopes=()), why)
 
 
+def has_key(client: ClientRecord, keys: Iterable[ClientKeyRecord]) -> bool:
+    """Whether it may have a key that its settings let count. Not checked: limits, and what it publishes itself."""
+    return client.jwks_uri is not None or any(client.signing_alg in (None, key.algorithm) for key in keys)
+
+
 def without_scopes(clients: Iterable[ClientRecord], api: ApiRecord, gone: set[str]) -> list[ClientRecord]:
     """The clients that lose a grant or default with these scopes: a later scope of that name is granted to nobody."""
     affected = []

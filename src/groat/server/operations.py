@@ -55,6 +55,7 @@ from groat.server.key_operations import (
 from groat.server.losses import (
     Loss,
     everything_of,
+    has_key,
     loss_between,
 )
 from groat.server.operator import NotRegistered, Operator, again_if_moved
@@ -171,7 +172,11 @@ async def plan_client_update(
         merged = {**record.allow, **await _allow(operator, allow)}
         record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
     record = await _with_settings(operator, record, settings or {})
-    loss = loss_between(before, record)
+    keys = await operator.store.client_keys(client_id)
+    if has_key(before, keys) and not has_key(record, keys):
+        loss = everything_of(record, "none of its keys counts any more")
+    else:
+        loss = loss_between(before, record)
     return ClientChange(seen, before, record, (loss,) if loss != Loss(client_id) else ())
 
 
