@@ -234,7 +234,7 @@ def http_headers(draft: Draft) -> None:
         ("Content-Type", f"{FORM};charset=UTF-8"), ("Content-Type", f"{FORM.upper()} "), ("Content-Type", "multipart/form-data; boundary=x"),
         ("Authorization", "Basic YmlsbGluZzp4"), ("Authorization", "Bearer x"), ("Authorization", ""), ("Content-Encoding", "gzip"),
         ("Content-Encoding", "identity"), ("Expect", "100-continue"), ("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"),
-        ("Connection", "close"), ("X-Forwarded-For", "203.0.113.7:1"), ("X-HTTP-Method-Override", "GET"),
+        ("Connection", "close"), ("Host", "other.example"), ("X-Forwarded-For", "203.0.113.7:1"), ("X-HTTP-Method-Override", "GET"),
         ("X Y", "z"), ("Content-Type ", FORM), ("X-Long", "y" * 9000), ("Cookie", "a=b; " * 200), ("X-Fold", "a\r\n b"), ("X-Nul", "a\0b"),
         ("Transfer-Encoding", "chunked"), ("Content-Length", "0"), ("Origin", "null"), ("X", "\u00e9"), ("X-Original-URL", "/livez"),
     ]  # fmt: skip
@@ -287,6 +287,7 @@ def framing(draft: Draft) -> None:
         ([b"Transfer-Encoding: chunked"], _change_bytes(random, _chunked(random, body))),
         ([b"Transfer-Encoding: chunked", b"Content-Length: %d" % size], _chunked(random, body)),
         ([b"Content-Length: %d" % size, b"Transfer-Encoding: chunked"], body),
+        ([b"Transfer-Encoding: gzip, chunked"], _chunked(random, body)),
         ([b"Transfer-Encoding: chunked, identity"], _chunked(random, body)),
         ([b"Transfer-Encoding: xchunked"], _chunked(random, body)),
         ([b"Transfer-Encoding : chunked"], _chunked(random, body)),
