@@ -34,7 +34,7 @@ from urllib.parse import urlencode, urlsplit
 
 from benchmarks.servers import CLIENT, SCOPE, Server, groat_server, run_groat
 from groat.demo.local_ca import LocalCa
-from groat.keys.published import DEADLINE
+from groat.outbound.published import DEADLINE
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key

@@ -16,7 +16,7 @@ from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, SigningKey, in_office
-from groat.keys.published import fetch_key_set
+from groat.outbound.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin

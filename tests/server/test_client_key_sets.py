@@ -1,7 +1,9 @@
 """Key sets that clients publish: what is at hand, how often an address is asked, and whom a silent one delays."""
 
 import asyncio
+import contextlib
 import itertools
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +14,17 @@ from typing import Final
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.published import MAX_AGE, Fetched, Postponed, Refused
+from groat.outbound.published import MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.client_key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
 from groat.server.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.operator import Operator
+from groat.server.publishers import Publishers
 from groat.server.registry import Registry
 from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite_registration import PUBLISHED
 from tests.key_set_server import KEY
 from tests.waiting import eventually
 
@@ -157,8 +161,11 @@ def test_a_fetch_without_room_is_tried_again_soon() -> None:
         return source(uri)
 
     async def work() -> None:
-        sets = ClientKeySets(crowded, monotonic=lambda: source.now)
+        told: list[str] = []
+        sets = ClientKeySets(crowded, lambda host, why: told.append(why), lambda: source.now)
         assert await kids(sets) == []
+        assert await kids(sets, "https://b.example/k") == []
+        assert told == ["too many"]  # however many sets that concerns
         source.now = 1001.5
         assert await kids(sets) == [KEY.kid]
 
@@ -286,3 +293,41 @@ def test_an_address_that_is_taken_back_vouches_for_nothing(tmp_path: Path) -> No
         await store.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.rule("ST-10", "I16")
+def test_publishers_are_followed_and_kept_while_the_store_is_away(tmp_path: Path) -> None:
+    """A wait is conceivable until the list was read, and while it has anybody; without a store what was read stands."""
+    source = Source()
+
+    async def work() -> None:
+        store = SqliteStore.create(tmp_path / "groat.db")
+        operator, sets = Operator(store, Policy("https://as.example")), source.sets()
+        registry = Registry(store, KeyEncryptionKey(bytes(32)), sets)
+        publishers = Publishers(store, registry, sets)
+        await operations.add_api(operator, "orders", "https://orders.example", ["read"])
+        await registry.refresh()
+        assert publishers.conceivable
+        await publishers.warm()
+        assert not publishers.conceivable
+        await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), {"jwks_uri": URI})
+        await registry.refresh()
+        assert publishers.conceivable
+        await publishers.warm()
+        assert publishers.conceivable
+        assert [key.kid for key in sets.at_hand(URI)] == [KEY.kid]
+        await store.close()
+        source.now += 240
+        await publishers.warm()
+        assert source.fetches == 2
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("ST-10")
+def test_publishers_are_found_by_an_index(tmp_path: Path) -> None:
+    """Among a million clients the few that publish keys are not searched for."""
+    SqliteStore.create(tmp_path / "groat.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "groat.db")) as database:
+        plan = database.execute(f"EXPLAIN QUERY PLAN {PUBLISHED}", (10,)).fetchall()
+    assert ["clients_publishing" in row[-1] for row in plan] == [True]

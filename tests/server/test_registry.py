@@ -10,7 +10,7 @@ import pytest
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.keyring import Lead, SigningKey
-from groat.keys.published import Fetched
+from groat.outbound.published import Fetched
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations

@@ -26,6 +26,11 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
         raise OSError("the host is no name that can be looked up") from None
+    return connect_to(found, deadline)
+
+
+def connect_to(found: Iterable[Address], deadline: float) -> socket.socket:
+    """The same to addresses that were looked up before, and to no other."""
     sock = _race(_in_turns(found)[:MAX_ADDRESSES], deadline)
     sock.settimeout(remaining(deadline))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

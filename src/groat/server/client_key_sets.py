@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from groat.keys.published import DEADLINE, MAX_AGE, Fetched, Postponed, Refused
+from groat.outbound.published import DEADLINE, MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import PublicKey
 from groat.server.host_turns import HostTurns, in_a_thread
 
@@ -22,6 +22,7 @@ COOLDOWN: Final = 30.0  # between two fetches of one set that requests cause, an
 LONGEST_COOLDOWN: Final = 480.0
 AHEAD: Final = 0.8  # of its age: from here on a set is renewed
 SOON: Final = 1.0  # after a fetch that this process itself had no room for
+QUIET_SECONDS: Final = 60.0  # between two reports of that
 MAX_SETS: Final = 10_000
 MAX_STARTS: Final = 40  # renewals that one `tend` begins
 
@@ -74,6 +75,7 @@ class ClientKeySets:
     monotonic: Callable[[], float] = time.monotonic
     turns: HostTurns = field(default_factory=HostTurns)
     _sets: "OrderedDict[str, _Set]" = field(default_factory=OrderedDict)
+    _quiet_until: float = 0.0
     _nowhere: _Set = field(default_factory=_nowhere)
 
     def at_hand(self, uri: str | None) -> tuple[PublicKey, ...]:
@@ -146,7 +148,11 @@ class ClientKeySets:
             found.take(fetched, started)
             why = ""
         except Postponed as error:
-            found.due_at, why = self.monotonic() + SOON, str(error)
+            now, why = self.monotonic(), str(error)
+            found.due_at = now + SOON
+            if now < self._quiet_until:
+                return
+            self._quiet_until = now + QUIET_SECONDS
         except Exception as error:
             found.fail(self.monotonic())
             why = _why(error)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 64
 PER_HOST: Final = 2
 TROUBLED: Final = 8
 Result = TypeVar("Result")

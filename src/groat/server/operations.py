@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from groat.keys.invitation import Invitations
-from groat.keys.public_address import uri_fault
+from groat.outbound.public_address import uri_fault
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import (

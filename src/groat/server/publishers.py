@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from groat.keys.published import DEADLINE
+from groat.outbound.published import DEADLINE
 from groat.server.client_key_sets import MAX_SETS, ClientKeySets
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable

@@ -19,7 +19,7 @@ from groat.keys.keyring import (
     published_keys,
     stand_ins,
 )
-from groat.keys.published import fetch_key_set
+from groat.outbound.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED

@@ -4,21 +4,20 @@ https (or http on loopback and listed hosts), certificates checked, no redirects
 512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `key_source`'s business.
 """
 
-import io
-import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import socket
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from groat.outbound.authorities import tls_context
 from groat.outbound.connecting import connect
-from groat.outbound.real_time import monotonic, remaining
+from groat.outbound.deadlines import DeadlineSocket
+from groat.outbound.freshness import lifetime
+from groat.outbound.real_time import monotonic
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey, printable
@@ -27,12 +26,12 @@ from groat.protocol.metadata import check_endpoint, check_metadata, metadata_url
 from groat.verifier.schedule import DEFAULT_MAX_AGE
 
 MAX_BODY_BYTES: Final = 512 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
 DEADLINE: Final = 5.0  # seconds for one whole visit: metadata and JWKS together
 METADATA_MAX_AGE: Final = 3600.0
 MAX_LISTED: Final = 3  # entries of a set that one message tells about
 _JWKS_TYPES: Final = frozenset({"application/jwk-set+json", "application/json"})
 _METADATA_TYPES: Final = frozenset({"application/json"})
-_MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age="?(\d{1,9})', re.IGNORECASE)
 
 
 class FetchError(Exception):
@@ -192,40 +191,7 @@ def _require(response: Response, types: frozenset[str], what: str) -> None:
 
 
 def _lifetime(headers: Mapping[str, str]) -> float:
-    """max-age less the time the answer spent in caches (RFC 9111 4.2), before any clamping."""
-    found = _MAX_AGE.search(headers.get("cache-control", ""))
-    age = headers.get("age", "0").strip()
-    spent = float(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0.0
-    return (float(found.group(1)) if found else DEFAULT_MAX_AGE) - spent
-
-
-class _DeadlineReader(io.RawIOBase):
-    """A socket's bytes, none of them after the deadline: a slow drip resets no timer here."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket, deadline: float) -> None:
-        self._raw, self._sock, self._deadline = raw, sock, deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(remaining(self._deadline))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _DeadlineSocket:
-    """The one method of a socket that HTTPResponse uses."""
-
-    def __init__(self, sock: socket, deadline: float) -> None:
-        self._sock, self._deadline = sock, deadline
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        raw: Any = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]
-        return io.BufferedReader(_DeadlineReader(raw, self._sock, self._deadline))
+    return lifetime(headers.get("cache-control", ""), headers.get("age", ""), DEFAULT_MAX_AGE)
 
 
 def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response:
@@ -237,7 +203,7 @@ def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response
     """
     connection = _connection(url, deadline)
     connection.response_class = lambda sock, *args, **kwargs: HTTPResponse(  # type: ignore[assignment]
-        _DeadlineSocket(sock, deadline),  # type: ignore[arg-type]
+        DeadlineSocket(sock, deadline, MAX_BODY_BYTES + MAX_HEAD_BYTES),  # type: ignore[arg-type]
         *args,
         **kwargs,
     )

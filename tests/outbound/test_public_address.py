@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from groat.keys.public_address import is_public, may_be_called, uri_fault
+from groat.outbound.public_address import is_public, may_be_called, uri_fault
 
 # The IANA IPv4 and IPv6 special-purpose address registries, and the other blocks that are nobody's unicast address.
 SPECIAL_V4 = (

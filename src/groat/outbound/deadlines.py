@@ -1,17 +1,10 @@
 """Reading from a socket until a deadline, and no further: a slow drip of bytes resets no timer here."""
 
 import io
-import time
 from socket import socket
 from typing import Any
 
-
-def remaining(deadline: float) -> float:
-    """Seconds of `time.monotonic` until then. Raises TimeoutError when it has passed."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+from groat.outbound.real_time import remaining
 
 
 class DeadlineReader(io.RawIOBase):

@@ -5,10 +5,8 @@ address it has must be public (or in an allow-listed network), and the connectio
 checked, so that no second look-up can lead elsewhere (server-side request forgery, DNS rebinding).
 """
 
-import re
 import socket
 import ssl
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,21 +14,23 @@ from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from typing import Final
 from urllib.parse import urlsplit
 
-from groat.keys.deadlines import DeadlineSocket, remaining
-from groat.keys.lookups import Crowded, Lookups
-from groat.keys.public_address import Networks, may_be_called, parse_address, uri_fault
+from groat.outbound.authorities import tls_context
+from groat.outbound.connecting import Address, connect_to
+from groat.outbound.deadlines import DeadlineSocket
+from groat.outbound.freshness import lifetime
+from groat.outbound.lookups import Crowded, Lookups
+from groat.outbound.public_address import Networks, may_be_called, uri_fault
+from groat.outbound.real_time import monotonic, remaining
 from groat.protocol import strict_json
-from groat.protocol.errors import JoseError
+from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_set import import_key_set
 
 DEADLINE: Final = 2.0  # seconds for one whole fetch, its name look-up included
 MAX_BYTES: Final = 64 * 1024
 MAX_HEAD_BYTES: Final = 32 * 1024
-MAX_ADDRESSES: Final = 4  # of a host, tried one after the other
 MIN_AGE, DEFAULT_AGE, MAX_AGE = 60.0, 300.0, 3600.0
 _TYPES: Final = frozenset({"application/json", "application/jwk-set+json"})
-_MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age="?(\d{1,9})', re.IGNORECASE)
 _LOOKUPS: Final = Lookups()
 
 
@@ -54,10 +54,14 @@ def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | No
     """Fetch one key set; blocks for two seconds at most. Raises Refused."""
     if fault := uri_fault(uri):
         raise Refused(fault)
-    deadline = time.monotonic() + DEADLINE
+    deadline = monotonic() + DEADLINE
     parts = urlsplit(uri)
     host, port = parts.hostname or "", parts.port or 443
-    connection = _Pinned(host, port, _checked_addresses(host, port, allowed, deadline), deadline, context or _tls())
+    addresses = _checked_addresses(host, port, allowed, deadline)
+    try:
+        connection = _Pinned(host, port, addresses, deadline, context or _tls())
+    except ConfigError as error:  # no certificate could be checked: that is this server's fault
+        raise Refused(str(error)) from None
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
@@ -69,17 +73,17 @@ def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | No
         connection.close()
 
 
-def _checked_addresses(host: str, port: int, allowed: Networks, deadline: float) -> list[str]:
+def _checked_addresses(host: str, port: int, allowed: Networks, deadline: float) -> list[Address]:
     """Every address of the host, each of which may be called. Raises Refused."""
-    addresses = [host] if parse_address(host) else _look_up(host, port, deadline)
-    if not addresses:
+    found = _look_up(host, port, deadline)
+    if not found:
         raise Refused(f"{host} has no address")
-    if not all(may_be_called(address, allowed) for address in addresses):
+    if not all(may_be_called(str(address[4][0]), allowed) for address in found):
         raise Refused(f"{host} leads to an address that is not public")
-    return addresses[:MAX_ADDRESSES]
+    return found
 
 
-def _look_up(host: str, port: int, deadline: float) -> list[str]:
+def _look_up(host: str, port: int, deadline: float) -> list[Address]:
     try:
         return _LOOKUPS.find(host, port, remaining(deadline))
     except Crowded:
@@ -91,10 +95,10 @@ def _look_up(host: str, port: int, deadline: float) -> list[str]:
 
 
 class _Pinned(HTTPSConnection):
-    """Connects to the addresses that were checked, in turn, and demands the certificate of the host."""
+    """Connects to the addresses that were checked, and demands the certificate of the host."""
 
     def __init__(
-        self, host: str, port: int, addresses: Sequence[str], deadline: float, context: ssl.SSLContext
+        self, host: str, port: int, addresses: Sequence[Address], deadline: float, context: ssl.SSLContext
     ) -> None:
         super().__init__(host, port, context=context)
         self._addresses, self._deadline, self._tls_context = addresses, deadline, context
@@ -105,23 +109,10 @@ class _Pinned(HTTPSConnection):
         )
 
     def connect(self) -> None:
-        plain = self._reach()
-        plain.settimeout(remaining(self._deadline))  # a handshake counts as one operation, however it drips
-        self.sock = plain
-        self.sock = self._tls_context.wrap_socket(plain, server_hostname=self.host)
+        self.sock: socket.socket = connect_to(self._addresses, self._deadline)
+        # Its time is what is left until the deadline, and a handshake counts as one operation, however it drips.
+        self.sock = self._tls_context.wrap_socket(self.sock, server_hostname=self.host)
         self.sock.settimeout(remaining(self._deadline))
-
-    def _reach(self) -> socket.socket:
-        """The first address that answers; one that is silent leaves the others their share of the time."""
-        for tried, address in enumerate(self._addresses, 1):
-            left = remaining(self._deadline)
-            last = tried == len(self._addresses)
-            try:
-                return socket.create_connection((address, self.port), left if last else left / 2)
-            except OSError:
-                if last:
-                    raise
-        raise TimeoutError
 
 
 def _read(response: HTTPResponse) -> Fetched:
@@ -138,18 +129,9 @@ def _read(response: HTTPResponse) -> Fetched:
         keys = import_key_set(strict_json.loads_object(body))
     except JoseError as error:
         raise Refused(error.hint) from None
-    return Fetched(keys, read_max_age(response.getheader("cache-control") or "", response.getheader("age") or ""))
+    told = lifetime(response.getheader("cache-control") or "", response.getheader("age") or "", DEFAULT_AGE)
+    return Fetched(keys, min(MAX_AGE, max(MIN_AGE, told)))
 
 
-def read_max_age(cache_control: str, age: str) -> float:
-    """For how long a set may be kept: max-age less the time it spent in caches (RFC 9111 4.2), a minute to an hour."""
-    found = _MAX_AGE.search(cache_control)
-    told = float(found[1]) if found else DEFAULT_AGE
-    age = age.strip()
-    spent = float(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0.0
-    return min(MAX_AGE, max(MIN_AGE, told - spent))
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+# The context is kept, so that reading the authorities costs the first fetch only.
+_tls: Final = cache(tls_context)

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
+
+from groat.outbound.connecting import Address
 
 MAX_UNDER_WAY: Final = 128
 
-Found = list[tuple[Any, ...]]
+Found = list[Address]
 
 
 class Crowded(Exception):
@@ -29,10 +31,9 @@ class Lookups:
     _under_way: dict[tuple[str, int], "Future[Found]"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def find(self, host: str, port: int, seconds: float) -> list[str]:
-        """The addresses of a host, in the resolver's order. Raises TimeoutError, OSError, UnicodeError, Crowded."""
-        found = self._ask(host, port).result(seconds)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    def find(self, host: str, port: int, seconds: float) -> Found:
+        """The addresses of a host, as getaddrinfo gives them. Raises TimeoutError, OSError, UnicodeError, Crowded."""
+        return self._ask(host, port).result(seconds)
 
     def _ask(self, host: str, port: int) -> "Future[Found]":
         with self._lock:
