@@ -1,11 +1,13 @@
 """What a refusal says to the people who run the API: which name, which difference, which option."""
 
+import logging
+
 import pytest
 
 from groat.protocol.access_token import RFC9068
 from groat.verifier import InsufficientScope, InvalidToken, KeysUnavailable, Verifier, any_of
 
-from .issuer import METADATA, OPENID, Issuer, json_answer
+from .issuer import METADATA, OPENID, Clock, Issuer, json_answer, outcome
 from .tokens import AUD
 
 
@@ -100,3 +102,24 @@ def test_the_scope_that_is_missing(running: Issuer) -> None:
     with pytest.raises(InsufficientScope) as caught:
         verifier.verify(token, any_of("a", "b"))
     assert caught.value.hint == 'none of "a b" is granted'
+
+
+@pytest.mark.rule("OP-6", "OPS-04", "I9")
+def test_warnings_are_few_and_count_the_rest(
+    running: Issuer, monotonic: Clock, wall: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning per reason in ten seconds, with the number of those held back; each refusal stays one line."""
+    caplog.set_level(logging.INFO, "groat.verifier")
+    verifier = running.verifier(monotonic=monotonic, clock=wall)
+    expired = running.token(exp=1_700_000_000)
+    for seconds in (0.0, 9.9, 0.2, 30.0):
+        monotonic.now += seconds
+        for _ in range(20):
+            assert outcome(lambda: verifier.verify(expired)) == "expired"
+        assert outcome(lambda: verifier.verify("garbage")) == "malformed"
+    said = [record for record in caplog.records if record.getMessage().startswith("refused: ")]
+    assert len(said) == 4 * 21
+    loud = [record.getMessage() for record in said if record.levelno == logging.WARNING]
+    expiries = [line for line in loud if "reason=expired" in line]
+    assert [line.partition(" (and ")[2].partition(" more")[0] for line in expiries] == ["", "39", "19"]
+    assert len(loud) == 6
