@@ -7,6 +7,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from groat.client import EnvironmentUnusable, MachineClient, RetryPolicy, ServerUnreachable
@@ -153,3 +155,21 @@ def test_a_frozen_monotonic_clock(
             Enrolment(issuer.url, CLIENT_ID, transport).by_code(generate_private_key("ES256"), "code")
         transport.close()
         monkeypatch.setattr(time, "monotonic", REAL)
+
+
+@pytest.mark.rule("FO-4", "FO-19", "CL-21")
+@pytest.mark.parametrize("own", [httpx2.Client, httpx.Client], ids=["httpx2", "httpx"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://user:hunter2@127.0.0.1:9"), ("SSL_CERT_FILE", "/nowhere/ca"), ("https_proxy", "ftp://p")],
+)
+def test_a_factory_that_cannot_make_a_client(
+    make: MakeMachine, clock: Clock, monkeypatch: pytest.MonkeyPatch, own: Any, variable: str, value: str
+) -> None:
+    """The libraries' own clients do not say which variable is wrong: the error has those that are set, and ends it."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EnvironmentUnusable, match="http= makes no client") as caught:
+        make(http=own, **clock.options).token()
+    assert variable in caught.value.hint
+    assert "hunter2" not in str(caught.value)
+    assert (caught.value.transient, clock.sleeps) == (False, [])

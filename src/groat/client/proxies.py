@@ -16,6 +16,11 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+# What HTTP libraries read, the way out and whom to trust there.
+VARIABLES: Final = (
+    *(name for one in ("http", "https", "all") for name in (f"{one}_proxy", f"{one.upper()}_PROXY")),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 

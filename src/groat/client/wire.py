@@ -3,6 +3,7 @@
 httpx2 or httpx does the work, whichever is there; neither is imported before the first request.
 """
 
+import os
 import ssl
 import sys
 import threading
@@ -16,13 +17,15 @@ from groat.client.default_client import LIBRARIES, DefaultClient, HttpClient
 from groat.client.errors import (
     ClientClosed,
     ClientError,
+    EnvironmentUnusable,
     ServerUnreachable,
     TokenResponseInvalid,
     foreign,
     request_id,
 )
 from groat.client.fork import renew_in_child
-from groat.client.proxies import proxy_for
+from groat.client.proxies import VARIABLES, proxy_for
+from groat.protocol.errors import ConfigError
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
@@ -159,8 +162,20 @@ class Transport:
             if self._closed:
                 raise ClientClosed("the MachineClient was closed")
             if self._own is None:
-                self._own = self._factory()
+                self._own = _made_by(self._factory)
             return self._own.towards(url) if isinstance(self._own, DefaultClient) else self._own
+
+
+def _made_by(factory: Callable[[], HttpClient | DefaultClient]) -> HttpClient | DefaultClient:
+    """What the factory makes. The libraries' own clients read the environment, and fail without naming a variable."""
+    try:
+        return factory()
+    except ConfigError:
+        raise
+    except (ImportError, OSError, ValueError) as error:
+        problem = f"http= makes no client: {type(error).__name__}: {foreign(str(error))}"
+    named = ", ".join(name for name in VARIABLES if os.environ.get(name))
+    raise EnvironmentUnusable(problem, hint=f"the HTTP library reads {named}, which are set" if named else "")
 
 
 def _failures() -> tuple[type[Exception], ...]:
