@@ -26,7 +26,7 @@ from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
 from groat.server.connection.crowd import Crowd
-from groat.server.connection.descriptors import connection_limit
+from groat.server.connection.descriptors import connection_limit, share
 from groat.server.connection.shedding import Shedding
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -116,8 +116,8 @@ def create_app(
             *(settings[f"throttle.{name}"] for name in ("client_failures", "source_failures", "failure_share"))
         )
         entrance.trusted_proxies = crowd.exempt = settings["server.trusted_proxies"]
-        crowd.limit = connection_limit(settings["server.connections"])
-        crowd.source_limit = settings["server.source_connections"]
+        crowd.limit = connection_limit(share(settings["server.connections"], config.tls is not None))
+        crowd.source_limit = share(settings["server.source_connections"], config.tls is not None)
         rotator.timing = settings.timing  # keys stay for as long as their tokens may live
         token = TokenEndpoint(
             policy, registry, store, throttle, audit, clock,

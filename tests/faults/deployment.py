@@ -36,6 +36,7 @@ START_SECONDS: Final = 90.0  # sixteen processes that start at once on two busy 
 NO_SOURCE_LIMIT: Final = {
     "GROAT_THROTTLE__CLIENT_FAILURES": "100000000",
     "GROAT_THROTTLE__SOURCE_FAILURES": "100000000",
+    "GROAT_SERVER__SOURCE_CONNECTIONS": "4096",
 }
 # Below the range from which the kernel takes the ports of outgoing connections: a killed replica gets its port again.
 PORTS: Final = range(20_000, 32_000)

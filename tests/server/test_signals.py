@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.files import read_private_key
-from groat.server.connection.protocol import DRAIN_SECONDS
+from groat.server.connection.lifetime import DRAIN_SECONDS
 from groat.server.sample import sample_config
 from groat.server.settings import RELOADED, SETTINGS
 from tests.waiting import wait_until

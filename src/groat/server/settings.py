@@ -152,7 +152,7 @@ SETTINGS: Final = (
     Setting("server.tls_certificate_file", optional, "", "PEM chain to serve https with; empty: plain http"),
     Setting("server.tls_key_file", optional, "", "PEM private key of the certificate; empty: in the same file"),
     Setting("server.remembered_clients", at_least(1000), 10_000, "clients a worker keeps in memory, some 5 KB each"),
-    Setting("server.connections", at_least(16), 4096, "connections of a worker, if it may open so many files"),
+    Setting("server.connections", at_least(16), 4096, "connections of a worker, an eighth over https"),
     Setting("server.source_connections", at_least(8), 1024, "the same from one address that is no trusted proxy"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),

@@ -431,7 +431,7 @@ def secured(make_groat: "Callable[[str], Groat]") -> "Iterator[Server]":
     ca, _ = LocalCa.ensure(groat.directory / "ca.pem", groat.directory / "ca.key.pem", ["as.example"], now)
     ca.ensure_server(groat.directory, ["as.example"], now)
     files = {"GROAT_SERVER__TLS_CERTIFICATE_FILE": "tls.pem", "GROAT_SERVER__TLS_KEY_FILE": "tls.key.pem"}
-    made = groat.serve(env={**files, "GROAT_SERVER__CONNECTIONS": "64"})
+    made = groat.serve(env={**files, "GROAT_SERVER__CONNECTIONS": "512"})  # an eighth of it
     yield made
     made.stop()
 

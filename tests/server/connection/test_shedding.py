@@ -20,7 +20,7 @@ def with_field(field: bytes) -> bytes:
     return HEAD + b"\r\n" + field + b"\r\n\r\n" + BODY
 
 
-@pytest.mark.rule("L08", "H05")
+@pytest.mark.rule("L08", "H05", "FO-1")
 @pytest.mark.parametrize(
     "data",
     [
@@ -37,6 +37,7 @@ def with_field(field: bytes) -> bytes:
         with_field(b"Connection: close"),
         with_field(b"Expect: 100-continue"),
         with_field(b"Upgrade: h2c"),
+        with_field(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"),
         with_field(b" folded: line"),
         with_field(b"X: a\x00b"),
         with_field(b"X: a\nTransfer-Encoding: chunked"),

@@ -12,7 +12,7 @@ import gc
 import heapq
 import itertools
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -25,6 +25,7 @@ from groat.server.tally import Tally
 # they are two or three times as much.
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 MAX_LINGERING: Final = 128
+PIPELINED_AT_ONCE: Final = 8  # that begin in one turn of the loop
 CROWDED_SHARE: Final = 0.75  # of the bound: from here on slow heads have less time
 TIDY_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 1.0
@@ -71,6 +72,7 @@ class Crowd:
     count: int = field(default=0, init=False)
     held: int = field(default=0, init=False)
     _by_source: dict[str, dict[Member, None]] = field(default_factory=dict, init=False)
+    _later: deque[Callable[[], None]] = field(default_factory=deque, init=False)
     _lingering: dict[Member, None] = field(default_factory=dict, init=False)
     _unreported: Counter[str] = field(default_factory=Counter, init=False)
     _worst: str = field(default="", init=False)
@@ -121,6 +123,18 @@ class Crowd:
                 if self.held <= MAX_HELD_BYTES / 2:
                     return
                 self._end(one, "memory")
+
+    def later(self, go_on: Callable[[], None]) -> None:
+        """Who asked several things at once goes on when those who asked one have had their turn."""
+        self._later.append(go_on)
+        if len(self._later) == 1:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        for _ in range(min(PIPELINED_AT_ONCE, len(self._later))):
+            self._later.popleft()()
+        if self._later:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def release(self, member: Member) -> None:
         """What was kept for it is used or thrown away."""

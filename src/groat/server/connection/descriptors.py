@@ -1,10 +1,11 @@
-"""File descriptors: as many as the system gives, and of these a share that connections do not get."""
+"""How many connections there may be: as descriptors and memory allow."""
 
 import resource
 from typing import Final
 
 RESERVE: Final = 128  # for the store, the log, the listeners, key sets that are fetched, files that are read
 LEAST: Final = 16
+TLS_WEIGHT: Final = 8  # a connection with TLS takes 60 to 100 KB where a plain one takes some 6
 
 
 def raise_limit() -> None:
@@ -15,6 +16,11 @@ def raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def share(wished: int, secure: bool) -> int:
+    """What is left of a number of connections where they speak TLS."""
+    return max(LEAST, wished // TLS_WEIGHT) if secure else wished
 
 
 def connection_limit(wished: int) -> int:

@@ -7,16 +7,13 @@ ever (docs/decisions/0037-crowds.md).
 """
 
 import asyncio
-import select
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from groat.protocol.errors import InvalidRequest, PayloadTooLarge
 from groat.server.admission import MAX_IN_FLIGHT
-from groat.server.connection.crowd import Crowd
 from groat.server.connection.cycle import OneWriteCycle
 from groat.server.connection.head import (
     MAX_FIELDS,
@@ -29,13 +26,11 @@ from groat.server.connection.head import (
     malformed,
     parse_target,
 )
-from groat.server.connection.lingering import close, linger
+from groat.server.connection.lifetime import Lifetime
 from groat.server.connection.shedding import Shedding
 from groat.server.connection.states import (
     BETWEEN,
-    OWING,
     READING,
-    REPLACEABLE,
     SECONDS,
     TRANSITIONS,
     Event,
@@ -43,10 +38,6 @@ from groat.server.connection.states import (
 )
 from groat.server.http import MAX_BODY_BYTES, refusal_body
 
-DRAIN_SECONDS: Final = 3.0
-WRITE_BUFFER_BYTES: Final = 4096  # of answers that the peer does not read, before the next one waits
-READ_BUFFER_BYTES: Final = 16 * 1024  # of TLS records that are not deciphered while reading pauses
-_LATE_SECONDS: Final = 0.05
 _MALFORMED: Final = b"".join(
     (
         b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n",
@@ -63,161 +54,21 @@ _BEGUN, _HEADED, _WHOLE, _ANSWERED = (
 )
 
 
-class OneWriteProtocol(HttpToolsProtocol):
-    """One connection, in the states of `states`; a member of its listener's crowd.
+class OneWriteProtocol(Lifetime):
+    """One connection: what comes on it, and what goes.
 
     The parser gets the bytes of one request; what comes behind it waits, and is not read on, until that is answered.
     """
 
-    peer: tuple[str, int] | None = None  # as accepted: a connection that was reset since does not know any more
-    state = State.ARRIVING
-    since = 0.0  # loop time: when it came into its state; in HEAD and BODY, when that was first found unfinished
-    source = ""
-    exempt = False
-    held = 0
-    task: asyncio.Task[Any] | None = None  # that agrees on TLS, while ARRIVING
-    _draining = False  # the server ends
-    _timer: asyncio.TimerHandle | None = None
-    _timer_at = 0.0
-    _waiting = b""  # what came behind the request that is being answered
-    _tail = b""  # the last bytes of an unfinished piece, which may be part of the empty line that ends a head
     _first = True  # nothing was asked before: the time for this head runs since the connection was made
     _fresh = False  # a request has begun, and was not found unfinished yet
     _piece = 0  # size of what the parser has now
     _surplus = 0  # bytes of an unfinished request but for its body, or of empty lines before one
-    _fields_size = 0  # of the target and the fields so far, or of the trailer's
     _body_left = 0  # of a body with Content-Length
     _hosts = 0
     _coding: bytes | None = None
     _upgrade = False
     _thrown = 0  # bytes of a body that was answered before it was whole
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.crowd: Crowd = getattr(self.app, "crowd", None) or Crowd()
-
-    # How it begins and ends
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.client = self.client or self.peer
-        self.task = None
-        if not self.source and not self.crowd.admit(self, self.client and self.client[0]):
-            self.state = State.CLOSED
-            transport.abort()
-            return
-        self.state = TRANSITIONS[Event.CONNECTED][self.state]
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        if self.scheme == "https":
-            transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)
-        self._begin_waiting()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_answering()
-        super().connection_lost(exc)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Keep nothing; what is being worked at keeps its own."""
-        self.state = State.CLOSED
-        self.crowd.leave(self)
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.crowd.release(self)
-        self._waiting = self._tail = self.url = b""
-        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
-        self.headers = []
-
-    def _end(self) -> None:
-        """The last answer is written; where more was sent than was read, the peer must get to see that answer."""
-        more = self.state is not _WORKING or self._waiting or self.flow.read_paused
-        self.state = TRANSITIONS[Event.ENDED][self.state]
-        self._forget()
-        if more:
-            linger(self.transport)
-            self.since = self.loop.time()
-            self.crowd.linger(self)
-        else:
-            close(self.transport)
-
-    def _end_answering(self) -> None:
-        cycle: Any = self.cycle
-        if self.state in OWING and cycle is not None:
-            cycle.end()
-
-    def may_go(self) -> bool:
-        """Whether no work of ours would be lost with it: who waits for an answer and reads it may not."""
-        return self.state in REPLACEABLE or bool(self._waiting) or self.flow.write_paused
-
-    def cut(self) -> bool:
-        """End it now; False where something is unread that may be a request."""
-        if self.state in BETWEEN and self._has_unread():
-            return False
-        self._end_answering()
-        if self.task is not None:
-            self.task.cancel()
-        elif self.state is State.LAST or self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            self.transport.close()
-        self._let_go()
-        return True
-
-    def shutdown(self) -> None:
-        """Let the peer send one more request: it may be on its way, and closing now would reset it."""
-        self._draining = True
-        if self.state in OWING:
-            self.cycle.keep_alive = False
-        else:
-            self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
-
-    # How long it may wait
-
-    def _begin_waiting(self) -> None:
-        self.since = now = self.loop.time()
-        self._watch(now + self._seconds())
-
-    def _seconds(self) -> float:
-        return self.timeout_keep_alive if self.state in (_IDLE, _REST) else SECONDS[self.state]
-
-    def _watch(self, deadline: float) -> None:
-        """One timer for many requests is moved on only when it fires."""
-        if self._timer is None or deadline < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = deadline
-            self._timer = self.loop.call_at(deadline, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self.state not in SECONDS:
-            return  # the application's to end
-        deadline = self.since + self._seconds()
-        if self.loop.time() < deadline:
-            self._watch(deadline)
-        elif self.state in (_IDLE, _REST):
-            self._close_if_idle()
-        else:
-            self.crowd.tally.cut["slow"] += 1
-            close(self.transport)
-
-    def _close_if_idle(self) -> None:
-        """Close a connection that nobody uses: timers run before reading, so a request may be here unread."""
-        if self.state in OWING or self.transport.is_closing():
-            return
-        if self.state in BETWEEN and self._has_unread():
-            self.loop.call_later(_LATE_SECONDS, self._close_if_idle)
-        else:
-            close(self.transport)
-
-    def _has_unread(self) -> bool:
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
     # What comes
 
@@ -315,28 +166,18 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.state = _BEGUN[self.state]
         self._fresh = True
         self._surplus = self._piece
-        self._fields_size = self._body_left = self._hosts = self._thrown = 0
+        self._body_left = self._hosts = self._thrown = 0
         self._coding, self._upgrade = None, False
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of a head or of a trailer; nobody reads the latter."""
         name = name.lower()
         headers = self.headers
         headers.append((name, value))
-        self._count(len(name) + len(value) + 4)
         if len(headers) > MAX_FIELDS:
             raise malformed(TOO_MANY)
         if name in _NOTED and self.state is _HEAD:
             self._note(name, value)
-
-    def _count(self, size: int) -> None:
-        self._fields_size += size
-        if self._fields_size > MAX_HEAD_BYTES:
-            raise malformed(TOO_LARGE)
 
     def _note(self, name: bytes, value: bytes) -> None:
         """What decides where the request ends, whether it is one, and whether its peer waits for us."""
@@ -354,10 +195,11 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
+        if self._surplus > MAX_HEAD_BYTES:  # a piece ends where a head does
+            raise malformed(TOO_LARGE)
         self._complete_scope()
         self.state = _HEADED[self.state]
         self.headers = []  # the scope keeps its own: fields of a trailer are no headers of the request (RFC 9110 6.5.1)
-        self._fields_size = 0
         self._upgrade = self._upgrade and self.parser.should_upgrade()
         if not self._upgrade:
             self.cycle = self._new_cycle()
@@ -378,7 +220,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version = self.parser.get_http_version()
         scope["path"], scope["raw_path"], scope["query_string"] = parse_target(self.url)
-        check_version(version, self._hosts)
+        if self._hosts != 1 or version != "1.1":
+            check_version(version, self._hosts)
         if self._coding is not None:
             check_coding(self._coding, version)
 
@@ -431,6 +274,8 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._upgrade:
             return  # the head is read once more
+        if self._surplus > 2 * MAX_HEAD_BYTES:
+            raise malformed(TOO_LARGE)
         self.state = _WHOLE[self.state]
         if self.state is _IDLE:
             self._surplus = 0
@@ -450,14 +295,23 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._end()
             return
         self.state = _ANSWERED[self.state]
-        self._begin_waiting()
+        self.since = now = self.loop.time()
+        if self._timer is None or now + self.timeout_keep_alive < self._timer_at:
+            self._watch(now + self.timeout_keep_alive)
         self.scope = self.cycle = None  # type: ignore[assignment]
         self.url = b""
+        if self._waiting:
+            self.crowd.later(self._go_on)
+            return
         if self.held:
             self.crowd.release(self)
-        if self._waiting:
-            data, self._waiting = self._waiting, b""
-            self._take(data)
+        self.flow.resume_reading()
+
+    def _go_on(self) -> None:
+        """What came behind the request that is answered now."""
+        data, self._waiting = self._waiting, b""
+        self.crowd.release(self)
+        self._take(data)
         if not self._waiting and self.state in READING:
             self.flow.resume_reading()
 
