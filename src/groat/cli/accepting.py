@@ -22,7 +22,7 @@ from groat.server.http import refusal_body
 SLACK: Final = 1  # connections that a worker may have more than the one with the fewest, and take another
 LOOK_AGAIN_SECONDS: Final = 0.001
 PATIENCE: Final = 40  # looks; after them whoever should have taken it is too busy
-AT_ONCE: Final = 16  # connections per turn of the loop: those who are inside wait meanwhile
+AT_ONCE: Final = 4  # connections per turn of the loop: those who are inside wait meanwhile
 NO_DESCRIPTOR_SECONDS: Final = 1.0
 LAST_HANDSHAKE_SECONDS: Final = 1.0  # for TLS handshakes that are under way when the server ends
 GOODBYE_TIMEOUT_SECONDS: Final = 3.0  # for a peer to confirm the end of TLS; with the drain, less than a graceful end
