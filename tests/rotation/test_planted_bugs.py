@@ -11,6 +11,9 @@ from hypothesis import Phase
 from groat.keys import plans, schedule
 from groat.keys.keyring import Lead, SigningKey
 from groat.keys.schedule import Change, Timing
+from groat.server import trusted_time
+from groat.server.store import Condition
+from groat.server.trusted_time import Reading, TrustedTime
 
 from .simulator import Broken, Replica, World
 from .test_simulation import simulate
@@ -59,6 +62,14 @@ def _revoked_now(keys: Any, key: SigningKey, now: int, lead: Lead, removes_at: i
     return _TAKEN_OUT(keys, key, now, Lead(lead.publish, lead.token_lifetime, 0), max(now, removes_at))
 
 
+def _believes(self: TrustedTime, condition: Condition) -> Reading:
+    return Reading(int(self.clock()))
+
+
+def _no_witness(self: TrustedTime, now: float, ahead: float, horizon: int) -> None:
+    return None
+
+
 _HANDING_OVER: Final = plans._handing_over
 _TAKEN_OUT: Final = plans._taken_out
 BUGS: Final = (
@@ -70,6 +81,11 @@ BUGS: Final = (
     pytest.param(plans, "_taken_out", _revoked_now, id="revokes by the operator's clock alone"),
     pytest.param(schedule, "_destroyed", _destroyed_at_once, id="destroys what slow clocks still use"),
     pytest.param(World, "commit", _blind_commit, id="writes without the version"),
+    pytest.param(Timing, "grace", 0, id="destroys without grace"),
+    pytest.param(TrustedTime, "judge", _believes, id="believes one clock"),
+    pytest.param(trusted_time, "SETTLED_SECONDS", 0.0, id="believes a clock that has just stepped"),
+    pytest.param(TrustedTime, "_fault", _no_witness, id="asks nobody else for the time"),
+    pytest.param(World, "spared", lambda world: set(), id="ignores the uses that name a key"),
 )
 
 

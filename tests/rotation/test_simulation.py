@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import active_key, in_office
 from groat.keys.schedule import Timing
+from groat.server.trusted_time import SETTLED_SECONDS
 
 from .simulator import MAX_ERROR, Broken, Replica, World, settled
 
@@ -23,15 +24,17 @@ TIMINGS: Final = (
     Timing(rotate_every=0),
 )
 ERRORS: Final = (-MAX_ERROR, 0, MAX_ERROR)
+# Hours and months ahead and behind, and right again; less than an hour from the start would be nobody's to notice.
+WRONG: Final = (7200, 86_400, 60 * 86_400, -7200, -86_400, -60 * 86_400, 0)
 WHO: Final = st.integers(0, 2)
 
 
 class Rotation(RuleBasedStateMachine):
     """Three replicas, with the slowest, a right and the fastest clock; hypothesis picks what happens."""
 
-    @initialize(timing=st.sampled_from(TIMINGS))
-    def begin(self, timing: Timing) -> None:
-        self.world = World(timing, [Replica(error) for error in ERRORS])
+    @initialize(timing=st.sampled_from(TIMINGS), own_clock=st.booleans())
+    def begin(self, timing: Timing, own_clock: bool) -> None:
+        self.world = World(timing, [Replica(error) for error in ERRORS], own_clock)
 
     @rule(seconds=st.sampled_from([1, 8, 30, 60, 300, 660, 3600, 10_000]))
     def wait(self, seconds: int) -> None:
@@ -75,6 +78,26 @@ class Rotation(RuleBasedStateMachine):
             self.world.wait(delay)
         self.world.commit(replica)
 
+    @rule(who=WHO, seconds=st.sampled_from(WRONG), restart=st.booleans())
+    def turn(self, who: int, seconds: int, restart: bool) -> None:
+        self.world.turn(self.world.replicas[who], seconds, restart=restart)
+
+    @rule(seconds=st.sampled_from(WRONG))
+    def turn_all(self, seconds: int) -> None:
+        for replica in self.world.replicas:
+            self.world.turn(replica, seconds)
+
+    @rule(who=WHO, seconds=st.sampled_from(WRONG), restart=st.booleans(), wait=st.sampled_from([0, 30, 1000]))
+    def look_by_a_wrong_clock(self, who: int, seconds: int, restart: bool, wait: int) -> None:
+        """For half a minute, or until it is believed; the others go on."""
+        replica = self.world.replicas[who]
+        self.world.turn(replica, seconds, restart=restart)
+        self.world.wait(wait)
+        for _ in range(3):
+            self.world.look(replica)
+            self.world.commit(replica)
+        self.world.turn(replica, 0)
+
     @rule(who=WHO, choice=st.integers(0, 19))
     def race(self, who: int, choice: int) -> None:
         """One replica judges, another one's operator is quicker."""
@@ -87,6 +110,9 @@ class Rotation(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: once the servers have their way, the ring is safe by the independent checker, too."""
         if hasattr(self, "world"):
+            for replica in self.world.replicas:
+                self.world.turn(replica, 0)
+            self.world.wait(int(SETTLED_SECONDS) + 1)
             settled(self.world)
             self.world.wait(self.world.timing.lead.publish + 1)
             settled(self.world)
