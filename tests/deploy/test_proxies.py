@@ -220,18 +220,24 @@ def start_caddy(bench: Bench, recipe: str) -> None:
 STARTERS: Final = {"nginx": start_nginx, "caddy": start_caddy}
 
 
-@pytest.mark.rule("OPS-01")
+@pytest.mark.rule("OPS-01", "OP-13", "FO-2")
 @pytest.mark.parametrize("proxy", STARTERS)
 def test_tls_ends_at_the_proxy(bench: Bench, proxy: str) -> None:
-    """A token through the proxy; the server sees the caller's address and not the one that the caller made up."""
+    """A token through the proxy; the server sees the caller's address and not the one that the caller made up.
+
+    The id is the proxy's, the trace the caller's.
+    """
     STARTERS[proxy](bench, "tls-termination")
     status, _, body = bench.request("GET", "/.well-known/oauth-authorization-server")
     assert (status, json.loads(body)["token_endpoint"]) == (200, f"{bench.issuer}/token")
-    status, answer = bench.token(**{"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"})
+    made_up = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Request-ID": "mine"}
+    status, answer = bench.token(**made_up, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
     assert (status, answer["token_type"]) == (200, "Bearer")
     log = (bench.folder / f"groat-{bench.server}.log").read_text()
     issued = [json.loads(line) for line in log.splitlines() if '"token.issued"' in line]
-    assert [line["source"] for line in issued] == ["127.0.0.1"]
+    assert [(line["source"], line["trace_id"], line["span_id"]) for line in issued] == [
+        ("127.0.0.1", "ab" * 16, "cd" * 8)]  # fmt: skip
+    assert re.fullmatch("[0-9a-f-]{32,36}", issued[0]["request_id"])
     assert "203.0.113.9" not in log
     assert bench.request("POST", "/token", body="x" * (65 * 1024))[0] == 413
     assert "eyJ" not in "".join(path.read_text("utf-8", "replace") for path in bench.folder.glob("*.log"))
