@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing import Missing, needs
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "systemd.md").read_text("utf-8")
 COMMANDS = [
     line for block in re.findall(r"^```\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
@@ -35,7 +37,7 @@ def test_a_file_changes_hands_without_its_target() -> None:
 
 
 @pytest.mark.rule("ST-14")
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone sets owners")
+@needs(Missing.ROOT, there=os.geteuid() == 0)
 def test_the_key_encryption_key_goes_to_root_and_its_group(tmp_path: Path) -> None:
     """The pipe of the guide, with places of this test and the user nobody: a link in its place gives root nothing."""
     (line,) = [line for line in COMMANDS if "/dev/stdin" in line]

@@ -14,6 +14,7 @@ from groat.server.store import StoreUnavailable
 from groat.server.store.postgres_link import Target
 from groat.server.store.postgres_schema import migrate
 from groat.server.store.postgres_writer import FRESH_SECONDS
+from tests.missing import Missing, skip
 from tests.postgres import NOBODY, GivenServer, PostgresServer
 
 from .test_postgres import Event, _until_used, execute, opened, run, use
@@ -28,7 +29,7 @@ def disk() -> Iterator[Path]:
         place.mkdir()
         words = ["mount", "-t", "tmpfs", "-o", f"size=2m,mode=0700,uid={NOBODY},gid={NOBODY}", "tmpfs", str(place)]
         if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode != 0:
-            pytest.skip("only root may mount a small file system")
+            skip(Missing.ROOT)
         try:
             yield place
         finally:
