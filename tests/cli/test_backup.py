@@ -157,6 +157,18 @@ def test_an_impossible_place_is_named(home: Home) -> None:
         assert [*(home.directory / "open").iterdir()] == []
 
 
+@pytest.mark.rule("OP-4")
+def test_a_copy_that_does_not_fit_leaves_nothing(home: Home) -> None:
+    """Half a backup would be found on the day it is needed."""
+    before = set(home.directory.iterdir())
+    line = f"ulimit -f 16; exec {GROAT} store backup copy.db"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=home.directory, env=environment(home.env), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (5, 1), done.stderr
+    assert set(home.directory.iterdir()) == before
+
+
 @pytest.mark.rule("OP-4", "F16", "I1")
 @pytest.mark.parametrize("running", [True, False], ids=["servers run", "servers stopped"])
 def test_no_use_since_the_backup_is_forgotten(home: Home, running: bool) -> None:

@@ -53,6 +53,7 @@ from groat.server.store.sqlite_registration import (
     refuse_foreign,
     update_clients,
 )
+from groat.server.store.sqlite_sidecars import give_rights_back
 from groat.server.store.sqlite_writer import FORGET, LOWER_HORIZON, RAISE_HORIZON, SqliteWriter
 from groat.server.store.turns import Turns
 
@@ -90,6 +91,7 @@ class SqliteStore:
     def open(cls, path: Path, retention: int = 0, notify: Notify = silent) -> Self:
         """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
         check_there(path)
+        give_rights_back(path)
         store = cls(path, retention, notify)
         version = store._schema_version()
         if version != SCHEMA_VERSION:

@@ -121,8 +121,11 @@ def _exists(target: Path) -> ConfigError:
 
 
 def _copy(database: Path, copy: Path, now: int) -> tuple[int, int]:
-    with _connected(database) as connection:
-        connection.execute("VACUUM INTO ?", (str(copy),))
+    try:
+        with _connected(database) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}. Nothing is left at the place of the copy") from None
     with _connected(copy) as connection:
         version, closed_at = connection.execute("SELECT version, closed_at FROM registry").fetchone()
         if closed_at is not None:
