@@ -1,5 +1,6 @@
 """The admin listener and its numbers, on real servers: one worker and several."""
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from groat.keys.files import read_private_key
 from groat.protocol.errors import ConfigError
 from groat.server.admin_address import AdminAddress
+from groat.server.audit import Audit
+from groat.server.event_log import EventLog
+from groat.server.metrics import Metrics
 from tests.ports import free_port
 
 from .builders import Party, base
@@ -270,3 +274,20 @@ def test_an_oversized_head_is_refused(running: "tuple[Server, int]") -> None:
     _, port = running
     settled(port, "groat_token_requests_total", 0)
     assert b" 400 " in raw(("127.0.0.1", port), b"GET /metrics HTTP/1.1\r\nx: " + b"a" * 70_000)
+
+
+@pytest.mark.rule("ST-4", "F11")
+def test_visits_to_addresses_of_keys_are_counted(tmp_path: Path) -> None:
+    """Good ones and failed ones, the latter with a line in the log; no host becomes a label."""
+    with (tmp_path / "log").open("w") as stream:
+        audit = Audit(EventLog(stream, pretty=False))
+        for why in ("", "", "nobody there"):
+            audit.fetched("keys.example:8443", why)
+    shown = Metrics(audit.tally).render((), 0.0).decode()
+    assert 'groat_client_key_set_fetches_total{result="ok"} 2.0' in shown
+    assert 'groat_client_key_set_fetches_total{result="failed"} 1.0' in shown
+    assert "keys.example" not in shown
+    (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert (line["event"], line["host"], line["hint"]) == (
+        "client.keys_unavailable", "keys.example:8443", "nobody there",
+    )  # fmt: skip

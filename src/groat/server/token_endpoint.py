@@ -129,11 +129,12 @@ class TokenEndpoint:
     ) -> tuple[AuthenticatedClient, int] | None:
         """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""
         client_id = credential.client_id
-        self.registry.ask_for_keys(client_id)
         if self.publishers is None or not self.publishers.conceivable:
             return None
         until = asyncio.get_running_loop().time() + self.room.patience
         with self.room.seat(client_id, exchange.source) as seated, self.admission.away():
+            if seated:
+                self.registry.ask_for_keys(client_id)
             while seated and await self.registry.news(client_id, client, until):
                 version, client = self.registry.version, await self.registry.find_client(client_id)
                 with contextlib.suppress(InvalidClient):

@@ -20,6 +20,7 @@ from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUn
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres import LIMITS, PostgresStore
 from groat.server.store.postgres_link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
+from groat.server.store.postgres_registration import PUBLISHED
 from groat.server.store.postgres_schema import SCHEMA_VERSION, Unsafe, migrate, open_link
 from tests.postgres import GivenServer, PostgresServer
 
@@ -797,3 +798,12 @@ def test_the_databases_clock_is_compared(url: str) -> None:
     assert abs(near) < 1
     assert abs(behind + 40) < 1
     assert abs(before - 40) < 1
+
+
+@pytest.mark.rule("ST-10")
+def test_publishers_are_found_by_an_index(url: str) -> None:
+    """The condition of the question is that of the partial index: among a million clients none is searched for."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = connection.execute(f"EXPLAIN {PUBLISHED.replace('$1', '10')}").fetchall()
+    assert any("clients_publishing" in line for (line,) in plan)
