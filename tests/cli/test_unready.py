@@ -1,12 +1,17 @@
 """A server that can issue no token, seen by its operator: the start, the checks and the doctor name the reason and the way out."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from groat.keys.keyring import PUBLISH_LEAD
 from tests.ports import free_port
 
 from .running import Home
+from .test_custody import files
+from .test_signing_keys import keys
 
 
 def _moved(home: Home) -> None:
@@ -48,3 +53,41 @@ def test_a_store_that_moves_underneath(home: Home) -> None:
             "server.unready", "server.ready"]  # fmt: skip
         (unready,) = [line for line in told if line["event"] == "server.unready"]
         assert "storage.url" in unready["hint"]
+
+
+def _lose(home: Home, custody: str) -> tuple[str, str]:
+    """An active key whose private half is gone, and a pending one that every verifier knows; returns their kids."""
+    home.ok("key", "prepare")
+    active, pending = ({key["state"]: key["kid"] for key in keys(home)}[state] for state in ("active", "pending"))
+    with closing(sqlite3.connect(home.directory / "data" / "groat.db")) as connection, connection:
+        connection.execute("UPDATE signing_keys SET created_at = created_at - ?", (PUBLISH_LEAD,))
+        if custody == "store":
+            connection.execute("UPDATE signing_keys SET sealed = x'' WHERE kid = ?", (active,))
+        else:
+            (home.directory / "data" / "keys" / f"{active}.pem").unlink()
+    return active, pending
+
+
+@pytest.mark.rule("CL-3", "KEY-22", "I15")
+@pytest.mark.parametrize("custody", ["store", "files"])
+def test_a_lost_key_does_not_stop_the_server(empty: Home, custody: str) -> None:
+    """Checks fail and name the command, a start warns and another key signs; the command ends it."""
+    if custody == "files":
+        empty.env |= files(empty)
+    empty.ok("init", "--issuer", "https://as.example")
+    lost, heir = _lose(empty, custody)
+    done = empty("config", "check")
+    assert (done.code, done.out) == (3, "")
+    assert f"signing key {lost} is to sign and cannot be opened" in done.err
+    assert "groat key activate" in done.err
+    assert "key-encryption key" not in done.err
+    port = free_port()
+    empty.env["GROAT_SERVER__PORT"] = str(port)
+    with empty.serving(port=port) as server:
+        empty.ok("health")
+        events = {line["event"]: line for line in map(json.loads, server.log.read_text().splitlines())}
+        assert lost in events["key.unusable"]["hint"]
+        assert events["key.lost"]["kid"] == lost
+        empty.ok("--yes", "key", "activate", heir, "--now")
+        assert {key["kid"]: key["state"] for key in keys(empty)}[heir] == "active"
+    empty.ok("config", "check")

@@ -49,6 +49,8 @@ def turned_under_load(deployment: Deployment, plant: str, seconds: float) -> tup
     before = sealed(deployment)
     with wrong([turned], seconds, WRONG_SECONDS):
         time.sleep(WRONG_SECONDS)
+        if plant == "right":
+            assert set(before) == {key["kid"] for key in deployment.published_keys()["keys"]}, "nor does one leave"
     return turned, before
 
 
