@@ -13,7 +13,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from groat.keys.custodians import SignerUnavailable
-from groat.keys.custody import Custody
+from groat.keys.custody import Custody, Signer
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, SigningKey, in_office
 from groat.outbound.published import fetch_key_set
@@ -47,7 +47,8 @@ from groat.server.store import OPERATOR_PATIENCE, Store, StoreClosed, StoreUnava
 from groat.server.store.engines import open_engine
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
-from groat.server.trusted_time import TrustedTime
+from groat.server.trusted_time import Reading, TrustedTime
+from groat.server.unavailable import Unavailable
 from groat.server.waiting_room import WaitingRoom
 
 METRICS_INTERVAL_SECONDS = 1.0
@@ -101,7 +102,7 @@ def create_app(
         "/livez": LiveEndpoint(),
         "/readyz": ReadyEndpoint(health),
     }
-    watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses()
+    watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses(latest=trusted.latest)
     chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
     chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, trusted)]
     warm = (registry.warm, publishers.warm)
@@ -239,13 +240,23 @@ async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> 
         for key in office:
             if key.public.algorithm not in config.policy.algorithms:
                 raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
-        active = (await registry.signer(now)).public.kid
+        active = (await _first_signer(registry, TrustedTime(store).judge(condition), now)).public.kid
         for key in office:
             if key.kid != active and (fault := await _key_fault(custody, key)):
                 due = "is to sign" if key.state(now) is KeyState.ACTIVE else "is to take over"
                 warn(f"signing key {key.kid} {due} and cannot be opened: {fault}")
     finally:
         await store.close()
+
+
+async def _first_signer(registry: Registry, reading: Reading, now: float) -> Signer:
+    """Raises Unavailable: where no key is active by a clock that is wrong, it names the clock."""
+    try:
+        return await registry.signer(now)
+    except Unavailable as error:
+        if error.reason == "signing_key_missing" and reading.fault is not None:
+            raise Unavailable("clock_skew", f"no key is active by this clock: {reading.fault}") from None
+        raise
 
 
 async def _key_fault(custody: Custody, key: SigningKey) -> str | None:

@@ -80,6 +80,34 @@ def test_a_server_that_starts_with_a_wrong_clock_forgets_nothing(sqlite: Deploym
     assert present(fresh, turned.replica) == 200
 
 
+@pytest.mark.rule("I4", "I5", "I12", "F09")
+@pytest.mark.parametrize("store", ["postgres", "sqlite"])
+def test_a_clock_that_steps_changes_no_key_set(deployment: Deployment) -> None:
+    """60 days ahead the key of today would have left the JWKS, and the next one would sign: neither happens."""
+    deployment.initialise()
+    (turned,) = turnable(deployment, 1)
+    wait_until(lambda: len(deployment.published_keys()["keys"]) == 2, 10, "the next key is published")
+    before = deployment.published_keys()
+    with wrong([turned], 60 * DAY, 2.0):
+        time.sleep(0.1)
+        assert deployment.published_keys() == before
+    assert deployment.published_keys() == before
+
+
+@pytest.mark.rule("CL-1", "OPS-06")
+def test_a_start_without_a_key_by_a_wrong_clock_names_the_clock(sqlite: Deployment) -> None:
+    """An hour behind, just after the first start: no key is active yet, and no further one would help."""
+    sqlite.initialise()
+    (turned,) = turnable(sqlite, 1)
+    turned.replica.terminate()
+    turned.turn(-HOUR)
+    turned.replica.start(wait=False)
+    wait_until(lambda: not turned.replica.running, 20, "it ends")
+    log = turned.replica.log.read_text()
+    assert "no key is active by this clock: this host's clock (" in log
+    assert "behind what the store has seen (" in log
+
+
 @pytest.mark.rule("CL-2", "I12", "F09")
 def test_a_clock_behind_the_horizon_is_told(sqlite: Deployment) -> None:
     """SQLite, an hour behind: not ready, with both times in the log; ready again with the clock."""

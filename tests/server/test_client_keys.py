@@ -189,6 +189,19 @@ def test_uses_are_written_down_while_the_server_runs(tmp_path: Path) -> None:
     _in(lab, work)
 
 
+@pytest.mark.rule("KEY-23", "I12", "CL-2")
+def test_a_clock_that_is_ahead_notes_no_use_of_the_future(tmp_path: Path) -> None:
+    """A last use never goes down, so it is written down by a time that does not jump."""
+    lab = prepare(tmp_path)
+
+    async def work(store: SqliteStore) -> None:
+        uses = KeyUses({("billing", lab.party.key.public.thumbprint): NOW + 60.0 * DAY}, latest=lambda: NOW + 5.5)
+        await uses.flush(store)
+        assert (await store.client_keys("billing"))[0].last_used_at == NOW + 5
+
+    _in(lab, work)
+
+
 @pytest.mark.rule("KEY-23", "F06")
 def test_a_store_that_is_away_costs_precision_alone(tmp_path: Path) -> None:
     """What was noted stays noted, with what came meanwhile, and is written down later; memory stays bounded."""
@@ -247,6 +260,21 @@ def test_the_watch_says_it_once_a_day(tmp_path: Path) -> None:
     assert told[0]["expires_at"] == NOW + 10 * DAY
     assert "expires in 10 d; no other key is valid" in told[0]["hint"]
     assert (told[-1]["client"], "expired 1 s ago" in told[-1]["hint"]) == ("alone", True)
+
+
+@pytest.mark.rule("KEY-23", "I12", "CL-2")
+def test_a_clock_that_was_ahead_does_not_silence_the_watch(tmp_path: Path) -> None:
+    """What was told by a clock some days ahead is told again by the right one, and then once a day."""
+    lab = prepare(tmp_path)
+    limit(lab, lab.add_client("alone"), expires_at=NOW + 10 * DAY)
+
+    async def work(store: SqliteStore) -> None:
+        watch = ClientKeyWatch(Operator(store, lab.config.policy, lab.audit, lab.clock), WARNING)
+        for passed, lines in [(8 * DAY, 1), (0, 1), (60, 0), (DAY, 1)]:
+            with lab.clock.at(NOW + passed):
+                assert await watch.look() == lines, passed
+
+    _in(lab, work)
 
 
 @pytest.mark.rule("KEY-23")

@@ -57,7 +57,8 @@ class ClientKeyWatch:
         for one in found:
             key = (one.client_id, one.expiry.kid)
             told = before.get(key)
-            self._told[key] = now if told is None or now - told >= DAY else told
+            # A clock that was ahead for a moment must not silence this until its time has come.
+            self._told[key] = now if told is None or abs(now - told) >= DAY else told
             if self._told[key] != told:
                 self._tell(one, now)
                 lines += 1

@@ -6,7 +6,8 @@ precision, never a token. Keys that a client publishes itself have no row, so th
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,15 +23,20 @@ _Noted = dict[tuple[str, str], float]
 
 @dataclass(slots=True)
 class KeyUses:
-    """What one process noted since its last flush: (client id, thumbprint) to epoch seconds."""
+    """What one process noted since its last flush: (client id, thumbprint) to epoch seconds.
+
+    `latest`: the time by which nothing later is written down, as a last use never goes down.
+    """
 
     noted: _Noted = field(default_factory=dict)
     pause: float = FLUSH_SECONDS
+    latest: Callable[[], float] = lambda: math.inf
 
     async def flush(self, store: Store) -> None:
         """Write down what was noted; what the store does not take is kept for the next time."""
         taken, self.noted = self.noted, {}
-        entries = list(taken.items())
+        latest = self.latest()
+        entries = [(key, min(at, latest)) for key, at in taken.items()]
         for start in range(0, len(entries), CHUNK):
             try:
                 await store.note_key_uses([(*key, int(at)) for key, at in entries[start : start + CHUNK]])

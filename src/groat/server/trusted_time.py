@@ -112,6 +112,10 @@ class TrustedTime:
         before = now - self._step
         return now if self._left() <= 0 or (self._is_near(now) and not self._is_near(before)) else before
 
+    def latest(self) -> float:
+        """The latest that any clock which may be right says now."""
+        return self.steady() + MAX_SKEW_SECONDS
+
     def _is_near(self, instant: float) -> bool:
         return self._horizon is None or self._horizon < instant <= self._horizon + FORGET_AFTER + NEAR_SECONDS
 
