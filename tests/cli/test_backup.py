@@ -212,6 +212,22 @@ def test_a_lost_file_is_made_anew_and_fenced(home: Home) -> None:
 
 
 @pytest.mark.rule("OP-4", "I1")
+@pytest.mark.parametrize("kept", [True, False], ids=["store there", "store lost"])
+def test_a_clock_behind_the_backup_restores_nothing(home: Home, kept: bool) -> None:
+    """The floor would lie before uses that came after the backup, if only by minutes."""
+    home.ok("store", "backup", "copy.db")
+    with closing(sqlite3.connect(home.directory / "copy.db")) as connection:
+        connection.execute("UPDATE registry SET closed_at = closed_at + 120")
+        connection.commit()
+    for file in (home.directory / "data").glob("groat.db*"):
+        if not kept:
+            file.unlink()
+    done = home("--yes", "store", "restore", "copy.db")
+    assert (done.code, "clock is behind" in done.err) == (3, True)
+    assert (home("-q", "client", "list").out == "billing\n") is kept
+
+
+@pytest.mark.rule("OP-4", "I1")
 def test_a_bare_copy_of_a_backup_does_not_serve(home: Home) -> None:
     """Who puts the file back by hand is told to open it, which fences it."""
     home.ok("store", "backup", "copy.db")

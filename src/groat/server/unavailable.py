@@ -54,7 +54,8 @@ class StoreClosed(StoreUnavailable):
         super().__init__(
             hint
             or "this store is closed: its contents moved to another one. Set storage.url to that one and restart; "
-            "or take this one up again, if the copy came to nothing: groat store reopen"
+            "or take this one up again, if the copy came to nothing: groat store reopen. "
+            "A file of groat store backup is put back by groat store restore"
         )
 
 

@@ -188,10 +188,12 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
             "max(main.registry.horizon, b.horizon) FROM backup.registry b)",
             (now_floor,),
         )
-        (horizon,) = connection.execute("SELECT horizon FROM main.registry").fetchone()
-        if now_floor <= horizon:
+        (seen,) = connection.execute(
+            "SELECT max(main.registry.horizon, coalesce(b.closed_at, 0)) FROM main.registry, backup.registry b"
+        ).fetchone()
+        if now_floor <= seen:  # a floor by such a clock would let uses in again that came after the backup
             raise ConfigError(
-                f"{backup} has seen {instant(horizon)}: this host's clock is behind. Nothing was done: set it"
+                f"{backup} has seen {instant(seen)}: this host's clock is behind. Nothing was done: set it"
             )
         connection.execute("COMMIT")
 
