@@ -121,6 +121,7 @@ def test_silent_connections_beyond_the_bound_keep_nobody_waiting(groat: "Groat")
         line = events(server, "server.crowded")[0]
         assert line["limit"] == 64
         assert isinstance(line["full"], int)
+        assert "server.connections" in str(line["hint"])
     finally:
         assert server.stop() == 0
 
@@ -138,7 +139,9 @@ def test_one_source_takes_the_places_of_nobody_else(groat: "Groat") -> None:
             assert alive(other)
             assert sum(map(is_open, crowd)) >= 16
         wait_until(lambda: events(server, "server.crowded") != [])
-        assert events(server, "server.crowded")[0]["source"] == "127.0.0.3"
+        line = events(server, "server.crowded")[0]
+        assert line["source"] == "127.0.0.3"
+        assert "server.trusted_proxies" in str(line["hint"])
     finally:
         server.stop()
 

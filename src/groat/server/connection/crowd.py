@@ -32,6 +32,14 @@ REPORT_SECONDS: Final = 1.0
 GIVE_BACK_SECONDS: Final = 3.0
 MANY_CONNECTIONS: Final = 256  # that went, or
 MANY_BYTES: Final = 4 * 1024 * 1024  # that were released, since memory was given back
+_FULL: Final = (
+    "those that waited longest made room: raise server.connections and the limit of open files, or add workers"
+)
+_SOURCE: Final = (
+    "one address has all it may: name it in server.trusted_proxies if it is your proxy; server.source_connections"
+)
+_HINTS: Final = {"full_refused": _FULL, "full": _FULL, "source_refused": _SOURCE, "source": _SOURCE}
+_OTHERWISE: Final = "requests are left unfinished in great numbers: somebody may be at it; nothing needs to be done"
 _BATCH_SHARE: Final = 1 / 16  # of the bound: so many go at once, for looking at all of them costs
 
 
@@ -221,6 +229,7 @@ class Crowd:
     def _report(self) -> None:
         """One line a second while it goes on."""
         facts: dict[str, Any] = {"connections": self.count, "limit": self.limit, **self._unreported}
+        facts["hint"] = next((hint for reason, hint in _HINTS.items() if self._unreported[reason]), _OTHERWISE)
         if self._worst:
             facts |= {"source": self._worst, "source_limit": self.source_limit}
         self._unreported.clear()
