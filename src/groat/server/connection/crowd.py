@@ -8,7 +8,6 @@ connection is being worked for is a newcomer turned away (docs/decisions/0037-cr
 import asyncio
 import contextlib
 import ctypes
-import gc
 import heapq
 import itertools
 import math
@@ -216,7 +215,6 @@ class Crowd:
     def _give_back(self) -> None:
         """What a crowd took is the system's again: left alone, the allocator would keep it for the next one."""
         self._giving_back, self._most, self._released = False, self.count, 0
-        gc.collect()
         with contextlib.suppress(AttributeError):  # the C library of another system
             asyncio.get_running_loop().run_in_executor(None, ctypes.CDLL(None).malloc_trim, 0)
 
