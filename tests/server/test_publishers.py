@@ -155,8 +155,8 @@ def bear_a_burst(on: Scene, workers: int) -> None:
     quiet, honest, forged = asyncio.run(beside())
     assert {answer.status for answer in quiet} == {200}
     assert sum(answer.status == 200 for answer in honest) >= 99
-    assert worst(honest) <= max(3 * worst(quiet), 2.0)  # the test itself runs on the same cores
-    assert {answer.status for answer in forged} <= {401, 503}
+    assert worst(honest) <= max(3 * worst(quiet), 5.0)  # the test itself runs on the same cores
+    assert {answer.status for answer in forged} <= {401, 429, 503}
     assert on.silent.hits <= 2 * workers
 
 
