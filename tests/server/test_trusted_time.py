@@ -93,6 +93,16 @@ def test_a_step_is_trusted_only_after_a_while(world: World, step: int) -> None:
 
 
 @pytest.mark.rule("I12")
+def test_a_process_that_was_stopped_has_seen_no_step(store: SqliteStore) -> None:
+    """Between the looks at one clock and at the other a minute may pass: both are read again."""
+    passed = iter([0.0, 0.0, 10.0, 70.0, 70.0, 70.0])
+    wall = iter([NOW, NOW + 70.0, NOW + 70.0])
+    time = TrustedTime(store, lambda: next(wall), lambda: next(passed))
+    assert time.sample() == NOW + 70
+    assert time.steps == 0
+
+
+@pytest.mark.rule("I12")
 def test_small_steps_add_up(world: World) -> None:
     """A leap second or a correction of seconds is none; two that go the same way are one."""
     world.wrong = MAX_STEP_SECONDS

@@ -15,6 +15,7 @@ from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, Store
 
 MAX_STEP_SECONDS: Final = 5.0
 SETTLED_SECONDS: Final = 900.0
+AT_ONCE_SECONDS: Final = 1.0
 NEAR_SECONDS: Final = 3600
 
 
@@ -64,8 +65,8 @@ class TrustedTime:
     _horizon: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._since = self.monotonic()
-        self._difference = self.clock() - self._since
+        self._since, now = self._together()
+        self._difference = now - self._since
 
     async def read(self) -> Reading:
         """Ask the store, and judge. Raises StoreUnavailable."""
@@ -89,7 +90,7 @@ class TrustedTime:
 
     def sample(self) -> float:
         """Compare the two clocks, and return the time by this process's clock; wants to be called every few seconds."""
-        since, now = self.monotonic(), self.clock()
+        since, now = self._together()
         step = now - since - self._difference
         if abs(step) > MAX_STEP_SECONDS:
             self._step = step + (self._step if self._left() > 0 else 0.0)
@@ -99,6 +100,13 @@ class TrustedTime:
             self.steps += 1
             self._tell(step)
         return now
+
+    def _together(self) -> tuple[float, float]:
+        """Both clocks at one moment: a process that is stopped in between has not seen a step."""
+        while True:
+            before, now, after = self.monotonic(), self.clock(), self.monotonic()
+            if after - before < AT_ONCE_SECONDS:
+                return after, now
 
     def steady(self) -> float:
         """The time for what must not jump, such as which key signs: as if a clock that is known to be wrong were right.
@@ -145,7 +153,7 @@ class TrustedTime:
 
     def _tell(self, step: float) -> None:
         if self.log is not None:
-            hint = "nothing is forgotten and no key changes until it has run evenly for 15 minutes; see docs"
+            hint = "nothing is forgotten and no key changes for 15 minutes: docs/guides/clocks.md"
             with contextlib.suppress(OSError):
                 self.log.emit("error", "clock.stepped", {"seconds": round(step, 1), "hint": hint})
 
