@@ -1,27 +1,20 @@
 """Joins the parts: from a configuration to an ASGI app."""
 
 import asyncio
-import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from groat.keys.custodians import SignerUnavailable
-from groat.keys.custody import Custody, Signer
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import KeyState, SigningKey, in_office
+from groat.keys.invitation import Invitations
 from groat.outbound.published import fetch_key_set
-from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
 from groat.server.admission import Admission
 from groat.server.audit import Audit
+from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
@@ -38,35 +31,119 @@ from groat.server.health import Health
 from groat.server.http import Entrance, not_found
 from groat.server.key_uses import KeyUses
 from groat.server.metrics import Metrics
+from groat.server.open_store import open_store
 from groat.server.operator import Operator
 from groat.server.publishers import Publishers
 from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
-from groat.server.store import OPERATOR_PATIENCE, Store, StoreClosed, StoreUnavailable
-from groat.server.store.engines import open_engine
+from groat.server.store import Store
 from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
-from groat.server.trusted_time import Reading, TrustedTime
-from groat.server.unavailable import Unavailable
+from groat.server.trusted_time import TrustedTime
 from groat.server.waiting_room import WaitingRoom
 
-METRICS_INTERVAL_SECONDS = 1.0
-CHORE_PAUSE_SECONDS = 1.0
+
+@dataclass(slots=True)
+class Parts:
+    """What one process consists of. Endpoints know the parts that they are given, and no part knows this."""
+
+    config: Config
+    store: Store
+    clock: Clock
+    audit: Audit
+    trusted: TrustedTime
+    registry: Registry
+    health: Health
+    publishers: Publishers
+    operator: Operator
+    rotator: Rotator
+    crowd: Crowd
+    uses: KeyUses
+    invitations: Invitations
+    throttle: Throttle = field(default_factory=Throttle)
+    admission: Admission = field(default_factory=Admission)
+    room: WaitingRoom = field(default_factory=WaitingRoom)
+
+    def endpoints(self, settings: Config) -> dict[str, ASGIApp]:
+        """Every path and who answers there, under these settings."""
+        root, max_age = issuer_path(settings.policy.issuer), self.config.timing.jwks_max_age
+        metadata = MetadataEndpoint(settings.policy, self.registry, max_age)
+        return {
+            f"{root}{JWKS_PATH}": JwksEndpoint(self.registry, self.clock, max_age),
+            **dict.fromkeys(metadata_paths(settings.policy.issuer), metadata),
+            f"{root}/token": self._token(settings),
+            f"{root}{CLIENT_KEYS_PATH}": self._enrolment(settings),
+            "/health": LiveEndpoint(),
+            "/livez": LiveEndpoint(),
+            "/readyz": ReadyEndpoint(self.health),
+        }
+
+    def _token(self, settings: Config) -> TokenEndpoint:
+        return TokenEndpoint(
+            settings.policy, self.registry, self.store, self.throttle, self.audit, self.clock,
+            uses=self.uses, admission=self.admission, publishers=self.publishers, room=self.room,
+        )  # fmt: skip
+
+    def _enrolment(self, settings: Config) -> EnrolmentEndpoint:
+        operator, lifetime = replace(self.operator, policy=settings.policy), self.config["clients.key_lifetime"]
+        return EnrolmentEndpoint(
+            operator, self.registry, self.throttle, self.invitations, lifetime, self.clock, admission=self.admission
+        )
+
+    def adjust(self, settings: Config) -> None:
+        """Change what a reload may change in parts that stay."""
+        limits = ("client_failures", "source_failures", "failure_share")
+        self.throttle.adjust(*(settings[f"throttle.{name}"] for name in limits))
+        over_tls = self.config.tls is not None
+        self.crowd.exempt = settings["server.trusted_proxies"]
+        self.crowd.limit = connection_limit(share(settings["server.connections"], over_tls))
+        self.crowd.source_limit = share(settings["server.source_connections"], over_tls)
+        self.rotator.timing = settings.timing  # keys stay for as long as their tokens may live
+
+    def chores(self) -> list[Chore]:
+        """What is done beside the requests, each for ever."""
+        return [
+            Forgetter(self.store, self.trusted).run,
+            self.health.watch,
+            self.rotator.run,
+            ClientKeyWatch(self.operator, self.config["clients.key_warning"]).run,
+            partial(self.uses.flush_forever, self.store),
+            self.publishers.run,
+            *self._metrics(),
+        ]
+
+    def _metrics(self) -> list[Chore]:
+        """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
+        metrics, config, audit = Metrics(self.audit.tally), self.config, self.audit
+        count: Chore = partial(count_forever, metrics)
+        if not config.admin:
+            return [count]
+        endpoint = MetricsEndpoint(metrics, self.registry, self.store, config["clients.key_warning"], self.trusted)
+        guarded = OwnHost(endpoint, frozenset(config["admin.hosts"]))
+        crowd = Crowd(MAX_ADMIN_CONNECTIONS, tell=audit.crowded, tally=audit.tally)
+        admin = Entrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
+        return [count, partial(serve_admin, admin, config.admin, audit.log)]
 
 
-def open_store(config: Config, log: EventLog | None = None, patience: int = OPERATOR_PATIENCE) -> Store:
-    """The store that the configuration names, for an operator; `log` hears when it goes away and comes back.
-
-    Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
-    """
-
-    def tell(event: str, facts: dict[str, Any]) -> None:
-        if log is not None:
-            with contextlib.suppress(OSError):
-                log.emit("warning" if event == "store.up" else "error", event, facts)
-
-    return open_engine(config, tell, patience)
+def join_parts(config: Config, store: Store, log: EventLog, clock: Clock, monotonic: Clock, sleep: Sleep) -> Parts:
+    """The parts of one process. Raises ConfigError."""
+    audit, custody = Audit(log), open_custody(config)
+    trusted = TrustedTime(store, clock, monotonic, log)
+    key_sets = ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), audit.fetched)
+    remembered, lead = config["server.remembered_clients"], config.timing.lead.publish
+    registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
+    operator = Operator(store, config.policy, audit, clock)
+    return Parts(
+        config, store, clock, audit, trusted, registry,
+        health=Health(store, registry, trusted, log),
+        publishers=Publishers(store, registry, key_sets),
+        operator=operator,
+        rotator=Rotator(operator, custody, config["keys.algorithm"], config.timing, trusted, sleep),
+        crowd=Crowd(tell=audit.crowded, tally=audit.tally),
+        uses=KeyUses(latest=trusted.latest),
+        invitations=open_invitations(config),
+    )  # fmt: skip
 
 
 def create_app(
@@ -83,124 +160,25 @@ def create_app(
     With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock`, `sleep` and `monotonic`
     belong together: whoever turns the clock faster lets the rotator sleep shorter, and turns the other clock, too.
     """
-    custody, invitations = open_custody(config), open_invitations(config)
     log = log or EventLog()
     store = store or open_store(config, log, patience=1)
-    audit, throttle, admission = Audit(log), Throttle(), Admission()
-    remembered = config["server.remembered_clients"]
-    key_sets, lead = _client_key_sets(config, audit), config.timing.lead.publish
-    trusted = TrustedTime(store, clock, monotonic, log)
-    registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
-    publishers, room = Publishers(store, registry, key_sets), WaitingRoom()
-    health = Health(store, registry, trusted, log)
-    operator = Operator(store, config.policy, audit, clock)
-    rotator = Rotator(operator, custody, config["keys.algorithm"], config.timing, trusted, sleep)
-    max_age = config.timing.jwks_max_age
-    endpoints: dict[str, ASGIApp] = {
-        f"{issuer_path(config.policy.issuer)}{JWKS_PATH}": JwksEndpoint(registry, clock, max_age),
-        "/health": LiveEndpoint(),
-        "/livez": LiveEndpoint(),
-        "/readyz": ReadyEndpoint(health),
-    }
-    watch, uses = ClientKeyWatch(operator, config["clients.key_warning"]), KeyUses(latest=trusted.latest)
-    chores: list[Chore] = [Forgetter(store, trusted).run, health.watch, rotator.run, watch.run]
-    chores += [partial(uses.flush_forever, store), publishers.run, *_metrics(config, audit, registry, store, trusted)]
-    warm = (registry.warm, publishers.warm)
-    crowd = Crowd(tell=audit.crowded, tally=audit.tally)
-    lifespan = Router(lifespan=lambda _: _lifespan(store, warm, uses, chores, audit))
-    entrance = Entrance(endpoints, lifespan, audit, crowd=crowd)
+    parts = join_parts(config, store, log, clock, monotonic, sleep)
+    chores, warm = parts.chores(), (parts.registry.warm, parts.publishers.warm)
+    life = Router(lifespan=lambda _: lifespan(store, warm, parts.uses, chores, parts.audit))
+    entrance = Entrance({}, life, parts.audit, crowd=parts.crowd)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""
-        policy, root = settings.policy, issuer_path(settings.policy.issuer)
-        throttle.adjust(
-            *(settings[f"throttle.{name}"] for name in ("client_failures", "source_failures", "failure_share"))
-        )
-        entrance.trusted_proxies = crowd.exempt = settings["server.trusted_proxies"]
-        crowd.limit = connection_limit(share(settings["server.connections"], config.tls is not None))
-        crowd.source_limit = share(settings["server.source_connections"], config.tls is not None)
-        rotator.timing = settings.timing  # keys stay for as long as their tokens may live
-        token = TokenEndpoint(
-            policy, registry, store, throttle, audit, clock,
-            uses=uses, admission=admission, publishers=publishers, room=room,
-        )  # fmt: skip
-        metadata = MetadataEndpoint(policy, registry, max_age)
-        enrolment = EnrolmentEndpoint(
-            replace(operator, policy=policy), registry, throttle, invitations, config["clients.key_lifetime"], clock,
-            admission=admission,
-        )  # fmt: skip
-        endpoints.update(dict.fromkeys(metadata_paths(policy.issuer), metadata))
-        endpoints[f"{root}/token"] = token
-        entrance.shedding = Shedding(audit, admission, f"{root}/token".encode())
-        endpoints[f"{root}{CLIENT_KEYS_PATH}"] = enrolment
+        parts.adjust(settings)
+        entrance.trusted_proxies = settings["server.trusted_proxies"]
+        entrance.endpoints = parts.endpoints(settings)
+        token = f"{issuer_path(settings.policy.issuer)}/token".encode()
+        entrance.shedding = Shedding(parts.audit, parts.admission, token)
 
     if source is not None:
-        chores.append(partial(_reload_at_hangup, Reloader(source, apply, log)))
+        chores.append(partial(reload_at_hangup, Reloader(source, apply, log)))
     apply(config)
     return entrance
-
-
-def _client_key_sets(config: Config, audit: Audit) -> ClientKeySets:
-    return ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), audit.fetched)
-
-
-Chore = Callable[[], Coroutine[Any, Any, None]]
-
-
-def _metrics(config: Config, audit: Audit, registry: Registry, store: Store, trusted: TrustedTime) -> list[Chore]:
-    """Adding up what happened, and where the configuration asks for it, showing that to the operator."""
-    metrics = Metrics(audit.tally)
-    chores: list[Chore] = [partial(_count_forever, metrics)]
-    if config.admin:
-        endpoint = MetricsEndpoint(metrics, registry, store, config["clients.key_warning"], trusted)
-        guarded = OwnHost(endpoint, frozenset(config["admin.hosts"]))
-        crowd = Crowd(MAX_ADMIN_CONNECTIONS, tell=audit.crowded, tally=audit.tally)
-        admin = Entrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
-        chores.append(partial(serve_admin, admin, config.admin, audit.log))
-    return chores
-
-
-@contextlib.asynccontextmanager
-async def _lifespan(
-    store: Store, warm: Sequence[Chore], uses: KeyUses, chores: Sequence[Chore], audit: Audit
-) -> AsyncIterator[None]:
-    """What goes on beside the requests, from the first to the last; first of all what warms up."""
-    for step in warm:
-        await step()
-    tasks = [asyncio.create_task(_keep_doing(chore, audit)) for chore in chores]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await uses.flush_finally(store)
-        await store.close()
-
-
-async def _keep_doing(chore: Chore, audit: Audit) -> None:
-    """A bug in one turn of a chore must not end it silently: the log has the traceback, and it begins anew."""
-    while True:
-        try:
-            await chore()
-        except Exception:
-            audit.broken({})
-        await asyncio.sleep(CHORE_PAUSE_SECONDS)
-
-
-async def _reload_at_hangup(reloader: Reloader) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reloader.reload)
-    try:
-        await loop.create_future()
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _count_forever(metrics: Metrics) -> None:
-    while True:
-        await asyncio.sleep(METRICS_INTERVAL_SECONDS)
-        metrics.absorb()
 
 
 def worker_app(source: Source) -> ASGIApp:
@@ -215,62 +193,3 @@ def worker_app(source: Source) -> ASGIApp:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     return app
-
-
-def _refuse(finding: str) -> None:
-    raise ConfigError(finding)
-
-
-async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> None:
-    """Find out before any worker starts whether they could work. Raises ConfigError, Unavailable.
-
-    `warn` is told of each key that is to sign, now or later, and cannot be opened; a start can do without it where
-    another one signs now.
-    """
-    custody = open_custody(config)
-    store = open_store(config)
-    try:
-        condition = await store.condition()
-        if condition.closed_at is not None:
-            raise StoreClosed
-        if condition.write_fault is not None:
-            raise StoreUnavailable(condition.write_fault)
-        registry, now = Registry(store, custody, publish_lead=config.timing.lead.publish), time.time()
-        office = in_office(await registry.signing_keys(), now)
-        for key in office:
-            if key.public.algorithm not in config.policy.algorithms:
-                raise ConfigError(f"signing key {key.kid} is outside profile {config.policy.profile}")
-        active = (await _first_signer(registry, TrustedTime(store).judge(condition), now)).public.kid
-        for key in office:
-            if key.kid != active and (fault := await _key_fault(custody, key)):
-                due = "is to sign" if key.state(now) is KeyState.ACTIVE else "is to take over"
-                warn(f"signing key {key.kid} {due} and cannot be opened: {fault}")
-    finally:
-        await store.close()
-
-
-async def _first_signer(registry: Registry, reading: Reading, now: float) -> Signer:
-    """Raises Unavailable: where no key is active by a clock that is wrong, it names the clock."""
-    try:
-        return await registry.signer(now)
-    except Unavailable as error:
-        if error.reason == "signing_key_missing" and reading.fault is not None:
-            raise Unavailable("clock_skew", f"no key is active by this clock: {reading.fault}") from None
-        raise
-
-
-async def _key_fault(custody: Custody, key: SigningKey) -> str | None:
-    try:
-        await custody.signer(key.public, key.sealed)
-    except (ConfigError, SignerUnavailable) as error:
-        return str(error)
-    return None
-
-
-async def ring_findings(config: Config) -> list[str]:
-    """Every promise to verifiers that the signing keys would break from now on. Raises StoreUnavailable."""
-    store = open_store(config)
-    try:
-        return [str(fault) for fault in ring_faults(await store.signing_keys(), config.timing, int(time.time()))]
-    finally:
-        await store.close()

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import httpx2
 
-from groat.app import open_store
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.keyring import active_key
@@ -26,6 +25,7 @@ from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey
 from groat.server.config import load_config
+from groat.server.open_store import open_store
 
 GROAT: Final = Path(sys.executable).with_name("groat")
 MARK: Final = "DEMO_TEST_MARK"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from groat.app import check_ready, create_app
+from groat.app import create_app
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import private_key_bytes
 from groat.protocol.errors import ConfigError
@@ -21,6 +21,7 @@ from groat.protocol.jwk import PRIVATE_MEMBERS
 from groat.server.audit import Audit
 from groat.server.bootstrap import initialise
 from groat.server.config import load_config
+from groat.server.preflight import check_ready
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 

@@ -102,8 +102,8 @@ def config_check(session: Session) -> None:
     """Read everything that a start would read, look at the key ring, and say what is wrong."""
     import asyncio
 
-    from groat.app import check_ready, ring_findings
     from groat.server.config import plain_http_warning
+    from groat.server.preflight import check_ready, ring_findings
 
     loaded = session.config()
     if warning := plain_http_warning(loaded):

@@ -42,7 +42,8 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
     SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings and the certificate again.
     """
-    from groat.app import check_ready, worker_app
+    from groat.app import worker_app
+    from groat.server.preflight import check_ready
 
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

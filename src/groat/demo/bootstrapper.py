@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from groat.app import open_store
 from groat.demo.local_ca import LocalCa
 from groat.keys.files import (
     make_private_directory,
@@ -42,6 +41,7 @@ from groat.server import operations
 from groat.server.audit import Audit
 from groat.server.bootstrap import Step, initialise
 from groat.server.event_log import configure_logging
+from groat.server.open_store import open_store
 from groat.server.operations import NotRegistered, Operator
 from groat.server.store import StoreConflict
 from groat.server.unavailable import Unavailable

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from groat.app import open_store
 from groat.keys.files import write_key_pair, write_public_file
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
@@ -13,6 +12,7 @@ from groat.server.audit import Audit
 from groat.server.bootstrap import initialise
 from groat.server.config import Config
 from groat.server.event_log import configure_logging
+from groat.server.open_store import open_store
 from groat.server.operations import Operator
 
 ALGORITHM: Final = "ES256"
