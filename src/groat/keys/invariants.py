@@ -81,7 +81,8 @@ def _gaps(keys: Sequence[SigningKey], now: int) -> Iterable[Fault]:
             continue
         told.add(kid)
         until = min((key.activates_at for key in keys if key.activates_at > at), default=None)
-        what = f"key {kid} is to sign, but its private half is gone" if kid else f"no key signs from {at}"
+        gone = f"key {kid} is to sign, but its private half is gone: groat key retire {kid} --now lets another one sign"
+        what = gone if kid else f"no key signs from {at}"
         yield Fault("KEY-22", kid, at, until, what)
 
 
