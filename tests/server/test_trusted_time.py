@@ -209,6 +209,7 @@ def test_the_horizon_follows_trusted_time_in_steps(store: SqliteStore) -> None:
 
     async def work() -> None:
         await store.raise_horizon(NOW - FORGET_AFTER)
+        assert not await forgetter.move_horizon()
         world.passed = STEP_SECONDS - 1.0
         assert not await forgetter.move_horizon()
         world.passed = float(STEP_SECONDS)
@@ -222,6 +223,26 @@ def test_the_horizon_follows_trusted_time_in_steps(store: SqliteStore) -> None:
         world.passed += SETTLED_SECONDS
         assert await forgetter.move_horizon()
         assert await horizon() == int(NOW + world.passed) - FORGET_AFTER
+
+    run(store, work)
+
+
+@pytest.mark.rule("CL-2", "I13")
+@pytest.mark.parametrize("wrong", [1200.0, 3000.0])
+def test_a_lone_clock_that_is_ahead_from_the_start_raises_no_horizon(store: SqliteStore, wrong: float) -> None:
+    """By minutes, where nobody can tell it from a pause: forgetting goes on only as fast as time passes, until it settles."""
+    world = World(wrong=wrong)
+
+    async def work() -> None:
+        await store.raise_horizon(NOW - FORGET_AFTER)
+        forgetter = Forgetter(store, world.start(store))
+        assert not await forgetter.move_horizon()
+        world.passed = 100.0
+        assert await forgetter.move_horizon()
+        assert (await store.condition()).horizon == NOW - FORGET_AFTER + 100
+        world.passed = SETTLED_SECONDS
+        assert await forgetter.move_horizon()
+        assert (await store.condition()).horizon == int(NOW + SETTLED_SECONDS + wrong) - FORGET_AFTER
 
     run(store, work)
 

@@ -47,7 +47,8 @@ class Forgetter:
         """Raise the horizon to where trusted time lets it be; returns whether it was. Raises StoreUnavailable."""
         condition = await self.store.condition()
         reading = self.time.judge(condition)
-        horizon = reading.now - FORGET_AFTER
+        passed = reading.now if reading.passed is None else min(reading.now, reading.passed)
+        horizon = passed - FORGET_AFTER
         if not reading.trusted or horizon < condition.horizon + STEP_SECONDS:
             return False
         await self.store.raise_horizon(horizon)

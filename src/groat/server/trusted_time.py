@@ -24,12 +24,14 @@ class Reading:
     """The time in epoch seconds, of two clocks the earlier; and why nothing irreversible may be done by it.
 
     `doubt`: None if the time may be trusted. `fault`: None unless this process's clock is certainly wrong, so that it
-    should get no requests. Neither stops issuing by itself.
+    should get no requests. Neither stops issuing by itself. `passed`: epoch seconds until which time has passed for
+    certain, for what may as well wait; None: until `now`.
     """
 
     now: int
     doubt: str | None = None
     fault: str | None = None
+    passed: int | None = None
 
     @property
     def trusted(self) -> bool:
@@ -63,6 +65,7 @@ class TrustedTime:
     _step: float = field(default=0.0, init=False)  # seconds, all steps that have not settled
     _ahead: float | None = field(default=None, init=False)  # of the store's clock, where it has one
     _horizon: int | None = field(default=None, init=False)
+    _begun: tuple[int, float] | None = field(default=None, init=False)  # what the store had seen at first, and when
 
     def __post_init__(self) -> None:
         self._since, now = self._together()
@@ -86,7 +89,16 @@ class TrustedTime:
         self._horizon = condition.horizon
         fault = self._fault(now, ahead, condition.horizon)
         doubt = fault or self._stepped() or self._far(now, condition.horizon)
-        return Reading(int(min(now, now - ahead)), doubt, fault)
+        return Reading(int(min(now, now - ahead)), doubt, fault, self._passed(condition))
+
+    def _passed(self, condition: Condition) -> int | None:
+        """A lone clock is believed though a start may be minutes off; until it settles, forgetting counts from there."""
+        if self._begun is None:
+            self._begun = condition.horizon + FORGET_AFTER, self.monotonic()
+        if condition.clock_offset is not None or self._left() <= 0:
+            return None
+        seen, since = self._begun
+        return int(seen + self.monotonic() - since)
 
     def sample(self) -> float:
         """Compare the two clocks, and return the time by this process's clock; wants to be called every few seconds."""
