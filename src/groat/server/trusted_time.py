@@ -92,7 +92,7 @@ class TrustedTime:
         return Reading(int(min(now, now - ahead)), doubt, fault, self._passed(condition))
 
     def _passed(self, condition: Condition) -> int | None:
-        """A lone clock is believed though a start may be minutes off; until it settles, forgetting counts from there."""
+        """A lone clock may be minutes off from the start: until it settles, forgetting counts on from what was seen."""
         if self._begun is None:
             self._begun = condition.horizon + FORGET_AFTER, self.monotonic()
         if condition.clock_offset is not None or self._left() <= 0:
