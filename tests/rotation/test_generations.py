@@ -123,7 +123,8 @@ def test_left_alone_at_default_settings_it_rotates_three_times(tmp_path: Path) -
     assert load.refused == []
     assert len(load.first_iat) == 4
     events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
-    assert [events.count(f"key.{what}") for what in ("published", "destroyed", "rotation_failed")] == [4, 2, 0]
+    assert [events.count(f"key.{what}") for what in ("published", "rotation_failed")] == [4, 0]
+    assert events.count("key.destroyed") in (2, 3)  # the last waits until its uses are purged, which takes real time
 
 
 @pytest.mark.rule("KEY-22", "KEY-23", "CL-23")

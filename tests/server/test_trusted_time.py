@@ -185,6 +185,44 @@ def test_steady_time_of_a_clock_that_was_wrong_from_the_start(store: SqliteStore
     assert world.time.steady() == NOW
 
 
+@pytest.mark.rule("I4", "I5", "I12")
+@pytest.mark.parametrize("step", [1200, -1200, 60 * DAY, -60 * DAY])
+@pytest.mark.parametrize("own", [False, True])
+def test_steady_time_does_not_jump_with_the_database(world: World, step: int, own: bool) -> None:
+    """Neither where its clock steps alone, nor with this process's, as on one host; there and back again."""
+    world.time.judge(world.condition(two_clocks=True))
+    world.passed, world.database_wrong, world.wrong = 10.0, step, step if own else 0.0
+    for _ in range(2):
+        assert world.time.steady() == NOW + 10
+        world.time.judge(world.condition(two_clocks=True))
+    world.passed, world.database_wrong, world.wrong = 20.0, 0.0, 0.0
+    for _ in range(2):
+        assert world.time.steady() == NOW + 20
+        world.time.judge(world.condition(two_clocks=True))
+
+
+@pytest.mark.rule("I4", "I5", "I12")
+def test_steady_time_beside_a_database_that_was_wrong_from_the_start(store: SqliteStore) -> None:
+    """Of two clocks that have never agreed the one counts that is near the horizon."""
+    world = World(database_wrong=60 * DAY)
+    world.start(store)
+    world.time.judge(world.condition(two_clocks=True))
+    assert world.time.steady() == NOW
+
+
+@pytest.mark.rule("I4", "I5", "I12")
+def test_two_clocks_that_stepped_alike_are_believed_in_the_end(world: World) -> None:
+    """The same quarter of an hour as with one clock; while they differ it does not count."""
+    world.time.judge(world.condition(two_clocks=True))
+    world.wrong = 1200.0
+    world.time.judge(world.condition(two_clocks=True))
+    world.passed = 2 * SETTLED_SECONDS
+    assert world.time.steady() == NOW + world.passed
+    world.database_wrong = 1200.0
+    world.time.judge(world.condition(two_clocks=True))
+    assert world.time.steady() == NOW + world.passed + 1200
+
+
 @pytest.mark.rule("CL-1", "CL-2", "I13", "OPS-04")
 def test_a_step_is_logged_with_its_size(store: SqliteStore, tmp_path: Path) -> None:
     """One line a step."""

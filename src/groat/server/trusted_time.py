@@ -62,7 +62,7 @@ class TrustedTime:
     steps: int = field(default=0, init=False)
     _difference: float = field(init=False)  # of the two clocks
     _since: float = field(init=False)  # when they began to agree, monotonic
-    _step: float = field(default=0.0, init=False)  # seconds, all steps that have not settled
+    _step: float | None = field(default=0.0, init=False)  # seconds since it was right; None: it never was
     _ahead: float | None = field(default=None, init=False)  # of the store's clock, where it has one
     _horizon: int | None = field(default=None, init=False)
     _begun: tuple[int, float] | None = field(default=None, init=False)  # what the store had seen at first, and when
@@ -85,7 +85,8 @@ class TrustedTime:
         """Judge by a condition that the store has just told."""
         now = self.sample()
         ahead = -(condition.clock_offset or 0.0)
-        self._ahead = None if condition.clock_offset is None else ahead
+        if condition.clock_offset is not None:
+            self._compare(ahead)
         self._horizon = condition.horizon
         fault = self._fault(now, ahead, condition.horizon)
         doubt = fault or self._stepped() or self._far(now, condition.horizon)
@@ -100,12 +101,23 @@ class TrustedTime:
         seen, since = self._begun
         return int(seen + self.monotonic() - since)
 
+    def _compare(self, ahead: float) -> None:
+        """Once they agree this process's clock was right; the first look says whether it is to begin with."""
+        first, self._ahead = self._ahead is None, ahead
+        if abs(ahead) > MAX_SKEW_SECONDS:
+            self._step = None if first else self._step
+        elif self._step is None:
+            self._step = 0.0
+
     def sample(self) -> float:
         """Compare the two clocks, and return the time by this process's clock; wants to be called every few seconds."""
         since, now = self._together()
         step = now - since - self._difference
+        if self._step and self._left() <= 0 and not self._differs():
+            self._step = 0.0
         if abs(step) > MAX_STEP_SECONDS:
-            self._step = step + (self._step if self._left() > 0 else 0.0)
+            if self._step is not None:
+                self._step += step
             self._difference, self._since = now - since, since
             if self._ahead is not None:
                 self._ahead += step
@@ -120,17 +132,22 @@ class TrustedTime:
             if after - before < AT_ONCE_SECONDS:
                 return after, now
 
+    def _differs(self) -> bool:
+        return self._ahead is not None and abs(self._ahead) > MAX_SKEW_SECONDS
+
     def steady(self) -> float:
         """The time for what must not jump, such as which key signs: as if a clock that is known to be wrong were right.
 
-        That is the store's time, where the two differ by too much; without such a store, the time without the steps
-        that have not settled, unless only the other is near the horizon. Asks nobody.
+        The time without the steps that have not settled, of whichever clock; unless it is not near the horizon and
+        another one is: the store's, or this one as it shows now. A clock that never agreed with the store's counts
+        least. Asks nobody.
         """
         now = self.sample()
-        if self._ahead is not None:
-            return now - self._ahead if abs(self._ahead) > MAX_SKEW_SECONDS else now
-        before = now - self._step
-        return now if self._left() <= 0 or (self._is_near(now) and not self._is_near(before)) else before
+        times = [] if self._step is None else [now - self._step]
+        if self._ahead is not None and self._differs():
+            times.append(now - self._ahead)
+        times.append(now)
+        return next(filter(self._is_near, times), times[0])
 
     def latest(self) -> float:
         """The latest that any clock which may be right says now."""
