@@ -95,4 +95,4 @@ BUGS: Final = (
 def test_the_simulator_finds_a_planted_bug(owner: Any, name: str, wrong: Any) -> None:
     """A simulator that finds nothing must have been able to."""
     with patch.object(owner, name, wrong), pytest.raises(Broken):
-        simulate(1000, phases=[Phase.generate], database=None, report_multiple_bugs=False)
+        simulate(4000, phases=[Phase.generate], database=None, report_multiple_bugs=False)
