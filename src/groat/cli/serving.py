@@ -42,7 +42,6 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
     SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings and the certificate again.
     """
-    from groat.app import worker_app
     from groat.server.preflight import check_ready
 
     # Until the workers can read them again; a signal that comes early must not end the process.
@@ -53,34 +52,50 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
         tls.check()
     log = configure_logging(config["log.level"], pretty_format(config))
     asyncio.run(check_ready(config, partial(_warn_of_key, log)))
+    listener = _listen(config)
+    _announce(config, listener, log)
+    source = Source(config, config_file.absolute(), flags, tls)
+    settings = _settings(config, tls)
+    run = _run_workers if settings.workers > 1 else _run_alone
+    ended_by = run(settings, listener, source, log)
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended_by is None:  # the log says why; a service manager must not take it for a stop that somebody wished
+        sys.exit(1)
+
+
+def _listen(config: Config) -> socket.socket:
+    """The listener, once it is sure that the admin address can be had, too."""
     listener = bind(config["server.host"], config["server.port"])
     try:
         _check_admin(config.admin)
     except ConfigError:
         listener.close()
         raise
-    _announce(config, listener, log)
-    source = Source(config, config_file.absolute(), flags, tls)
-    settings = _settings(config, tls)
-    if settings.workers > 1:
-        multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
-        with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
-            os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
-            Shares.create(Path(folder) / CONNECTIONS_FILE, settings.workers)
-            settings.app = partial(_worker_app, source)
-            supervisor = Supervisor(settings, listener, source, log)
-            supervisor.run()
-            ended_by = supervisor.ended_by
-    else:
-        settings.app = partial(worker_app, source)
-        server = Server(settings)
-        with contextlib.suppress(SystemExit):  # uvicorn's, with a code of its own
-            server.run([listener])
-        ended_by = server.ended_by
-    if ended_by == signal.SIGINT:
-        raise KeyboardInterrupt
-    if ended_by is None:  # the log says why; a service manager must not take it for a stop that somebody wished
-        sys.exit(1)
+    return listener
+
+
+def _run_workers(settings: uvicorn.Config, listener: socket.socket, source: Source, log: EventLog) -> int | None:
+    """Serve with a supervisor and its workers; returns the signal that ended it, if one did."""
+    multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor has no other way to be told
+    with tempfile.TemporaryDirectory(prefix="groat-metrics-") as folder:
+        os.environ[MULTIPROCESS_FOLDER] = folder  # where the workers add up what each has counted
+        Shares.create(Path(folder) / CONNECTIONS_FILE, settings.workers)
+        settings.app = partial(_worker_app, source)
+        supervisor = Supervisor(settings, listener, source, log)
+        supervisor.run()
+        return supervisor.ended_by
+
+
+def _run_alone(settings: uvicorn.Config, listener: socket.socket, source: Source, _log: EventLog) -> int | None:
+    """Serve in this process; returns the signal that ended it, if one did."""
+    from groat.app import worker_app
+
+    settings.app = partial(worker_app, source)
+    server = Server(settings)
+    with contextlib.suppress(SystemExit):  # uvicorn's, with a code of its own
+        server.run([listener])
+    return server.ended_by
 
 
 def _warn_of_key(log: EventLog, fault: str) -> None:

@@ -126,15 +126,11 @@ def get(
         machine.close()
     if print_token:
         click.echo(granted.value)
-        return
-    facts = {
-        "client_id": client_id,
-        "resource": resource,
-        "scope": " ".join(sorted(granted.scopes)),
-        "expires_at": int(granted.expires_at),
-    }
-    session.show(facts, client_id)
-    session.note("the token itself: add --print-token")
+    else:
+        scope, expires_at = " ".join(sorted(granted.scopes)), int(granted.expires_at)
+        facts = {"client_id": client_id, "resource": resource, "scope": scope, "expires_at": expires_at}
+        session.show(facts, client_id)
+        session.note("the token itself: add --print-token")
 
 
 @token.command()
