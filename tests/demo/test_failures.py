@@ -101,8 +101,8 @@ def test_a_signal_ends_it_cleanly(demo: Demo, number: signal.Signals, lines: int
     demo.assert_nothing_left()
 
 
-def test_a_reader_that_goes_away_ends_it(demo: Demo) -> None:
-    """`groat demo | head -1` leaves nothing behind either."""
+def test_a_reader_that_goes_away_changes_nothing(demo: Demo) -> None:
+    """`groat demo | head -1` plays to the end, as every command does its work, and leaves nothing behind either."""
     with demo.begin() as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -112,5 +112,5 @@ def test_a_reader_that_goes_away_ends_it(demo: Demo) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert process.returncode == 1
+    assert process.returncode == 0
     demo.assert_nothing_left()
