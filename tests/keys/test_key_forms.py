@@ -13,7 +13,10 @@ from typing import Any, Final
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from groat.client.errors import KeyUnusable
@@ -45,6 +48,12 @@ def certificate(key: Any) -> bytes:
     name, now = x509.Name([]), datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.native.public_key())
     builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    return builder.sign(key.native, hashes.SHA256()).public_bytes(PEM)
+
+
+def request(key: Any) -> bytes:
+    """A certificate request by a key."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key.native, hashes.SHA256()).public_bytes(PEM)
 
 
@@ -124,6 +133,8 @@ DEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF
 MHcCAQEEIA==
 -----END EC PRIVATE KEY-----
 """
+SECP256K1: Final = ec.generate_private_key(ec.SECP256K1()).private_bytes(PEM, PKCS8, PLAIN)
+
 NO_PRIVATE: Final[dict[str, tuple[bytes, str]]] = {
     "empty": (b"", "it is empty"),
     "only space": (b"\xef\xbb\xbf \r\n", "it is empty"),
@@ -148,7 +159,7 @@ NO_PRIVATE: Final[dict[str, tuple[bytes, str]]] = {
         "encrypted private key in DER",
     ),
     "DER public": (EC.public.native.public_bytes(DER, SPKI), "public key in DER.*openssl pkey -pubin"),
-    "PKCS#12": (_pkcs12(EC), "PKCS#12.*openssl pkcs12 -in FILE -nodes"),
+    "PKCS#12": (_pkcs12(EC), "PKCS#12.*openssl pkcs12 -in \\S+FILE -nodes"),
     "Java key store": (b"\xfe\xed\xfe\xed\0\0\0\2", "Java key store"),
     "public PEM": (PUBLIC, "holds PUBLIC KEY and no PRIVATE KEY"),
     "certificates": (certificate(EC), "holds CERTIFICATE and no PRIVATE KEY"),
@@ -167,6 +178,9 @@ NO_PRIVATE: Final[dict[str, tuple[bytes, str]]] = {
         json.dumps({"type": "service_account", "private_key": SECRET.decode()}).encode(),
         "Google service account",
     ),
+    "secp256k1": (SECP256K1, "must be P-256, P-384, P-521 or Ed25519, and is secp256k1"),
+    "Ed448": (Ed448PrivateKey.generate().private_bytes(PEM, PKCS8, PLAIN), "must be P-256.* and is Ed448"),
+    "X25519": (X25519PrivateKey.generate().private_bytes(PEM, PKCS8, PLAIN), "must be P-256.* and is X25519"),
     "XML": (b"<RSAKeyValue><Modulus/></RSAKeyValue>", "XML"),
     "nothing known": (b"hello", "neither a JWK nor a PEM$"),
     "binary": (bytes(range(1, 256)), "neither a JWK nor a PEM$"),
@@ -235,6 +249,7 @@ def test_the_command_that_is_offered_converts_it(tmp_path: Path, content: bytes,
         pytest.param(codecs.BOM_UTF8 + PUBLIC.replace(b"\n", b"\r\n"), [EC], id="BOM and CRLF"),
         pytest.param(PUBLIC + certificate(EC), [EC], id="openssl x509 -pubkey"),
         pytest.param(certificate(EC) + PUBLIC, [EC], id="its certificate first"),
+        pytest.param(PUBLIC + request(EC), [EC], id="openssl req -pubkey"),
         pytest.param(codecs.BOM_UTF8 + json.dumps(dict(EC.public.jwk)).encode(), [EC], id="BOM and JWK"),
     ],
 )
@@ -245,11 +260,11 @@ def test_every_public_key_of_a_file_is_registered(tmp_path: Path, content: bytes
 
 
 NO_PUBLIC: Final[dict[str, tuple[bytes, str]]] = {
-    "certificate": (certificate(EC), "certificate.*openssl x509 -in FILE -noout -pubkey"),
+    "certificate": (certificate(EC), "certificate.*openssl x509 -in \\S+FILE -noout -pubkey"),
     "chain beside the key": (PUBLIC + certificate(EC) + certificate(OTHER), "certificate"),
     "certificate of another key": (PUBLIC + certificate(OTHER), "certificate"),
     "broken certificate": (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate"),
-    "request": (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "certificate"),
+    "request": (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "openssl req -in"),
     "private beside public": (PUBLIC + SECRET, "private key; give the public half only.*openssl pkey"),
     "private": (SECRET, "private key; give the public half only"),
     "private JWK": (JWK, "private members"),
@@ -278,11 +293,13 @@ def test_what_is_not_registered_has_its_name(tmp_path: Path, form: str) -> None:
 
 
 @needs_openssl
-@pytest.mark.rule("FO-7")
-def test_the_key_of_a_certificate_is_a_command_away(tmp_path: Path) -> None:
-    """What the message about certificates offers, as it stands."""
-    write(tmp_path, certificate(EC))
-    run(tmp_path, "openssl x509 -in FILE -noout -pubkey > key.pub.pem")
+@pytest.mark.rule("FO-7", "FO-13")
+@pytest.mark.parametrize("content", [certificate(EC), request(EC)], ids=["certificate", "request"])
+def test_the_key_of_a_certificate_is_a_command_away(tmp_path: Path, content: bytes) -> None:
+    """What the message offers is pasted as it stands, whatever the file is called."""
+    with pytest.raises(ConfigError) as caught:
+        files.read_public_keys(write(tmp_path, content, "a file's $(touch name)"))
+    run(tmp_path, str(caught.value).partition("take its key: ")[2])
     assert [key.kid for key in files.read_public_keys(tmp_path / "key.pub.pem")] == [EC.kid]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from groat.client.errors import KeyUnusable
 from groat.keys.files import handed_by_root
+from groat.keys.key_text import for_file
 from groat.keys.private_key import MAX_KEY_FILE_BYTES, read_private_key
 from groat.protocol.jwk import PrivateKey
 from groat.protocol.shell import shell_word
@@ -45,7 +46,7 @@ class KeyFile:
         except OSError as error:
             raise KeyUnusable(f"key file {self._path}: {error.strerror or type(error).__name__}") from None
         if isinstance(key, str):
-            raise KeyUnusable(f"key file {self._path}: {key}")
+            raise KeyUnusable(f"key file {self._path}: {for_file(key, str(self._path))}")
         self._loaded = (fingerprint, key)
         return key
 

@@ -16,6 +16,7 @@ from typing import IO, Final
 from cryptography.hazmat.primitives import serialization
 
 from groat.keys import private_key
+from groat.keys.key_text import for_file
 from groat.keys.private_key import MAX_KEY_FILE_BYTES
 from groat.keys.public_key import DEFAULT_RSA_ALGORITHM, parse_public_keys
 from groat.protocol import strict_json
@@ -202,14 +203,15 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 def read_private_key(path: Path, algorithm: str | None = None, *, allow_shared: bool = False) -> PrivateKey:
     """Read a private JWK or a PKCS#8 PEM; `algorithm` overrides what a file leaves open. Raises ConfigError."""
-    return parse_private_key(read_private_file(path, allow_shared=allow_shared), str(path), algorithm)
+    content = read_private_file(path, allow_shared=allow_shared)
+    return parse_private_key(content, str(path), algorithm, is_file=True)
 
 
-def parse_private_key(content: bytes, name: str, algorithm: str | None = None) -> PrivateKey:
+def parse_private_key(content: bytes, name: str, algorithm: str | None = None, *, is_file: bool = False) -> PrivateKey:
     """Read a private key from bytes; `name` is how errors call it. Raises ConfigError, without any content."""
     key = private_key.read_private_key(content, algorithm, rsa_algorithm=DEFAULT_RSA_ALGORITHM)
     if isinstance(key, str):
-        raise ConfigError(f"{name} holds no usable private key: {key}")
+        raise ConfigError(f"{name} holds no usable private key: {for_file(key, name) if is_file else key}")
     return key
 
 
@@ -219,7 +221,7 @@ def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKe
     try:
         return parse_public_keys(content, algorithm)
     except JoseError as error:
-        raise ConfigError(f"{path} holds no usable public key: {error.hint}") from None
+        raise ConfigError(f"{path} holds no usable public key: {for_file(error.hint, str(path))}") from None
 
 
 def private_key_bytes(key: PrivateKey, *, pem: bool = False) -> bytes:

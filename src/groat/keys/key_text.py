@@ -8,6 +8,7 @@ from typing import Final
 
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import printable
+from groat.protocol.shell import shell_word
 
 _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE, b"{\0", b"-\0", b"\0{", b"\0-")
 # Explanatory text may stand around and between the blocks (RFC 7468 2), as `openssl pkcs12 -nodes` writes it.
@@ -80,6 +81,15 @@ def _block(label: bytes, body: bytes) -> Block:
         der = b""
     encrypted = "ENCRYPTED" in name or (headers is not None and b"ENCRYPTED" in headers[0])
     return Block(name, der, encrypted)
+
+
+# Where the commands that are offered here name the file that they convert.
+_OPERAND: Final = re.compile(r"( -in| -f| -d|\bcp|UTF-8) FILE\b")
+
+
+def for_file(reason: str, name: str) -> str:
+    """A reason from here for a file of this name: what it offers can be pasted as it stands."""
+    return _OPERAND.sub(lambda found: f"{found[1]} {shell_word(name)}", reason)
 
 
 def foreign_form(raw: bytes) -> str:

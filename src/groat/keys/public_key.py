@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from groat.keys import key_text
@@ -21,6 +21,7 @@ _CERTIFICATE: Final = (
     "the PEM holds a certificate, whose validity and issuer would not count here; "
     "take its key: openssl x509 -in FILE -noout -pubkey > key.pub.pem"
 )
+_REQUEST: Final = "the PEM holds a certificate request; take its key: openssl req -in FILE -noout -pubkey > key.pub.pem"
 _PRIVATE: Final = (
     "the file holds a private key; give the public half only (of a PEM: openssl pkey -in FILE -pubout -out key.pub.pem)"
 )
@@ -57,10 +58,11 @@ def _public_blocks(blocks: tuple[Block, ...], algorithm: str | None) -> list[Pub
         raise JoseError("key", _PRIVATE)
     certificates = [block for block in blocks if "CERTIFICATE" in block.label]
     keys = [_public_key(block, algorithm) for block in blocks if block not in certificates]
-    # `openssl x509 -pubkey` writes the key and its certificate; a chain has certificates of others.
+    # `openssl x509 -pubkey` and `openssl req -pubkey` write the key and what it stands in; a chain has other keys.
     known = {spki(key) for key in keys}
-    if any(_certified(block) not in known for block in certificates):
-        raise JoseError("key", _CERTIFICATE)
+    for block in certificates:
+        if _certified(block) not in known:
+            raise JoseError("key", _REQUEST if "REQUEST" in block.label else _CERTIFICATE)
     return keys
 
 
@@ -75,9 +77,10 @@ def _spki(native: Any) -> bytes:
 
 
 def _certified(block: Block) -> bytes | None:
-    """The public key of a certificate in DER; None for what cannot be read. Nothing else of it is looked at."""
+    """The public key of a certificate (request) in DER; None for what cannot be read. Nothing else is looked at."""
+    load = load_pem_x509_csr if "REQUEST" in block.label else load_pem_x509_certificate
     try:
-        return _spki(load_pem_x509_certificate(block.pem).public_key())
+        return _spki(load(block.pem).public_key())
     except Exception:  # cryptography raises many types for what it does not like
         return None
 
@@ -106,7 +109,7 @@ def _import_block(block: Block) -> KeyPair:
 def _curve_algorithm(key: ECKey | OKPKey) -> str:
     fitting = [name for name, known in ALGORITHMS.items() if known.fits(key)]
     if not fitting:
-        raise JoseError("key", "the curve is not one of P-256, P-384, P-521, Ed25519")
+        raise JoseError("key", f"the curve must be P-256, P-384, P-521 or Ed25519, and is {key.curve_name}")
     return fitting[0]
 
 

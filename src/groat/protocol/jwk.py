@@ -205,11 +205,19 @@ def private_key(key: KeyPair, algorithm: str, kid: str | None = None) -> Private
     """Bind an imported key pair to its one algorithm. Raises JoseError("key") if the two do not fit."""
     known = ALGORITHM_NAMES.get(algorithm)
     if known is None or not known.fits(key):
-        raise JoseError("key", "the algorithm is unknown or does not fit the key")
+        raise JoseError("key", _misfit(key, algorithm))
     if isinstance(key, RSAKey):
         numbers = key.public_key.public_numbers()
         HELD.check(numbers.n, numbers.e)
     return PrivateKey(_public_key(key, frozenset({known.name}), kid), key)
+
+
+def _misfit(key: KeyPair, algorithm: str) -> str:
+    fitting = ", ".join(name for name, known in ALGORITHMS.items() if known.fits(key))
+    kind = "RSA" if isinstance(key, RSAKey) else str(key.curve_name)
+    if not fitting:
+        return f"the curve must be P-256, P-384, P-521 or Ed25519, and is {kind}"
+    return f"alg {_shown(algorithm)} is unknown or does not fit a key of {kind}; it takes {fitting}"
 
 
 def generate_private_key(algorithm: str, rsa_bits: int = GENERATED_RSA_BITS) -> PrivateKey:
