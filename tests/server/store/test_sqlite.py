@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
 from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
 from groat.server.store.sqlite_faults import FRESH_SECONDS
+from groat.server.store.sqlite_writer import CHECK_SECONDS
 
 NOW = 1_800_000_000
 
@@ -236,6 +238,37 @@ def test_another_file_in_its_place(tmp_path: Path) -> None:
         store._writer._faults.found("as if it could not be written")
         await asyncio.sleep(FRESH_SECONDS)
         assert "another file" in str((await store.condition()).write_fault)
+        await store.close()
+
+    _create(tmp_path / "groat.db")
+    asyncio.run(work())
+
+
+@pytest.mark.rule("I1", "I15", "OP-1", "OP-4")
+@pytest.mark.parametrize("moved", ["", "-wal"], ids=["database", "log"])
+@pytest.mark.parametrize("back", [True, False])
+def test_nothing_is_written_to_files_that_moved(tmp_path: Path, moved: str, back: bool) -> None:
+    """Whoever opens the store now would not know of it: refused, told, and over once they are back."""
+    value = OneTimeValue("c", "j", NOW)
+    file, away = tmp_path / f"groat.db{moved}", tmp_path / "away"
+    events: list[str] = []
+
+    async def work() -> None:
+        store = SqliteStore.open(tmp_path / "groat.db", notify=lambda event, facts: events.append(event))
+        assert (await store.use_once(replace(value, value="before"), Issuance("t0", "c", "k", NOW))).fresh
+        file.rename(away)
+        await asyncio.sleep(2 * CHECK_SECONDS)
+        with pytest.raises(StoreUnavailable, match="groat store fence"):
+            await store.use_once(value, Issuance("t1", "c", "k", NOW))
+        assert str(file) in str((await store.condition()).write_fault)
+        with pytest.raises(StoreUnavailable):
+            await store.raise_floor(1)
+        assert events == ["store.down"]
+        if back:
+            away.rename(file)
+            assert (await store.condition()).write_fault is None
+            assert (await store.use_once(value, Issuance("t2", "c", "k", NOW))).fresh
+            assert events == ["store.down", "store.up"]
         await store.close()
 
     _create(tmp_path / "groat.db")

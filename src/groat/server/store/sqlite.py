@@ -44,7 +44,7 @@ from groat.server.store.rows import (
     signing_key,
 )
 from groat.server.store.sqlite_faults import spoils_connection
-from groat.server.store.sqlite_file import check_there, connect, rights_fault
+from groat.server.store.sqlite_file import SameFiles, check_there, connect, rights_fault
 from groat.server.store.sqlite_registration import (
     EXPIRING,
     NOTE_USES,
@@ -68,10 +68,9 @@ class SqliteStore:
     def __init__(self, path: Path, retention: int = 0, notify: Notify = silent) -> None:
         """`retention`: how many seconds the record of an issuance stays, at least."""
         self.path = path
-        self._file: tuple[int, int] | None = None
+        self._files = SameFiles(path)
         self._reader = self._connect()
-        lock_file = path.with_name(path.name + ".lock")
-        self._writer = SqliteWriter(self._connect, self._read_state, lock_file, replica_name(), retention, notify)
+        self._writer = SqliteWriter(self._connect, self._read_state, self._files, replica_name(), retention, notify)
         self._front = GroupCommit(self._writer, LIMITS)
 
     @classmethod
@@ -96,23 +95,13 @@ class SqliteStore:
         version = store._schema_version()
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} has schema {version}, this version needs {SCHEMA_VERSION}: groat init")
+        store._files.know_log()
         return store
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.path)
-        self._check_same()
+        self._files.check()
         return connection
-
-    def _check_same(self) -> None:
-        """Two connections of one store must never be on two files."""
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            raise StoreUnavailable(f"{self.path}: {error.strerror}") from None
-        file = status.st_dev, status.st_ino
-        if self._file not in (None, file):
-            raise StoreUnavailable(f"{self.path} is another file than at the start. Restart to use it")
-        self._file = file
 
     def _schema_version(self) -> int:
         return int(self._one("PRAGMA user_version")[0])
@@ -293,7 +282,7 @@ class SqliteStore:
         if fault is not None:
             fault = rights_fault(self.path) or fault
         try:
-            self._check_same()
+            self._files.check()
         except StoreUnavailable as error:
             fault = str(error)
         return Condition(version, floor, horizon, closed_at, write_fault=fault)
@@ -351,6 +340,7 @@ class SqliteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self._reader
+        self._files.check()
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from groat.server.store.sqlite_file import FilesMoved
+
 FRESH_SECONDS: Final = 1.0  # a write that is younger needs no other one to prove it
 TRIAL_SECONDS: Final = 2.0
 STUCK: Final = f"SQLite: no write within {TRIAL_SECONDS:g} s: another process holds the lock, or the disk hangs"
@@ -52,7 +54,7 @@ def write_something(connection: sqlite3.Connection) -> int:
 
 def stops_writing(error: Exception) -> bool:
     """Whether other work would meet this failure, too: locked, full, read-only, I/O errors, damage; not wrong data."""
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, FilesMoved)):
         return True
     return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
 

@@ -1,14 +1,17 @@
 """Opening the file of the SQLite store: durable, in WAL mode, with messages that say what an operator can mend."""
 
+import contextlib
 import os
 import sqlite3
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from groat.server.store import StoreUnavailable
 
 BUSY_TIMEOUT_MS: Final = 1500
+_MOVED: Final = "Move it back, or stop the servers, then: groat store fence; then start them"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -33,6 +36,44 @@ def check_there(path: Path) -> None:
     except OSError as error:
         fix = f". Fix: let user id {os.geteuid()} read and write {path.parent}, or run as its owner"
         raise StoreUnavailable(f"cannot open {path}: {error.strerror}{fix}") from None
+
+
+class FilesMoved(StoreUnavailable):
+    """What SQLite holds open is not what stands in its place any more."""
+
+
+@dataclass(slots=True)
+class SameFiles:
+    """Whether a process still has the files that others open: they would know nothing of what it writes elsewhere."""
+
+    path: Path
+    _known: dict[Path, tuple[int, int]] = field(default_factory=dict, init=False)
+
+    @property
+    def log(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+    def know_log(self) -> None:
+        """Remember the write-ahead log, too. Once a connection has read, SQLite keeps it until the last one ends."""
+        with contextlib.suppress(FilesMoved):  # there is none where nothing can be written
+            self._known[self.log] = _identity(self.log)
+
+    def check(self) -> None:
+        """Raises FilesMoved; the first look at the database says which one it is."""
+        found = _identity(self.path)
+        if self._known.setdefault(self.path, found) != found:
+            raise FilesMoved(f"{self.path} is another file than at the start. Restart to use it")
+        known = self._known.get(self.log)
+        if known is not None and _identity(self.log) != known:
+            raise FilesMoved(f"{self.log} is another file than at the start. {_MOVED}")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise FilesMoved(f"{path}: {error.strerror}. {_MOVED}") from None
+    return status.st_dev, status.st_ino
 
 
 def _keep_log(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,9 @@ from groat.server.store.sqlite_faults import (
     stops_writing,
     write_something,
 )
+from groat.server.store.sqlite_file import SameFiles
 
+CHECK_SECONDS: Final = 0.1
 Connect = Callable[[], sqlite3.Connection]
 COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
 _VALUES: Final = ", ".join(f"column{n}" for n in range(1, 8))  # the eighth is the value's own expiry
@@ -61,14 +64,16 @@ class SqliteWriter:
         self,
         connect: Connect,
         read_state: Callable[[], tuple[int, float, float]],
-        lock_file: Path,
+        files: SameFiles,
         replica: str,
         retention: int,
         notify: Notify = silent,
     ) -> None:
         self._connect = connect
         self._read_state = read_state
-        self._lock_file = lock_file
+        self._files = files
+        self._lock_file = files.path.with_name(files.path.name + ".lock")
+        self._checked = float("-inf")  # monotonic
         self._replica = replica
         self._retention = retention
         self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
@@ -131,6 +136,7 @@ class SqliteWriter:
                 lock = lock or _open_lock(self._lock_file)
                 connection = connection or self._connect()
                 with _held(lock):
+                    self._check_files()
                     self._perform(connection, work)
             except Exception as error:  # whatever it is, the thread must live on and somebody waits for an answer
                 failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"SQLite: {error}")
@@ -142,6 +148,13 @@ class SqliteWriter:
             connection.close()
         if lock is not None:
             os.close(lock)
+
+    def _check_files(self) -> None:
+        """Now and then, and at each work while it fails: what is written to files that moved is soon forgotten."""
+        now = time.monotonic()
+        if now - self._checked > CHECK_SECONDS:
+            self._files.check()
+            self._checked = now
 
     def _perform(self, connection: sqlite3.Connection, work: list[Use] | _Job) -> None:
         before = connection.total_changes
