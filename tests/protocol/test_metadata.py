@@ -184,6 +184,15 @@ def test_what_is_no_issuer(issuer: str) -> None:
         Policy(issuer)
 
 
+@pytest.mark.rule("FO-22")
+@pytest.mark.parametrize("issuer", ["https://as.example:99999", "https://as.example:x", "https://[::1", "as.example"])
+def test_a_url_that_is_none_is_shown(issuer: str) -> None:
+    """Somebody has to find the one character that is wrong."""
+    assert issuer_fault(issuer) == (
+        f'issuer must be an absolute URL, for example https://auth.example.com, not "{issuer}"'
+    )
+
+
 @pytest.mark.rule("AS-TE-02")
 @pytest.mark.parametrize(
     ("issuer", "hosts"),

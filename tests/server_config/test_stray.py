@@ -11,6 +11,7 @@ from groat.keys import files
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.server.config import load_config
+from groat.verifier import Verifier
 
 from .loading import HEAD, ISSUER, findings, load
 
@@ -80,6 +81,23 @@ def test_an_odd_value_is_named_and_shown(tmp_path: Path, kind: str) -> None:
         (by_file,) = findings(tmp_path, f"issuer = '''{value}'''\n")
         assert by_file.startswith("groat.toml:1: issuer")
         assert said in by_file
+
+
+@pytest.mark.rule("FO-22")
+def test_an_odd_value_with_a_password_is_shown_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quotes around a URL are named and shown, what it holds before the host is not."""
+    value = '"https://u:s3cret@auth.example.com"'
+    monkeypatch.setenv("GROAT_ISSUER", value)
+    monkeypatch.setenv("GROAT_AUDIENCE", "https://orders.example.com")
+    with pytest.raises(ConfigError) as by_verifier:
+        Verifier.from_env()
+    with pytest.raises(ConfigError) as by_client:
+        MachineClient.from_env({"GROAT_ISSUER": value, "GROAT_CLIENT_ID": "b", "GROAT_KEY_FILE": "k"})
+    by_server = findings(tmp_path, None, {"GROAT_ISSUER": value})
+    for text in (str(by_verifier.value), str(by_client.value), *by_server):
+        assert "it is in quotes" in text
+        assert "https://***@auth.example.com" in text
+        assert "s3cret" not in text
 
 
 @pytest.mark.rule("FO-22")

@@ -36,6 +36,13 @@ ISS = "https://auth.example.com"
         ({"algorithms": [None]}, "algorithms must hold strings only"),
         ({"algorithms": None}, "algorithms must be a list of strings, not None"),
         ({"allow_http_hosts": "auth"}, "allow_http_hosts must be a list of strings, not one string"),
+        ({"algorithms": ["ES256", "none"]}, 'algorithms must be among ES256, .*, not "none"'),
+        ({"algorithms": ["es256"]}, 'algorithms must be among ES256, .*, not "es256"'),
+        ({"accept_types": ()}, "accept_types is empty"),
+        ({"audience": f" {AUD}"}, f'audience: it begins or ends with a blank: " {AUD}"'),
+        ({"audience": f'"{AUD}"'}, "audience: it is in quotes"),
+        ({"audience": f"{AUD}\r"}, "audience: it ends in a carriage return"),
+        ({"audience": f"\ufeff{AUD}"}, "audience: it begins with a byte order mark"),
         ({"jwks_uri": ["https://x.example"]}, "jwks_uri must be one string, not a list"),
     ],
 )
@@ -43,6 +50,17 @@ def test_a_string_for_a_list_and_a_list_for_a_string(options: dict[str, Any], wo
     """A ConfigError names the argument, what it is and what it should be; nothing is taken letter by letter."""
     with pytest.raises(ConfigError, match=words):
         Verifier(**{"issuer": ISS, "audience": AUD, **options})
+
+
+@pytest.mark.rule("FO-10", "RS-16")
+@pytest.mark.parametrize("issuer", ["https://u:s3cr/e@t@auth.example.com", "http://u:s3cr/e@t@[::1]"])
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_the_password_in_an_issuer_is_not_repeated(issuer: str, several: bool) -> None:
+    """The message says which issuer it is about, without what stands before its host."""
+    named: dict[str, Any] = {"issuers": [ISS, issuer]} if several else {"issuer": issuer}
+    with pytest.raises(ConfigError, match=r"//\*\*\*@") as caught:
+        Verifier(audience=AUD, **named)
+    assert not any(part in str(caught.value) for part in ("s3cr", "e@t"))
 
 
 @pytest.mark.rule("FO-10")

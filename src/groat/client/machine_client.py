@@ -23,7 +23,7 @@ from groat.keys.private_key import read_private_key
 from groat.protocol.arguments import one_string, strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint, issuer_fault
-from groat.protocol.stray import blanks, plain_name, stray
+from groat.protocol.stray import blanks, plain_name, stray, without_user
 
 if TYPE_CHECKING:
     from groat.client.auth import MachineAuth
@@ -219,7 +219,7 @@ def _odd_variables(env: Mapping[str, str]) -> list[str]:
     for name in sorted(known - {"GROAT_KEY"}):
         value = env.get(name, "")
         if odd := stray(value) or blanks(value):
-            findings.append(f"{name}: {odd}" + ("" if is_key_text(value) else f": {value!r}"))
+            findings.append(f"{name}: {odd}" + ("" if is_key_text(value) else f": {without_user(value)!r}"))
     return findings
 
 

@@ -91,9 +91,10 @@ class Expectations:
     algorithm_names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.algorithms if name not in ALGORITHM_NAMES]
-        if not self.issuer or not self.audience or not self.algorithms or unknown:
+        if not self.issuer or not self.audience or not self.algorithms:
             raise ConfigError("a verifier needs an issuer, an audience and known algorithms")
+        if unknown := [name for name in self.algorithms if name not in ALGORITHM_NAMES]:
+            raise ConfigError(f"algorithms must be among {', '.join(ALGORITHM_NAMES)}, not {shown(unknown[0])}")
         if self.issuer == self.audience:
             raise ConfigError("audience must name the API, not the issuer")
         if not MIN_CLOCK_TOLERANCE <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:

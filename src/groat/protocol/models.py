@@ -110,7 +110,7 @@ def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) ->
         parts = urlsplit(issuer)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "issuer is not a URL"
+        host = None
     if not issuer.isascii() or not issuer.isprintable() or " " in issuer or not host:
         return f"issuer must be an absolute URL, for example https://auth.example.com{_found(issuer)}"
     if "?" in issuer or "#" in issuer or parts.username is not None or parts.password is not None:

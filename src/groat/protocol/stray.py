@@ -1,5 +1,6 @@
 """Characters that came with a value and are no part of it: what editors, env files and copying leave behind."""
 
+import re
 from typing import Final
 
 BOM: Final = "\ufeff"
@@ -16,6 +17,8 @@ ODD: Final = {
     "\u2019": "a typographic quotation mark",
 }
 _QUOTES: Final = "\"'"
+# To the last @: a password may hold a slash, or another @, that nobody has encoded.
+_USER: Final = re.compile(r"//.*@", re.DOTALL)
 
 
 def stray(value: str) -> str:
@@ -28,6 +31,11 @@ def stray(value: str) -> str:
         return f"it ends in {ODD[chr(13)]}"
     found = odd_character(value)
     return f"it holds {ODD[found]} ({found!a})" if found else ""
+
+
+def without_user(value: str) -> str:
+    """The value for a message: of a URL without user name and password."""
+    return _USER.sub("//***@", value)
 
 
 def blanks(value: str) -> str:

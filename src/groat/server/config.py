@@ -18,7 +18,7 @@ from groat.keys.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
-from groat.protocol.stray import ODD, blanks, odd_character, plain_name, stray
+from groat.protocol.stray import ODD, blanks, odd_character, plain_name, stray, without_user
 from groat.server.admin_address import AdminAddress
 from groat.server.settings import BY_NAME, SETTINGS, Setting, optional, table, text
 from groat.server.storage_url import POSTGRES_SCHEMES, masked_url, storage_fault
@@ -131,7 +131,7 @@ def _value(setting: Setting, origin: str, raw: Any) -> Any:
     """The value of a setting. Raises ValueError with what is wrong, to be put behind its name."""
     if not isinstance(raw, str):
         return _read(setting, raw, "")
-    found = "" if setting.secret else f"{raw[:MAX_SHOWN_CHARS]!r}"
+    found = "" if setting.secret else f"{without_user(raw)[:MAX_SHOWN_CHARS]!r}"
     # A path or a URL may be any text, so its reader lets pass what an env file or an editor put around it.
     odd = stray(raw) or (blanks(raw) if setting.read in (text, optional) else "")
     if odd and setting.read is not table:

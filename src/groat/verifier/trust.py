@@ -8,9 +8,11 @@ from typing import Final
 from groat.protocol import jose
 from groat.protocol.access_token import DEFAULT_ALGORITHMS, RFC9068, Dialect, Expectations
 from groat.protocol.arguments import one_string, strings, strings_or_none
+from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint
 from groat.protocol.models import issuer_fault
+from groat.protocol.stray import blanks, stray, without_user
 
 _REALM: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # what a quoted-string holds without escapes
 
@@ -37,7 +39,8 @@ def trusted_issuers(
     """Every issuer as a TrustedIssuer; `single` is what the other arguments say of each. Raises ConfigError."""
     if not audience or (issuer is None) == (not issuers):
         raise ConfigError("a verifier needs an audience, and either issuer or issuers")
-    one_string("audience", audience)
+    if odd := stray(one_string("audience", audience)) or blanks(audience):
+        raise ConfigError(f"audience: {odd}: {shown(without_user(audience))}")
     if issuer is not None:
         return (single,)
     if isinstance(issuers, str):
@@ -61,17 +64,20 @@ def accepting(dialect: Dialect, types: Iterable[str | None] | None) -> Dialect:
     """The dialect with other `typ` values, None among them for an absent one. Raises ConfigError."""
     if types is None:
         return dialect
-    return replace(dialect, types=frozenset(map(jose.media_type, strings_or_none("accept_types", types))))
+    listed = strings_or_none("accept_types", types)
+    if not listed:
+        raise ConfigError("accept_types is empty, so that no token could be accepted; leave it out for at+jwt")
+    return replace(dialect, types=frozenset(map(jose.media_type, listed)))
 
 
 def trust_faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:
     """What is wrong with addresses. Plain http is for loopback and `hosts`."""
-    faults = [f"{one.issuer}: {fault}" for one in trusted if (fault := issuer_fault(one.issuer, hosts))]
+    faults = [f"{without_user(one.issuer)}: {fault}" for one in trusted if (fault := issuer_fault(one.issuer, hosts))]
     for one in trusted:
         try:
             check_endpoint(one.jwks_uri or "https://none", hosts)
         except ConfigError:
-            faults.append(f"jwks_uri of {one.issuer} must be https, or http on loopback")
+            faults.append(f"jwks_uri of {without_user(one.issuer)} must be https, or http on loopback")
     return faults
 
 

@@ -24,7 +24,7 @@ from groat.protocol.arguments import strings
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
-from groat.protocol.stray import blanks, stray
+from groat.protocol.stray import blanks, stray, without_user
 from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
 from groat.verifier.fetch import Http, KeyFetcher
@@ -345,7 +345,7 @@ def _odd_variables() -> list[str]:
     """Quotes, blanks and marks that came with a value: an audience of those would refuse every token."""
     values = {name: os.environ.get(name, "") for name in (*_REQUIRED, *_OPTIONAL)}
     odd = {name: stray(value) or blanks(value) for name, value in values.items()}
-    return [f"{name}: {words}: {shown(values[name])}" for name, words in odd.items() if words]
+    return [f"{name}: {words}: {shown(without_user(values[name]))}" for name, words in odd.items() if words]
 
 
 def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
