@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import pytest
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.keyring import Lead, SigningKey
 from groat.outbound.published import Fetched
+from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
@@ -410,6 +412,25 @@ def test_a_signing_key_that_cannot_be_unsealed(tmp_path: Path) -> None:
                 await wrong.signer(NOW)
             with pytest.raises(Unavailable, match="no active signing key"):
                 await scene.registry.signer(NOW - 10**6)
+
+    run(work())
+
+
+@pytest.mark.rule("CL-3", "OP-15", "I15", "KEY-21")
+def test_no_signer_after_a_first_start_by_a_clock_that_was_ahead(tmp_path: Path) -> None:
+    """The key would sign in 60 days, and no other can be made: the error names both times, and what helps does."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            with pytest.raises(Unavailable, match=r"signs from 2027-.* it is 2026-.*groat key activate") as caught:
+                await scene.registry.signer(NOW - 60 * 86400)
+            (key,) = await scene.store.signing_keys()
+            assert f"groat key activate {key.kid} --now" in caught.value.hint
+            early = replace(scene.operator, clock=lambda: NOW - 60 * 86400)
+            with pytest.raises(ConfigError, match="groat key activate KID --now"):
+                await operations.rotate_signing_key(early, scene.kek, "ES256", Lead(publish=100))
+            await operations.activate_signing_key(early, scene.kek, key.kid, Lead(), at_once=True)
+            assert (await scene.registry.signer(NOW - 60 * 86400)).public.kid == key.kid
 
     run(work())
 

@@ -12,6 +12,11 @@ from itertools import zip_longest
 from groat.keys.keyring import HELD, KeyState, Lead, SigningKey, active_key, in_office, next_change
 from groat.protocol.errors import ConfigError
 
+_UNDER_WAY = (
+    "a pending key is already published; it takes over by itself (groat key list). To let it sign now: groat key"
+    " activate KID --now"
+)
+
 
 def linked(keys: Iterable[SigningKey], now: int, lead: Lead) -> tuple[SigningKey, ...]:
     """The keys in office, each with the retirement that its successor's activation means."""
@@ -54,7 +59,7 @@ def plan_rotation(keys: Sequence[SigningKey], fresh: SigningKey, now: int, lead:
     Raises ConfigError when a successor is already on its way.
     """
     if any(key.state(now) is KeyState.PENDING for key in keys):
-        raise ConfigError("a pending key is already published; it takes over by itself")
+        raise ConfigError(_UNDER_WAY)
     if active_key(keys, now) is None:
         return (replace(fresh, activates_at=now),)
     return relinked(keys, now, lead, replace(fresh, activates_at=now + lead.publish))
@@ -83,7 +88,7 @@ def plan_activation(
         raise ConfigError(f"key {kid} is {key.state(now)}, not pending")
     instant = emergency_key(key, now, lead).activates_at if at_once else earliest(key, now, lead)
     if instant >= key.activates_at:
-        raise ConfigError("a pending key is already published; it takes over by itself")
+        raise ConfigError(_UNDER_WAY)
     # A key that has just begun to sign would otherwise come after the one that takes over from it.
     younger = [k for k in keys if k.state(now) is KeyState.ACTIVE and k.activates_at > instant]
     return relinked(

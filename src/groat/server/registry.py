@@ -12,6 +12,7 @@ from typing import Final
 from groat.keys.custody import DESTROYED, Custody, KeyLost, Signer
 from groat.keys.keyring import (
     PUBLISH_LEAD,
+    KeyState,
     SigningKey,
     active_key,
     in_office,
@@ -29,6 +30,7 @@ from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.rows import public_key
+from groat.server.trusted_time import instant
 from groat.server.unavailable import Unavailable
 
 NOBODY: Final = "\n"  # no client id: those are printable
@@ -221,7 +223,7 @@ class Registry:
         keys = await self.signing_keys()
         key = active_key(keys, now)
         if key is None:
-            raise Unavailable("signing_key_missing", "no active signing key. Run: groat key rotate")
+            raise Unavailable("signing_key_missing", _what_helps(keys, now))
         signer = await self._first_of((key, *stand_ins(keys, now, self._publish_lead)))
         # Private keys that sign no more leave the memory, too.
         kids = {other.kid for other in in_office(keys, now)}
@@ -267,6 +269,19 @@ class Registry:
     def _forget(self, kid: str) -> None:
         self._signers.pop(kid, None)
         self._active = ("", 0.0, 0.0)
+
+
+def _what_helps(keys: Sequence[SigningKey], now: float) -> str:
+    """Where none is active: a key that is pending by a clock that was ahead stands in the way of every rotation."""
+    pending = [key for key in keys if key.state(now) is KeyState.PENDING]
+    if not pending:
+        return "no active signing key. Run: groat key rotate"
+    first = min(pending, key=lambda key: (key.activates_at, key.kid))
+    starts = "waits for an operator" if first.held else f"signs from {instant(first.activates_at)}"
+    return (
+        f"no active signing key; {first.kid} {starts}, and it is {instant(now)} by this host's clock. Set it if it is"
+        f" wrong, or run: groat key activate {first.kid} --now"
+    )
 
 
 def to_api(record: ApiRecord) -> Api:
