@@ -298,6 +298,50 @@ def test_slips_of_operators_and_hosts(home: Home, words: tuple[str, ...], code: 
     assert not (home.directory / "x").exists()
 
 
+@pytest.mark.rule("FO-20", "FO-22")
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda issuer: issuer + "/",
+            "the issuer must be written as the server writes it, with or without a final slash",
+        ),
+        (lambda issuer: f'"{issuer}"', "it is in quotes"),
+        (lambda issuer: issuer + "\r", "it ends in a carriage return"),
+        (
+            lambda issuer: issuer + "99999",
+            'issuer must be an absolute URL, for example https://auth.example.com, not "',
+        ),
+        (lambda issuer: issuer.replace("//", "//u:s3cret@"), "no query, fragment or user name"),
+        (lambda _: "http://auth.example.com", "issuer must use https"),
+    ],
+    ids=["slash", "quotes", "CR", "port", "password", "plain http"],
+)
+def test_an_issuer_that_is_written_otherwise(site: Site, spoil: Callable[[str], str], said: str) -> None:
+    """The host is told what about --issuer is wrong, and keeps no key; the code is as good as before."""
+    code = site.invite()
+    done = site.home("client", "join", code, "--issuer", spoil(site.issuer), "--key", "odd.json")
+    assert (done.code in (3, 4), said in done.err, "s3cret" in done.err) == (True, True, False), done
+    assert not (site.home.directory / "odd.json").exists()
+
+
+@pytest.mark.rule("FO-22")
+@pytest.mark.parametrize("spoil", [lambda code: code + "x", lambda code: code[:30], lambda code: code + "\u00a0z"])
+def test_a_join_code_that_is_not_whole(home: Home, spoil: Callable[[str], str]) -> None:
+    """It does begin as it must, so the message does not say that it should."""
+    code = home.ok("-q", "client", "invite", "billing").out.strip()
+    done = home("client", "join", spoil(code), "--issuer", "https://auth.example.com", "--key", "x")
+    assert (done.code, "is not whole" in done.err) == (3, True), done
+
+
+def test_a_key_of_which_nobody_knows_is_kept(home: Home) -> None:
+    """Where the answer is missing, the key may be registered: the file stays, and somebody is told."""
+    code = home.ok("-q", "client", "invite", "billing").out.strip()
+    done = home("client", "join", code, "--issuer", f"http://127.0.0.1:{free_port()}", "--key", "kept.json")
+    assert (done.code, "kept.json is kept" in done.err) == (5, True), done
+    assert (home.directory / "kept.json").exists()
+
+
 @pytest.mark.rule("T7")
 def test_codes_bind_client_time_and_server() -> None:
     """A changed byte anywhere, a later second or another key-encryption key makes a code worthless."""

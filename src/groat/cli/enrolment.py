@@ -115,7 +115,7 @@ def _enrol(
 ) -> None:
     """Write the key first: a registered key that nobody holds is useless. A refusal takes the file away again."""
     from groat.client.enrolment import Enrolment
-    from groat.client.errors import EnvironmentUnusable, TokenRequestRefused
+    from groat.client.errors import ClientError, EnvironmentUnusable, TokenRequestRefused
     from groat.client.wire import Transport
 
     key, transport = generate_private_key(alg), Transport()
@@ -124,6 +124,11 @@ def _enrol(
         done = register(Enrolment(issuer, client_id, transport), key)
     except (TokenRequestRefused, EnvironmentUnusable, ConfigError):
         path.unlink(missing_ok=True)
+        raise
+    except ClientError:
+        session.note(
+            f"{path} is kept: the server may have registered it. If groat token get is refused with it, remove it"
+        )
         raise
     finally:
         transport.close()

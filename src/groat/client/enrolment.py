@@ -14,10 +14,14 @@ from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, endorsement_cla
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import MAX_KID_CHARS, PrivateKey
-from groat.protocol.metadata import check_endpoint
+from groat.protocol.models import issuer_fault
 
 DEADLINE: Final = 15.0
 JTI_BYTES: Final = 16
+# What a host gets wrong most easily, and the server's answer may not tell.
+_NAMED_OTHERWISE: Final = (
+    "the issuer must be written as the server writes it, with or without a final slash; this host's clock must be right"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,18 @@ class Enrolment:
         return sign_jwt(claims, key, PROOF_TYP)
 
     def _send(self, fields: dict[str, str]) -> dict[str, Any]:
-        try:
-            url = check_endpoint(self.issuer.rstrip("/") + "/client-keys")
-        except ValueError:
-            raise ConfigError("issuer is not a URL") from None
+        if fault := issuer_fault(self.issuer):
+            raise ConfigError(fault)
+        url = self.issuer.rstrip("/") + "/client-keys"
         request = Outgoing("POST", url, FORM_HEADERS, urlencode(fields).encode())
         answer = self.transport.exchange(request, self.transport.until(DEADLINE))
         document = _document(answer)
         if answer.status in (200, 201):
             return _registered(document)
         code, description = (foreign(str(document.get(name) or "")) for name in ("error", "error_description"))
+        hint = _NAMED_OTHERWISE if code == "invalid_request" else ""
         raise TokenRequestRefused(
-            f"{self.issuer} refused the key", code=code, description=description, status=answer.status
+            f"{self.issuer} refused the key", code=code, description=description, status=answer.status, hint=hint
         ).about(answer.request_id)
 
 

@@ -71,6 +71,8 @@ def invited_client(code: str) -> str:
         client_id = raw[MAC_BYTES + HEAD :].decode()
     except (JoseError, UnicodeDecodeError):
         client_id = ""
-    if not code.startswith(PREFIX) or CLIENT_ID.fullmatch(client_id) is None:
-        raise ConfigError("this is not a join code; it begins with groat-join-")
+    if not code.startswith(PREFIX):
+        raise ConfigError(f"this is not a join code; one begins with {PREFIX}")
+    if CLIENT_ID.fullmatch(client_id) is None:
+        raise ConfigError("the join code is not whole, or something is attached to it; copy it again")
     return client_id
