@@ -11,7 +11,7 @@ from groat.keys.schedule import GRACE, Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import OneTimeValue
 from groat.server.rotator import SPARE_SECONDS, Rotator
-from groat.server.store import Issuance
+from groat.server.store import Issuance, StoreUnavailable
 from groat.server.trusted_time import SETTLED_SECONDS, TrustedTime
 from groat.server.unavailable import Unavailable
 
@@ -179,5 +179,33 @@ def test_what_happens_while_uses_are_looked_for(tmp_path: Path, event: str) -> N
         with pytest.raises(Unavailable) if event == "closed" else pytest.MonkeyPatch.context():
             await suspect.rotator.look()
         assert suspect.vault.destroyed == []
+
+    run(tmp_path, work)
+
+
+@pytest.mark.rule("CL-3", "I9", "I13")
+def test_uses_that_cannot_be_looked_through_in_time(tmp_path: Path) -> None:
+    """With too many of them the key is spared, and the store is not kept busy with looking again every half minute."""
+
+    async def work(made: Scene) -> None:
+        suspect = await Suspect.of(made)
+        await suspect.rotator.look()
+        suspect.wait(32 * DAY)
+        store, looks = suspect.rotator.operator.store, 0
+        await store.raise_horizon(int(made.clock.now) - 600)
+
+        async def never(kid: str) -> bool:
+            nonlocal looks
+            looks += 1
+            raise StoreUnavailable(f"PostgreSQL: canceling statement due to statement timeout ({kid})")
+
+        store.names_key = never  # type: ignore[method-assign]
+        for _ in range(3):
+            await suspect.rotator.look()
+            suspect.wait(SPARE_SECONDS / 4)
+        assert (looks, suspect.vault.destroyed, made.events().count("key.spared")) == (1, [], 1)
+        suspect.wait(SPARE_SECONDS / 2)
+        await suspect.rotator.look()
+        assert looks == 2
 
     run(tmp_path, work)

@@ -25,7 +25,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.losses import Loss, losses_of_signing_key
 from groat.server.operator import Operator, again_if_moved
-from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict
+from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict, StoreUnavailable
 from groat.server.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable
 
@@ -185,7 +185,7 @@ async def apply_next_step(
     seen = await operator.store.registry_version()
     keys = await operator.store.signing_keys()
     change = next_step(keys, timing, now, spared)
-    while change is not None and change.destroy is not None and await operator.store.names_key(change.destroy.kid):
+    while change is not None and change.destroy is not None and await _may_be_named(operator.store, change.destroy.kid):
         spared.add(change.destroy.kid)
         change = next_step(keys, timing, now, spared)
     if change is None:
@@ -198,6 +198,14 @@ async def apply_next_step(
     first = change.keys[0]
     operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
     return change
+
+
+async def _may_be_named(store: Store, kid: str) -> bool:
+    """Whether a use names the key, or there are too many to know in time: to look again at once would not help."""
+    try:
+        return await store.names_key(kid)
+    except StoreUnavailable:
+        return True
 
 
 async def trusted_now(store: Store, time: TrustedTime) -> int:

@@ -22,7 +22,9 @@ from groat.server.unavailable import Unavailable
 Sleep = Callable[[float], Awaitable[None]]
 LOOK_SECONDS: Final = 30.0
 SPARE_SECONDS: Final = 600.0
-SPARED: Final = "uses that are remembered name this key; its private half is destroyed when none does any more"
+SPARED: Final = (
+    "uses that are remembered name this key, or are too many to look through; it is destroyed when none does"
+)
 MAX_STEPS: Final = 50  # of one look; what is left then is done at the next
 
 
