@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, endorsement_claims, proof_claims
+from groat.keys.invitation import Invitations
+from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, code_digest, endorsement_claims, proof_claims
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
-from groat.server import operations, throttle
+from groat.server import operations, store_operations, throttle
 from groat.server.enrolment import CHANGES
 
 from .builders import ISS, NOW, Party, changed, compact
@@ -168,3 +169,21 @@ def test_an_interrupted_rotation_is_finished_by_its_repetition(lab: Lab) -> None
     assert send(lab, **fields).status == 200
     keys = lab.operate(lambda op: operations.list_client_keys(op, "halfway"))
     assert {key.kid: key.expires_at for key in keys}[party.key.kid] == NOW + 3600
+
+
+@pytest.mark.rule("OP-4", "OP-15", "I1")
+def test_a_join_code_from_before_a_restore(fresh_lab: Callable[..., Lab]) -> None:
+    """Nobody knows whether it was used: refused, and the log says how its owner gets on; a new one is good."""
+    lab, new = fresh_lab(), generate_private_key("ES256")
+    invitations = Invitations([lab.kek])
+
+    def join(made_at: int) -> Answer:
+        code = invitations.make("billing", made_at, NOW + 600)
+        return send(lab, proof=proof(new, code=code_digest(code)), code=code)
+
+    condition = lab.operate(store_operations.fence_store)
+    refused = join(NOW)
+    check_refused(refused, "temporarily_unavailable", 503)
+    assert lab.reason(refused) == "store_floor"
+    assert "groat client invite" in lab.event(refused)["hint"]
+    assert join(condition.floor).status == 201

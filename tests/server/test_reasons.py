@@ -55,11 +55,11 @@ def sql(lab: Lab, statement: str, *values: object) -> None:
 
 @pytest.mark.rule("OP-15", "OPS-06")
 def test_no_key_is_to_sign_now(fresh_lab: Callable[..., Lab]) -> None:
-    """Before the first key activates."""
+    """Before the first key activates: to make another one is refused then."""
     lab = fresh_lab()
     with lab.clock.at(NOW - 3600):
         lab.party.now = NOW - 3600
-        check_reason(lab, "signing_key_missing", "groat key rotate")
+        check_reason(lab, "signing_key_missing", "groat key activate")
 
 
 @pytest.mark.rule("OP-15", "OP-2", "I15")

@@ -27,6 +27,7 @@ WATCH_SECONDS: Final = 0.04
 BEFORE_HORIZON: Final = (
     "this assertion ended before what the store may have forgotten, though not by this server's clock; set the clock"
 )
+BEFORE_FLOOR: Final = "older than the store's memory (it was restored); sign anew. For a join code: groat client invite"
 BUSY: Final = "more requests wait for the database than it can take; nothing was used up, try again"
 
 
@@ -135,7 +136,7 @@ class GroupCommit:
 
     def _check_memory(self, once: OneTimeValue) -> None:
         if once.signed_at < self._floor:
-            raise BeforeFloor("this assertion is older than the store's memory (it was restored); sign a new one")
+            raise BeforeFloor(BEFORE_FLOOR)
         if once.expires_at <= self._horizon:
             raise BeforeHorizon(BEFORE_HORIZON)
 
@@ -225,7 +226,7 @@ class GroupCommit:
 
     def _answer(self, use: Use, fresh: bool, version: int) -> None:
         if fresh and use.once.signed_at < self._floor:
-            use.future.set_exception(BeforeFloor("the store was restored in this moment; sign a new assertion"))
+            use.future.set_exception(BeforeFloor(BEFORE_FLOOR))
         elif not fresh and use.once.expires_at <= self._horizon:
             use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))  # never written: the row of a first use may be gone
         else:
