@@ -1,6 +1,8 @@
 """What a refusal says to the people who run the API: which name, which difference, which option."""
 
 import logging
+import time
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,38 @@ def test_a_token_whose_names_differ_by_a_slash(running: Issuer) -> None:
         )
 
 
+@pytest.mark.rule("CL-6", "RS-14")
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ({"exp": -119, "iat": -719}, "s in the past: an old token, or this machine's clock is ahead of the issuer's"),
+        ({"exp": 719, "iat": 119}, "s in the future: this machine's clock is behind the issuer's"),
+        ({"nbf": 119}, "s in the future: this machine's clock is behind the issuer's"),
+    ],
+    ids=["past", "ahead", "nbf"],
+)
+def test_a_wrong_clock_is_called_one(running: Issuer, times: dict[str, int], said: str) -> None:
+    """Both machines' clocks are named, and which of them is where."""
+    now = int(time.time())
+    claims: dict[str, Any] = {name: now + span for name, span in times.items()}
+    assert hint(running.verifier(), running.token(**claims)).endswith(said)
+
+
+@pytest.mark.rule("CL-6", "RS-14")
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"iat": time.time_ns() // 10**6}, "iat looks like milliseconds"),
+        ({"nbf": time.time_ns()}, "nbf looks like nanoseconds"),
+        ({"exp": 600}, "exp is 600, which looks like a span"),
+    ],
+    ids=["milliseconds", "nanoseconds", "span"],
+)
+def test_a_time_in_another_unit_is_called_so(running: Issuer, claims: dict[str, Any], said: str) -> None:
+    """Not "very far in the future"."""
+    assert hint(running.verifier(), running.token(**claims)).startswith(said)
+
+
 @pytest.mark.rule("OP-8", "RS-11")
 @pytest.mark.parametrize(
     ("typ", "found", "option"),
@@ -74,7 +108,19 @@ def test_the_type_that_was_found(running: Issuer, typ: str | None, found: str, o
 
 
 @pytest.mark.rule("OP-8", "RS-11", "JOSE-23")
-@pytest.mark.parametrize("typ", ["client-authentication+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "DPoP+JWT"])
+@pytest.mark.parametrize(
+    "typ",
+    [
+        "client-authentication+jwt",
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+        "DPoP+JWT",
+        "id+jwt",
+        "kb+jwt",
+        "dc+sd-jwt",
+    ],
+)
 def test_no_option_is_offered_for_what_proves_something_else(running: Issuer, typ: str) -> None:
     """An assertion or a proof must never be taken for an access token, so nobody is told how."""
     said = hint(running.verifier(), running.token(typ=typ))

@@ -13,6 +13,7 @@ from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, 
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 from groat.protocol.read_only import ReadOnlyDict
+from groat.protocol.time_hints import token_time_hint
 
 TYP: Final = "at+jwt"
 # All that the table has: none is symmetric, each key of our issuer is for one of them, and the issuer chooses which.
@@ -153,6 +154,8 @@ def check_access_token(jwt: jose.UnverifiedJwt, key: PublicKey, expected: Expect
         jose.verify_signature(jwt, key)
         return _caller(jwt.claims, expected, now)
     except JoseError as error:
+        if error.reason in ("expired", "not_yet"):
+            raise InvalidToken(error.reason, token_time_hint(error, jwt.claims, now)) from None
         raise InvalidToken(error.reason, error.hint) from None
 
 
@@ -193,18 +196,17 @@ def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> None:
         raise JoseError("audience", other_than(name, close, expected.audience))
 
 
-# Each is proof of something else; a verifier that takes it for an access token can be fooled (RFC 8725 3.11, 3.12).
-_OTHER_JWTS: Final = frozenset(
-    f"application/{name}+jwt"
-    for name in ("client-authentication", "dpop", "logout", "secevent", "token-introspection", "oauth-authz-req")
-)
+# A type of its own says that a JWT is something else (dpop+jwt, logout+jwt, dc+sd-jwt): a verifier that takes it for
+# an access token can be fooled (RFC 8725 3.11, 3.12).
+_OWN_TYPES: Final = ("+jwt", "+sd-jwt")
+_ACCESS_TOKEN: Final = "application/at+jwt"
 
 
 def _type_hint(typ: str | None, media_type: str | None, dialect: Dialect) -> str:
     names = sorted(one.removeprefix("application/") for one in dialect.types if one)
     untyped = None in dialect.types
     found = f"typ is {shown(typ)}, accepted is {' or '.join([*names, *(['none'] if untyped else [])])}"
-    if media_type in _OTHER_JWTS:
+    if media_type and media_type.endswith(_OWN_TYPES) and media_type != _ACCESS_TOKEN:
         return f"{found}: no access token"
     options = [*map(shown, names), *(["None"] if untyped else []), "None" if typ is None else shown(typ)]
     return f"{found}; accept_types=[{', '.join(options)}] would take it too, where the issuer has no RFC 9068 type"

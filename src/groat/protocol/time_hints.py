@@ -1,4 +1,4 @@
-"""Times of an assertion that do not fit, in words: a unit that is not seconds, a wrong clock, a life too long."""
+"""Times of an assertion or a token that do not fit, in words: not in seconds, a wrong clock, a life too long."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,6 +18,15 @@ def time_hint(error: JoseError, claims: Mapping[str, Any], now: float) -> str:
     if error.reason in ("not_yet", "lifetime"):
         return _unit_fault(claims) or _ahead(claims, now) + error.hint
     return error.hint
+
+
+def token_time_hint(error: JoseError, claims: Mapping[str, Any], now: float) -> str:
+    """The same for the times of an access token, which is refused as "expired" or "not_yet" by who verifies it."""
+    if fault := _unit_fault(claims):
+        return fault
+    if error.reason == "not_yet":
+        return f"{error.hint}: this machine's clock is behind the issuer's"
+    return f"{error.hint}: an old token, or this machine's clock is ahead of the issuer's"
 
 
 def life_of(claims: Mapping[str, Any], now: float) -> float | None:
