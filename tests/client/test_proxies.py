@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from groat.client import ClientError, EnvironmentUnusable, MachineClient, ServerUnreachable
-from groat.client.proxies import is_loopback, proxy_for
+from groat.client.proxies import is_loopback, proxy_fault, proxy_for
 from groat.protocol.jwk import PrivateKey
 from tests.addresses import resolve
 from tests.certificates import self_signed, serving
@@ -55,6 +55,25 @@ def test_which_variable_counts(
         assert "://" in proxy.url
 
 
+@pytest.mark.rule("FO-4", "FO-22")
+@pytest.mark.parametrize(
+    ("value", "odd"),
+    [
+        ('"http://u:s3cret@p:1"', "it is in quotes"),
+        ("http://u:s3cret@p:1\r", "it ends in a carriage return"),
+        (" http://u:s3cret@p:1", "it begins or ends with a blank"),
+    ],
+    ids=["quotes", "CR", "blank"],
+)
+def test_what_an_env_file_left_around_a_proxy_is_named(monkeypatch: pytest.MonkeyPatch, value: str, odd: str) -> None:
+    """The variable and the oddity; never the value, which may hold a password."""
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    proxy = proxy_for(URL)
+    assert proxy is not None
+    fault = proxy_fault(proxy)
+    assert (fault.startswith("HTTPS_PROXY is no URL"), odd in fault, "s3cret" in fault) == (True, True, False)
+
+
 @pytest.mark.rule("FO-4")
 @pytest.mark.parametrize(
     ("listed", "url", "exempt"),
@@ -76,6 +95,16 @@ def test_which_variable_counts(
         ("auth.example.com", "https://auth.example.com:8443/token", True),
         ("auth.example.com.", "https://auth.example.com./token", True),
         ("xample.com", URL, False),
+        ("10.0.0.0/8:443", "https://10.1.2.3", True),
+        ("10.0.0.0/8:8443", "https://10.1.2.3", False),
+        ("10.1.2.0/255.255.255.0", "https://10.1.2.3", True),
+        ("2.3", "https://10.1.2.3", False),
+        (".1.2.3", "https://10.1.2.3", False),
+        ("[2001:DB8:0:0::1]:443", "https://[2001:db8::1]", True),
+        ("[2001:db8::1]:8443", "https://[2001:db8::1]", False),
+        ("[2001:db8::]/32", "https://[2001:db8::1]", True),
+        ("[2001:db8::]/32:443", "https://[2001:db8::1]", True),
+        (f"auth.example.com:{'9' * 5000}", URL, False),
         ("www.auth.example.com", URL, False),
         ("", URL, False),
         (",,", URL, False),

@@ -10,10 +10,12 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+
+from groat.protocol.stray import blanks, stray
 
 SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 # What HTTP libraries read, the way out and whom to trust there.
@@ -52,7 +54,8 @@ def proxy_fault(proxy: Proxy) -> str:
         usable = False
     if usable and proxy.url.isascii() and proxy.url.isprintable() and " " not in proxy.url:
         return ""
-    return f"{proxy.variable} is no URL of an http, https, socks5 or socks5h proxy"
+    odd = stray(proxy.url) or blanks(proxy.url)
+    return f"{proxy.variable} is no URL of an http, https, socks5 or socks5h proxy{odd and f': {odd}'}"
 
 
 def is_loopback(host: str) -> bool:
@@ -82,14 +85,25 @@ def _is_exempt(host: str, port: int, listed: str) -> bool:
 
 def _covers(entry: str, host: str, port: int) -> bool:
     name, address = entry.lower().rpartition("://")[2], _address(host)
-    if address is not None:
-        with suppress(ValueError):  # no network, but an address with its port
-            return address in ip_network(name.strip("[]"), strict=False)
-    found = re.fullmatch(r"(.+?)(?::(\d+))?/?", name)
+    if address is not None and (network := _network(name)) is not None:
+        return address in network
+    found = re.fullmatch(r"(.+?)(?::([0-9]{1,5}))?/?", name)
     if found is None or (found[2] and int(found[2]) != port):
         return False
+    if found[1] == "*":
+        return True
+    if address is not None:  # that is no name: 1.2.3 is not above 10.1.2.3
+        network = _network(found[1])
+        return network is not None and address in network
     domain = found[1].strip("[]").lstrip("*").strip(".")
-    return found[1] == "*" or (domain != "" and (host == domain or host.endswith(f".{domain}")))
+    return domain != "" and (host == domain or host.endswith(f".{domain}"))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """An address or a network, with or without brackets; None for a name, and for one with its port."""
+    with suppress(ValueError):
+        return ip_network(re.sub(r"\A\[([^]]*)\](?=/|\Z)", r"\1", text), strict=False)
+    return None
 
 
 def _variable(scheme: str) -> str:
