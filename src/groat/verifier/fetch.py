@@ -145,9 +145,10 @@ class KeyFetcher:
             response = https_get(url, headers, deadline) if self.http is None else self.http(url, headers)
         except (ConfigError, FetchError):
             raise
-        except (TimeoutError, ssl.SSLCertVerificationError) as error:
-            late = isinstance(error, TimeoutError)
-            raise FetchError("no answer in time" if late else "the certificate is not trusted") from None
+        except TimeoutError:
+            raise FetchError("no answer in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise FetchError(_distrust(error)) from None
         except (OSError, HTTPException, ValueError) as error:
             raise FetchError(f"no usable answer ({type(error).__name__})") from None
         if len(response.body) > MAX_BODY_BYTES:
@@ -160,6 +161,12 @@ def _key_set(
 ) -> KeySet:
     keys = _by_kid(read.keys, previous)
     return KeySet(keys, uri, found_at, _lifetime(headers), headers.get("etag"), read.skipped)
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    """What OpenSSL has against a certificate: another name, an unknown authority, its end."""
+    why = printable(getattr(error, "verify_message", "") or type(error).__name__)
+    return f"the certificate is not trusted: {why}; SSL_CERT_FILE names the authorities to trust"
 
 
 def _listed(skipped: Sequence[Skipped]) -> str:
