@@ -16,12 +16,16 @@ class OneWriteCycle(RequestResponseCycle):
     _taken = False
 
     async def receive(self) -> Any:
-        """Nearly every body is here before it is asked for."""
-        if self._taken or self.more_body or self.disconnected or self.response_complete:
+        """What is here, at the first call: nearly always the whole body, perhaps none of it; then what comes.
+
+        So who asks knows, before it waits for the peer, that it will.
+        """
+        if self._taken or self.disconnected or self.response_complete:
             return await super().receive()
         self._taken = True
         self.message_event.clear()
-        return {"type": "http.request", "body": bytes(self.body), "more_body": False}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
         """Take an ASGI message; nothing is sent before the body, which must come whole."""

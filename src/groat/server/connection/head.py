@@ -59,9 +59,10 @@ def _parse_short_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
     parsed = httptools.parse_url(url)
-    path = parsed.path.decode("ascii")
+    raw = parsed.path or b"/"  # http://host (RFC 9110 4.2.3)
+    path = raw.decode("ascii")
     # A path of thousands of escapes is nowhere, decoded or not.
-    return unquote(path) if path.count("%") <= MAX_ESCAPES else path, parsed.path, parsed.query or b""
+    return unquote(path) if path.count("%") <= MAX_ESCAPES else path, raw, parsed.query or b""
 
 
 def parse_target(url: bytes) -> tuple[str, bytes, bytes]:

@@ -30,6 +30,7 @@ class Lifetime(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _timer_at = 0.0
     _tail = b""  # the last bytes of an unfinished piece, which may be part of the empty line that ends a head
+    _all_said = False  # the peer has closed its half
     _waiting = b""  # what came behind the request that is being answered
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -55,6 +56,16 @@ class Lifetime(HttpToolsProtocol):
         super().connection_lost(exc)
         self._let_go()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # as in asyncio: whether the other half stays open
+        """A peer that closes its half behind a whole request gets the answer; one that closed all does no harm.
+
+        Not over TLS, which has no halves; not where a request is not whole.
+        """
+        self._all_said = self.state is State.WORKING and self.transport.can_write_eof()
+        if self._all_said:
+            self.cycle.keep_alive = False
+        return self._all_said
+
     def _let_go(self) -> None:
         """Keep nothing; what is being worked at keeps its own."""
         self.state = State.CLOSED
@@ -72,7 +83,7 @@ class Lifetime(HttpToolsProtocol):
 
     def _end(self) -> None:
         """The last answer is written; where more was sent than was read, the peer must get to see that answer."""
-        more = self.state is not State.WORKING or self._waiting or self._has_unread()
+        more = self.state is not State.WORKING or self._waiting or (not self._all_said and self._has_unread())
         self.state = TRANSITIONS[Event.ENDED][self.state]
         self._forget()
         if more:

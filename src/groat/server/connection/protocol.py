@@ -220,6 +220,8 @@ class OneWriteProtocol(Lifetime):
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version = self.parser.get_http_version()
         scope["path"], scope["raw_path"], scope["query_string"] = parse_target(self.url)
+        if scope["method"] == "CONNECT":  # the parser would take what follows for a tunnel, whatever the answer
+            raise malformed("CONNECT asks for a tunnel; this is no proxy")
         if self._hosts != 1 or version != "1.1":
             check_version(version, self._hosts)
         if self._coding is not None:
@@ -239,6 +241,7 @@ class OneWriteProtocol(Lifetime):
         self._feed(head)
 
     def _new_cycle(self) -> OneWriteCycle:
+        modern = self.scope["http_version"] != "1.0"  # what is older knows neither of the two (RFC 9110 10.1.1)
         return OneWriteCycle(
             self.scope,
             self.transport,
@@ -248,8 +251,8 @@ class OneWriteProtocol(Lifetime):
             False,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
-            not self._draining and self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            modern and self.expect_100_continue,
+            not self._draining and modern and self.parser.should_keep_alive(),
             self.on_response_complete,
         )
 
