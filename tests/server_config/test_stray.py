@@ -84,6 +84,44 @@ def test_an_odd_value_is_named_and_shown(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.rule("FO-22")
+@pytest.mark.parametrize(
+    ("line", "bare"),
+    [
+        ("issuer = https://auth.example.com", True),
+        ("issuer=auth # ours", True),
+        ("tokens.lifetime = 10m", True),
+        ("log.level = info", True),
+        ('issuer = "https://auth.example.com', False),
+        ("server.port = 3001 3002", False),
+        ("issuer", False),
+    ],
+)
+def test_a_text_without_quotes_is_told_so(tmp_path: Path, line: str, bare: bool) -> None:
+    """What TOML's reader calls an invalid value is most often a text without its quotes."""
+    (told,) = findings(tmp_path, f"{line}\n")
+    assert told.startswith("groat.toml:1: not TOML: ")
+    assert told.endswith("; a text or a span such as 10m stands in quotation marks") is bare
+
+
+@pytest.mark.rule("FO-22")
+@pytest.mark.parametrize(
+    ("section", "meant"), [("token", "tokens"), ("servers", "server"), ("assertion", "assertions")]
+)
+def test_a_section_that_is_misspelt(tmp_path: Path, section: str, meant: str) -> None:
+    """The one that was meant is named, as it is for a setting."""
+    (told,) = findings(tmp_path, f'issuer = "https://auth.example.com"\n[{section}]\nx = 1\n')
+    assert told == f"groat.toml:2: unknown setting {section}; did you mean {meant}?"
+
+
+@pytest.mark.rule("FO-22")
+@pytest.mark.parametrize("text", ["[[tokens]]\nlifetime = '5m'", "tokens = '5m'"])
+def test_a_section_that_is_no_table(tmp_path: Path, text: str) -> None:
+    """It is known, so it is not called unknown."""
+    told = findings(tmp_path, f"{text}\n")
+    assert any(one.endswith("tokens must be one table: [tokens]") for one in told)
+
+
+@pytest.mark.rule("FO-22")
 def test_an_odd_value_with_a_password_is_shown_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The quotes around a URL are named and shown, what it holds before the host is not."""
     value = '"https://u:s3cret@auth.example.com"'

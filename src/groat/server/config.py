@@ -221,6 +221,10 @@ def _from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]
     return {name: ("file", value) for name, value in flat.items() if name in BY_NAME}
 
 
+# A value with letters and without quotes, brackets and braces.
+_BARE: Final = re.compile(r"\s*[\w.]+\s*=\s*[^\s\"'\[{#][^\"'\[{#]*?[^\d\s_.+-][^\"'\[{#]*(?:#.*)?")
+
+
 def _toml(content: bytes, path: Path) -> dict[str, Any]:
     """Decode a file. Raises ConfigError; what cannot be seen in an editor is named, the text of a line never shown."""
     try:
@@ -234,9 +238,15 @@ def _toml(content: bytes, path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         number = int(found[1]) if found else written.count("\n") + 1
-        odd = odd_character(written.split("\n")[number - 1].removesuffix("\r"))
-        seen = f"; the line has {ODD[odd]} ({odd!a}), which is to go" if odd else ""
-        raise ConfigError(Finding(f"not TOML: {error}{seen}", str(path), number)) from None
+        line = written.split("\n")[number - 1].removesuffix("\r")
+        raise ConfigError(Finding(f"not TOML: {error}{_seen(line)}", str(path), number)) from None
+
+
+def _seen(line: str) -> str:
+    """What is likely wrong with a line that is no TOML, and cannot or will not be seen."""
+    if odd := odd_character(line):
+        return f"; the line has {ODD[odd]} ({odd!a}), which is to go"
+    return "; a text or a span such as 10m stands in quotation marks" if _BARE.fullmatch(line) else ""
 
 
 def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +260,9 @@ def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, BY_NAME, 1, 0.6) or [
+    if name in _SECTIONS:
+        return f"{name} must be one table: [{name}]"
+    close = difflib.get_close_matches(name, [*BY_NAME, *_SECTIONS], 1, 0.6) or [
         known for known in BY_NAME if known.endswith(f".{name}")
     ]
     return f"unknown setting {name}" + (f"; did you mean {close[0]}?" if close else "")
