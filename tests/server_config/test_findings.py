@@ -27,10 +27,10 @@ red = 1
     ("text", "said"),
     [
         ('isuer = "x"', "groat.toml:2: unknown setting isuer; did you mean issuer?"),
-        ("[server]\nprot = 1", "groat.toml:3: unknown setting server.prot; did you mean server?"),
-        ("port = 1", "groat.toml:2: unknown setting port; did you mean server?"),
+        ("[server]\nprot = 1", "groat.toml:3: unknown setting server.prot; did you mean server.port?"),
+        ("port = 1", "groat.toml:2: unknown setting port; did you mean server.port?"),
         ("lifetime = 1", "groat.toml:2: unknown setting lifetime; did you mean tokens.lifetime?"),
-        ("server.prot = 1", "groat.toml:2: unknown setting server.prot; did you mean server?"),
+        ("server.prot = 1", "groat.toml:2: unknown setting server.prot; did you mean server.port?"),
         ("\n\n[sever]\nport = 1", "groat.toml:4: unknown setting sever; did you mean server?"),
         ("[server.tls]\ncert = 1", "groat.toml:2: unknown setting server.tls"),
         ("xyzzy = 1", "groat.toml:2: unknown setting xyzzy"),
