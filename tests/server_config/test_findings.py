@@ -34,8 +34,8 @@ red = 1
         ("\n\n[sever]\nport = 1", "groat.toml:4: unknown setting sever; did you mean server?"),
         ("[server.tls]\ncert = 1", "groat.toml:2: unknown setting server.tls"),
         ("xyzzy = 1", "groat.toml:2: unknown setting xyzzy"),
-        ("server = 5", "groat.toml:2: unknown setting server"),
-        ("[[server]]\nport = 1", "groat.toml:2: unknown setting server"),
+        ("server = 5", "groat.toml:2: server must be one table: [server]"),
+        ("[[server]]\nport = 1", "groat.toml:2: server must be one table: [server]"),
         ("# prot = 1\n[server]\n# prot = 2\nprot = 3", "groat.toml:5: unknown setting server.prot"),
     ],
 )
