@@ -85,6 +85,8 @@ def test_a_client_publishes_its_keys(make_groat: "Callable[[str], Groat]", tmp_p
         for _ in range(3):
             check_ec(post(server.address, body("publisher")))
         assert outer.hits == (2 if allowed else 0)
+        refused = [line["hint"] for line in server.lines() if line["event"] == "token.refused"]
+        assert all("must be at its jwks_uri" in hint and "key add" not in hint for hint in refused)
         hints = [line["hint"] for line in server.lines() if line["event"] == "client.keys_unavailable"]
         assert all("not public" in hint for hint in hints)
         assert bool(hints) is not allowed

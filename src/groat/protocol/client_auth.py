@@ -219,7 +219,10 @@ def _no_proof(jwt: jose.UnverifiedJwt, name: str, client: Client | None, key: Pu
     code, remedy = f"assertion_{reason}", command("client key list", name)
     if reason == "key_unknown":
         code = "assertion_key"
-        remedy = remedy if header.kid is None else command("client key add", name, options="FILE")
+        if client.publishes:
+            remedy = f"it publishes its keys: this one must be at its jwks_uri. {command('client show', name)}"
+        elif header.kid is not None:
+            remedy = command("client key add", name, options="FILE")
     return InvalidClient(code, f"{hint}; registered: {client.shown_keys}. {remedy}")
 
 

@@ -173,6 +173,7 @@ class Client:
     max_assertion_lifetime: int | None = None
     signing_alg: str | None = None
     strict_typ: bool = False
+    publishes: bool = False  # its keys, at a jwks_uri: for hints
     limits: Mapping[str, KeyLimits] = field(default_factory=dict, repr=False)
     # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
     shown_keys: str = field(init=False, default="none", repr=False)

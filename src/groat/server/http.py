@@ -38,7 +38,10 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
 RETRY_AFTER_SECONDS: Final = 1
 MAX_ENTITY_TAGS: Final = 32
-MAX_THROTTLED_LINES: Final = 300  # a minute; the counters have all
+MAX_CHEAP_LINES: Final = 300  # a minute; the counters have all
+# Refused by the throttle, or for their form before anything was counted: a line is most of what they cost.
+_FORM_REASONS: Final = ("method", "content_type", "content_encoding", "query", "form", "body_size", "body_slow")
+_CHEAP: Final = frozenset([THROTTLED, *_FORM_REASONS, "disconnected", "overloaded"])
 _NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
 _FORM_HEADERS: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"authorization"})
 _JSON: Final = (b"content-type", b"application/json")
@@ -219,7 +222,7 @@ class Entrance:
     crowd: "Crowd | None" = None  # what they are members of
     ids: RandomIds = field(default_factory=RandomIds)
     scarce: ScarceLines = field(default_factory=ScarceLines)
-    throttled: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_THROTTLED_LINES))
+    cheap: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_CHEAP_LINES))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -262,13 +265,13 @@ class Entrance:
         await send_refusal(scope, send, error)
 
     def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
-        """Count it where it belongs, and log it; of what is throttled, or beside the clients' endpoints, some only."""
+        """Count it where it belongs, and log it; of what is cheap, or beside the clients' endpoints, some only."""
         name = str(getattr(self.endpoints.get(scope["path"]), "name", self.elsewhere))
         held_back: int | None = 0
         if name not in AUDITED:
             held_back = self.scarce.admit(name, time.monotonic())
-        elif reason == THROTTLED:
-            held_back = self.throttled.admit(name, time.monotonic())
+        elif reason in _CHEAP:
+            held_back = self.cheap.admit(f"{name} {reason}", time.monotonic())
         self.audit.refused(name, reason, facts, held_back)
 
 

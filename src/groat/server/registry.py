@@ -310,4 +310,5 @@ def to_client(
         max_assertion_lifetime=record.max_assertion_lifetime,
         signing_alg=record.signing_alg,
         strict_typ=record.strict_typ,
+        publishes=record.jwks_uri is not None,
     )
