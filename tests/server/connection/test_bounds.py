@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -106,6 +106,25 @@ def test_memory_is_given_back_after_the_end(server: "Server") -> None:
     wait_until(lambda: rss_bytes(pid) < before + 20 * MEGABYTE, 12)
 
 
+@pytest.mark.rule("ST-5", "ST-6", "I14")
+@pytest.mark.parametrize("begun", [b"", GET[:-5]], ids=["nothing", "half a head"])
+def test_a_pool_outlives_a_silent_neighbour_behind_its_address(groat: "Groat", begun: bytes) -> None:
+    """Idle connections that were used a moment ago stay, whatever else comes from there and says nothing."""
+    server = groat.serve(env={"GROAT_SERVER__SOURCE_CONNECTIONS": "100"})
+    try:
+        with ExitStack() as held:
+            pool = connect(server, held, 30)
+            assert all(map(alive, pool))
+            silent = connect(server, held, 120)
+            for one in silent:
+                with suppress(OSError):  # it had to make room
+                    one.sendall(begun)
+            assert all(map(alive, pool))
+            wait_until(lambda: sum(map(is_open, silent)) <= 70)
+    finally:
+        server.stop()
+
+
 @pytest.mark.rule("ST-6", "I9", "H08")
 def test_silent_connections_beyond_the_bound_keep_nobody_waiting(groat: "Groat") -> None:
     """The oldest of them make room for whoever comes; an honest request is served at once."""
@@ -162,7 +181,7 @@ def test_a_trusted_proxy_has_no_bound_of_its_own(groat: "Groat") -> None:
 
 @pytest.mark.rule("ST-6", "H08")
 def test_idle_connections_go_before_those_that_are_in_use(groat: "Groat") -> None:
-    """Whoever asks again and again keeps its connection while others come and say nothing."""
+    """Whoever asks again and again keeps its connection while others come, ask once, and stay."""
     server = groat.serve(env={"GROAT_SERVER__CONNECTIONS": "32"})
     try:
         with ExitStack() as held:
@@ -170,7 +189,7 @@ def test_idle_connections_go_before_those_that_are_in_use(groat: "Groat") -> Non
             idle = connect(server, held, 20)
             assert all(map(alive, [busy, *idle]))
             for _ in range(30):
-                connect(server, held, 2)
+                assert all(map(alive, connect(server, held, 2)))
                 assert alive(busy)
             assert not all(map(alive, idle))
     finally:
