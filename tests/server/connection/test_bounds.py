@@ -107,7 +107,11 @@ def test_memory_is_given_back_after_the_end(server: "Server") -> None:
 
 
 @pytest.mark.rule("ST-5", "ST-6", "I14")
-@pytest.mark.parametrize("begun", [b"", GET[:-5]], ids=["nothing", "half a head"])
+@pytest.mark.parametrize(
+    "begun",
+    [b"", GET[:-5], b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"],
+    ids=["nothing", "half a head", "no body"],
+)
 def test_a_pool_outlives_a_silent_neighbour_behind_its_address(groat: "Groat", begun: bytes) -> None:
     """Idle connections that were used a moment ago stay, whatever else comes from there and says nothing."""
     server = groat.serve(env={"GROAT_SERVER__SOURCE_CONNECTIONS": "100"})

@@ -39,9 +39,9 @@ _SOURCE: Final = (
 )
 _HINTS: Final = {"full_refused": _FULL, "full": _FULL, "source_refused": _SOURCE, "source": _SOURCE}
 _OTHERWISE: Final = "requests are left unfinished in great numbers: somebody may be at it; nothing needs to be done"
-# A second of one that has shown nothing counts as so many of an idle one that was answered before: else one neighbour's
-# silent connections would push out the pools of all others behind the same address.
-_SILENCE_WEIGHT: Final = 50
+# Of the bound: where more than that have no whole request behind them, room is made among those alone. Else one
+# neighbour's silent connections would push out the pools of all others behind the same address.
+_SILENT_SHARE: Final = 1 / 4
 _BATCH_SHARE: Final = 1 / 16  # of the bound: so many go at once, for looking at all of them costs
 
 
@@ -184,9 +184,11 @@ class Crowd:
 
     def _make_room(self, members: Iterable[Member], limit: float, reason: str) -> bool:
         wanted = max(1, int(limit * _BATCH_SHARE))
-        now = asyncio.get_running_loop().time()
-        longest = heapq.nlargest(wanted, (one for one in members if one.may_go()), key=lambda one: _waited(one, now))
-        return sum([self._end(member, reason) for member in longest]) > 0
+        candidates = [member for member in members if member.may_go()]
+        silent = [member for member in candidates if member.state is not State.IDLE]
+        if len(silent) > limit * _SILENT_SHARE:
+            candidates = silent
+        return sum([self._end(member, reason) for member in heapq.nsmallest(wanted, candidates, key=_since)]) > 0
 
     def _end(self, member: Member, reason: str) -> bool:
         if not member.cut():
@@ -241,8 +243,3 @@ class Crowd:
 
 def _since(member: Member) -> float:
     return member.since
-
-
-def _waited(member: Member, now: float) -> float:
-    seconds = now - member.since
-    return seconds * _SILENCE_WEIGHT if member.state in SECONDS_WHEN_CROWDED else seconds
