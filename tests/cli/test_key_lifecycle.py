@@ -172,7 +172,7 @@ def test_the_doctor_finds_a_healthy_server(home: Home) -> None:
     with home.serving(port=port) as server:
         rows = home.ok("--json", "doctor", "server", "--url", server.url).json
         assert [row["check"] for row in rows] == [
-            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_keys",
+            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_key_sets", "client_keys",
         ]  # fmt: skip
         assert {row["outcome"] for row in rows} == {"ok"}
 

@@ -271,3 +271,26 @@ def test_a_silent_host_is_told_in_the_log(on: Scene) -> None:
     wait_until(lambda: bool(told()))
     assert {line["host"] for line in told()} == {on.silent.uri.split("/")[2]}
     assert all("no usable answer" in line["hint"] for line in told())
+
+
+@pytest.mark.rule("AS-CA-18", "OPS-06")
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_doctor_visits_the_key_sets_of_clients(
+    make_groat: "Callable[[str], Groat]", tmp_path: Path, reachable: bool
+) -> None:
+    """It names the address and what is wrong there."""
+    groat = installed(make_groat, f"visited-{reachable}")
+    with target(tmp_path, http() if reachable else http(status="503 Service Unavailable")) as (outer, _):
+        uri = outer.uri
+        publish(groat, "publisher", uri)
+        server = serve(groat, tmp_path)
+        settings = {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), **SETTINGS}
+        done = groat.run("--json", "doctor", "server", "--url", server.url, check=False, **settings)
+        server.stop()
+    (row,) = [row for row in json.loads(done.stdout) if row["check"] == "client_key_sets"]
+    if reachable:
+        assert (done.returncode, row["outcome"]) == (0, "ok"), done.stdout
+        assert row["detail"] == "1 published by clients, each fetched from this host"
+    else:
+        assert (done.returncode, row["outcome"]) == (7, "failed"), done.stdout
+        assert row["detail"] == f"{uri}: the key set came with status 503, not 200"

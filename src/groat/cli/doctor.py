@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -17,6 +18,7 @@ from groat.keys.client_keys import span
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import published_keys
 from groat.keys.schedule import MAX_PUBLISHED
+from groat.outbound.published import Refused, fetch_key_set
 from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 5.0
 MAX_SHOWN: Final = 5
+MAX_VISITED: Final = 64  # key sets of clients
+VISITED_AT_ONCE: Final = 16
 _MAX_AGE: Final = re.compile(r"max-age=(\d{1,9})")
 
 
@@ -129,6 +133,24 @@ class Examination:
             raise Failed("; ".join(map(str, faults)))
         return "no verifier meets an unknown kid, no valid token loses its key"
 
+    def client_key_sets(self) -> str:
+        """Whether the keys that clients publish can be fetched from this host; of very many, the first ones."""
+        uris = self.session.operate(lambda operator: operator.store.published_at(MAX_VISITED))
+        with ThreadPoolExecutor(VISITED_AT_ONCE) as pool:
+            faults = [f"{uri}: {fault}" for uri, fault in zip(uris, pool.map(self._visit, uris), strict=True) if fault]
+        if faults:
+            more = f" (and {len(faults) - MAX_SHOWN} more)" if len(faults) > MAX_SHOWN else ""
+            raise Failed("; ".join(faults[:MAX_SHOWN]) + more)
+        return f"{len(uris)} published by clients, each fetched from this host"
+
+    def _visit(self, uri: str) -> str:
+        """Why this key set cannot be fetched; empty if it can."""
+        try:
+            fetch_key_set(uri, self.config["keys.client_networks"])
+        except Refused as error:
+            return str(error)
+        return ""
+
     def client_keys(self) -> str:
         """No client may be about to lose its last key, or have lost it lately."""
         warning = self.config["clients.key_warning"]
@@ -164,6 +186,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
         examination.key_set,
         examination.caching,
         examination.ring,
+        examination.client_key_sets,
         examination.client_keys,
     )
     for check in checks:
@@ -182,7 +205,7 @@ def doctor() -> None:
 @click.option("--url", metavar="URL", help="Where the server listens; default: the issuer.")
 @click.pass_obj
 def doctor_server(session: Session, url: str | None) -> None:
-    """Check a running server: health, store, clock, metadata, JWKS, its key ring, and clients' keys that expire."""
+    """Check a running server: health, store, clock, metadata, JWKS, its key ring, and clients' keys."""
     config = session.config()
     parts = urlsplit(url or config.policy.issuer)
     rows = []
