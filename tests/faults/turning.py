@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .clocks import LOOK_SECONDS
 from .deployment import Deployment, Replica
 
 MINUTE: Final = 60
@@ -25,6 +26,7 @@ class Turnable:
         fresh = file.with_suffix(".new")
         fresh.write_text(str(seconds))
         fresh.replace(file)
+        time.sleep(2 * LOOK_SECONDS)  # what it read before is used for as long
 
 
 def turnable(deployment: Deployment, count: int, plant: str = "right") -> list[Turnable]:

@@ -102,6 +102,7 @@ def config_check(session: Session) -> None:
     """Read everything that a start would read, look at the key ring, and say what is wrong."""
     import asyncio
 
+    import groat.app  # noqa: F401 - what would serve: a package that is missing is found now
     from groat.server.config import plain_http_warning
     from groat.server.preflight import check_ready, ring_findings
 

@@ -8,6 +8,7 @@ def run_demo(*, keep: bool = False, as_json: bool = False, color: bool = True) -
     Raises KeyboardInterrupt on Ctrl-C, SIGTERM or SIGHUP, when everything is cleaned up.
     """
     # Imported late: `python -m groat.demo.example_api` passes through here and needs none of it.
+    import groat.app  # noqa: F401 - what will serve: a package that is missing is found before any process starts
     from groat.demo.play import perform
 
     return perform(keep=keep, as_json=as_json, color=color)

@@ -329,7 +329,8 @@ def test_a_queue_that_is_too_slow_is_shed_by_the_wait_to_expect(url: str) -> Non
     async def work() -> None:
         async with opened(url, limits=Limits(queue_seconds=0.3, total_seconds=10)) as store:
             for n in range(12):
-                await use(store, f"warm{n}")
+                with contextlib.suppress(StoreUnavailable):  # a busy machine may take longer than the queue allows
+                    await use(store, f"warm{n}")
             tasks = [asyncio.ensure_future(use(store, f"v{n}")) for n in range(2000)]
             await asyncio.sleep(0)
             await asyncio.sleep(0)
