@@ -210,7 +210,7 @@ def test_slow_heads_have_less_time_while_it_is_crowded(groat: "Groat") -> None:
             for connection in crowd:
                 connection.sendall(b"GET /livez HTTP/1.1\r\n")
             began = time.monotonic()
-            wait_until(lambda: not any(map(is_open, crowd)))
+            wait_until(lambda: sum(map(is_open, crowd)) < 24)  # from there on nobody is in a hurry
             assert time.monotonic() - began < 8
     finally:
         server.stop()

@@ -291,6 +291,7 @@ def test_a_locked_table_costs_no_caller_more_than_a_moment(url: str) -> None:
                 assert time.monotonic() - began < 1
                 assert all(isinstance(result, StoreUnavailable) for result in results)
                 assert await store.registry_version() == 1
+            await _until_used(store, "after")
             assert all([await use(store, f"{name}{n}") for name in "vw" for n in range(20)])
 
     run(work())
