@@ -53,6 +53,7 @@ class Reading:
     proven: tuple[str, str] | None = None
     granted: bool = False
     signed_at: float = 0.0
+    ends_at: float = 0.0
 
     @property
     def digest(self) -> bytes | None:
@@ -107,7 +108,7 @@ def _reading(request: h11.Request, body: bytes, world: World, now: float) -> Rea
     except (Wrong, ValueError, RecursionError):
         return Reading()
     signed_at = float(claims.get("iat", claims["exp"] - LIFETIME))
-    return Reading((client.client_id, claims["jti"]), _granted(form, world), signed_at)
+    return Reading((client.client_id, claims["jti"]), _granted(form, world), signed_at, float(claims["exp"]))
 
 
 def _require(holds: object, what: str) -> None:

@@ -33,6 +33,8 @@ ALGORITHMS: Final = {"es": "ES256", "ed": "Ed25519", "rs": "RS256", "ps": "PS256
 WORKERS: Final = 6
 CONTROL_EVERY: Final = 10
 PATIENCE: Final = 2.0
+# A jti is for once as long as its assertion lives (RFC 7523 3); the server keeps it for ten minutes more.
+REMEMBERED_SECONDS: Final = 590.0
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -58,7 +60,8 @@ class Result:
 
     seed: int
     statuses: Counter[int] = field(default_factory=Counter)
-    tokens: set[tuple[str, str]] = field(default_factory=set)
+    tokens: int = 0
+    spent: dict[tuple[str, str], float] = field(default_factory=dict)  # and until when that is surely remembered
     proven: set[bytes] = field(default_factory=set)
     controls: int = 0
     breaches: list[Breach] = field(default_factory=list)
@@ -77,7 +80,7 @@ class Result:
         memory = f"{self.resident[0]} to {self.resident[-1]} MB" if self.resident else "not measured"
         return (
             f"seed {self.seed}: {sum(self.statuses.values())} answers in {self.seconds:.0f} s ({given}); "
-            f"{self.controls} controls, {len(self.tokens)} tokens, {self.rows} rows of used assertions; "
+            f"{self.controls} controls, {self.tokens} tokens, {self.rows} rows of used assertions; "
             f"slowest answer {self.slowest * 1000:.0f} ms; resident memory {memory}; {len(self.breaches)} breaches"
         )
 
@@ -207,11 +210,17 @@ class Fuzz:
         self.result.statuses.update(statuses or [0])
         self.result.proven.update(reading.digest for reading in allowed if reading.digest is not None)
         tokens = answer.count(b'"access_token"')
-        grants = {reading.proven for reading in allowed if reading.granted and reading.proven} - self.result.tokens
+        spent, now = self.result.spent, time.time()
+        grants = {
+            reading.proven: reading.ends_at + REMEMBERED_SECONDS
+            for reading in allowed
+            if reading.granted and reading.proven and spent.get(reading.proven, 0.0) < now
+        }
         if tokens > len(grants):
             yield f"{tokens} tokens where {len(grants)} may be given"
         # Which of several got it is not told by the answer; then each counts as used.
-        self.result.tokens.update(grants if tokens else ())
+        spent.update(grants if tokens else ())
+        self.result.tokens += tokens
         for status in statuses:
             early = any(reading.proven and reading.signed_at < self.started + 2 for reading in allowed)
             if status >= 500 and not (status == 503 and early):

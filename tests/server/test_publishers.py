@@ -156,8 +156,10 @@ def bear_a_burst(on: Scene, workers: int) -> None:
         return quiet, *await asyncio.gather(one_by_one(on.door, on.honest, 100), forged)
 
     quiet, honest, forged = asyncio.run(beside())
+    served = sum(answer.status == 200 for answer in honest)
+    print(f"{served} of {len(honest)} served; p99 quiet {worst(quiet):.3f} s, beside the burst {worst(honest):.3f} s")
     assert {answer.status for answer in quiet} == {200}
-    assert sum(answer.status == 200 for answer in honest) >= 99
+    assert served >= 99
     assert worst(honest) <= max(3 * worst(quiet), 5.0)  # the test itself runs on the same cores
     assert {answer.status for answer in forged} <= {401, 429, 503}
     assert on.silent.hits <= 2 * workers
