@@ -193,7 +193,7 @@ def start_nginx(bench: Bench, recipe: str) -> None:
     (bench.folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; error_log stderr; pid {bench.folder}/nginx.pid;"
         + ("user root;" if os.geteuid() == 0 else "")
-        + f"events {{}} http {{ access_log {bench.folder}/access.log; {places} include {bench.folder}/site.conf; }}"
+        + f"events {{ worker_connections 2048; }} http {{ access_log {bench.folder}/access.log; {places} include {bench.folder}/site.conf; }}"
     )
     binary = nginx_binary()
     binary.chmod(binary.stat().st_mode | 0o100)
