@@ -216,7 +216,7 @@ def _no_proof(jwt: jose.UnverifiedJwt, name: str, client: Client | None, key: Pu
         return InvalidClient(
             "assertion_signature", f"{signed}; its owner may have a new key. {command('client key list', name)}"
         )
-    code, remedy = f"assertion_{reason}", command("client key list", name)
+    code, remedy = "assertion_algorithm", command("client key list", name)
     if reason == "key_unknown":
         code = "assertion_key"
         if client.publishes:

@@ -23,7 +23,8 @@
     JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
     ConfigError                     the operator wrote something wrong; all findings at once
 
-`description` is a fixed phrase for the peer. `reason` and `hint` are for the log alone, and never hold a secret.
+`description` is a fixed phrase for the peer. `reason` (one of reasons.py) and `hint` are for the log alone, and never
+hold a secret.
 """
 
 from collections.abc import Iterable
@@ -123,8 +124,7 @@ class VerificationError(Exception):
     Attributes:
         status: the HTTP status to answer with.
         code: the RFC 6750 error code, or None where the challenge must not carry one.
-        reason: one word for logs and metrics: malformed, signature, audience, issuer, expired, not_yet, type,
-            algorithm, key_unknown, key_unavailable, scope, revoked, binding, claims, missing.
+        reason: one word for logs and metrics, of `reasons.VERIFIER`.
         www_authenticate: the value of the WWW-Authenticate header, or None where none belongs (503).
     """
 

@@ -1,18 +1,14 @@
 """Why the server cannot do its work now: one class, whose reason is what logs, metrics and /readyz name.
 
 Unavailable                 503, whatever the reason; the body never says which
-├── StoreUnavailable        store_unavailable: locked, full, gone
-│   ├── StoreBusy           store_busy
-│   ├── StoreClosed         store_closed
-│   ├── BeforeFloor         store_floor
-│   ├── BeforeHorizon       clock_behind
-│   └── ClocksDiffer        clock_skew
-├── signer_unavailable      the custodian of the signing key does not answer, or refuses
-├── signing_key_lost        the private half of the key that is to sign is gone, and no other may sign yet
-├── signing_key_missing     no key is to sign now
-├── signing_key_withdrawn   the key left the JWKS while the token was being made
-├── log_unavailable         the audit log takes nothing, and no token leaves without its line
-└── clock_skew              the clocks of server and database disagree (one behind the store's memory: clock_behind)
+└── StoreUnavailable        store_unavailable: locked, full, gone
+    ├── StoreBusy           store_busy
+    ├── StoreClosed         store_closed
+    ├── BeforeFloor         store_floor
+    ├── BeforeHorizon       clock_behind
+    └── ClocksDiffer        clock_skew
+
+`protocol/reasons.py` has every reason with what it means and what to do.
 """
 
 from typing import ClassVar

@@ -1,0 +1,341 @@
+"""Every reason that a refusal can have: what it means, and what to do.
+
+A reason is one word of a closed set: the log, the metrics and /readyz name it, docs/reference/reasons.md explains it,
+and no peer ever sees it. Each table below is one voice; the same word may mean something else in another one. A table
+is text: a word, below it what it means, below that what helps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One word, what it means and what to do about it, each as one line."""
+
+    code: str
+    meaning: str
+    remedy: str
+
+
+def _table(text: str) -> Mapping[str, Reason]:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    rows = [Reason(*lines[at : at + 3]) for at in range(0, len(lines), 3)]
+    return MappingProxyType({row.code: row for row in rows})
+
+
+# What is wrong with a request before anybody asks who sent it; 400, 404, 405, 408, 413 or 500.
+REQUEST: Final = _table(
+    """
+    admin_host
+        The admin listener was asked by a name that is not one of its own.
+        Add the name to admin.hosts, if it is really that host's.
+    auth_methods
+        A request authenticates its client in more than one way.
+        Send the assertion alone: no client_secret, no Authorization header.
+    body_size
+        The body is larger than a token request can be.
+        Send the form alone; it fits 64 KiB many times.
+    body_slow
+        The body did not arrive in time.
+        Look at the network of the caller, or at a proxy that holds bodies back.
+    bug
+        The server met something that it has no rule for.
+        The traceback is in the log, as server.error with the same request id: report it.
+    content_encoding
+        The body is compressed.
+        Send it plain.
+    content_type
+        Content-Type is missing, there twice, or not that of a form in UTF-8.
+        Send application/x-www-form-urlencoded, once.
+    disconnected
+        The caller went away before its answer.
+        Look at its timeout; whatever it sent may have been used up.
+    form
+        The body is no form: broken escapes, bytes that are not UTF-8, a parameter twice, too many of them.
+        The hint says which; let a library write the form.
+    grant_type
+        grant_type is missing, unknown here, or nothing that this client may use.
+        Send client_credentials; groat client show says what the client may use.
+    head
+        The bytes are no HTTP request, or one with too many or too long header fields.
+        Look at what speaks to this port; plain http to a TLS port looks like this, too.
+    method
+        There is something at this path, and not for this method.
+        POST for /token and /client-keys, GET for the rest.
+    path
+        Nothing is at this path.
+        The paths are in /.well-known/oauth-authorization-server.
+    query
+        A parameter of the protocol stands in the URL, where proxies log it.
+        Send it in the body, and sign a new assertion: the one in the URL may have been read.
+    """
+)
+
+# Whose the request is, or that it is nobody's; 401 for all of them (429 for throttled).
+CLIENT: Final = _table(
+    """
+    assertion_algorithm
+        The algorithm of the assertion is outside the profile, not that of its key, or not the client's own.
+        The hint names both; groat client show has what is registered.
+    assertion_audience
+        The assertion was signed for somebody else than this issuer alone.
+        Set aud to the issuer; the hint has the command that also allows this client the token endpoint.
+    assertion_claims
+        A claim of the assertion is missing or of the wrong type.
+        The hint names it.
+    assertion_expired
+        The assertion is over.
+        Sign a new one for each request; if it is new, set the caller's clock.
+    assertion_issuer
+        iss and sub of the assertion are not both the client id.
+        Set both to it.
+    assertion_key
+        The client has no key of that kid, or several where none is named.
+        groat client key add, or for a client that publishes its keys, publish this one.
+    assertion_lifetime
+        The assertion lives longer than this client's may, or was signed long ago.
+        Five minutes at most; the hint has the command for more, where more is possible.
+    assertion_malformed
+        The assertion is no signed JWT in the strict sense.
+        The hint says what; let a library write it.
+    assertion_method
+        client_assertion_type is not that of a JWT.
+        Send urn:ietf:params:oauth:client-assertion-type:jwt-bearer.
+    assertion_not_yet
+        The assertion begins in the future.
+        Set the caller's clock.
+    assertion_replayed
+        The jti of the assertion was used before.
+        Sign a new one with a new jti for each request, repeated ones included.
+    assertion_signature
+        The signature is not that of the client's key, or something was changed afterwards.
+        groat client key list: its owner may have a new key that is not registered.
+    assertion_subject
+        sub of the assertion is no client id, or the form names another client.
+        Set sub to the client id; a token that a platform signed is no assertion.
+    assertion_type
+        The assertion says that it is another kind of JWT.
+        Set typ to client-authentication+jwt.
+    auth_method
+        The request proves nothing, or by a method that this server does not have.
+        Send a signed assertion: private_key_jwt is the only method.
+    client_disabled
+        The client proved who it is, and an operator has disabled it.
+        groat client enable, if that is over.
+    client_unknown
+        No enabled client of that name is registered.
+        groat client add, or correct the name.
+    key_expired
+        The key is the client's, and over.
+        groat client key update with a later --expires, or a new key.
+    key_not_yet_valid
+        The key is the client's, and not valid before a later moment.
+        Wait, or groat client key update with another --not-before.
+    throttled
+        Too many failures of one source or client came before this one.
+        It ends by itself within a minute; the lines before say what failed.
+    """
+)
+
+# What an authenticated client may have; 400.
+GRANT: Final = _table(
+    """
+    resource
+        The resource is unknown, not granted to the client, or several would fit.
+        The hint names those that are; groat client update --allow grants another.
+    scope
+        The scope is malformed or not granted to the client, or none was asked and it has no default.
+        The hint names what is granted; groat client update --allow grants more.
+    token_size
+        The token would be too large for the header limits of common proxies.
+        Ask for fewer scopes at a time.
+    """
+)
+
+# A client registers its next key at /client-keys; 400 or 401, and 429 for the pace.
+ENROLMENT: Final = _table(
+    """
+    endorsement_algorithm
+        The current key's word for the new one uses an algorithm outside the profile.
+        Endorse with a key that the profile allows.
+    endorsement_audience
+        The endorsement was signed for somebody else.
+        Set aud to the issuer, as one string.
+    endorsement_claims
+        A claim of the endorsement is missing, of the wrong type, or not about this client and this key.
+        The hint names it; groat client key rotate writes it right.
+    endorsement_expired
+        The endorsement is over.
+        Sign a new one; if it is new, set the caller's clock.
+    endorsement_lifetime
+        The endorsement lives longer than one may.
+        Five minutes at most.
+    endorsement_malformed
+        The endorsement is no signed JWT in the strict sense.
+        Let groat client key rotate write it.
+    endorsement_not_yet
+        The endorsement begins in the future.
+        Set the caller's clock.
+    endorsement_retirement
+        retire_after, the time that the current key gives itself, is outside its bounds.
+        The hint has the bounds.
+    endorsement_type
+        The endorsement says that it is another kind of JWT.
+        Let groat client key rotate write it.
+    enrolment_fields
+        The form has other fields than a proof with a join code or an endorsement.
+        Send proof, and one of code and endorsement, each once.
+    enrolment_key
+        The new key cannot be registered: another client has it, or this one has too many.
+        The hint says which; make another key, or remove one.
+    enrolment_pace
+        The client changes its keys too often.
+        Wait as long as Retry-After says.
+    enrolment_replayed
+        This join code or endorsement was used before.
+        groat client invite makes another code; an endorsement is signed anew each time.
+    join_code
+        The join code is none of this server's, over, or for another client.
+        groat client invite makes another one.
+    proof_algorithm
+        The new key's algorithm is outside the profile, or not the one that the proof says.
+        Make a key that the profile allows.
+    proof_audience
+        The proof was signed for somebody else.
+        Set aud to the issuer, as one string.
+    proof_claims
+        A claim of the proof is missing or of the wrong type.
+        The hint names it.
+    proof_expired
+        The proof is over.
+        Sign a new one; if it is new, set the caller's clock.
+    proof_key
+        The proof brings no public key that could be registered.
+        The hint says what is wrong with it.
+    proof_lifetime
+        The proof lives longer than one may.
+        Five minutes at most.
+    proof_malformed
+        The proof is no signed JWT in the strict sense, or the key in it is not written as it must be.
+        The hint says what.
+    proof_not_yet
+        The proof begins in the future.
+        Set the caller's clock.
+    proof_signature
+        The proof is not signed by the key that it brings.
+        Sign it with the private half of that key.
+    proof_type
+        The proof says that it is another kind of JWT.
+        Let groat client join write it.
+    """
+)
+
+# Why there is no token from anybody's request now; 503, and what /readyz says.
+UNAVAILABLE: Final = _table(
+    """
+    clock_behind
+        This server's clock is behind what the store has seen.
+        Set the clock.
+    clock_in_doubt
+        Whether this host's clock is right cannot be told, so nothing is done that cannot be taken back.
+        Set the clocks; groat store show has both.
+    clock_skew
+        This server's clock and the database's differ by more than 30 s.
+        Set the clocks.
+    log_unavailable
+        The log takes no lines, and no token leaves without one.
+        Make room; it recovers by itself.
+    overloaded
+        256 token requests are in work in this process, or its connections are used up.
+        Add capacity.
+    signer_unavailable
+        The custodian of the signing key does not answer, or the key cannot be opened.
+        docs/guides/custody.md has what each custodian needs.
+    signing_key_lost
+        The private half of the key that should sign is gone, and no other is known to every verifier yet.
+        groat key activate KID --now, or groat key retire KID --now.
+    signing_key_missing
+        No key is to sign now.
+        groat key rotate, or where one waits, groat key activate KID --now; or is this host's clock wrong?
+    signing_key_withdrawn
+        The key was revoked while the token was being made.
+        The client asks again.
+    store_busy
+        More requests wait for the store than it can take.
+        Nothing was used up; add capacity.
+    store_closed
+        The store's contents moved to another one by groat store copy.
+        Set storage.url to that one and restart; groat store reopen, if the copy came to nothing.
+    store_floor
+        The assertion or join code was made before the moment from which the store's memory is complete.
+        The client signs a new one; groat client invite makes a new code.
+    store_unavailable
+        The store does not answer or takes no writes: away, locked, disk full, read-only.
+        groat store show, and store.down in the log; it recovers by itself.
+    """
+)
+
+# What the verifier of an API says in its own log; 400, 401, 403 or 503.
+VERIFIER: Final = _table(
+    """
+    algorithm
+        The token's algorithm is not accepted here, or not that of its key.
+        Accept it with algorithms=, if the issuer really signs so.
+    audience
+        The token is for another API.
+        Ask for this one with resource; the hint says what differs.
+    binding
+        The token is bound to a key or certificate, and came without a proof of it.
+        Bound tokens cannot be verified here yet: have the issuer give plain ones.
+    claims
+        A claim is missing or of the wrong type.
+        The hint names it; the tokens of some issuers need a dialect.
+    expired
+        The token is over.
+        The caller fetches a new one; if it is new, one of the clocks is wrong.
+    issuer
+        The token is from an issuer that is not trusted here.
+        The hint says what differs.
+    key_unavailable
+        The issuer's keys cannot be had now.
+        Look at keys not loaded in the log: it says why; tokens are accepted again by themselves.
+    key_unknown
+        The issuer publishes no usable key of that name.
+        An old key, or somebody else's token; the hint says if the key was skipped for its form.
+    malformed
+        The Authorization header or the token in it is not written as it must be.
+        Send one header: Bearer, a blank, the token.
+    missing
+        There is no token, or it stands where none is read.
+        Send it in the Authorization header.
+    not_yet
+        The token begins in the future.
+        One of the clocks is wrong.
+    scope
+        The token is good, and grants too little.
+        Ask for the scope that the challenge names.
+    signature
+        The signature is not that of the key.
+        Somebody changed the token, or made it up.
+    type
+        The JWT is of another kind than an access token.
+        Accept its type with accept_types=, if the issuer really writes it so.
+    """
+)
+
+# Headings of the page, and which table stands below.
+TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
+    {
+        "The request": REQUEST,
+        "Who asks": CLIENT,
+        "What may be had": GRANT,
+        "A client's next key": ENROLMENT,
+        "Why there is no token now": UNAVAILABLE,
+        "At an API": VERIFIER,
+    }
+)
+# The words of a JoseError that go on as a reason of somebody, with what stands before them.
+PREFIXES: Final = ("assertion", "endorsement", "proof")
