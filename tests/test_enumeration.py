@@ -15,7 +15,7 @@ from benchmarks.enumeration import (
     measure,
     measure_publishers,
 )
-from groat.server.waiting_room import PATIENCE
+from groat.server.http.waiting_room import PATIENCE
 
 
 @pytest.mark.rule("A18", "Z06")

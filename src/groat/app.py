@@ -12,7 +12,6 @@ from groat.keys.invitation import Invitations
 from groat.outbound.published import fetch_key_set
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
-from groat.server.admission import Admission
 from groat.server.audit import Audit
 from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.client_key_sets import ClientKeySets
@@ -20,6 +19,7 @@ from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.config import Config
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
+from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.shedding import Shedding
 from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
@@ -28,7 +28,10 @@ from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.event_log import EventLog, configure_logging
 from groat.server.forgetting import Forgetter
 from groat.server.health import Health
-from groat.server.http import Entrance, not_found
+from groat.server.http.admission import Admission
+from groat.server.http.entrance import not_found
+from groat.server.http.throttle import Throttle
+from groat.server.http.waiting_room import WaitingRoom
 from groat.server.key_uses import KeyUses
 from groat.server.metrics import Metrics
 from groat.server.open_store import open_store
@@ -38,10 +41,8 @@ from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
 from groat.server.store import Store
-from groat.server.throttle import Throttle
 from groat.server.token_endpoint import Clock, TokenEndpoint
 from groat.server.trusted_time import TrustedTime
-from groat.server.waiting_room import WaitingRoom
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class Parts:
         endpoint = MetricsEndpoint(metrics, self.registry, self.store, config["clients.key_warning"], self.trusted)
         guarded = OwnHost(endpoint, frozenset(config["admin.hosts"]))
         crowd = Crowd(MAX_ADMIN_CONNECTIONS, tell=audit.crowded, tally=audit.tally)
-        admin = Entrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
+        admin = GuardedEntrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
         return [count, partial(serve_admin, admin, config.admin, audit.log)]
 
 
@@ -165,7 +166,7 @@ def create_app(
     parts = join_parts(config, store, log, clock, monotonic, sleep)
     chores, warm = parts.chores(), (parts.registry.warm, parts.publishers.warm)
     life = Router(lifespan=lambda _: lifespan(store, warm, parts.uses, chores, parts.audit))
-    entrance = Entrance({}, life, parts.audit, crowd=parts.crowd)
+    entrance = GuardedEntrance({}, life, parts.audit, crowd=parts.crowd)
 
     def apply(settings: Config) -> None:
         """Put in force what RELOADED lists; requests that are under way end under the settings they began with."""

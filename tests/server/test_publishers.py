@@ -17,9 +17,9 @@ from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.http.waiting_room import PATIENCE
 from groat.server.operator import Operator
 from groat.server.store.sqlite import SqliteStore
-from groat.server.waiting_room import PATIENCE
 from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.conftest import ISSUER
 from tests.key_set_server import KEY, QUIET, Target, http, target, targets

@@ -19,16 +19,16 @@ from groat.server import operations
 from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets
 from groat.server.event_log import EventLog
-from groat.server.http import Entrance, not_found
+from groat.server.http.entrance import Entrance, not_found
+from groat.server.http.throttle import Throttle
+from groat.server.http.waiting_room import WaitingRoom
 from groat.server.operations import Operator
 from groat.server.publishers import Publishers
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.registry import Registry
 from groat.server.store.sqlite import SqliteStore
-from groat.server.throttle import Throttle
 from groat.server.token_endpoint import TokenEndpoint
 from groat.server.unavailable import Unavailable
-from groat.server.waiting_room import WaitingRoom
 
 from .builders import ISS, NOW, Party, base
 from .lab import DEFAULTS, prepare, running

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from groat.protocol.jwk import generate_private_key
-from groat.server import http, operations
+from groat.server import operations
+from groat.server.http import forms
 
 from .builders import STOCK, base, decoded
 from .lab import DEFAULTS, Lab
@@ -21,9 +22,9 @@ BOTH = {"orders": ["orders:read", "orders:write"], "stock": ["stock:read"]}
 def test_a_body_over_the_limit(lab: Lab) -> None:
     """64 KiB pass, one byte more is 413 and closes, declared or chunked, and the server goes on."""
     good = base(lab.party.assertion())
-    room = http.MAX_BODY_BYTES - len(good) - len(b"&pad=")
+    room = forms.MAX_BODY_BYTES - len(good) - len(b"&pad=")
     check_ok(lab.post(good + b"&pad=" + b"x" * room))
-    body = base(lab.party.assertion()) + b"&pad=" + b"x" * (http.MAX_BODY_BYTES - 100)
+    body = base(lab.party.assertion()) + b"&pad=" + b"x" * (forms.MAX_BODY_BYTES - 100)
     answer = lab.post(body)
     check_refused(answer, "invalid_request", 413)
     assert answer.header("connection") == "close"
@@ -56,7 +57,7 @@ def test_too_many_fields(lab: Lab) -> None:
 @pytest.mark.rule("AS-TE-29")
 def test_a_slow_body_times_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not arrive in time is 408 and the connection closes."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(forms, "BODY_SECONDS", 0.2)
     head = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: 100\r\n\r\ngrant" % FORM.encode()
     began = time.monotonic()
     received = raw(lab.address, head)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from groat.protocol.errors import TemporarilyUnavailable
-from groat.server.admission import RETRY_AFTER_SECONDS
-from groat.server.http import refusal_body
+from groat.server.http.admission import RETRY_AFTER_SECONDS
+from groat.server.http.answers import refusal_body
 
 SLACK: Final = 1  # connections that a worker may have more than the one with the fewest, and take another
 LOOK_AGAIN_SECONDS: Final = 0.001

@@ -14,7 +14,8 @@ from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import Policy
 from groat.server.health import Health
-from groat.server.http import etag_matches, require_method, send_json, send_private_json
+from groat.server.http.answers import etag_matches, send_json, send_private_json
+from groat.server.http.entrance import require_method
 from groat.server.registry import Registry
 
 

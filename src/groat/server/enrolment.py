@@ -26,14 +26,18 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Client, OneTimeValue
 from groat.protocol.token_request import form_fields
-from groat.server.admission import Admission
-from groat.server.http import Exchange, exchange_of, read_form, require_method, send_private_json
+from groat.server.gcra import Gcra
+from groat.server.http.admission import Admission
+from groat.server.http.answers import send_private_json
+from groat.server.http.entrance import require_method
+from groat.server.http.exchange import Exchange, exchange_of
+from groat.server.http.forms import read_form
+from groat.server.http.ids import RandomIds
+from groat.server.http.throttle import Throttle
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operator import Operator
-from groat.server.random_ids import RandomIds
 from groat.server.registry import Registry
 from groat.server.store import Issuance, StoreConflict
-from groat.server.throttle import Gcra, Throttle
 
 PATH: Final = "/client-keys"
 CHANGES: Final = 20  # of the registry that one client may cause in CHANGE_SECONDS

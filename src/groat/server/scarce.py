@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from groat.server.throttle import Gcra
+from groat.server.gcra import Gcra
 
 
 @dataclass(slots=True)

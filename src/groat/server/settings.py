@@ -10,7 +10,7 @@ from typing import Any, Final
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.server.source import Networks
+from groat.server.http.source import Networks
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

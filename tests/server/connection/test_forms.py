@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from groat.server import http
-from groat.server.admission import MAX_IN_FLIGHT
 from groat.server.connection.head import parse_target
+from groat.server.http import forms
+from groat.server.http.admission import MAX_IN_FLIGHT
 from tests.server.connection.test_protocol import answer, request
 from tests.server.lab import Lab, prepare, running
 from tests.server.test_broken_store import write_lock
@@ -145,7 +145,7 @@ def test_a_body_that_does_not_come_ends_in_time(
     lab: Lab, fields: tuple[str, ...], begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where not a byte of it came."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(forms, "BODY_SECONDS", 0.5)
     with socket.create_connection(lab.address, 10) as connection:
         connection.sendall(request(lab, "1.1", *fields).partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + begun)
         assert b"HTTP/1.1 408 " in everything(connection)

@@ -13,7 +13,6 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from groat.protocol.errors import InvalidRequest, PayloadTooLarge
-from groat.server.admission import MAX_IN_FLIGHT
 from groat.server.connection.cycle import OneWriteCycle
 from groat.server.connection.head import (
     MAX_FIELDS,
@@ -36,7 +35,9 @@ from groat.server.connection.states import (
     Event,
     State,
 )
-from groat.server.http import MAX_BODY_BYTES, refusal_body
+from groat.server.http.admission import MAX_IN_FLIGHT
+from groat.server.http.answers import refusal_body
+from groat.server.http.forms import MAX_BODY_BYTES
 
 _MALFORMED: Final = b"".join(
     (

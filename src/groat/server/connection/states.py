@@ -64,7 +64,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 LINGER_SECONDS: Final = 5.0
 CROWDED_SECONDS: Final = 2.0
 
-# How long a state may last. BODY and WORKING are the application's to end: a body has 15 s (server/http.py).
+# How long a state may last. BODY and WORKING are the application's to end: a body has 15 s (server/http/forms.py).
 SECONDS: Final[dict[State, float]] = {
     S.ARRIVING: HANDSHAKE_SECONDS,
     S.NEW: HEAD_SECONDS,

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groat.server.connection import states
-from groat.server.http import MAX_ENTITY_TAGS, etag_matches, header_values
-from groat.server.source import request_source
-
-from .builders import JWT_BEARER, base, base_fields, segment
-from .lab import Lab
-from .wire import CHARSET, CODES, FORM, Answer, check_ok, check_private_json, encoded, raw, send
+from groat.server.http.answers import MAX_ENTITY_TAGS, etag_matches
+from groat.server.http.exchange import header_values
+from groat.server.http.source import request_source
+from tests.server.builders import JWT_BEARER, base, base_fields, segment
+from tests.server.lab import Lab
+from tests.server.wire import CHARSET, CODES, FORM, Answer, check_ok, check_private_json, encoded, raw, send
 
 DOCUMENTS = ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"]
 

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groat.server.proxied import read_trace
-from groat.server.source import MAX_HOPS, request_source
-
-from .builders import Party, base
-from .lab import Lab
-from .wire import FORM, Answer, check_ec, check_ok, check_refused
+from groat.server.http.proxied import read_trace
+from groat.server.http.source import MAX_HOPS, request_source
+from tests.server.builders import Party, base
+from tests.server.lab import Lab
+from tests.server.wire import FORM, Answer, check_ec, check_ok, check_refused
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 PROXIED = '[server]\ntrusted_proxies = ["127.0.0.0/8"]\n'

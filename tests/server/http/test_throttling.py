@@ -12,24 +12,23 @@ from hypothesis import strategies as st
 
 from groat.protocol.errors import InvalidClient, TooManyRequests
 from groat.protocol.jwk import generate_private_key
-from groat.server import operations, throttle
-from groat.server.http import MAX_CHEAP_LINES
-from groat.server.throttle import (
+from groat.server import operations
+from groat.server.gcra import MAX_TRACKED, Gcra
+from groat.server.http import throttle
+from groat.server.http.entrance import MAX_CHEAP_LINES
+from groat.server.http.throttle import (
     BLOCK_FACTOR,
     DOUBT_SHARE,
     FAILURE_SECONDS,
-    MAX_TRACKED,
     NO_SHARE,
     SERVED_SECONDS,
     UNTHROTTLED,
-    Gcra,
     Share,
     Throttle,
 )
-
-from .builders import Party, base
-from .lab import Lab
-from .wire import FORM, Connection, check_ec, check_ok, check_refused, encoded
+from tests.server.builders import Party, base
+from tests.server.lab import Lab
+from tests.server.wire import FORM, Connection, check_ec, check_ok, check_refused, encoded
 
 LIMITS = "[throttle]\nclient_failures = 30\nsource_failures = 300\n"
 

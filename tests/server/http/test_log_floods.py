@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from groat.server.http import MAX_CHEAP_LINES
-
-from .builders import base
-from .lab import Lab
-from .wire import FORM, send
+from groat.server.http.entrance import MAX_CHEAP_LINES
+from tests.server.builders import base
+from tests.server.lab import Lab
+from tests.server.wire import FORM, send
 
 
 @pytest.mark.rule("ST-5", "ST-8", "I14")

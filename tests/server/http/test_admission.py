@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from groat.protocol.errors import TemporarilyUnavailable
-from groat.server.admission import MAX_IN_FLIGHT, Admission
-
-from .builders import base
-from .lab import Lab
-from .wire import FORM, check_ok
+from groat.server.http.admission import MAX_IN_FLIGHT, Admission
+from tests.server.builders import base
+from tests.server.lab import Lab
+from tests.server.wire import FORM, check_ok
 
 End = Callable[["asyncio.Task[None]", "asyncio.Event"], Awaitable[None]]
 

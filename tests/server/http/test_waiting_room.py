@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from groat.server.waiting_room import SEATS, SEATS_PER_CLIENT, SEATS_PER_SOURCE, WaitingRoom
+from groat.server.http.waiting_room import SEATS, SEATS_PER_CLIENT, SEATS_PER_SOURCE, WaitingRoom
 
 
 @pytest.mark.rule("ST-3", "ST-10", "I9", "I14")

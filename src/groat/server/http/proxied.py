@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from groat.server.source import Networks, Source, is_trusted, read_address, request_source
+from groat.server.http.source import Networks, Source, is_trusted, read_address, request_source
 
 Headers = Iterable[tuple[bytes, bytes]]
 

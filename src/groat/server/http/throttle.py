@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.protocol.errors import OAuthError, TooManyRequests
-from groat.server.source import wider
+from groat.server.gcra import MAX_TRACKED, Gcra
+from groat.server.http.source import wider
 
 THROTTLED: Final = "throttled"
-MAX_TRACKED: Final = 20_000
-SWEPT: Final = 4  # counters that are looked at to make room for a new one
 BLOCK_FACTOR: Final = 10  # what a /48 or /24 may fail, in sources
 SERVED_SECONDS: Final = 3600.0
 DOUBT_SHARE = 0.2  # of a process's time, for requests of sources in doubt that fail
@@ -24,47 +23,6 @@ UNTHROTTLED: Final = 60_000  # failures a minute of one source that nobody means
 DOUBTED_RATE: Final = 50  # failures a second of one source in doubt that pass while others are waiting
 NO_SHARE: Final = 1e9  # of one second, that never runs out
 FAILURE_SECONDS: Final = 0.0002  # parsing, looking up, logging: what a failure costs besides its signature
-
-
-@dataclass(slots=True)
-class Gcra:
-    """A leaky bucket per key (generic cell rate algorithm): `limit` events per `window` seconds.
-
-    At most MAX_TRACKED keys; one that counts is never given up for a new one.
-    """
-
-    limit: int
-    window: float
-    _full_at: "OrderedDict[str, float]" = field(default_factory=OrderedDict, repr=False)
-
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until one more event would fit; 0 if it fits now."""
-        theoretical = self._full_at.get(key)
-        if theoretical is None:
-            return 0.0
-        return max(0.0, theoretical - now - self.window + self.window / self.limit)
-
-    def add(self, key: str, now: float) -> bool:
-        """Count one event; False if there is no room for another key."""
-        theoretical = self._full_at.pop(key, None)
-        if theoretical is None and len(self._full_at) >= MAX_TRACKED and not self._make_room(now):
-            return False
-        theoretical = max(theoretical or now, now) + self.window / self.limit
-        self._full_at[key] = min(theoretical, now + self.window)
-        return True
-
-    def counts(self, key: str) -> bool:
-        """Whether this key has a bucket."""
-        return key in self._full_at
-
-    def _make_room(self, now: float) -> bool:
-        """Drop a bucket that has run dry, of a few that were filled longest ago."""
-        for _ in range(SWEPT):
-            key, theoretical = self._full_at.popitem(last=False)
-            if theoretical <= now:
-                return True
-            self._full_at[key] = theoretical
-        return False
 
 
 @dataclass(slots=True)

@@ -1,0 +1,76 @@
+"""Writing JSON, and the only place that writes a refusal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.types import Scope, Send
+
+from groat.protocol import strict_json
+from groat.protocol.errors import (
+    InvalidClient,
+    MethodNotAllowed,
+    OAuthError,
+    PayloadTooLarge,
+    RequestTimeout,
+)
+from groat.server.http.exchange import Exchange, exchange_of, header_values
+
+MAX_ENTITY_TAGS: Final = 32
+_NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
+_JSON: Final = (b"content-type", b"application/json")
+_CHALLENGES: Final = {"basic": b"Basic", "bearer": b"Bearer", "digest": b"Digest", "dpop": b"DPoP"}
+Headers = list[tuple[bytes, bytes]]
+
+
+async def send_json(
+    scope: Scope, send: Send, status: int, payload: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a complete response; HEAD gets the headers alone."""
+    exchange = exchange_of(scope)
+    all_headers: Headers = [
+        (b"content-length", str(len(payload)).encode()),
+        (b"x-request-id", exchange.request_id.encode()),
+        *headers,
+    ]
+    if exchange.trace is not None:
+        all_headers.append((b"traceparent", exchange.trace.header))
+    body = b"" if scope["method"] == "HEAD" or status == 304 else payload
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_private_json(scope: Scope, send: Send, status: int, payload: bytes, *extra: tuple[bytes, bytes]) -> None:
+    """Send JSON that nobody may keep (RFC 6749 5.1)."""
+    await send_json(scope, send, status, payload, [_JSON, *_NO_STORE, *extra])
+
+
+def refusal_body(error: OAuthError) -> bytes:
+    """The body of a refusal: fixed texts only (RFC 6749 5.2)."""
+    return strict_json.dumps({"error": error.code, "error_description": error.description})
+
+
+def _refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
+    headers: Headers = []
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    if isinstance(error, InvalidClient) and exchange.authorization_scheme is not None:
+        # RFC 6749 5.2: a challenge of the scheme that the client used, and only then.
+        scheme = _CHALLENGES.get(exchange.authorization_scheme, b"Basic")
+        headers.append((b"www-authenticate", scheme + b' realm="groat"'))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.hint.encode()))
+    return headers
+
+
+async def send_refusal(scope: Scope, send: Send, error: OAuthError) -> None:
+    """Write a refusal: the one place that does."""
+    headers = _refusal_headers(error, exchange_of(scope))
+    if isinstance(error, (PayloadTooLarge, RequestTimeout)):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send_private_json(scope, send, error.status, refusal_body(error), *headers)
+
+
+def etag_matches(scope: Scope, etag: bytes) -> bool:
+    """Whether If-None-Match names this entity (RFC 9110 13.1.2, weak comparison); the first few tags count."""
+    listed = b",".join(header_values(scope, b"if-none-match")).split(b",", MAX_ENTITY_TAGS)[:MAX_ENTITY_TAGS]
+    return any(entry.strip().removeprefix(b"W/") in (etag, b"*") for entry in listed)

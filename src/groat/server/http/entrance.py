@@ -1,0 +1,111 @@
+"""The outermost layer: every request comes in here, and whatever is raised becomes an answer here."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from groat.protocol.errors import (
+    MethodNotAllowed,
+    NotFound,
+    OAuthError,
+    ServerError,
+    TemporarilyUnavailable,
+)
+from groat.protocol.jwk import printable
+from groat.server.audit import AUDITED, Audit
+from groat.server.http.answers import send_refusal
+from groat.server.http.exchange import Exchange, exchange_of
+from groat.server.http.forms import ClientDisconnected
+from groat.server.http.ids import RandomIds
+from groat.server.http.proxied import read_origin
+from groat.server.http.source import Networks
+from groat.server.http.throttle import THROTTLED
+from groat.server.scarce import ScarceLines
+from groat.server.unavailable import Unavailable
+
+RETRY_AFTER_SECONDS: Final = 1
+MAX_CHEAP_LINES: Final = 300  # a minute; the counters have all
+# Refused by the throttle, or for their form before anything was counted: a line is most of what they cost.
+_FORM_REASONS: Final = ("method", "content_type", "content_encoding", "query", "form", "body_size", "body_slow")
+_CHEAP: Final = frozenset([THROTTLED, *_FORM_REASONS, "disconnected", "overloaded"])
+
+
+def require_method(scope: Scope, *methods: str) -> None:
+    """Raise MethodNotAllowed unless the method is one of these (RFC 9110 15.5.6)."""
+    if scope["method"] not in methods:
+        raise MethodNotAllowed("method", ", ".join(methods))
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Whatever has no route."""
+    raise NotFound("path", f"nothing is at {printable(scope['path'])}")
+
+
+@dataclass(slots=True)
+class Entrance:
+    """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer.
+
+    `endpoints` by their exact path: a table of fixed strings needs no pattern to be tried.
+    """
+
+    endpoints: Mapping[str, ASGIApp]
+    lifespan: ASGIApp
+    audit: Audit
+    trusted_proxies: Networks = ()
+    elsewhere: str = "none"  # what a request is logged under that no endpoint of a name got
+    ids: RandomIds = field(default_factory=RandomIds)
+    scarce: ScarceLines = field(default_factory=ScarceLines)
+    cheap: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_CHEAP_LINES))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.lifespan(scope, receive, send)
+            return
+        exchange = scope["groat"] = self._exchange(scope)
+        try:
+            await self.endpoints.get(scope["path"], not_found)(scope, receive, send)
+        except OAuthError as error:
+            await self._refuse(scope, send, error)
+        except Unavailable as error:
+            refusal = TemporarilyUnavailable(error.reason, error.hint, retry_after=RETRY_AFTER_SECONDS)
+            await self._refuse(scope, send, refusal)
+        except ClientDisconnected:
+            self._record_refusal(scope, "disconnected", exchange.facts())
+        except Exception:
+            self.audit.broken(exchange.facts())
+            await send_refusal(scope, send, ServerError("bug"))
+
+    def _exchange(self, scope: Scope) -> Exchange:
+        now, peer = time.monotonic(), scope["client"][0] if scope.get("client") else None
+        if peer and not self.trusted_proxies and ":" not in peer:
+            return Exchange(self.ids.next(), peer, now)  # nearly every request of a server without a proxy
+        origin = read_origin(peer, scope["headers"], self.trusted_proxies)
+        if origin.source.unreadable is not None:
+            self._report_unreadable(str(peer), origin.source.unreadable, now)
+        return Exchange(origin.request_id or self.ids.next(), origin.source.name, now, origin.trace)
+
+    def _report_unreadable(self, peer: str, hop: str, now: float) -> None:
+        held_back = self.scarce.admit("unreadable", now)
+        if held_back is not None:
+            hint = f"X-Forwarded-For of {peer} has {printable(hop)}, which is no address: its callers share one source"
+            self.audit.troubled("proxy.unreadable", {"source": peer, "hint": hint, "held_back": held_back})
+
+    async def _refuse(self, scope: Scope, send: Send, error: OAuthError) -> None:
+        exchange = exchange_of(scope)
+        facts = {"error": error.code, "status": error.status, "hint": error.hint, **exchange.facts()}
+        self._record_refusal(scope, error.reason, facts)
+        await send_refusal(scope, send, error)
+
+    def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
+        """Count it where it belongs, and log it; of what is cheap, or beside the clients' endpoints, some only."""
+        name = str(getattr(self.endpoints.get(scope["path"]), "name", self.elsewhere))
+        held_back: int | None = 0
+        if name not in AUDITED:
+            held_back = self.scarce.admit(name, time.monotonic())
+        elif reason in _CHEAP:
+            held_back = self.cheap.admit(f"{name} {reason}", time.monotonic())
+        self.audit.refused(name, reason, facts, held_back)

@@ -1,0 +1,48 @@
+"""One request and what is learnt about it on the way."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Scope
+
+from groat.server.http.proxied import Trace
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and what is learnt about it on the way, for the log line at its end.
+
+    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line; `proving`: seconds
+    that went into signatures which prove nothing.
+    """
+
+    request_id: str
+    source: str
+    started: float
+    trace: Trace | None = None
+    client: str | None = None
+    authorization_scheme: str | None = None
+    proving: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        facts = {
+            "request_id": self.request_id,
+            "client": self.client,
+            "source": self.source,
+            "ms": round((time.monotonic() - self.started) * 1000, 2),
+        }
+        if self.trace is not None:
+            facts.update(trace_id=self.trace.trace_id, span_id=self.trace.span_id)
+        return facts
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that `Entrance` attached."""
+    exchange: Exchange = scope["groat"]
+    return exchange
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """Every value of a header, in order; names are lower case in ASGI."""
+    return [value for key, value in scope["headers"] if key == name]
