@@ -79,7 +79,7 @@ def replays() -> None:
     good = SqliteStore.use_once
 
     async def use_once(self: Any, *args: Any) -> Any:
-        return replace(await good(self, *args), fresh=True)
+        return (await good(self, *args))._replace(fresh=True)
 
     _replaced(SqliteStore, "use_once", use_once)
 

@@ -89,10 +89,10 @@ class LocalSigner:
     """Signs in this process with an unsealed key."""
 
     key: PrivateKey
+    public: PublicKey = field(init=False)
 
-    @property
-    def public(self) -> PublicKey:
-        return self.key.public
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "public", self.key.public)
 
     async def sign(self, data: bytes) -> bytes:
         return jose.sign(data, self.key)

@@ -99,10 +99,11 @@ class PublicKey:
     jwk: Mapping[str, Any]
     native: Any = field(repr=False)  # a public key of `cryptography`
 
-    @property
-    def algorithm(self) -> str:
-        """The one algorithm of this key; for an undeclared RSA key, the first of its candidates."""
-        return min(self.algorithms)
+    algorithm: str = field(init=False, compare=False)
+    """The one algorithm of this key; for an undeclared RSA key, the first of its candidates."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", min(self.algorithms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,11 @@ class PrivateKey:
     public: PublicKey
     key: KeyPair = field(repr=False)
 
-    @property
-    def native(self) -> Any:
-        """The private key of `cryptography`."""
-        return self.key.private_key
+    native: Any = field(init=False, repr=False, compare=False)
+    """The private key of `cryptography`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "native", self.key.private_key)
 
     @property
     def kid(self) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from groat.server.event_log import EventLog, Gathered
 from groat.server.tally import Tally
@@ -14,8 +14,7 @@ from groat.server.unavailable import Unavailable
 AUDITED: Final[Mapping[str, str]] = {"token": "token.refused", "client-keys": "client.key_refused"}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """The trace of one token, written or not yet; `labels` and `ms` are for the metrics."""
 
     gathered: Gathered

@@ -58,7 +58,7 @@ class EventLog:
         self._fd = self._stream.fileno()
         self._colors = self._terminal = self._stream.isatty()
         self.fault: str | None = None  # why the last line was not written, None if it was
-        self._second = (0, "")
+        self._moment, self._shown = 0, ""  # in milliseconds, and as it is written
         self._gathered = Gathered(self._write)
         self.adjust(level, pretty)
 
@@ -110,11 +110,12 @@ class EventLog:
         return len(line)
 
     def _now(self) -> str:
-        now = time.time()
-        second = int(now)
-        if self._second[0] != second:
-            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return f"{self._second[1]}.{int((now - second) * 1000):03}Z"
+        moment = int(time.time() * 1000)
+        if moment != self._moment:  # lines that are written together nearly always share it
+            second, rest = divmod(moment, 1000)
+            self._moment = moment
+            self._shown = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) + f".{rest:03}Z"
+        return self._shown
 
     def _for_people(self, record: Mapping[str, Any]) -> bytes:
         rest = " ".join(

@@ -20,15 +20,31 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from groat import __version__
 from groat.keys.client_keys import ClientExpiry
 from groat.keys.keyring import SigningKey, active_key, published_keys
-from groat.server.tally import Tally
+from groat.server.tally import MILLISECONDS, Durations, Tally
 from groat.server.trusted_time import Clocks
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call]
 MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SECONDS: Final = tuple(bound / 1000 for bound in MILLISECONDS)
 REPLAYED: Final = "assertion_replayed"
 MAX_NAMED: Final = 20  # clients' keys with a series of their own
+
+
+class CountedHistogram(Histogram):
+    """A histogram that takes in what was counted elsewhere.
+
+    The library offers `observe` alone, one value at a time; its buckets are counters, and are raised here as it does.
+    """
+
+    def absorb(self, durations: Durations) -> None:
+        """Add these counts to the buckets, which must have the bounds of MILLISECONDS."""
+        if not any(durations.counts):
+            return
+        self._sum.inc(durations.total / 1000)
+        for bucket, count in zip(self._buckets, durations.counts, strict=True):
+            if count:
+                bucket.inc(count)
 
 
 class Metrics:
@@ -56,7 +72,7 @@ class Metrics:
         self._cut = Counter(
             "groat_connections_cut", "Connections that the server ended or refused to begin", ("reason",), registry=own
         )
-        self._durations = Histogram(
+        self._durations = CountedHistogram(
             "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
         )
 
@@ -64,7 +80,7 @@ class Metrics:
         """Take over what was counted since the last time."""
         tally = self._tally
         issued, refused, durations = tally.issued, tally.refused, tally.durations
-        tally.issued, tally.refused, tally.durations = Counts(), Counts(), []
+        tally.issued, tally.refused, tally.durations = Counts(), Counts(), Durations()
         fetched, tally.fetched = tally.fetched, Counts()
         for labels, count in issued.items():
             self._issued.labels(*labels).inc(count)
@@ -80,8 +96,7 @@ class Metrics:
         cut, tally.cut = tally.cut, Counts()
         for reason, count in cut.items():
             self._cut.labels(reason).inc(count)
-        for milliseconds in durations:
-            self._durations.observe(milliseconds / 1000)
+        self._durations.absorb(durations)
 
     def _absorb_others(self) -> None:
         tally = self._tally

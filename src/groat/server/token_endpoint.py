@@ -64,11 +64,12 @@ class TokenEndpoint:
         exchange = exchange_of(scope)
         require_method(scope, "POST")
         body, authorization = await read_form(scope, receive, self.admission)
+        turns = self.store.turns
         with self.admission:
             request = self._parse(body, authorization, exchange)
             now = self.clock()
             credential = self._read_credential(request, exchange)
-            await self.store.turns.next()  # whoever came together parses first: a step at a time keeps the caches warm
+            await turns.next()  # whoever came together parses first: a step at a time keeps the caches warm
             client, version = await self._authenticate(credential, exchange, now)
             signer = await self.registry.signer(now)
             issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
@@ -76,10 +77,10 @@ class TokenEndpoint:
             grant = decide_grant(request, client.client, self.policy)
             claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
             data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
-            await self.store.turns.next()  # as above: whoever shares the batch signs in the same turn
+            await turns.next()  # as above: whoever shares the batch signs in the same turn
             token = await sign_token(data, signer)
             line = self._record(exchange, client, grant, signer, issuance.token_id, request.grant_type)
-            await self.store.turns.next()  # the lines of those who were signed in this turn are written with one call
+            await turns.next()  # the lines of those who were signed in this turn are written with one call
             line.write()
             await send_private_json(scope, send, 200, _success(token, grant))
 

@@ -128,7 +128,7 @@ def once(value: str, client_id: str = "billing", expires_at: int = NOW + 60) -> 
 
 
 def issuance(token_id: str, client_id: str = "billing", **changes: Any) -> Issuance:
-    return replace(Issuance(token_id, client_id, "k1", NOW), **changes)
+    return Issuance(token_id, client_id, "k1", NOW)._replace(**changes)
 
 
 def client(client_id: str = "billing", **changes: Any) -> ClientRecord:

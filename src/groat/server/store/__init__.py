@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
@@ -32,8 +32,7 @@ class RegistryMoved(StoreConflict):
     """The registry is past the version that the writer had read; nothing was written. Read again, try again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Issuance:
+class Issuance(NamedTuple):
     """What a use is for: the access token that will be sent if the value is fresh. `issued_at` in epoch seconds.
 
     The row of the value records it; `kid` is the issuer's key that is to sign.
@@ -45,8 +44,7 @@ class Issuance:
     issued_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The answer to `use_once`: was this the first use, and which version of the registry is in force."""
 
     fresh: bool
