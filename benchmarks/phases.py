@@ -22,7 +22,7 @@ from groat.app import create_app
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
 from groat.server.config import load_config
-from groat.server.event_log import EventLog
+from groat.server.log.event_log import EventLog
 from groat.server.store import Issuance, Receipt
 from groat.server.store.sqlite import SqliteStore
 

@@ -12,7 +12,6 @@ from groat.keys.invitation import Invitations
 from groat.outbound.published import fetch_key_set
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
-from groat.server.audit import Audit
 from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
@@ -25,7 +24,6 @@ from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
 from groat.server.enrolment import EnrolmentEndpoint
-from groat.server.event_log import EventLog, configure_logging
 from groat.server.forgetting import Forgetter
 from groat.server.health import Health
 from groat.server.http.admission import Admission
@@ -33,6 +31,8 @@ from groat.server.http.entrance import not_found
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.key_uses import KeyUses
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import Metrics
 from groat.server.open_store import open_store
 from groat.server.operator import Operator

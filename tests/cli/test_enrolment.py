@@ -29,7 +29,7 @@ from groat.protocol.enrolment import (
 from groat.protocol.errors import JoseError
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, generate_private_key
-from groat.server.audit import AUDITED
+from groat.server.log.audit import AUDITED
 from tests.ports import free_port
 
 from .running import AUDIENCE, Home

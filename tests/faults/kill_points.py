@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-import groat.server.audit as audit
 import groat.server.connection.cycle as cycle
+import groat.server.log.audit as audit
 import groat.server.store.postgres_writer as postgres_writer
 import groat.server.store.sqlite_writer as sqlite_writer
 import groat.server.token_endpoint as token_endpoint

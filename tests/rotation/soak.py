@@ -32,10 +32,10 @@ from groat.protocol import jose, strict_json
 from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.server import operations
-from groat.server.audit import Audit
 from groat.server.bootstrap import begin_memory
 from groat.server.config import Config, load_config
-from groat.server.event_log import EventLog
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
 from groat.server.store.sqlite import SqliteStore
 from groat.verifier import Verifier

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.keyring import SigningKey
-from groat.server.audit import Audit
+from groat.server.log.audit import Audit
 from groat.server.metrics import Metrics
 
 from .simulator import START, fresh_key

@@ -18,8 +18,8 @@ from groat.keys.schedule import Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.audit import Audit
-from groat.server.event_log import EventLog
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
 from groat.server.rotator import LOOK_SECONDS, Rotator
 from groat.server.store import StoreUnavailable

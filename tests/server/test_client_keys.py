@@ -19,9 +19,9 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
-from groat.server.audit import Audit
 from groat.server.client_key_watch import DAY, ClientKeyWatch
 from groat.server.key_uses import MAX_NOTED, KeyUses
+from groat.server.log.audit import Audit
 from groat.server.metrics import MAX_NAMED, Metrics
 from groat.server.operator import Operator
 from groat.server.store.sqlite import SqliteStore

@@ -16,12 +16,12 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.audit import Audit
 from groat.server.client_key_sets import ClientKeySets
-from groat.server.event_log import EventLog
 from groat.server.http.entrance import Entrance, not_found
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
 from groat.server.publishers import Publishers
 from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from groat.server.event_log import EventLog
 from groat.server.forgetting import LOOK_SECONDS, STEP_SECONDS, Forgetter
+from groat.server.log.event_log import EventLog
 from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, StoreUnavailable
 from groat.server.store.sqlite import SqliteStore
 from groat.server.trusted_time import MAX_STEP_SECONDS, NEAR_SECONDS, SETTLED_SECONDS, TrustedTime, instant

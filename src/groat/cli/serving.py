@@ -26,7 +26,7 @@ from groat.server.connection.descriptors import raise_limit
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
 from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
-from groat.server.event_log import EventLog, configure_logging
+from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.reload import Source, pretty_format, report_refused
 from groat.server.tls_files import TlsFiles

@@ -19,7 +19,7 @@ from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, Verif
 
 if TYPE_CHECKING:
     from groat.server.config import Config
-    from groat.server.event_log import EventLog
+    from groat.server.log.event_log import EventLog
     from groat.server.operations import Operator
 
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ class Session:
 
     def log(self) -> "EventLog":
         """The audit lines of operations: the operator sees the outcome anyway, so they are for -v."""
-        from groat.server.event_log import configure_logging
+        from groat.server.log.event_log import configure_logging
 
         return configure_logging("info" if self.verbose else "error")
 
@@ -89,7 +89,7 @@ class Session:
         """
         import asyncio
 
-        from groat.server.audit import Audit
+        from groat.server.log.audit import Audit
         from groat.server.operations import Operator
         from groat.server.operator_clock import check_clock
         from groat.server.store import OPERATOR_PATIENCE

@@ -140,7 +140,7 @@ def copy(session: Session, source: str, target: str) -> None:
 
 
 async def _copy(session: Session, source: str, target: str) -> Copied:
-    from groat.server.audit import Audit
+    from groat.server.log.audit import Audit
     from groat.server.operations import Operator
     from groat.server.store.engines import create_url, open_url
 

@@ -24,10 +24,10 @@ from groat.protocol.jwk import printable
 from groat.server.admin_address import AdminAddress
 from groat.server.client_key_watch import client_expiries
 from groat.server.connection.protocol import OneWriteProtocol
-from groat.server.event_log import EventLog
 from groat.server.http.answers import send_json
 from groat.server.http.entrance import require_method
 from groat.server.http.exchange import header_values
+from groat.server.log.event_log import EventLog
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable

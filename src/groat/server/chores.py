@@ -6,8 +6,8 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
-from groat.server.audit import Audit
 from groat.server.key_uses import KeyUses
+from groat.server.log.audit import Audit
 from groat.server.metrics import Metrics
 from groat.server.reload import Reloader
 from groat.server.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from groat.server.event_log import EventLog
+from groat.server.log.event_log import EventLog
 from groat.server.registry import Registry
 from groat.server.store import MAX_SKEW_SECONDS, Condition, Store
 from groat.server.trusted_time import TrustedTime

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 from groat.server.config import Config
-from groat.server.event_log import EventLog
+from groat.server.log.event_log import EventLog
 from groat.server.store import OPERATOR_PATIENCE, Store
 from groat.server.store.engines import open_engine
 

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
 from groat.protocol.models import Policy
-from groat.server.audit import Audit
+from groat.server.log.audit import Audit
 from groat.server.store import RegistryMoved, Store
 
 

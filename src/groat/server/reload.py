@@ -9,7 +9,7 @@ from typing import Any
 
 from groat.protocol.errors import ConfigError
 from groat.server.config import Config, load_config, with_settings_of
-from groat.server.event_log import EventLog, set_library_level
+from groat.server.log.event_log import EventLog, set_library_level
 from groat.server.settings import RELOADED, SETTINGS
 from groat.server.tls_files import TlsFiles
 

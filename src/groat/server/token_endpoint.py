@@ -26,7 +26,6 @@ from groat.protocol.models import MAX_TOKEN_CHARS, Client, Grant, Policy, TokenR
 from groat.protocol.token_request import (
     read_token_request,
 )
-from groat.server.audit import Audit, Line
 from groat.server.http.admission import Admission
 from groat.server.http.answers import send_private_json
 from groat.server.http.entrance import require_method
@@ -36,6 +35,7 @@ from groat.server.http.ids import RandomIds
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.key_uses import KeyUses
+from groat.server.log.audit import Audit, Line
 from groat.server.publishers import Publishers
 from groat.server.registry import Registry
 from groat.server.store import Issuance, Store

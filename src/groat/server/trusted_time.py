@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from groat.server.event_log import EventLog
+from groat.server.log.event_log import EventLog
 from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, Store
 
 MAX_STEP_SECONDS: Final = 5.0

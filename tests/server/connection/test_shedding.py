@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.connection import post_request
-from groat.server.audit import Audit
 from groat.server.connection.shedding import Shedding, sole_request
-from groat.server.event_log import EventLog
 from groat.server.http.admission import Admission
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog
 
 PLAIN = post_request(b"grant_type=client_credentials")
 HEAD, _, BODY = PLAIN.partition(b"\r\n\r\n")

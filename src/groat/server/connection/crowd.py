@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from groat.server.connection.states import SECONDS_WHEN_CROWDED, State
 from groat.server.http.source import Networks, is_trusted, read_address, request_source
-from groat.server.tally import Tally
+from groat.server.log.tally import Tally
 
 # Bytes of heads, bodies and pipelined requests that are not whole or not begun, of all connections together. In memory
 # they are two or three times as much.

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.protocol.errors import TemporarilyUnavailable
-from groat.server.audit import Audit
 from groat.server.http.admission import RETRY_AFTER_SECONDS, Admission
 from groat.server.http.answers import refusal_body
 from groat.server.http.ids import RandomIds
+from groat.server.log.audit import Audit
 
 REPORT_SECONDS: Final = 1.0
 _HEAD: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+)\r\n")

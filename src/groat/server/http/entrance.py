@@ -15,7 +15,6 @@ from groat.protocol.errors import (
     TemporarilyUnavailable,
 )
 from groat.protocol.jwk import printable
-from groat.server.audit import AUDITED, Audit
 from groat.server.http.answers import send_refusal
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import ClientDisconnected
@@ -23,7 +22,8 @@ from groat.server.http.ids import RandomIds
 from groat.server.http.proxied import read_origin
 from groat.server.http.source import Networks
 from groat.server.http.throttle import THROTTLED
-from groat.server.scarce import ScarceLines
+from groat.server.log.audit import AUDITED, Audit
+from groat.server.log.scarce import ScarceLines
 from groat.server.unavailable import Unavailable
 
 RETRY_AFTER_SECONDS: Final = 1

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from groat.keys.files import private_key_bytes
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
-from groat.server.event_log import EventLog, LibraryLines, redact
-
-from .builders import NOW, Party, base, decoded
-from .lab import Lab
-from .wire import FORM, check_ec, check_ok, encoded, post
+from groat.server.log.event_log import EventLog, LibraryLines, redact
+from tests.server.builders import NOW, Party, base, decoded
+from tests.server.lab import Lab
+from tests.server.wire import FORM, check_ec, check_ok, encoded, post
 
 KEY = generate_private_key("ES256")
 JWT = Party("billing", KEY).assertion()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from groat.server.event_log import EventLog, Gathered
-from groat.server.tally import Tally
+from groat.server.log.event_log import EventLog, Gathered
+from groat.server.log.tally import Tally
 from groat.server.unavailable import Unavailable
 
 # The endpoints where every refusal has a line, and what it is called.

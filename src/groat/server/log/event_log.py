@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from groat.server.scarce import ScarceLines
+from groat.server.log.scarce import ScarceLines
 
 _JWT = re.compile(rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){1,4}")
 _PEM = re.compile(rb'-----BEGIN [A-Z ]+-----(?:[^"\\]|\\.)*')  # to the end of its JSON string

@@ -2,7 +2,7 @@
 
 import pytest
 
-from groat.server.scarce import ScarceLines
+from groat.server.log.scarce import ScarceLines
 
 
 @pytest.mark.rule("OP-14", "I14")
