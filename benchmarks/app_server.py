@@ -12,7 +12,7 @@ from groat.server.config import load_config
 from groat.server.connection.states import KEEP_ALIVE_SECONDS
 from groat.server.log.event_log import EventLog
 from groat.server.rotator import Sleep
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 
 def app_server(app: ASGIApp, keep_alive: int = KEEP_ALIVE_SECONDS) -> uvicorn.Server:

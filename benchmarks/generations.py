@@ -33,7 +33,7 @@ from groat.keys.keyring import HELD
 from groat.protocol import jose, strict_json
 from groat.protocol.jwk import PrivateKey
 from groat.server.config import load_config
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier
 
 GENERATIONS = 3

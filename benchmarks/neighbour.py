@@ -33,7 +33,7 @@ from groat.server.config import load_config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 RATES: Final = (0, 7, 50, 300, 100_000)  # failures a second; the last is as many as one connection can
 Address = tuple[str, int]

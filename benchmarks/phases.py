@@ -24,7 +24,7 @@ from groat.protocol.models import OneTimeValue
 from groat.server.config import load_config
 from groat.server.log.event_log import EventLog
 from groat.server.store import Issuance, Receipt
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 ISSUER = "http://127.0.0.1:3001"
 ROUNDS = 3

@@ -41,8 +41,8 @@ from groat.server.registry import Registry
 from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
 from groat.server.store import Store
+from groat.server.store.trusted_time import TrustedTime
 from groat.server.token_endpoint import Clock, TokenEndpoint
-from groat.server.trusted_time import TrustedTime
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ import pytest
 from groat.keys import files
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
-from groat.server.store.sqlite import SCHEMA_VERSION
+from groat.server.store.sqlite.store import SCHEMA_VERSION
 from tests.ports import free_port
 
 from .running import GROAT, Home, Server, environment

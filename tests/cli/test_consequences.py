@@ -13,7 +13,7 @@ import pytest
 
 from groat.keys import files
 from groat.protocol.jwk import generate_private_key
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 from .running import AUDIENCE, Home
 

@@ -26,7 +26,7 @@ from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.operations import Operator
 from groat.server.store import StoreConflict
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from tests.waiting import wait_until
 
 from .running import ISSUER, Home
@@ -185,7 +185,7 @@ import importlib.abc, runpy, signal, sys, weakref
 
 class Dropping(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "groat.server.store.sqlite":
+        if name == "groat.server.store.sqlite.store":
             finder = Dropping()
             reference = weakref.ref(finder, lambda _: signal.raise_signal(signal.SIGINT))
             del finder

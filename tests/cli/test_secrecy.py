@@ -12,7 +12,7 @@ from groat.keys import files
 from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.jwk import import_private_jwk
 from groat.server.config import load_config
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port
 
 from .conftest import Live

@@ -26,7 +26,7 @@ _NO_AUDIENCE: Final = (
     "    access_token.jose.audience = lambda claims: (os.environ['GROAT_AUDIENCE'],)\n"
 )
 _NO_MEMORY: Final = (
-    "from groat.server.store.sqlite import SqliteStore\n"
+    "from groat.server.store.sqlite.store import SqliteStore\n"
     "    from dataclasses import replace\n"
     "    real = SqliteStore.use_once\n"
     "    async def forgetful(self, once, issuance):\n"

@@ -11,7 +11,7 @@ import groat.app
 from groat.protocol.models import OneTimeValue
 from groat.server.config import Config
 from groat.server.store import Receipt, Store
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 SHORT_LIFE_SECONDS: Final = 0.2
 

@@ -52,7 +52,7 @@ def _nothing() -> None:
 
 def _gullible() -> None:
     """Every process believes its own clock."""
-    trusted_time = importlib.import_module("groat.server.trusted_time")
+    trusted_time = importlib.import_module("groat.server.store.trusted_time")
     _replace(trusted_time.TrustedTime, "judge", lambda self, _: trusted_time.Reading(int(self.clock())))
 
 
@@ -77,16 +77,16 @@ def _inserts_whatever_the_horizon() -> None:
     _gullible()
     group_commit = importlib.import_module("groat.server.store.group_commit")
     _replace(group_commit.GroupCommit, "_check_memory", lambda *_: None)
-    postgres_writer = importlib.import_module("groat.server.store.postgres_writer")
+    postgres_writer = importlib.import_module("groat.server.store.postgres.writer")
     sql: bytes = postgres_writer._SQL
     assert b"SELECT horizon FROM state WHERE state = 0" in sql
     careless = sql.replace(b"SELECT horizon FROM state WHERE state = 0", b"SELECT 0 FROM state WHERE state = 0")
     _replace(postgres_writer, "_SQL", careless)
-    sqlite_writer = importlib.import_module("groat.server.store.sqlite_writer")
+    sqlite_writer = importlib.import_module("groat.server.store.sqlite.writer")
     insert: str = sqlite_writer.FRESH
     assert "SELECT horizon" in insert
     _replace(sqlite_writer, "FRESH", insert.replace("SELECT horizon", "SELECT 0"))
-    forgetting = importlib.import_module("groat.server.store.postgres_forgetting")
+    forgetting = importlib.import_module("groat.server.store.postgres.forgetting")
     _replace(forgetting, "IN_FORCE_SECONDS", 0.0)
 
 
@@ -105,7 +105,7 @@ def _destroys_whatever_is_in_use() -> None:
 
 def _fences_by_its_clock() -> None:
     """A database that went back gets a floor by this clock, whatever the database's says."""
-    _replace(importlib.import_module("groat.server.store.postgres_history"), "MAX_SKEW_SECONDS", float("inf"))
+    _replace(importlib.import_module("groat.server.store.postgres.history"), "MAX_SKEW_SECONDS", float("inf"))
 
 
 def _cutoff() -> int:
@@ -113,7 +113,7 @@ def _cutoff() -> int:
 
 
 def _stores() -> tuple[Any, Any]:
-    modules = ("groat.server.store.sqlite", "groat.server.store.postgres")
+    modules = ("groat.server.store.sqlite.store", "groat.server.store.postgres.store")
     sqlite, postgres = map(importlib.import_module, modules)
     return sqlite, postgres
 

@@ -3,7 +3,8 @@
 from types import ModuleType
 from typing import Final
 
-from groat.server.store import postgres_links, postgres_writer
+from groat.server.store.postgres import links as postgres_links
+from groat.server.store.postgres import writer as postgres_writer
 
 _LIMITS: Final = ((postgres_links, "MAX_LINKS"), (postgres_writer, "LANES"))
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import groat.server.connection.cycle as cycle
 import groat.server.log.audit as audit
-import groat.server.store.postgres_writer as postgres_writer
-import groat.server.store.sqlite_writer as sqlite_writer
+import groat.server.store.postgres.writer as postgres_writer
+import groat.server.store.sqlite.writer as sqlite_writer
 import groat.server.token_endpoint as token_endpoint
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from groat.server.store import postgres_schema, sqlite
+from groat.server.store.postgres import schema as postgres_schema
+from groat.server.store.sqlite import store as sqlite
 
 LATER: Final = 2
 MIGRATION: Final = "ALTER TABLE used_once ADD COLUMN note text;\nCREATE TABLE made_up (a integer);\n"

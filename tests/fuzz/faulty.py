@@ -13,7 +13,7 @@ from typing import Any, Final
 from groat.protocol import client_auth, grants, jose, strict_json, token_request
 from groat.protocol.errors import InvalidClient
 from groat.protocol.models import OneTimeValue
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from groat.server.token_endpoint import TokenEndpoint
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.server.store import Condition, Store
-from groat.server.trusted_time import Reading, TrustedTime
+from groat.server.store.trusted_time import Reading, TrustedTime
 
 NOW: Final = 1_800_000_000
 DAY: Final = 86_400

@@ -26,7 +26,7 @@ from groat.keys.schedule import MAX_PUBLISHED, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.server.store import FORGET_AFTER, Condition, Store
-from groat.server.trusted_time import SETTLED_SECONDS, TrustedTime
+from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
 
 START: Final = 1_800_000_000
 MAX_ERROR: Final = 25  # of one clock, so that two differ by 50 at most

@@ -37,7 +37,7 @@ from groat.server.config import Config, load_config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier
 
 ROOT: Final = Path(__file__).parents[2]

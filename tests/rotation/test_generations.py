@@ -24,7 +24,7 @@ from groat.server import operations
 from groat.server.config import load_config
 from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier
 
 from .soak import AUDIENCE, ISSUER, Load, prepare, quiet

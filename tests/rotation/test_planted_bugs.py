@@ -11,9 +11,8 @@ from hypothesis import Phase
 from groat.keys import plans, schedule
 from groat.keys.keyring import Lead, SigningKey
 from groat.keys.schedule import Change, Timing
-from groat.server import trusted_time
-from groat.server.store import Condition
-from groat.server.trusted_time import Reading, TrustedTime
+from groat.server.store import Condition, trusted_time
+from groat.server.store.trusted_time import Reading, TrustedTime
 
 from .simulator import Broken, Replica, World
 from .test_simulation import simulate

@@ -12,7 +12,7 @@ from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.operator import Operator
 from groat.server.rotator import Rotator
-from groat.server.store.postgres import PostgresStore
+from groat.server.store.postgres.store import PostgresStore
 from tests.postgres import GivenServer, PostgresServer
 
 from .clock import DAY, KEK, NOW, Clock, DistantTime

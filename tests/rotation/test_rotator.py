@@ -23,7 +23,7 @@ from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
 from groat.server.rotator import LOOK_SECONDS, Rotator
 from groat.server.store import StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 from .clock import DAY, KEK, NOW, Clock, settled_time
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import active_key, in_office
 from groat.keys.schedule import Timing
-from groat.server.trusted_time import SETTLED_SECONDS
+from groat.server.store.trusted_time import SETTLED_SECONDS
 
 from .simulator import MAX_ERROR, Broken, Replica, World, settled
 

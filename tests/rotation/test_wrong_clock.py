@@ -12,7 +12,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.models import OneTimeValue
 from groat.server.rotator import SPARE_SECONDS, Rotator
 from groat.server.store import Issuance, StoreUnavailable
-from groat.server.trusted_time import SETTLED_SECONDS, TrustedTime
+from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
 from groat.server.unavailable import Unavailable
 
 from .clock import DAY, KEK, NOW, Clock

@@ -21,7 +21,7 @@ from groat.server.config import Config, load_config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 from .builders import ISS, NOW, ORDERS, STOCK, Party, base
 from .wire import FORM, Answer, check_ok, post, send

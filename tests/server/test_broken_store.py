@@ -24,7 +24,7 @@ from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
 from groat.server import chores, forgetting
 from groat.server.store import Issuance, StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from tests.missing import Missing, skip
 
 from .builders import NOW, Party, base

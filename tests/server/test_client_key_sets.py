@@ -23,8 +23,8 @@ from groat.server.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.operator import Operator
 from groat.server.publishers import Publishers
 from groat.server.registry import Registry
-from groat.server.store.sqlite import SqliteStore
-from groat.server.store.sqlite_registration import PUBLISHED
+from groat.server.store.sqlite.registration import PUBLISHED
+from groat.server.store.sqlite.store import SqliteStore
 from tests.key_set_server import KEY
 from tests.waiting import eventually
 

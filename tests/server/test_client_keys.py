@@ -24,7 +24,7 @@ from groat.server.key_uses import MAX_NOTED, KeyUses
 from groat.server.log.audit import Audit
 from groat.server.metrics import MAX_NAMED, Metrics
 from groat.server.operator import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port
 
 from .assertions import add_key, refused

@@ -9,8 +9,8 @@ from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.operations import Operator
-from groat.server.records import ClientRecord
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.records import ClientRecord
+from groat.server.store.sqlite.store import SqliteStore
 
 
 class DistantStore(SqliteStore):

@@ -19,7 +19,7 @@ from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.http.waiting_room import PATIENCE
 from groat.server.operator import Operator
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.conftest import ISSUER
 from tests.key_set_server import KEY, QUIET, Target, http, target, targets

@@ -24,9 +24,9 @@ from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
 from groat.server.publishers import Publishers
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.registry import Registry
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.sqlite.store import SqliteStore
 from groat.server.token_endpoint import TokenEndpoint
 from groat.server.unavailable import Unavailable
 

@@ -23,8 +23,8 @@ from groat.server.bootstrap import initialise
 from groat.server.config import load_config
 from groat.server.log.audit import Audit
 from groat.server.store.engines import open_engine
-from groat.server.store.postgres_link import Target
-from groat.server.store.postgres_schema import migrate
+from groat.server.store.postgres.link import Target
+from groat.server.store.postgres.schema import migrate
 from tests.conftest import GROAT, ISSUER, Groat, Server
 from tests.postgres import GivenServer, PostgresServer
 

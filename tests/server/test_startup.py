@@ -23,7 +23,7 @@ from groat.server.config import load_config
 from groat.server.log.audit import Audit
 from groat.server.preflight import check_ready
 from groat.server.store import StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
 
 from .builders import base
 from .lab import Lab, prepare

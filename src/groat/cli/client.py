@@ -20,7 +20,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import AssertionAudience
 from groat.server import operations
-from groat.server.records import ClientRecord
+from groat.server.store.records import ClientRecord
 
 COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
 Function = TypeVar("Function", bound=Callable[..., Any])

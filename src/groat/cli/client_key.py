@@ -18,7 +18,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
 from groat.server.client_key_operations import key_life
-from groat.server.records import ClientKeyRecord
+from groat.server.store.records import ClientKeyRecord
 
 if TYPE_CHECKING:
     from groat.server.config import Config

@@ -13,9 +13,9 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.shell import shell_word
 from groat.server import store_operations
 from groat.server.operator_clock import check_clock
-from groat.server.storage_url import POSTGRES_SCHEMES, url_without_password
-from groat.server.store.sqlite import SqliteStore
-from groat.server.store.sqlite_backup import check_backup, differences, refuse_root_among_others
+from groat.server.store.sqlite.backup import check_backup, differences, refuse_root_among_others
+from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.url import POSTGRES_SCHEMES, url_without_password
 from groat.server.store_operations import Copied
 
 if TYPE_CHECKING:

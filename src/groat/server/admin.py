@@ -31,7 +31,7 @@ from groat.server.log.event_log import EventLog
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.registry import Registry
 from groat.server.store import Store, StoreUnavailable
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.trusted_time import TrustedTime
 
 RETRY_SECONDS: Final = 1.0
 MAX_ADMIN_CONNECTIONS: Final = 64

@@ -9,7 +9,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.models import API_NAME, MAX_AUDIENCE_CHARS, SCOPE_TOKEN, Policy
 from groat.server.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
 from groat.server.operator import NotRegistered, Operator, again_if_moved
-from groat.server.records import ApiRecord, ClientRecord
+from groat.server.store.records import ApiRecord, ClientRecord
 
 
 async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence[str]) -> ApiRecord:

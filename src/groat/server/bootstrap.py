@@ -19,11 +19,11 @@ from groat.server.log.audit import Audit
 from groat.server.operator import Operator
 from groat.server.sample import sample_config
 from groat.server.settings import BY_NAME
-from groat.server.storage_url import storage_fault, url_without_password
 from groat.server.store import FORGET_AFTER, OPERATOR_PATIENCE, Store, StoreConflict, StoreUnavailable
 from groat.server.store.engines import open_postgres
-from groat.server.store.sqlite import SqliteStore
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.trusted_time import TrustedTime
+from groat.server.store.url import storage_fault, url_without_password
 from groat.server.unavailable import Unavailable
 
 FIRST_KEY_ATTEMPTS: Final = 10

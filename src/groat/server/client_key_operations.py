@@ -10,7 +10,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.server.losses import Loss, losses_of_client_key
 from groat.server.operator import NotRegistered, Operator, again_if_moved
-from groat.server.records import ClientKeyRecord, ClientRecord
+from groat.server.store.records import ClientKeyRecord, ClientRecord
 
 MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
 

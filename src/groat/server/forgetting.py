@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.server.store import FORGET_AFTER, PURGE_CHUNK, Store, StoreUnavailable
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.trusted_time import TrustedTime
 
 INTERVAL_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05

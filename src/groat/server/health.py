@@ -9,7 +9,7 @@ from typing import Any, Final
 from groat.server.log.event_log import EventLog
 from groat.server.registry import Registry
 from groat.server.store import MAX_SKEW_SECONDS, Condition, Store
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import StoreClosed, StoreUnavailable, Unavailable
 
 WARN_SKEW_SECONDS: Final = 5.0

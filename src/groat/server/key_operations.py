@@ -26,7 +26,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.losses import Loss, losses_of_signing_key
 from groat.server.operator import Operator, again_if_moved
 from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict, StoreUnavailable
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable
 
 Keys = tuple[SigningKey, ...]

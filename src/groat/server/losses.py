@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from groat.keys.client_keys import LAST_USE_RESOLUTION, KeyLife, span
 from groat.protocol.errors import ConfigError
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from groat import __version__
 from groat.keys.client_keys import ClientExpiry
 from groat.keys.keyring import SigningKey, active_key, published_keys
 from groat.server.log.tally import MILLISECONDS, Durations, Tally
-from groat.server.trusted_time import Clocks
+from groat.server.store.trusted_time import Clocks
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -59,7 +59,7 @@ from groat.server.losses import (
     loss_between,
 )
 from groat.server.operator import NotRegistered, Operator, again_if_moved
-from groat.server.records import ClientRecord
+from groat.server.store.records import ClientRecord
 
 __all__ = [
     "NotRegistered",

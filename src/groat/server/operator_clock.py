@@ -7,7 +7,7 @@ from typing import Final
 
 from groat.server.operator import Operator
 from groat.server.store import FORGET_AFTER, Store
-from groat.server.trusted_time import NEAR_SECONDS, TrustedTime, instant
+from groat.server.store.trusted_time import NEAR_SECONDS, TrustedTime, instant
 from groat.server.unavailable import Unavailable
 
 ADVICE: Final = "Nothing was done. Set the clock of this host, or run the command on another one"

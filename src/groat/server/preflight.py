@@ -13,7 +13,7 @@ from groat.server.custody import open_custody
 from groat.server.open_store import open_store
 from groat.server.registry import Registry
 from groat.server.store import StoreClosed, StoreUnavailable
-from groat.server.trusted_time import Reading, TrustedTime
+from groat.server.store.trusted_time import Reading, TrustedTime
 from groat.server.unavailable import Unavailable
 
 

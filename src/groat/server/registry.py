@@ -26,11 +26,11 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
 from groat.server.client_key_sets import ClientKeySets
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.rows import public_key
-from groat.server.trusted_time import instant
+from groat.server.store.trusted_time import instant
 from groat.server.unavailable import Unavailable
 
 NOBODY: Final = "\n"  # no client id: those are printable

@@ -16,7 +16,7 @@ from groat.protocol.errors import ConfigError
 from groat.server.key_operations import apply_next_step
 from groat.server.operator import Operator
 from groat.server.store import StoreConflict
-from groat.server.trusted_time import TrustedTime
+from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable
 
 Sleep = Callable[[float], Awaitable[None]]

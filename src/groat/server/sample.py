@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groat.server.settings import RELOADED, SETTINGS, Setting
-from groat.server.storage_url import url_without_password
+from groat.server.store.url import url_without_password
 
 
 def sample_config(issuer: str, algorithm: str, storage_url: str) -> str:

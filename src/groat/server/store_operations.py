@@ -18,8 +18,8 @@ from groat.server.store import (
     StoreConflict,
     StoreUnavailable,
 )
-from groat.server.store.sqlite import SqliteStore
-from groat.server.store.sqlite_backup import BackedUp, read_back, write_backup
+from groat.server.store.sqlite.backup import BackedUp, read_back, write_backup
+from groat.server.store.sqlite.store import SqliteStore
 
 
 async def look_at_store(operator: Operator) -> Condition:

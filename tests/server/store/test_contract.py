@@ -19,7 +19,6 @@ from groat.keys.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience, OneTimeValue
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
     BeforeFloor,
@@ -33,8 +32,9 @@ from groat.server.store import (
     StoreUnavailable,
 )
 from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING, Limits
-from groat.server.store.postgres import PostgresStore
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.postgres.store import PostgresStore
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.sqlite.store import SqliteStore
 
 NOW = 1_800_000_000
 Result = TypeVar("Result")

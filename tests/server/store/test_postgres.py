@@ -15,13 +15,13 @@ import psycopg
 import pytest
 
 from groat.protocol.models import OneTimeValue
-from groat.server.records import ClientRecord
 from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH, Limits
-from groat.server.store.postgres import LIMITS, PostgresStore
-from groat.server.store.postgres_link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
-from groat.server.store.postgres_registration import PUBLISHED
-from groat.server.store.postgres_schema import SCHEMA_VERSION, Unsafe, migrate, open_link
+from groat.server.store.postgres.link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
+from groat.server.store.postgres.registration import PUBLISHED
+from groat.server.store.postgres.schema import SCHEMA_VERSION, Unsafe, migrate, open_link
+from groat.server.store.postgres.store import LIMITS, PostgresStore
+from groat.server.store.records import ClientRecord
 from tests.postgres import GivenServer, PostgresServer
 
 Result = TypeVar("Result")

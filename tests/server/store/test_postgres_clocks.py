@@ -10,10 +10,10 @@ import pytest
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
-from groat.server.store.postgres import PostgresStore
-from groat.server.store.postgres_forgetting import IN_FORCE_SECONDS
-from groat.server.store.postgres_link import Target
-from groat.server.store.postgres_schema import migrate
+from groat.server.store.postgres.forgetting import IN_FORCE_SECONDS
+from groat.server.store.postgres.link import Target
+from groat.server.store.postgres.schema import migrate
+from groat.server.store.postgres.store import PostgresStore
 from groat.server.unavailable import ClocksDiffer
 from tests.postgres import GivenServer, PostgresServer
 

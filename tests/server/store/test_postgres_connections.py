@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from groat.server.store import BeforeFloor, StoreUnavailable
-from groat.server.store.postgres_link import Target
-from groat.server.store.postgres_schema import migrate
+from groat.server.store.postgres.link import Target
+from groat.server.store.postgres.schema import migrate
 from tests.certificates import self_signed
 from tests.missing import Missing, skip, system_postgres
 from tests.ports import free_port

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from groat.server.store import StoreUnavailable
-from groat.server.store.postgres_link import Target
-from groat.server.store.postgres_schema import migrate
-from groat.server.store.postgres_writer import FRESH_SECONDS
+from groat.server.store.postgres.link import Target
+from groat.server.store.postgres.schema import migrate
+from groat.server.store.postgres.writer import FRESH_SECONDS
 from tests.missing import Missing, skip
 from tests.postgres import NOBODY, GivenServer, PostgresServer
 

@@ -17,9 +17,9 @@ import pytest
 from groat.protocol.models import OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
-from groat.server.store.sqlite import SCHEMA_VERSION, SqliteStore
-from groat.server.store.sqlite_faults import FRESH_SECONDS
-from groat.server.store.sqlite_writer import CHECK_SECONDS
+from groat.server.store.sqlite.faults import FRESH_SECONDS
+from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
+from groat.server.store.sqlite.writer import CHECK_SECONDS
 
 NOW = 1_800_000_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groat.server.store.sqlite_sidecars import give_rights_back
+from groat.server.store.sqlite.sidecars import give_rights_back
 from tests.missing import on_linux
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.turns import Turns
 from groat.server.unavailable import BeforeFloor as BeforeFloor
 from groat.server.unavailable import BeforeHorizon as BeforeHorizon

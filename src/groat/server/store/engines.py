@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from groat.protocol.errors import ConfigError
 from groat.server.config import Config
-from groat.server.storage_url import POSTGRES_SCHEMES, postgres_url_fault
 from groat.server.store import OPERATOR_PATIENCE, Notify, Store, silent
-from groat.server.store.sqlite import SqliteStore
+from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.url import POSTGRES_SCHEMES, postgres_url_fault
 
 if TYPE_CHECKING:
-    from groat.server.store.postgres import PostgresStore
+    from groat.server.store.postgres.store import PostgresStore
 
 
 def open_engine(config: Config, notify: Notify = silent, patience: int = 1) -> Store:
@@ -60,7 +60,7 @@ def _file_of(url: str) -> str:
 
 def _postgres() -> "type[PostgresStore]":
     try:
-        from groat.server.store.postgres import PostgresStore
+        from groat.server.store.postgres.store import PostgresStore
     except ImportError:
         raise ConfigError("PostgreSQL needs its driver: pip install 'groat[postgres]'") from None
     return PostgresStore

@@ -16,8 +16,8 @@ from groat.keys.keyring import SigningKey
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.protocol.models import AssertionAudience
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import StoreUnavailable
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")

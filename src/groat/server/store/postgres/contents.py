@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from groat.server.store import TABLES, Rows, StoreConflict
-from groat.server.store.postgres_link import Link
+from groat.server.store.postgres.link import Link
 
 PORTION: Final = 1000
 

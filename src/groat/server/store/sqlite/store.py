@@ -16,7 +16,6 @@ from typing import Any, Final, Self
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     PURGE_CHUNK,
     TABLES,
@@ -34,6 +33,7 @@ from groat.server.store import (
     silent,
 )
 from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.rows import (
     api_record,
     client_document,
@@ -43,9 +43,9 @@ from groat.server.store.rows import (
     replica_name,
     signing_key,
 )
-from groat.server.store.sqlite_faults import spoils_connection
-from groat.server.store.sqlite_file import SameFiles, check_there, connect, rights_fault
-from groat.server.store.sqlite_registration import (
+from groat.server.store.sqlite.faults import spoils_connection
+from groat.server.store.sqlite.file import SameFiles, check_there, connect, rights_fault
+from groat.server.store.sqlite.registration import (
     EXPIRING,
     NOTE_USES,
     PUBLISHED,
@@ -53,8 +53,8 @@ from groat.server.store.sqlite_registration import (
     refuse_foreign,
     update_clients,
 )
-from groat.server.store.sqlite_sidecars import give_rights_back
-from groat.server.store.sqlite_writer import FORGET, LOWER_HORIZON, RAISE_HORIZON, SqliteWriter
+from groat.server.store.sqlite.sidecars import give_rights_back
+from groat.server.store.sqlite.writer import FORGET, LOWER_HORIZON, RAISE_HORIZON, SqliteWriter
 from groat.server.store.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
@@ -111,7 +111,7 @@ class SqliteStore:
         with self._transaction() as connection:
             current = int(connection.execute("PRAGMA user_version").fetchone()[0])
             for number in range(current + 1, SCHEMA_VERSION + 1):
-                script = resources.files(__package__).joinpath(f"migrations/sqlite-{number:04}.sql")
+                script = resources.files("groat.server.store").joinpath(f"migrations/sqlite-{number:04}.sql")
                 for statement in script.read_text().split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={number}")

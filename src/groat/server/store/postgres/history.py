@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from groat.server.store import MAX_SKEW_SECONDS, StoreUnavailable
-from groat.server.store.postgres_link import Link, Refused, Row
+from groat.server.store.postgres.link import Link, Refused, Row
 from groat.server.unavailable import ClocksDiffer
 
 # The timeline of the write-ahead log is current at once after a promotion; that of the last checkpoint is not.

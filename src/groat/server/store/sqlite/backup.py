@@ -14,8 +14,8 @@ from urllib.parse import quote
 from groat.keys.files import sync_directory
 from groat.protocol.errors import ConfigError
 from groat.server.store import TABLES, StoreConflict, StoreUnavailable
-from groat.server.store.sqlite import SCHEMA_VERSION
-from groat.server.trusted_time import instant
+from groat.server.store.sqlite.store import SCHEMA_VERSION
+from groat.server.store.trusted_time import instant
 
 BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")

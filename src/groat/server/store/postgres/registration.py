@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from groat.server.records import ClientKeyRecord, ClientRecord
 from groat.server.store import StoreConflict
-from groat.server.store.postgres_link import Link
+from groat.server.store.postgres.link import Link
+from groat.server.store.records import ClientKeyRecord, ClientRecord
 from groat.server.store.rows import client_document
 
 NAMES_KEY: Final = "SELECT EXISTS (SELECT FROM used_once WHERE kid = $1) AS named"

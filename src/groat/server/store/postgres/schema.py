@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final
 
 from groat.server.store import StoreUnavailable
-from groat.server.store.postgres_link import STATEMENT_MS, Link, Refused, Row, Target
+from groat.server.store.postgres.link import STATEMENT_MS, Link, Refused, Row, Target
 
 SCHEMA_VERSION: Final = 1
 LOCK_KEY: Final = 0x67726F6174  # "groat"
@@ -113,7 +113,7 @@ async def _migrate(link: Link) -> bool:
     await link.query("BEGIN")
     current = await _version(link)
     for number in range(current + 1, SCHEMA_VERSION + 1):
-        script = resources.files(__package__).joinpath(f"migrations/postgres-{number:04}.sql").read_text()
+        script = resources.files("groat.server.store").joinpath(f"migrations/postgres-{number:04}.sql").read_text()
         for statement in script.split(";\n"):
             if statement.strip():
                 await link.query(statement, seconds=MIGRATION_SECONDS)

@@ -13,8 +13,8 @@ from psycopg.pq.abc import PGresult
 
 from groat.server.store import StoreClosed, StoreUnavailable
 from groat.server.store.group_commit import GroupCommit, Use, Written
-from groat.server.store.postgres_history import FILENODE, Memory
-from groat.server.store.postgres_link import (
+from groat.server.store.postgres.history import FILENODE, Memory
+from groat.server.store.postgres.link import (
     ANSWER_SECONDS,
     BIGINT,
     BYTEA,
@@ -27,7 +27,7 @@ from groat.server.store.postgres_link import (
     checked,
     texts,
 )
-from groat.server.store.postgres_links import Links
+from groat.server.store.postgres.links import Links
 
 LANES: Final = 2
 _NAME: Final = b"use_once"

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
 from groat.server.store.group_commit import GroupCommit, Use, Written
-from groat.server.store.sqlite_faults import (
+from groat.server.store.sqlite.faults import (
     STUCK,
     TRIAL_SECONDS,
     WriteFaults,
@@ -27,7 +27,7 @@ from groat.server.store.sqlite_faults import (
     stops_writing,
     write_something,
 )
-from groat.server.store.sqlite_file import SameFiles
+from groat.server.store.sqlite.file import SameFiles
 
 CHECK_SECONDS: Final = 0.1
 Connect = Callable[[], sqlite3.Connection]

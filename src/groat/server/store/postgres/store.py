@@ -13,7 +13,6 @@ from typing import Any, Final
 from groat.keys.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
-from groat.server.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store import (
     OPERATOR_PATIENCE,
     ClientWithKeys,
@@ -31,12 +30,12 @@ from groat.server.store import (
 )
 from groat.server.store.gathered import Gathered
 from groat.server.store.group_commit import GroupCommit, Limits
-from groat.server.store.postgres_contents import fill, read_all, take_time
-from groat.server.store.postgres_forgetting import LOWER_HORIZON, RAISE_HORIZON, Forgetting
-from groat.server.store.postgres_history import Memory, settle_history
-from groat.server.store.postgres_link import CONNECT_SECONDS, Link, Refused, Row, Target
-from groat.server.store.postgres_links import Links
-from groat.server.store.postgres_registration import (
+from groat.server.store.postgres.contents import fill, read_all, take_time
+from groat.server.store.postgres.forgetting import LOWER_HORIZON, RAISE_HORIZON, Forgetting
+from groat.server.store.postgres.history import Memory, settle_history
+from groat.server.store.postgres.link import CONNECT_SECONDS, Link, Refused, Row, Target
+from groat.server.store.postgres.links import Links
+from groat.server.store.postgres.registration import (
     EXPIRING,
     LIMIT_KEY,
     NAMES_KEY,
@@ -46,8 +45,9 @@ from groat.server.store.postgres_registration import (
     refuse_foreign,
     update_clients,
 )
-from groat.server.store.postgres_schema import has_schema, migrate, open_link
-from groat.server.store.postgres_writer import PostgresWriter, prepare_batches
+from groat.server.store.postgres.schema import has_schema, migrate, open_link
+from groat.server.store.postgres.writer import PostgresWriter, prepare_batches
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.rows import (
     api_record,
     client_document,

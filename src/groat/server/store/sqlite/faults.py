@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from groat.server.store.sqlite_file import FilesMoved
+from groat.server.store.sqlite.file import FilesMoved
 
 FRESH_SECONDS: Final = 1.0  # a write that is younger needs no other one to prove it
 TRIAL_SECONDS: Final = 2.0

@@ -12,8 +12,8 @@ import pytest
 from groat.server.forgetting import LOOK_SECONDS, STEP_SECONDS, Forgetter
 from groat.server.log.event_log import EventLog
 from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, StoreUnavailable
-from groat.server.store.sqlite import SqliteStore
-from groat.server.trusted_time import MAX_STEP_SECONDS, NEAR_SECONDS, SETTLED_SECONDS, TrustedTime, instant
+from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.trusted_time import MAX_STEP_SECONDS, NEAR_SECONDS, SETTLED_SECONDS, TrustedTime, instant
 
 NOW = 1_800_000_000
 DAY = 86400

@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from groat.server.records import ClientKeyRecord, ClientRecord
 from groat.server.store import StoreConflict
+from groat.server.store.records import ClientKeyRecord, ClientRecord
 from groat.server.store.rows import client_document
 
 NOTE_USES: Final = """

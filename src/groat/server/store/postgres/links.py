@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from groat.server.store import Notify, StoreUnavailable
-from groat.server.store.postgres_link import CONNECT_SECONDS, Link, LinkLost
+from groat.server.store.postgres.link import CONNECT_SECONDS, Link, LinkLost
 
 MAX_LINKS: Final = 3
 TAKE_SECONDS: Final = 0.5

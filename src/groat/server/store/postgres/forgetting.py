@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.server.store import PURGE_CHUNK
-from groat.server.store.postgres_link import Link
+from groat.server.store.postgres.link import Link
 
 IN_FORCE_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 5
