@@ -32,7 +32,7 @@ from groat.keys.files import read_private_key
 from groat.keys.keyring import HELD
 from groat.protocol import jose, strict_json
 from groat.protocol.jwk import PrivateKey
-from groat.server.config import load_config
+from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier
 

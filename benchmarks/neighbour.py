@@ -29,10 +29,10 @@ from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 from groat.server import operations
-from groat.server.config import load_config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operator import Operator
+from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 
 RATES: Final = (0, 7, 50, 300, 100_000)  # failures a second; the last is as many as one connection can

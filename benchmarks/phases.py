@@ -21,8 +21,8 @@ from benchmarks.servers import CLIENT, RESOURCE, SCOPE, run_groat
 from groat.app import create_app
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
-from groat.server.config import load_config
 from groat.server.log.event_log import EventLog
+from groat.server.settings.config import load_config
 from groat.server.store import Issuance, Receipt
 from groat.server.store.sqlite.store import SqliteStore
 

@@ -15,12 +15,10 @@ from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, 
 from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
-from groat.server.config import Config
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.shedding import Shedding
-from groat.server.custody import open_custody, open_invitations
 from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
 from groat.server.enrolment import EnrolmentEndpoint
@@ -34,12 +32,14 @@ from groat.server.key_uses import KeyUses
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import Metrics
-from groat.server.open_store import open_store
 from groat.server.operator import Operator
 from groat.server.publishers import Publishers
 from groat.server.registry import Registry
-from groat.server.reload import Reloader, Source, pretty_format
 from groat.server.rotator import Rotator, Sleep
+from groat.server.settings.config import Config
+from groat.server.settings.open_custody import open_custody, open_invitations
+from groat.server.settings.open_store import open_store
+from groat.server.settings.reload import Reloader, Source, pretty_format
 from groat.server.store import Store
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.token_endpoint import Clock, TokenEndpoint

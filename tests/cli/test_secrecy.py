@@ -11,7 +11,7 @@ import pytest
 from groat.keys import files
 from groat.keys.custody import KeyEncryptionKey
 from groat.protocol.jwk import import_private_jwk
-from groat.server.config import load_config
+from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port
 

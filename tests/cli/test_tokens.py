@@ -12,7 +12,7 @@ from groat.keys import files
 from groat.protocol import jose
 from groat.protocol.client_auth import ASSERTION_TYP
 from groat.protocol.jwk import generate_private_key, import_private_jwk, import_public_jwk
-from groat.server.config import load_config
+from groat.server.settings.config import load_config
 
 from .conftest import Live
 from .running import AUDIENCE, ISSUER, Home

@@ -24,8 +24,8 @@ from groat.keys.keyring import active_key
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey
-from groat.server.config import load_config
-from groat.server.open_store import open_store
+from groat.server.settings.config import load_config
+from groat.server.settings.open_store import open_store
 
 GROAT: Final = Path(sys.executable).with_name("groat")
 MARK: Final = "DEMO_TEST_MARK"

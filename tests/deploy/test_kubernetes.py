@@ -78,7 +78,7 @@ def test_selectors_find_the_pods() -> None:
 
 def test_the_configuration_is_one_that_groat_takes(tmp_path: Any) -> None:
     """The file in the ConfigMap is read by the real reader; only the database is added, as its Secret would."""
-    from groat.server.config import load_config
+    from groat.server.settings.config import load_config
 
     (tmp_path / "groat.toml").write_text(BY_KIND["ConfigMap"]["data"]["groat.toml"])
     config = load_config(tmp_path / "groat.toml", {})

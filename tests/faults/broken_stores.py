@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import groat.app
 from groat.protocol.models import OneTimeValue
-from groat.server.config import Config
+from groat.server.settings.config import Config
 from groat.server.store import Receipt, Store
 from groat.server.store.sqlite.store import SqliteStore
 

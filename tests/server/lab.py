@@ -17,10 +17,10 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.keys.keyring import Lead
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
-from groat.server.config import Config, load_config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
+from groat.server.settings.config import Config, load_config
 from groat.server.store.sqlite.store import SqliteStore
 
 from .builders import ISS, NOW, ORDERS, STOCK, Party, base

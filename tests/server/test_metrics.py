@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.files import read_private_key
 from groat.protocol.errors import ConfigError
-from groat.server.admin_address import AdminAddress
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.metrics import Metrics
+from groat.server.settings.admin_address import AdminAddress
 from tests.ports import free_port
 
 from .builders import Party, base

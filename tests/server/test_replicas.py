@@ -20,9 +20,9 @@ import pytest
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.server.bootstrap import initialise
-from groat.server.config import load_config
 from groat.server.log.audit import Audit
-from groat.server.store.engines import open_engine
+from groat.server.settings.config import load_config
+from groat.server.settings.engines import open_engine
 from groat.server.store.postgres.link import Target
 from groat.server.store.postgres.schema import migrate
 from tests.conftest import GROAT, ISSUER, Groat, Server

@@ -13,8 +13,8 @@ import pytest
 
 from groat.keys.files import read_private_key
 from groat.server.connection.lifetime import DRAIN_SECONDS
-from groat.server.sample import sample_config
-from groat.server.settings import RELOADED, SETTINGS
+from groat.server.settings.sample import sample_config
+from groat.server.settings.table import RELOADED, SETTINGS
 from tests.waiting import wait_until
 
 from .builders import Party, base, decoded

@@ -21,7 +21,7 @@ from groat.server.client_key_operations import key_life
 from groat.server.store.records import ClientKeyRecord
 
 if TYPE_CHECKING:
-    from groat.server.config import Config
+    from groat.server.settings.config import Config
 
 COLUMNS: Final = ("kid", "algorithm", "state", "added", "last_used", "safe_to_remove", "why")
 _FILE = click.Path(path_type=Path)

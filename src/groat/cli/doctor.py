@@ -31,7 +31,7 @@ from groat.server.unavailable import StoreClosed, Unavailable
 from groat.verifier.fetch import FetchError, Response, https_get
 
 if TYPE_CHECKING:
-    from groat.server.config import Config
+    from groat.server.settings.config import Config
 
 TIMEOUT: Final = 5.0
 MAX_SHOWN: Final = 5

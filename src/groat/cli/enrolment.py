@@ -15,7 +15,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, generate_private_key
 from groat.protocol.shell import command, shell_word
 from groat.server import operations
-from groat.server.settings import duration
+from groat.server.settings.table import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ _ISSUER = click.option("--issuer", required=True, metavar="URL", help="The autho
 def invite(session: Session, client_id: str, allow: tuple[str, ...], valid: str) -> None:
     """Print a join code: with it a host registers one key for this client, once."""
     from groat.cli.client import parse_allow
-    from groat.server.custody import open_invitations
+    from groat.server.settings.open_custody import open_invitations
 
     config = session.config()
     try:

@@ -8,8 +8,8 @@ import click
 from groat.cli.session import Session
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.bootstrap import initialise
-from groat.server.config import plain_http_warning
 from groat.server.log.audit import Audit
+from groat.server.settings.config import plain_http_warning
 
 
 @click.command()

@@ -48,7 +48,7 @@ def _document(record: SigningKey, now: float) -> dict[str, Any]:
 
 def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: bool = True) -> Sequence[SigningKey]:
     """Run one operation on the ring and show the keys that it changed; `dated`: by the clock of this host."""
-    from groat.server.custody import open_custody
+    from groat.server.settings.open_custody import open_custody
 
     config = session.config()
     if dated:

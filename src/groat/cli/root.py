@@ -103,8 +103,8 @@ def config_check(session: Session) -> None:
     import asyncio
 
     import groat.app  # noqa: F401 - what would serve: a package that is missing is found now
-    from groat.server.config import plain_http_warning
     from groat.server.preflight import check_ready, ring_findings
+    from groat.server.settings.config import plain_http_warning
 
     loaded = session.config()
     if warning := plain_http_warning(loaded):
@@ -135,7 +135,7 @@ def config_show(session: Session, origin: bool) -> None:
 
 def _for_people(name: str, value: Any) -> Any:
     """Spans as they stand in the file."""
-    from groat.server.settings import BY_NAME, duration
+    from groat.server.settings.table import BY_NAME, duration
 
     return length(value) if BY_NAME[name].read is duration else value
 
@@ -144,7 +144,7 @@ def _for_people(name: str, value: Any) -> Any:
 @click.pass_obj
 def config_schema(session: Session) -> None:
     """Print every setting with its environment variable, default and purpose."""
-    from groat.server.sample import settings_schema
+    from groat.server.settings.sample import settings_schema
 
     session.show_list(settings_schema(), ("name", "env", "default", "reload", "about"), "name")
 

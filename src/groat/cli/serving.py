@@ -20,16 +20,16 @@ from uvicorn.supervisors import multiprocess
 from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
 from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
-from groat.server.admin_address import AdminAddress
-from groat.server.config import Config, plain_http_warning
 from groat.server.connection.descriptors import raise_limit
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
 from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import MULTIPROCESS_FOLDER
-from groat.server.reload import Source, pretty_format, report_refused
-from groat.server.tls_files import TlsFiles
+from groat.server.settings.admin_address import AdminAddress
+from groat.server.settings.config import Config, plain_http_warning
+from groat.server.settings.reload import Source, pretty_format, report_refused
+from groat.server.settings.tls_files import TlsFiles
 from groat.server.unavailable import Unavailable
 
 GRACEFUL_SECONDS = 10

@@ -18,9 +18,9 @@ from groat.cli.people import visible
 from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, VerificationError
 
 if TYPE_CHECKING:
-    from groat.server.config import Config
     from groat.server.log.event_log import EventLog
     from groat.server.operations import Operator
+    from groat.server.settings.config import Config
 
 Result = TypeVar("Result")
 
@@ -67,7 +67,7 @@ class Session:
 
     def config(self, flags: dict[str, Any] | None = None) -> "Config":
         """The settings in force. Raises ConfigError."""
-        from groat.server.config import load_config
+        from groat.server.settings.config import load_config
 
         # The environment alone may be enough, but not in the place of a file that was asked for by name.
         if not self.config_file.exists() and (self.config_named or "GROAT_ISSUER" not in os.environ):
@@ -92,8 +92,8 @@ class Session:
         from groat.server.log.audit import Audit
         from groat.server.operations import Operator
         from groat.server.operator_clock import check_clock
+        from groat.server.settings.engines import open_engine
         from groat.server.store import OPERATOR_PATIENCE
-        from groat.server.store.engines import open_engine
 
         config = self.config()
         audit = Audit(self.log())

@@ -19,7 +19,7 @@ from groat.server.store.url import POSTGRES_SCHEMES, url_without_password
 from groat.server.store_operations import Copied
 
 if TYPE_CHECKING:
-    from groat.server.config import Config
+    from groat.server.settings.config import Config
 
 MAX_SHOWN: Final = 20
 
@@ -142,7 +142,7 @@ def copy(session: Session, source: str, target: str) -> None:
 async def _copy(session: Session, source: str, target: str) -> Copied:
     from groat.server.log.audit import Audit
     from groat.server.operations import Operator
-    from groat.server.store.engines import create_url, open_url
+    from groat.server.settings.engines import create_url, open_url
 
     config = session.config()
     old = open_url(source, config.directory)

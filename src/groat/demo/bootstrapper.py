@@ -41,8 +41,8 @@ from groat.server import operations
 from groat.server.bootstrap import Step, initialise
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
-from groat.server.open_store import open_store
 from groat.server.operations import NotRegistered, Operator
+from groat.server.settings.open_store import open_store
 from groat.server.store import StoreConflict
 from groat.server.unavailable import Unavailable
 

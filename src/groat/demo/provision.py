@@ -9,11 +9,11 @@ from groat.keys.files import write_key_pair, write_public_file
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
 from groat.server.bootstrap import initialise
-from groat.server.config import Config
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
-from groat.server.open_store import open_store
 from groat.server.operations import Operator
+from groat.server.settings.config import Config
+from groat.server.settings.open_store import open_store
 
 ALGORITHM: Final = "ES256"
 CLIENT: Final = "billing"

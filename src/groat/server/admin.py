@@ -21,7 +21,6 @@ from uvicorn.server import ServerState
 from groat.keys.keyring import SigningKey
 from groat.protocol.errors import ConfigError, InvalidRequest
 from groat.protocol.jwk import printable
-from groat.server.admin_address import AdminAddress
 from groat.server.client_key_watch import client_expiries
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.http.answers import send_json
@@ -30,6 +29,7 @@ from groat.server.http.exchange import header_values
 from groat.server.log.event_log import EventLog
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
 from groat.server.registry import Registry
+from groat.server.settings.admin_address import AdminAddress
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.trusted_time import TrustedTime
 

@@ -12,15 +12,15 @@ from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config, load_config
-from groat.server.custody import open_custody
 from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
 from groat.server.log.audit import Audit
 from groat.server.operator import Operator
-from groat.server.sample import sample_config
-from groat.server.settings import BY_NAME
+from groat.server.settings.config import Config, load_config
+from groat.server.settings.engines import open_postgres
+from groat.server.settings.open_custody import open_custody
+from groat.server.settings.sample import sample_config
+from groat.server.settings.table import BY_NAME
 from groat.server.store import FORGET_AFTER, OPERATOR_PATIENCE, Store, StoreConflict, StoreUnavailable
-from groat.server.store.engines import open_postgres
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.store.url import storage_fault, url_without_password

@@ -9,7 +9,7 @@ from typing import Any
 from groat.server.key_uses import KeyUses
 from groat.server.log.audit import Audit
 from groat.server.metrics import Metrics
-from groat.server.reload import Reloader
+from groat.server.settings.reload import Reloader
 from groat.server.store import Store
 
 Chore = Callable[[], Coroutine[Any, Any, None]]

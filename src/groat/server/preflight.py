@@ -8,10 +8,10 @@ from groat.keys.custody import Custody, Signer
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, SigningKey, in_office
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config
-from groat.server.custody import open_custody
-from groat.server.open_store import open_store
 from groat.server.registry import Registry
+from groat.server.settings.config import Config
+from groat.server.settings.open_custody import open_custody
+from groat.server.settings.open_store import open_store
 from groat.server.store import StoreClosed, StoreUnavailable
 from groat.server.store.trusted_time import Reading, TrustedTime
 from groat.server.unavailable import Unavailable

@@ -3,10 +3,10 @@
 import contextlib
 from typing import Any
 
-from groat.server.config import Config
 from groat.server.log.event_log import EventLog
+from groat.server.settings.config import Config
+from groat.server.settings.engines import open_engine
 from groat.server.store import OPERATOR_PATIENCE, Store
-from groat.server.store.engines import open_engine
 
 
 def open_store(config: Config, log: EventLog | None = None, patience: int = OPERATOR_PATIENCE) -> Store:

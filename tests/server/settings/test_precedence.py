@@ -8,11 +8,10 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from groat.server.config import load_config
-from groat.server.sample import sample_config, settings_schema
-from groat.server.settings import BY_NAME, SETTINGS
-
-from .loading import HEAD, ISSUER, findings, load
+from groat.server.settings.config import load_config
+from groat.server.settings.sample import sample_config, settings_schema
+from groat.server.settings.table import BY_NAME, SETTINGS
+from tests.server.settings.loading import HEAD, ISSUER, findings, load
 
 # For each setting: its default as read, a line of the file, a variable, a flag; and what each of the three is read as.
 TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any, Any]]]] = {

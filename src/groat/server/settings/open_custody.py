@@ -12,7 +12,7 @@ from groat.keys.custody_kms import AwsKms
 from groat.keys.custody_pkcs11 import NAME as PKCS11
 from groat.keys.custody_pkcs11 import Pkcs11Token
 from groat.keys.invitation import Invitations
-from groat.server.config import Config
+from groat.server.settings.config import Config
 
 
 def open_custody(config: Config) -> Custody:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config
+from groat.server.settings.config import Config
 from groat.server.store import OPERATOR_PATIENCE, Notify, Store, silent
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.store.url import POSTGRES_SCHEMES, postgres_url_fault

@@ -19,8 +19,8 @@ from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
 from groat.protocol.stray import ODD, blanks, odd_character, plain_name, stray, without_user
-from groat.server.admin_address import AdminAddress
-from groat.server.settings import BY_NAME, SETTINGS, Setting, optional, table, text
+from groat.server.settings.admin_address import AdminAddress
+from groat.server.settings.table import BY_NAME, SETTINGS, Setting, optional, table, text
 from groat.server.store.url import POSTGRES_SCHEMES, masked_url, storage_fault
 
 MAX_DAYS: Final = 3650

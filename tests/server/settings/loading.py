@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config, load_config
+from groat.server.settings.config import Config, load_config
 
 ISSUER: Final = "https://as.example"
 HEAD: Final = f'issuer = "{ISSUER}"\n'

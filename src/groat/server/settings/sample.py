@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from groat.server.settings import RELOADED, SETTINGS, Setting
+from groat.server.settings.table import RELOADED, SETTINGS, Setting
 from groat.server.store.url import url_without_password
 
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groat.server.config import load_config
-from groat.server.sample import sample_config
-from groat.server.settings import SETTINGS
-
-from .loading import ISSUER, load
+from groat.server.settings.config import load_config
+from groat.server.settings.sample import sample_config
+from groat.server.settings.table import SETTINGS
+from tests.server.settings.loading import ISSUER, load
 
 SQLITE = "sqlite:///data/groat.db"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from groat.protocol.errors import ConfigError
-from groat.server.config import Config, load_config, with_settings_of
 from groat.server.log.event_log import EventLog, set_library_level
-from groat.server.settings import RELOADED, SETTINGS
-from groat.server.tls_files import TlsFiles
+from groat.server.settings.config import Config, load_config, with_settings_of
+from groat.server.settings.table import RELOADED, SETTINGS
+from groat.server.settings.tls_files import TlsFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from groat.client import MachineClient
 from groat.keys import files
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
-from groat.server.config import load_config
+from groat.server.settings.config import load_config
 from groat.verifier import Verifier
-
-from .loading import HEAD, ISSUER, findings, load
+from tests.server.settings.loading import HEAD, ISSUER, findings, load
 
 
 @pytest.mark.rule("FO-22")

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from groat.server.config import load_config, plain_http_warning
-
-from .loading import HEAD, findings, load
+from groat.server.settings.config import load_config, plain_http_warning
+from tests.server.settings.loading import HEAD, findings, load
 
 MANY = """\
 isuer = "https://as.example"

@@ -1,1 +1,0 @@
-"""The settings: where they come from and what is said about wrong ones."""
