@@ -40,7 +40,7 @@ from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.server.http.waiting_room import SEATS_PER_CLIENT
-from groat.server.publishers import LOOK_SECONDS
+from groat.server.registry.publishers import LOOK_SECONDS
 
 LIMIT: Final = 4.5
 TRIM: Final = 0.9

@@ -13,7 +13,6 @@ from groat.outbound.published import fetch_key_set
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
 from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
 from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
-from groat.server.client_key_sets import ClientKeySets
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
@@ -23,18 +22,19 @@ from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint,
 from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
 from groat.server.enrolment import EnrolmentEndpoint
 from groat.server.forgetting import Forgetter
-from groat.server.health import Health
 from groat.server.http.admission import Admission
 from groat.server.http.entrance import not_found
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
-from groat.server.key_uses import KeyUses
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import Metrics
 from groat.server.operator import Operator
-from groat.server.publishers import Publishers
-from groat.server.registry import Registry
+from groat.server.registry.health import Health
+from groat.server.registry.key_sets import ClientKeySets
+from groat.server.registry.key_uses import KeyUses
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.registry import Registry
 from groat.server.rotator import Rotator, Sleep
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody, open_invitations

@@ -20,10 +20,10 @@ from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
 from groat.server.client_key_watch import DAY, ClientKeyWatch
-from groat.server.key_uses import MAX_NOTED, KeyUses
 from groat.server.log.audit import Audit
 from groat.server.metrics import MAX_NAMED, Metrics
 from groat.server.operator import Operator
+from groat.server.registry.key_uses import MAX_NOTED, KeyUses
 from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port
 

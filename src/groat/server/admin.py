@@ -28,7 +28,7 @@ from groat.server.http.entrance import require_method
 from groat.server.http.exchange import header_values
 from groat.server.log.event_log import EventLog
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
-from groat.server.registry import Registry
+from groat.server.registry.registry import Registry
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.trusted_time import TrustedTime

@@ -13,10 +13,10 @@ from groat.protocol import strict_json
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import Policy
-from groat.server.health import Health
 from groat.server.http.answers import etag_matches, send_json, send_private_json
 from groat.server.http.entrance import require_method
-from groat.server.registry import Registry
+from groat.server.registry.health import Health
+from groat.server.registry.registry import Registry
 
 
 async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes, max_age: int) -> None:

@@ -36,7 +36,7 @@ from groat.server.http.ids import RandomIds
 from groat.server.http.throttle import Throttle
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operator import Operator
-from groat.server.registry import Registry
+from groat.server.registry.registry import Registry
 from groat.server.store import Issuance, StoreConflict
 
 PATH: Final = "/client-keys"

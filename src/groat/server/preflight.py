@@ -8,7 +8,7 @@ from groat.keys.custody import Custody, Signer
 from groat.keys.invariants import ring_faults
 from groat.keys.keyring import KeyState, SigningKey, in_office
 from groat.protocol.errors import ConfigError
-from groat.server.registry import Registry
+from groat.server.registry.registry import Registry
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody
 from groat.server.settings.open_store import open_store

@@ -34,10 +34,10 @@ from groat.server.http.forms import read_form
 from groat.server.http.ids import RandomIds
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
-from groat.server.key_uses import KeyUses
 from groat.server.log.audit import Audit, Line
-from groat.server.publishers import Publishers
-from groat.server.registry import Registry
+from groat.server.registry.key_uses import KeyUses
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.registry import Registry
 from groat.server.store import Issuance, Store
 
 Clock = Callable[[], float]

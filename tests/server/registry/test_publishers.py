@@ -23,10 +23,9 @@ from groat.server.store.sqlite.store import SqliteStore
 from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.conftest import ISSUER
 from tests.key_set_server import KEY, QUIET, Target, http, target, targets
+from tests.server.builders import Party, base
+from tests.server.wire import check_ec, check_ok, post
 from tests.waiting import wait_until
-
-from .builders import Party, base
-from .wire import check_ec, check_ok, post
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.outbound.published import DEADLINE
-from groat.server.client_key_sets import MAX_SETS, ClientKeySets
-from groat.server.registry import Registry
+from groat.server.registry.key_sets import MAX_SETS, ClientKeySets
+from groat.server.registry.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 
 LOOK_SECONDS: Final = 2.0  # between two looks at the store

@@ -18,11 +18,11 @@ from groat.outbound.published import MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.client_key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
-from groat.server.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.operator import Operator
-from groat.server.publishers import Publishers
-from groat.server.registry import Registry
+from groat.server.registry.host_turns import AT_ONCE, PER_HOST, TROUBLED
+from groat.server.registry.key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.registry import Registry
 from groat.server.store.sqlite.registration import PUBLISHED
 from groat.server.store.sqlite.store import SqliteStore
 from tests.key_set_server import KEY

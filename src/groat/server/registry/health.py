@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from groat.server.log.event_log import EventLog
-from groat.server.registry import Registry
+from groat.server.registry.registry import Registry
 from groat.server.store import MAX_SKEW_SECONDS, Condition, Store
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import StoreClosed, StoreUnavailable, Unavailable

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from groat.outbound.published import DEADLINE, MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import PublicKey
-from groat.server.host_turns import HostTurns, in_a_thread
+from groat.server.registry.host_turns import HostTurns, in_a_thread
 
 COOLDOWN: Final = 30.0  # between two fetches of one set that requests cause, and after its first failure
 LONGEST_COOLDOWN: Final = 480.0

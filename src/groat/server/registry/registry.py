@@ -25,8 +25,8 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
-from groat.server.client_key_sets import ClientKeySets
-from groat.server.signers import RemoteSigner, ready, unavailable_signer
+from groat.server.registry.key_sets import ClientKeySets
+from groat.server.registry.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.rows import public_key

@@ -16,22 +16,21 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.client_key_sets import ClientKeySets
 from groat.server.http.entrance import Entrance, not_found
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
-from groat.server.publishers import Publishers
-from groat.server.registry import Registry
+from groat.server.registry.key_sets import ClientKeySets
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.registry import Registry
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.token_endpoint import TokenEndpoint
 from groat.server.unavailable import Unavailable
-
-from .builders import ISS, NOW, Party, base
-from .lab import DEFAULTS, prepare, running
+from tests.server.builders import ISS, NOW, Party, base
+from tests.server.lab import DEFAULTS, prepare, running
 
 Result = TypeVar("Result")
 KEY = generate_private_key("ES256")
