@@ -31,7 +31,7 @@ from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_ke
 from groat.server import operations
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 

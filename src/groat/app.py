@@ -29,7 +29,7 @@ from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.metrics import Metrics
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.registry.health import Health
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses

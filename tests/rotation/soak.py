@@ -32,10 +32,10 @@ from groat.protocol import jose, strict_json
 from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.server import operations
-from groat.server.bootstrap import begin_memory
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
-from groat.server.operator import Operator
+from groat.server.operations.first_start import begin_memory
+from groat.server.operations.operator import Operator
 from groat.server.settings.config import Config, load_config
 from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier

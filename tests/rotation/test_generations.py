@@ -22,7 +22,7 @@ from groat.keys.keyring import PUBLISH_LEAD
 from groat.protocol.jwk import PrivateKey, base64url_decode, generate_private_key
 from groat.server import operations
 from groat.server.log.event_log import EventLog
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 from groat.verifier import Verifier

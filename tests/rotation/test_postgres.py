@@ -10,7 +10,7 @@ from groat.keys.keyring import KeyState, active_key
 from groat.keys.schedule import Timing
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.rotator import Rotator
 from groat.server.store.postgres.store import PostgresStore
 from tests.postgres import GivenServer, PostgresServer

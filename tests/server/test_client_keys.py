@@ -22,7 +22,7 @@ from groat.server import operations
 from groat.server.client_key_watch import DAY, ClientKeyWatch
 from groat.server.log.audit import Audit
 from groat.server.metrics import MAX_NAMED, Metrics
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.registry.key_uses import MAX_NOTED, KeyUses
 from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port

@@ -10,9 +10,10 @@ from groat.keys.invitation import Invitations
 from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, code_digest, endorsement_claims, proof_claims
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
-from groat.server import operations, store_operations
+from groat.server import operations
 from groat.server.enrolment import CHANGES
 from groat.server.http import throttle
+from groat.server.operations import store as store_operations
 
 from .builders import ISS, NOW, Party, changed, compact
 from .lab import DEFAULTS, Lab

@@ -17,7 +17,8 @@ from groat.keys.custody import KeyEncryptionKey, KeyLost, Signer
 from groat.keys.keyring import PUBLISH_LEAD, Lead
 from groat.protocol.jose import parse_jwt
 from groat.protocol.jwk import PublicKey
-from groat.server import operations, store_operations
+from groat.server import operations
+from groat.server.operations import store as store_operations
 from tests.waiting import wait_until
 
 from .builders import NOW

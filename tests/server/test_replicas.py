@@ -19,8 +19,8 @@ import pytest
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import read_private_key
-from groat.server.bootstrap import initialise
 from groat.server.log.audit import Audit
+from groat.server.operations.first_start import initialise
 from groat.server.settings.config import load_config
 from groat.server.settings.engines import open_engine
 from groat.server.store.postgres.link import Target

@@ -18,8 +18,8 @@ from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import private_key_bytes
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PRIVATE_MEMBERS
-from groat.server.bootstrap import initialise
 from groat.server.log.audit import Audit
+from groat.server.operations.first_start import initialise
 from groat.server.preflight import check_ready
 from groat.server.settings.config import load_config
 from groat.server.store import StoreUnavailable

@@ -17,7 +17,7 @@ from groat.keys.client_keys import ClientKeyState, removal_verdict
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
-from groat.server.client_key_operations import key_life
+from groat.server.operations.client_keys import key_life
 from groat.server.store.records import ClientKeyRecord
 
 if TYPE_CHECKING:

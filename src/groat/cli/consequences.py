@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from groat.cli.session import Exit, Session, plain
-from groat.server.losses import Loss
+from groat.server.operations.losses import Loss
 
 MAX_NAMED: Final = 20
 DRY_RUN: Final = click.option(

@@ -24,9 +24,10 @@ from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
-from groat.server import operations, store_operations
-from groat.server.client_key_watch import client_expiries
-from groat.server.operator_clock import check_clock
+from groat.server import operations
+from groat.server.operations import store as store_operations
+from groat.server.operations.clock import check_clock
+from groat.server.operations.expiries import client_expiries
 from groat.server.unavailable import StoreClosed, Unavailable
 from groat.verifier.fetch import FetchError, Response, https_get
 

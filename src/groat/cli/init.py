@@ -7,8 +7,8 @@ import click
 
 from groat.cli.session import Session
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.server.bootstrap import initialise
 from groat.server.log.audit import Audit
+from groat.server.operations.first_start import initialise
 from groat.server.settings.config import plain_http_warning
 
 

@@ -62,7 +62,7 @@ def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: b
 
 def _check_clock(session: Session) -> None:
     """What a key does from when to when is what a wrong clock would say; on every server, and for long."""
-    from groat.server.operator_clock import check_clock
+    from groat.server.operations.clock import check_clock
 
     doubt = session.operate(lambda operator: check_clock(operator.store, operator.clock))
     if doubt is not None:

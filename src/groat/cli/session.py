@@ -91,7 +91,7 @@ class Session:
 
         from groat.server.log.audit import Audit
         from groat.server.operations import Operator
-        from groat.server.operator_clock import check_clock
+        from groat.server.operations.clock import check_clock
         from groat.server.settings.engines import open_engine
         from groat.server.store import OPERATOR_PATIENCE
 

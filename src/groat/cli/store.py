@@ -11,12 +11,12 @@ from groat.cli.session import Exit, Session
 from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
 from groat.protocol.shell import shell_word
-from groat.server import store_operations
-from groat.server.operator_clock import check_clock
+from groat.server.operations import store as store_operations
+from groat.server.operations.clock import check_clock
+from groat.server.operations.store import Copied
 from groat.server.store.sqlite.backup import check_backup, differences, refuse_root_among_others
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.store.url import POSTGRES_SCHEMES, url_without_password
-from groat.server.store_operations import Copied
 
 if TYPE_CHECKING:
     from groat.server.settings.config import Config

@@ -38,10 +38,10 @@ from groat.keys.files import (
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
-from groat.server.bootstrap import Step, initialise
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
 from groat.server.operations import NotRegistered, Operator
+from groat.server.operations.first_start import Step, initialise
 from groat.server.settings.open_store import open_store
 from groat.server.store import StoreConflict
 from groat.server.unavailable import Unavailable

@@ -8,10 +8,10 @@ from typing import Final
 from groat.keys.files import write_key_pair, write_public_file
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
-from groat.server.bootstrap import initialise
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
 from groat.server.operations import Operator
+from groat.server.operations.first_start import initialise
 from groat.server.settings.config import Config
 from groat.server.settings.open_store import open_store
 

@@ -21,13 +21,13 @@ from uvicorn.server import ServerState
 from groat.keys.keyring import SigningKey
 from groat.protocol.errors import ConfigError, InvalidRequest
 from groat.protocol.jwk import printable
-from groat.server.client_key_watch import client_expiries
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.http.answers import send_json
 from groat.server.http.entrance import require_method
 from groat.server.http.exchange import header_values
 from groat.server.log.event_log import EventLog
 from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
+from groat.server.operations.expiries import client_expiries
 from groat.server.registry.registry import Registry
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.store import Store, StoreUnavailable

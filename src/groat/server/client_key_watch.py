@@ -1,35 +1,19 @@
-"""The watch over clients' keys that end soon: one log line a key and day in every process, and numbers for /metrics.
-
-The store is asked for ends that are near or just over; what those mean for their clients is `expiries`.
-"""
+"""The watch over clients' keys that end soon: one log line a key and day in every process."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
-from groat.keys.client_keys import ClientExpiry, expiries
+from groat.keys.client_keys import ClientExpiry
 from groat.protocol.shell import command
-from groat.server.client_key_operations import key_life
-from groat.server.operator import Operator
-from groat.server.store import Store, StoreUnavailable
+from groat.server.operations.expiries import client_expiries
+from groat.server.operations.operator import Operator
+from groat.server.store import StoreUnavailable
 
 LOOK_SECONDS: Final = 60.0
 DAY: Final = 86400
-MAX_CLIENTS: Final = 1000  # of one look, those first whose keys end first
-
-
-async def client_expiries(store: Store, now: float, warning: int) -> tuple[ClientExpiry, ...]:
-    """What `expiries` finds for every enabled client, soonest first. Raises StoreUnavailable."""
-    records = await store.keys_of_expiring(int(now) - warning, int(now) + warning, MAX_CLIENTS)
-    found = [
-        ClientExpiry(client_id, expiry)
-        for client_id, keys in groupby(records, key=lambda record: record.client_id)
-        for expiry in expiries([key_life(key) for key in keys], now, warning)
-    ]
-    return tuple(sorted(found, key=lambda one: (one.expiry.expires_at, one.client_id, one.expiry.kid)))
 
 
 @dataclass(slots=True)

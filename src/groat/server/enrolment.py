@@ -35,7 +35,7 @@ from groat.server.http.forms import read_form
 from groat.server.http.ids import RandomIds
 from groat.server.http.throttle import Throttle
 from groat.server.operations import enrol_client_key, retire_client_key
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.registry.registry import Registry
 from groat.server.store import Issuance, StoreConflict
 

@@ -13,8 +13,8 @@ from typing import Final
 from groat.keys.custody import Custody
 from groat.keys.schedule import Change, Timing
 from groat.protocol.errors import ConfigError
-from groat.server.key_operations import apply_next_step
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
+from groat.server.operations.signing_keys import apply_next_step
 from groat.server.store import StoreConflict
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable

@@ -18,7 +18,7 @@ from groat.outbound.published import MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.registry.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.registry.key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
 from groat.server.registry.publishers import Publishers

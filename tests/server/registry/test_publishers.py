@@ -18,7 +18,7 @@ from groat.protocol.key_set import public_key_set
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.http.waiting_room import PATIENCE
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.store.sqlite.store import SqliteStore
 from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.conftest import ISSUER

@@ -12,9 +12,9 @@ from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.keys.keyring import active_key
 from groat.protocol.errors import ConfigError
-from groat.server.key_operations import check_custody, first_signing_key, list_signing_keys
 from groat.server.log.audit import Audit
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
+from groat.server.operations.signing_keys import check_custody, first_signing_key, list_signing_keys
 from groat.server.settings.config import Config, load_config
 from groat.server.settings.engines import open_postgres
 from groat.server.settings.open_custody import open_custody

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groat.protocol.errors import ConfigError
-from groat.server.operations import Operator
-from groat.server.operator_clock import check_clock, floor_of_now
+from groat.server.operations.clock import check_clock, floor_of_now
+from groat.server.operations.operator import Operator
 from groat.server.store import (
     FORGET_AFTER,
     MAX_SKEW_SECONDS,

@@ -8,8 +8,8 @@ from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
-from groat.server.losses import Loss, losses_of_client_key
-from groat.server.operator import NotRegistered, Operator, again_if_moved
+from groat.server.operations.losses import Loss, losses_of_client_key
+from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.records import ClientKeyRecord, ClientRecord
 
 MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded

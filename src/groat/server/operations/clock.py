@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from groat.server.operator import Operator
+from groat.server.operations.operator import Operator
 from groat.server.store import FORGET_AFTER, Store
 from groat.server.store.trusted_time import NEAR_SECONDS, TrustedTime, instant
 from groat.server.unavailable import Unavailable

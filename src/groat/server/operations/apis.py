@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import API_NAME, MAX_AUDIENCE_CHARS, SCOPE_TOKEN, Policy
-from groat.server.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
-from groat.server.operator import NotRegistered, Operator, again_if_moved
+from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
+from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.records import ApiRecord, ClientRecord
 
 

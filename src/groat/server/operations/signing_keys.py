@@ -23,8 +23,8 @@ from groat.keys.plans import (
 from groat.keys.schedule import Change, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.server.losses import Loss, losses_of_signing_key
-from groat.server.operator import Operator, again_if_moved
+from groat.server.operations.losses import Loss, losses_of_signing_key
+from groat.server.operations.operator import Operator, again_if_moved
 from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict, StoreUnavailable
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable

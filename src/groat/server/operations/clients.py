@@ -1,9 +1,4 @@
-"""What an operator may do: the one list. Every face (command line, later the admin API) calls these.
-
-Each operation checks its input, changes the store in one transaction and writes its own audit line; the servers see
-the change on their next request. Raises ConfigError for input that cannot be right, StoreConflict for what collides,
-NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
-"""
+"""What an operator may do with clients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,96 +8,15 @@ from groat.keys.invitation import Invitations
 from groat.outbound.public_address import uri_fault
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
-from groat.protocol.models import (
-    CLIENT_ID,
-    MAX_ASSERTION_LIFETIME,
-    AssertionAudience,
-)
+from groat.protocol.models import CLIENT_ID, MAX_ASSERTION_LIFETIME, AssertionAudience
 from groat.protocol.shell import command
-from groat.server.api_operations import (
-    add_api,
-    check,
-    checked_scopes,
-    find_api,
-    list_apis,
-    plan_api_removal,
-    plan_api_update,
-    remove_api,
-    update_api,
-)
-from groat.server.client_key_operations import (
-    add_client_keys,
-    enrol_client_key,
-    key_records,
-    list_all_client_keys,
-    list_client_keys,
-    plan_client_key_removal,
-    remove_client_key,
-    retire_client_key,
-    update_client_key,
-)
-from groat.server.key_operations import (
-    activate_signing_key,
-    first_signing_key,
-    list_signing_keys,
-    plan_signing_key_end,
-    prepare_signing_key,
-    reseal_signing_keys,
-    retire_signing_key,
-    revoke_signing_key,
-    rotate_signing_key,
-)
-from groat.server.losses import (
-    Loss,
-    everything_of,
-    has_key,
-    loss_between,
-)
-from groat.server.operator import NotRegistered, Operator, again_if_moved
+from groat.server.operations.apis import check, checked_scopes
+from groat.server.operations.client_keys import key_records
+from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
+from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.records import ClientRecord
 
-__all__ = [
-    "NotRegistered",
-    "Operator",
-    "activate_signing_key",
-    "add_api",
-    "add_client",
-    "add_client_keys",
-    "enable_client",
-    "enrol_client_key",
-    "find_api",
-    "find_client",
-    "first_signing_key",
-    "invite_client",
-    "list_all_client_keys",
-    "list_apis",
-    "list_client_keys",
-    "list_clients",
-    "list_signing_keys",
-    "plan_api_removal",
-    "plan_api_update",
-    "plan_client_end",
-    "plan_client_key_removal",
-    "plan_client_update",
-    "plan_signing_key_end",
-    "prepare_signing_key",
-    "remove_api",
-    "remove_client",
-    "remove_client_key",
-    "reseal_signing_keys",
-    "retire_client_key",
-    "retire_signing_key",
-    "revoke_signing_key",
-    "rotate_signing_key",
-    "update_api",
-    "update_client",
-    "update_client_key",
-]
-
 MAX_INVITATION: Final = 7 * 86400  # seconds
-
-
-# Clients
 
 
 async def add_client(
@@ -230,9 +144,6 @@ async def invite_client(
         await find_client(operator, client_id)
     operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
     return invitations.make(client_id, operator.now, operator.now + lifetime)
-
-
-# Checks
 
 
 async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
