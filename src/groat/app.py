@@ -11,24 +11,28 @@ from starlette.types import ASGIApp
 from groat.keys.invitation import Invitations
 from groat.outbound.published import fetch_key_set
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
-from groat.server.admin import MAX_ADMIN_CONNECTIONS, MetricsEndpoint, OwnHost, serve_admin
+from groat.server.admin import MAX_ADMIN_CONNECTIONS, serve_admin
 from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.client_key_watch import ClientKeyWatch
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.shedding import Shedding
-from groat.server.discovery import JwksEndpoint, LiveEndpoint, MetadataEndpoint, ReadyEndpoint
-from groat.server.enrolment import PATH as CLIENT_KEYS_PATH
-from groat.server.enrolment import EnrolmentEndpoint
+from groat.server.endpoints.client_keys import PATH as CLIENT_KEYS_PATH
+from groat.server.endpoints.client_keys import EnrolmentEndpoint
+from groat.server.endpoints.discovery import JwksEndpoint, MetadataEndpoint
+from groat.server.endpoints.exposition import Metrics
+from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
+from groat.server.endpoints.metrics import MetricsEndpoint
+from groat.server.endpoints.token import Clock, TokenEndpoint
 from groat.server.forgetting import Forgetter
 from groat.server.http.admission import Admission
 from groat.server.http.entrance import not_found
+from groat.server.http.own_host import OwnHost
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
-from groat.server.metrics import Metrics
 from groat.server.operations.operator import Operator
 from groat.server.registry.health import Health
 from groat.server.registry.key_sets import ClientKeySets
@@ -42,7 +46,6 @@ from groat.server.settings.open_store import open_store
 from groat.server.settings.reload import Reloader, Source, pretty_format
 from groat.server.store import Store
 from groat.server.store.trusted_time import TrustedTime
-from groat.server.token_endpoint import Clock, TokenEndpoint
 
 
 @dataclass(slots=True)

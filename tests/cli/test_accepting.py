@@ -17,7 +17,7 @@ import pytest
 
 from groat.cli.accepting import NO_DESCRIPTOR_SECONDS
 from groat.cli.serving import CONNECTIONS_FILE
-from groat.server.metrics import MULTIPROCESS_FOLDER
+from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

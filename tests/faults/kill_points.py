@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import groat.server.connection.cycle as cycle
+import groat.server.endpoints.token as token_endpoint
 import groat.server.log.audit as audit
 import groat.server.store.postgres.writer as postgres_writer
 import groat.server.store.sqlite.writer as sqlite_writer
-import groat.server.token_endpoint as token_endpoint
 
 
 @dataclass(frozen=True, slots=True)

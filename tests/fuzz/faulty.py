@@ -13,8 +13,8 @@ from typing import Any, Final
 from groat.protocol import client_auth, grants, jose, strict_json, token_request
 from groat.protocol.errors import InvalidClient
 from groat.protocol.models import OneTimeValue
+from groat.server.endpoints.token import TokenEndpoint
 from groat.server.store.sqlite.store import SqliteStore
-from groat.server.token_endpoint import TokenEndpoint
 
 
 def _replaced(owner: Any, name: str, part: Any) -> None:

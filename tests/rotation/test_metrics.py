@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.keyring import SigningKey
+from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
-from groat.server.metrics import Metrics
 
 from .simulator import START, fresh_key
 

@@ -24,8 +24,8 @@ from groat.server.connection.descriptors import raise_limit
 from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
 from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
+from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.log.event_log import EventLog, configure_logging
-from groat.server.metrics import MULTIPROCESS_FOLDER
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.config import Config, plain_http_warning
 from groat.server.settings.reload import Source, pretty_format, report_refused

@@ -10,86 +10,21 @@ import fcntl
 import functools
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from groat.keys.keyring import SigningKey
-from groat.protocol.errors import ConfigError, InvalidRequest
-from groat.protocol.jwk import printable
+from groat.protocol.errors import ConfigError
 from groat.server.connection.protocol import OneWriteProtocol
-from groat.server.http.answers import send_json
-from groat.server.http.entrance import require_method
-from groat.server.http.exchange import header_values
+from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.log.event_log import EventLog
-from groat.server.metrics import CONTENT_TYPE, MULTIPROCESS_FOLDER, Metrics
-from groat.server.operations.expiries import client_expiries
-from groat.server.registry.registry import Registry
 from groat.server.settings.admin_address import AdminAddress
-from groat.server.store import Store, StoreUnavailable
-from groat.server.store.trusted_time import TrustedTime
 
 RETRY_SECONDS: Final = 1.0
 MAX_ADMIN_CONNECTIONS: Final = 64
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def _host_name(value: bytes) -> str:
-    """The name or address of a Host field, without port and brackets, in lower case."""
-    name = value.decode("ascii", "replace").strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0].rstrip(".")
-
-
-@dataclass(frozen=True, slots=True)
-class OwnHost:
-    """Answers only whoever means this listener: its own address, localhost, or one of `hosts`.
-
-    A web page can have its own name lead to any address (DNS rebinding), and an operator's browser is inside.
-    Not checked: anything at a socket file, which no browser reaches; the port, which may be mapped.
-    """
-
-    app: ASGIApp
-    hosts: frozenset[str]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        server = scope.get("server")
-        if server is not None and server[1] is not None:
-            for value in header_values(scope, b"host"):
-                self._check(_host_name(value), server[0])
-        await self.app(scope, receive, send)
-
-    def _check(self, name: str, own: str) -> None:
-        if name not in _LOCAL and name != own.partition("%")[0].removeprefix("::ffff:") and name not in self.hosts:
-            hint = f"the admin listener was asked as {printable(name)}; if that is its name, add it to admin.hosts"
-            raise InvalidRequest("admin_host", hint)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsEndpoint:
-    """`GET /metrics` in the text format of Prometheus."""
-
-    metrics: Metrics
-    registry: Registry
-    store: Store
-    key_warning: int
-    time: TrustedTime
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
-        now, keys, expiring, clocks = self.time.clock(), tuple[SigningKey, ...](), None, None
-        with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
-            await self.registry.refresh()
-            keys = await self.registry.signing_keys()
-            expiring = await client_expiries(self.store, now, self.key_warning)
-            clocks = await self.time.clocks()
-        text = self.metrics.render(keys, now, expiring, clocks)
-        await send_json(scope, send, 200, text, [(b"content-type", CONTENT_TYPE)])
 
 
 async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> None:

@@ -6,8 +6,8 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
+from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
-from groat.server.metrics import Metrics
 from groat.server.registry.key_uses import KeyUses
 from groat.server.settings.reload import Reloader
 from groat.server.store import Store

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import Metric
 
+from groat.server.endpoints.exposition import SECONDS, CountedHistogram
 from groat.server.log.tally import Durations
-from groat.server.metrics import SECONDS, CountedHistogram
 
 EDGES = (0.0, 0.99, 1.0, 1.01, 2.5, 3.0, 10.0, 2500.0, 2500.1, 90_000.0)
 

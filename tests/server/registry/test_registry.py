@@ -16,6 +16,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.entrance import Entrance, not_found
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
@@ -27,7 +28,6 @@ from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.sqlite.store import SqliteStore
-from groat.server.token_endpoint import TokenEndpoint
 from groat.server.unavailable import Unavailable
 from tests.server.builders import ISS, NOW, Party, base
 from tests.server.lab import DEFAULTS, prepare, running

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from .builders import JWT_BEARER, ORDERS, STOCK, Party, base, base_fields, decoded
-from .lab import Lab
-from .wire import FORM, check_ec, check_ok, check_refused, encoded, send
+from tests.server.builders import JWT_BEARER, ORDERS, STOCK, Party, base, base_fields, decoded
+from tests.server.lab import Lab
+from tests.server.wire import FORM, check_ec, check_ok, check_refused, encoded, send
 
 
 @pytest.mark.rule("AS-TE-17", "AS-TE-18", "AS-TE-19", "AS-TE-20", "DEMO-07", "DEMO-08")

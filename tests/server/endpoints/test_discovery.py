@@ -13,10 +13,9 @@ from groat.protocol.errors import JoseError
 from groat.protocol.jwk import PRIVATE_MEMBERS, generate_private_key, private_key
 from groat.protocol.key_set import import_key_set
 from groat.server import operations
-
-from .builders import ISS, NOW, ORDERS, Party, base, decoded
-from .lab import DEFAULTS, Lab
-from .wire import FORM, check_ec, check_ok, check_refused, send
+from tests.server.builders import ISS, NOW, ORDERS, Party, base, decoded
+from tests.server.lab import DEFAULTS, Lab
+from tests.server.wire import FORM, check_ec, check_ok, check_refused, send
 
 METADATA: Final = "/.well-known/oauth-authorization-server"
 OPENID: Final = "/.well-known/openid-configuration"

@@ -22,11 +22,10 @@ from groat.protocol.jwk import (
     private_key,
 )
 from groat.server import operations
-
-from .assertions import B64, RSA_PAIR, refused, server_key
-from .builders import ABSENT, ISS, TYP, Party, compact, segment
-from .lab import DEFAULTS, Lab
-from .wire import check_ec, check_ok
+from tests.server.assertions import B64, RSA_PAIR, refused, server_key
+from tests.server.builders import ABSENT, ISS, TYP, Party, compact, segment
+from tests.server.lab import DEFAULTS, Lab
+from tests.server.wire import check_ec, check_ok
 
 # A01, A02, A03, A04: the algorithm
 

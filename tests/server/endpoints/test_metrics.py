@@ -16,14 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.files import read_private_key
 from groat.protocol.errors import ConfigError
+from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
-from groat.server.metrics import Metrics
 from groat.server.settings.admin_address import AdminAddress
 from tests.ports import free_port
-
-from .builders import Party, base
-from .wire import Connection, check_ok, post, raw, send
+from tests.server.builders import Party, base
+from tests.server.wire import Connection, check_ok, post, raw, send
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -1,4 +1,4 @@
-"""Metadata, JWKS and health: what anybody may read (RFC 8414, RFC 7517)."""
+"""Metadata and JWKS: what anybody may read (RFC 8414, RFC 7517)."""
 
 import hashlib
 import time
@@ -13,9 +13,8 @@ from groat.protocol import strict_json
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata
 from groat.protocol.models import Policy
-from groat.server.http.answers import etag_matches, send_json, send_private_json
+from groat.server.http.answers import etag_matches, send_json
 from groat.server.http.entrance import require_method
-from groat.server.registry.health import Health
 from groat.server.registry.registry import Registry
 
 
@@ -65,30 +64,3 @@ class JwksEndpoint:
         await self.registry.refresh_if_possible()
         document = public_key_set(await self.registry.published(self.clock()))
         await _send_document(scope, send, document, b"application/jwk-set+json", self.max_age)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveEndpoint:
-    """Alive: the process answers. Says nothing about anything else."""
-
-    name: ClassVar[str] = "health"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
-        await send_private_json(scope, send, 200, b'{"status":"ok"}')
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyEndpoint:
-    """Ready: the store takes writes, a key can sign, the log takes lines, the clocks agree; else 503 and the reason."""
-
-    name: ClassVar[str] = "health"
-    health: Health
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
-        if fault := await self.health.fault():
-            body = strict_json.dumps({"status": "unavailable", "reason": fault.reason})
-            await send_private_json(scope, send, 503, body, (b"retry-after", b"1"))
-            return
-        await send_private_json(scope, send, 200, b'{"status":"ok"}')

@@ -11,13 +11,12 @@ from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, code_digest, en
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 from groat.server import operations
-from groat.server.enrolment import CHANGES
+from groat.server.endpoints.client_keys import CHANGES
 from groat.server.http import throttle
 from groat.server.operations import store as store_operations
-
-from .builders import ISS, NOW, Party, changed, compact
-from .lab import DEFAULTS, Lab
-from .wire import FORM, Answer, check_ok, check_refused, encoded, post
+from tests.server.builders import ISS, NOW, Party, changed, compact
+from tests.server.lab import DEFAULTS, Lab
+from tests.server.wire import FORM, Answer, check_ok, check_refused, encoded, post
 
 ORDINARY = "[throttle]\nclient_failures = 100\nsource_failures = 5\n[keys]\nrotate_every = 0\n"
 

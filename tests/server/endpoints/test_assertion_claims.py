@@ -7,11 +7,10 @@ from typing import Any, Final
 import pytest
 
 from groat.protocol.errors import ConfigError
-
-from .assertions import refused
-from .builders import ABSENT, ISS, NOW, TE, Party, compact
-from .lab import Lab
-from .wire import check_ec, check_ok
+from tests.server.assertions import refused
+from tests.server.builders import ABSENT, ISS, NOW, TE, Party, compact
+from tests.server.lab import Lab
+from tests.server.wire import check_ec, check_ok
 
 # A11, A12: JSON
 

@@ -13,10 +13,9 @@ import pytest
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
 from groat.server.operations import Operator
-
-from .builders import decoded
-from .lab import Lab
-from .wire import Answer, check_ec, check_ok, check_refused
+from tests.server.builders import decoded
+from tests.server.lab import Lab
+from tests.server.wire import Answer, check_ec, check_ok, check_refused
 
 Change = Callable[[Operator], Coroutine[Any, Any, None]]
 

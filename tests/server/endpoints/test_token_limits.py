@@ -10,10 +10,9 @@ import pytest
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
 from groat.server.http import forms
-
-from .builders import STOCK, base, decoded
-from .lab import DEFAULTS, Lab
-from .wire import FORM, Answer, Connection, check_ec, check_ok, check_private_json, check_refused, raw, send
+from tests.server.builders import STOCK, base, decoded
+from tests.server.lab import DEFAULTS, Lab
+from tests.server.wire import FORM, Answer, Connection, check_ec, check_ok, check_private_json, check_refused, raw, send
 
 BOTH = {"orders": ["orders:read", "orders:write"], "stock": ["stock:read"]}
 
@@ -114,7 +113,7 @@ def test_a_bug_is_a_500_without_text(fresh_lab: Callable[..., Lab], monkeypatch:
     def bug(*_: object) -> None:
         raise RuntimeError("canary inside")
 
-    monkeypatch.setattr("groat.server.token_endpoint.decide_grant", bug)
+    monkeypatch.setattr("groat.server.endpoints.token.decide_grant", bug)
     answer = lab.ask()
     check_refused(answer, "server_error", 500)
     assert b"canary" not in answer.body

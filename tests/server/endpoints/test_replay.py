@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from groat.protocol.jwk import generate_private_key
-
-from .builders import ISS, NOW, Party, base, compact
-from .lab import Lab
-from .wire import FORM, Answer, check_ec, check_ok, check_refused, post
+from tests.server.builders import ISS, NOW, Party, base, compact
+from tests.server.lab import Lab
+from tests.server.wire import FORM, Answer, check_ec, check_ok, check_refused, post
 
 
 def replayed(lab: Lab, answer: Answer) -> None:

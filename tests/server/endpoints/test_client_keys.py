@@ -20,18 +20,17 @@ from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
 from groat.server.client_key_watch import DAY, ClientKeyWatch
+from groat.server.endpoints.exposition import MAX_NAMED, Metrics
 from groat.server.log.audit import Audit
-from groat.server.metrics import MAX_NAMED, Metrics
 from groat.server.operations.operator import Operator
 from groat.server.registry.key_uses import MAX_NOTED, KeyUses
 from groat.server.store.sqlite.store import SqliteStore
 from tests.ports import free_port
-
-from .assertions import add_key, refused
-from .builders import NOW, Party, base
-from .lab import Lab, prepare, running
-from .test_metrics import scrape, total
-from .wire import check_ok, post
+from tests.server.assertions import add_key, refused
+from tests.server.builders import NOW, Party, base
+from tests.server.endpoints.test_metrics import scrape, total
+from tests.server.lab import Lab, prepare, running
+from tests.server.wire import check_ok, post
 
 if TYPE_CHECKING:
     from tests.conftest import Groat

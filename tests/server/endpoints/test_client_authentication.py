@@ -12,11 +12,10 @@ from groat.protocol.jwk import (
 )
 from groat.server import operations
 from groat.server.store import StoreConflict
-
-from .assertions import RSA_PAIR, add_key, refused, server_key
-from .builders import NOW, TE, Party, base, base_fields
-from .lab import Lab
-from .wire import FORM, check_ec, check_ok, check_refused, encoded
+from tests.server.assertions import RSA_PAIR, add_key, refused, server_key
+from tests.server.builders import NOW, TE, Party, base, base_fields
+from tests.server.lab import Lab
+from tests.server.wire import FORM, check_ec, check_ok, check_refused, encoded
 
 # AS-CA-19, AS-CA-21, AS-CA-22, A18
 

@@ -11,11 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from groat.protocol.jwk import (
     base64url_decode,
 )
-
-from .assertions import B64, refused
-from .builders import ABSENT, JWT_BEARER, Party, compact, segment
-from .lab import Lab
-from .wire import check_ec, check_ok, check_refused
+from tests.server.assertions import B64, refused
+from tests.server.builders import ABSENT, JWT_BEARER, Party, compact, segment
+from tests.server.lab import Lab
+from tests.server.wire import check_ec, check_ok, check_refused
 
 N_P256: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from .builders import ABSENT, ORDERS, Party, base, base_fields
-from .lab import Lab
-from .wire import FORM, check_ec, check_ok, check_refused, encoded, send
+from tests.server.builders import ABSENT, ORDERS, Party, base, base_fields
+from tests.server.lab import Lab
+from tests.server.wire import FORM, check_ec, check_ok, check_refused, encoded, send
 
 
 @pytest.mark.rule("AS-TE-01", "A19", "DEMO-27")

@@ -1,0 +1,1 @@
+"""What is served: one module for each endpoint or each few of a kind; app.py says at which path."""

@@ -1,0 +1,37 @@
+"""`GET /metrics` in the text format of Prometheus."""
+
+import contextlib
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from groat.keys.keyring import SigningKey
+from groat.server.endpoints.exposition import CONTENT_TYPE, Metrics
+from groat.server.http.answers import send_json
+from groat.server.http.entrance import require_method
+from groat.server.operations.expiries import client_expiries
+from groat.server.registry.registry import Registry
+from groat.server.store import Store, StoreUnavailable
+from groat.server.store.trusted_time import TrustedTime
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """`GET /metrics` in the text format of Prometheus."""
+
+    metrics: Metrics
+    registry: Registry
+    store: Store
+    key_warning: int
+    time: TrustedTime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_method(scope, "GET", "HEAD")
+        now, keys, expiring, clocks = self.time.clock(), tuple[SigningKey, ...](), None, None
+        with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
+            await self.registry.refresh()
+            keys = await self.registry.signing_keys()
+            expiring = await client_expiries(self.store, now, self.key_warning)
+            clocks = await self.time.clocks()
+        text = self.metrics.render(keys, now, expiring, clocks)
+        await send_json(scope, send, 200, text, [(b"content-type", CONTENT_TYPE)])
