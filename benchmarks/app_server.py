@@ -8,9 +8,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from groat.app import create_app
+from groat.server.chores.rotator import Sleep
 from groat.server.connection.states import KEEP_ALIVE_SECONDS
 from groat.server.log.event_log import EventLog
-from groat.server.rotator import Sleep
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
 

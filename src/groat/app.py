@@ -11,9 +11,11 @@ from starlette.types import ASGIApp
 from groat.keys.invitation import Invitations
 from groat.outbound.published import fetch_key_set
 from groat.protocol.metadata import JWKS_PATH, issuer_path, metadata_paths
-from groat.server.admin import MAX_ADMIN_CONNECTIONS, serve_admin
-from groat.server.chores import Chore, count_forever, lifespan, reload_at_hangup
-from groat.server.client_key_watch import ClientKeyWatch
+from groat.server.chores.admin_listener import MAX_ADMIN_CONNECTIONS, serve_admin
+from groat.server.chores.client_key_watch import ClientKeyWatch
+from groat.server.chores.forgetting import Forgetter
+from groat.server.chores.rotator import Rotator, Sleep
+from groat.server.chores.upkeep import Chore, count_forever, lifespan, reload_at_hangup
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
 from groat.server.connection.guarded import GuardedEntrance
@@ -25,7 +27,6 @@ from groat.server.endpoints.exposition import Metrics
 from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
 from groat.server.endpoints.metrics import MetricsEndpoint
 from groat.server.endpoints.token import Clock, TokenEndpoint
-from groat.server.forgetting import Forgetter
 from groat.server.http.admission import Admission
 from groat.server.http.entrance import not_found
 from groat.server.http.own_host import OwnHost
@@ -39,7 +40,6 @@ from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
-from groat.server.rotator import Rotator, Sleep
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody, open_invitations
 from groat.server.settings.open_store import open_store

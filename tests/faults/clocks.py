@@ -41,8 +41,8 @@ def install(name: str) -> None:
     """
     time.time = TurnedClock(Path(os.environ["GROAT_TEST_CLOCK"]))
     with contextlib.suppress(ImportError):  # a version that forgets by its clock every second
-        _replace(importlib.import_module("groat.server.forgetting"), "LOOK_SECONDS", 1.0)
-    _replace(importlib.import_module("groat.server.rotator"), "LOOK_SECONDS", 1.0)
+        _replace(importlib.import_module("groat.server.chores.forgetting"), "LOOK_SECONDS", 1.0)
+    _replace(importlib.import_module("groat.server.chores.rotator"), "LOOK_SECONDS", 1.0)
     PLANTS[name]()
 
 

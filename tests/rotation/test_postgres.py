@@ -10,8 +10,8 @@ from groat.keys.keyring import KeyState, active_key
 from groat.keys.schedule import Timing
 from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.chores.rotator import Rotator
 from groat.server.operations.operator import Operator
-from groat.server.rotator import Rotator
 from groat.server.store.postgres.store import PostgresStore
 from tests.postgres import GivenServer, PostgresServer
 

@@ -18,10 +18,10 @@ from groat.keys.schedule import Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.chores.rotator import LOOK_SECONDS, Rotator
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations.operator import Operator
-from groat.server.rotator import LOOK_SECONDS, Rotator
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
 

@@ -10,7 +10,7 @@ from groat.keys.keyring import active_key
 from groat.keys.schedule import GRACE, Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import OneTimeValue
-from groat.server.rotator import SPARE_SECONDS, Rotator
+from groat.server.chores.rotator import SPARE_SECONDS, Rotator
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
 from groat.server.unavailable import Unavailable

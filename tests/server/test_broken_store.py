@@ -22,7 +22,7 @@ from starlette.types import Message
 from groat import app
 from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
-from groat.server import chores, forgetting
+from groat.server.chores import forgetting, upkeep
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
 from tests.missing import Missing, skip
@@ -357,7 +357,7 @@ class Stumbling(SqliteStore):
 def test_a_chore_that_meets_a_bug_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log has the traceback, and old digests are forgotten again a moment later."""
     lab = prepare(tmp_path)
-    monkeypatch.setattr(chores, "CHORE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(upkeep, "CHORE_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(forgetting, "INTERVAL_SECONDS", 0.01)
 
     async def live(store: Stumbling) -> None:

@@ -19,7 +19,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.server import operations
-from groat.server.client_key_watch import DAY, ClientKeyWatch
+from groat.server.chores.client_key_watch import DAY, ClientKeyWatch
 from groat.server.endpoints.exposition import MAX_NAMED, Metrics
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator

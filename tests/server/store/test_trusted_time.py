@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from groat.server.forgetting import LOOK_SECONDS, STEP_SECONDS, Forgetter
+from groat.server.chores.forgetting import LOOK_SECONDS, STEP_SECONDS, Forgetter
 from groat.server.log.event_log import EventLog
 from groat.server.store import FORGET_AFTER, MAX_SKEW_SECONDS, Condition, StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
