@@ -20,10 +20,10 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PRIVATE_MEMBERS
 from groat.server.log.audit import Audit
 from groat.server.operations.first_start import initialise
-from groat.server.preflight import check_ready
 from groat.server.settings.config import load_config
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
+from groat.serving.preflight import check_ready
 
 from .builders import base
 from .lab import Lab, prepare

@@ -71,7 +71,7 @@ def cli(
 @click.pass_obj
 def serve(session: Session, host: str | None, port: int | None, workers: int | None, dev: bool) -> None:
     """Run the authorization server."""
-    from groat.cli.serving import run_server
+    from groat.serving.workers import run_server
 
     flags = {"server.host": host, "server.port": port, "server.workers": workers}
     if dev:
@@ -103,8 +103,8 @@ def config_check(session: Session) -> None:
     import asyncio
 
     import groat.app  # noqa: F401 - what would serve: a package that is missing is found now
-    from groat.server.preflight import check_ready, ring_findings
     from groat.server.settings.config import plain_http_warning
+    from groat.serving.preflight import check_ready, ring_findings
 
     loaded = session.config()
     if warning := plain_http_warning(loaded):

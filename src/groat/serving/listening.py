@@ -7,8 +7,8 @@ import socket
 import struct
 from typing import Final
 
-from groat.cli.port_holder import holder_of
 from groat.protocol.errors import ConfigError
+from groat.serving.port_holder import holder_of
 
 HANDSHAKE_SECONDS: Final = 0.02  # for handshakes that began before newcomers were turned away
 # What the kernel keeps for a connection in each direction (it doubles the number): some bodies of the largest size.

@@ -17,8 +17,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import multiprocess
 
-from groat.cli.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
-from groat.cli.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.protocol.errors import ConfigError
 from groat.server.connection.descriptors import raise_limit
 from groat.server.connection.protocol import OneWriteProtocol
@@ -31,6 +29,8 @@ from groat.server.settings.config import Config, plain_http_warning
 from groat.server.settings.reload import Source, pretty_format, report_refused
 from groat.server.settings.tls_files import TlsFiles
 from groat.server.unavailable import Unavailable
+from groat.serving.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
+from groat.serving.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 2048
@@ -42,7 +42,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
     SIGTERM and SIGINT drain: what is under way is answered. SIGHUP reads the settings and the certificate again.
     """
-    from groat.server.preflight import check_ready
+    from groat.serving.preflight import check_ready
 
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from groat.cli.listening import bind, refuse_newcomers
+from groat.serving.listening import bind, refuse_newcomers
 from tests.missing import on_linux
 
 

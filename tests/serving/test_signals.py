@@ -15,10 +15,9 @@ from groat.keys.files import read_private_key
 from groat.server.connection.lifetime import DRAIN_SECONDS
 from groat.server.settings.sample import sample_config
 from groat.server.settings.table import RELOADED, SETTINGS
+from tests.server.builders import Party, base, decoded
+from tests.server.wire import FORM, Answer, Connection, check_ec, check_ok, post
 from tests.waiting import wait_until
-
-from .builders import Party, base, decoded
-from .wire import FORM, Answer, Connection, check_ec, check_ok, post
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

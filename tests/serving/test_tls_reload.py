@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from cryptography import x509
 
-from groat.cli.serving import GRACEFUL_SECONDS
 from groat.demo.local_ca import LocalCa
+from groat.serving.workers import GRACEFUL_SECONDS
 from tests.missing import Missing, skip
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from groat.cli.accepting import NO_DESCRIPTOR_SECONDS
-from groat.cli.serving import CONNECTIONS_FILE
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
+from groat.serving.accepting import NO_DESCRIPTOR_SECONDS
+from groat.serving.workers import CONNECTIONS_FILE
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

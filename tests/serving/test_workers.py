@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from groat.keys.files import read_private_key
-
-from .builders import Party, base, compact, decoded
-from .wire import FORM, Answer, Connection, check_ec, check_ok, check_refused, post
+from tests.server.builders import Party, base, compact, decoded
+from tests.server.wire import FORM, Answer, Connection, check_ec, check_ok, check_refused, post
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -1,0 +1,1 @@
+"""`groat serve` without the command line: look, listen, accept, and run the workers."""
