@@ -29,7 +29,7 @@ from benchmarks.app_server import serve_by_clock
 from benchmarks.load.driver import LoadResult, presign_bodies, run_wrk
 from benchmarks.servers import CLIENT, RESOURCE, SCOPE, free_port, run_groat, wait_for
 from groat.keys.files import read_private_key
-from groat.keys.keyring import HELD
+from groat.keys.ring.keyring import HELD
 from groat.protocol import jose, strict_json
 from groat.protocol.jwk import PrivateKey
 from groat.server.settings.config import load_config

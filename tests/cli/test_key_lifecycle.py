@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from groat.cli.timeline import axis_of, lane, next_event, span
-from groat.keys.keyring import PUBLISH_LEAD, KeyState, Lead, SigningKey
-from groat.keys.plans import relinked
+from groat.keys.ring.keyring import PUBLISH_LEAD, KeyState, Lead, SigningKey
+from groat.keys.ring.plans import relinked
 from groat.protocol.jwk import PublicKey
 from tests.ports import free_port
 

@@ -20,7 +20,7 @@ import pytest
 
 from groat.keys.custody import KeyEncryptionKey
 from groat.keys.files import read_private_key
-from groat.keys.keyring import Lead, SigningKey
+from groat.keys.ring.keyring import Lead, SigningKey
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import Policy
 from groat.server import operations

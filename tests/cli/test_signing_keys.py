@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from groat.keys.keyring import CLOCK_SKEW, PUBLISH_LEAD
+from groat.keys.ring.keyring import CLOCK_SKEW, PUBLISH_LEAD
 from groat.protocol.jwk import PRIVATE_MEMBERS
 from groat.protocol.key_set import import_key_set
 

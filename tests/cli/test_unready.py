@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from groat.keys.keyring import PUBLISH_LEAD
+from groat.keys.ring.keyring import PUBLISH_LEAD
 from tests.ports import free_port
 
 from .running import Home

@@ -93,7 +93,7 @@ def _inserts_whatever_the_horizon() -> None:
 def _destroys_whatever_is_in_use() -> None:
     """Believes its clock, has no patience, and takes no notice of the uses that name a key."""
     _gullible()
-    _replace(importlib.import_module("groat.keys.schedule").Timing, "grace", 0)
+    _replace(importlib.import_module("groat.keys.ring.schedule").Timing, "grace", 0)
     sqlite, postgres = _stores()
 
     async def nothing_names_it(self: Any, kid: str) -> bool:

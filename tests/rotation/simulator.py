@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, cast
 
-from groat.keys.keyring import KeyState, SigningKey, active_key, in_office, published_keys
-from groat.keys.plans import (
+from groat.keys.ring.keyring import KeyState, SigningKey, active_key, in_office, published_keys
+from groat.keys.ring.plans import (
     emergency_key,
     plan_activation,
     plan_preparation,
@@ -22,7 +22,7 @@ from groat.keys.plans import (
     plan_rotation,
     plan_taint,
 )
-from groat.keys.schedule import MAX_PUBLISHED, Timing, next_step
+from groat.keys.ring.schedule import MAX_PUBLISHED, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.server.store import FORGET_AFTER, Condition, Store

@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 from benchmarks.app_server import serve_by_clock
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.schedule import MAX_PUBLISHED
+from groat.keys.ring.schedule import MAX_PUBLISHED
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key

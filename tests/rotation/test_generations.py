@@ -18,7 +18,7 @@ from benchmarks.app_server import app_server
 from groat.app import create_app
 from groat.client import MachineClient
 from groat.keys.files import private_key_bytes
-from groat.keys.keyring import PUBLISH_LEAD
+from groat.keys.ring.keyring import PUBLISH_LEAD
 from groat.protocol.jwk import PrivateKey, base64url_decode, generate_private_key
 from groat.server import operations
 from groat.server.log.event_log import EventLog

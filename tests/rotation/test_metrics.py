@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
 

@@ -8,9 +8,9 @@ from unittest.mock import patch
 import pytest
 from hypothesis import Phase
 
-from groat.keys import plans, schedule
-from groat.keys.keyring import Lead, SigningKey
-from groat.keys.schedule import Change, Timing
+from groat.keys.ring import plans, schedule
+from groat.keys.ring.keyring import Lead, SigningKey
+from groat.keys.ring.schedule import Change, Timing
 from groat.server.store import Condition, trusted_time
 from groat.server.store.trusted_time import Reading, TrustedTime
 

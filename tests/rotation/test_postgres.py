@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import KeyState, active_key
-from groat.keys.schedule import Timing
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import KeyState, active_key
+from groat.keys.ring.schedule import Timing
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.chores.rotator import Rotator

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import KeyState, SigningKey, active_key
-from groat.keys.schedule import Timing
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import KeyState, SigningKey, active_key
+from groat.keys.ring.schedule import Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import Policy
 from groat.server import operations

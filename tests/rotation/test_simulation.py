@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import active_key, in_office
-from groat.keys.schedule import Timing
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import active_key, in_office
+from groat.keys.ring.schedule import Timing
 from groat.server.store.trusted_time import SETTLED_SECONDS
 
 from .simulator import MAX_ERROR, Broken, Replica, World, settled

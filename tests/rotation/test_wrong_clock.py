@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey, Signer
-from groat.keys.keyring import active_key
-from groat.keys.schedule import GRACE, Timing
+from groat.keys.ring.keyring import active_key
+from groat.keys.ring.schedule import GRACE, Timing
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import OneTimeValue
 from groat.server.chores.rotator import SPARE_SECONDS, Rotator

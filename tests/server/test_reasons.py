@@ -14,7 +14,7 @@ import pytest
 from groat import app
 from groat.keys.custodians import CannotSign, SignerUnavailable
 from groat.keys.custody import KeyEncryptionKey, KeyLost, Signer
-from groat.keys.keyring import PUBLISH_LEAD, Lead
+from groat.keys.ring.keyring import PUBLISH_LEAD, Lead
 from groat.protocol.jose import parse_jwt
 from groat.protocol.jwk import PublicKey
 from groat.server import operations

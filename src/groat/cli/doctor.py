@@ -15,9 +15,9 @@ import click
 from groat.cli.health import unready_reason
 from groat.cli.session import Exit, Session
 from groat.keys.client_keys import span
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import published_keys
-from groat.keys.schedule import MAX_PUBLISHED
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import published_keys
+from groat.keys.ring.schedule import MAX_PUBLISHED
 from groat.outbound.published import Refused, fetch_key_set
 from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json

@@ -11,8 +11,8 @@ from groat.cli.consequences import DRY_RUN, agree, show_dry_run
 from groat.cli.session import Session
 from groat.keys.custody import Custody
 from groat.keys.files import public_key_pem
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import KeyState, Lead, SigningKey, published_keys
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import KeyState, Lead, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_set import public_key_set

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from groat.keys.invariants import Fault
-from groat.keys.keyring import KeyState, SigningKey
+from groat.keys.ring.invariants import Fault
+from groat.keys.ring.keyring import KeyState, SigningKey
 
 CELLS: Final = {KeyState.PENDING: "░", KeyState.ACTIVE: "█", KeyState.RETIRING: "▒"}
 STYLES: Final = {KeyState.PENDING: "yellow", KeyState.ACTIVE: "green", KeyState.RETIRING: "blue"}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody, Signer
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import KeyState, SigningKey, in_office
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import KeyState, SigningKey, in_office
 from groat.protocol.errors import ConfigError
 from groat.server.registry.registry import Registry
 from groat.server.settings.config import Config

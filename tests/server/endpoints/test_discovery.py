@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 from joserfc.jwk import RSAKey
 
-from groat.keys.keyring import CLOCK_SKEW, PUBLISH_LEAD, Lead
+from groat.keys.ring.keyring import CLOCK_SKEW, PUBLISH_LEAD, Lead
 from groat.protocol import jose
 from groat.protocol.access_token import Expectations, check_access_token, parse_access_token
 from groat.protocol.errors import JoseError

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from groat.keys.custody import KeyEncryptionKey
-from groat.keys.keyring import Lead, SigningKey
+from groat.keys.ring.keyring import Lead, SigningKey
 from groat.outbound.published import Fetched
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key

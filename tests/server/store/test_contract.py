@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience, OneTimeValue

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.keys.custody import Custody
-from groat.keys.schedule import Change, Timing
+from groat.keys.ring.schedule import Change, Timing
 from groat.protocol.errors import ConfigError
 from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import apply_next_step

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from starlette.types import Receive, Scope, Send
 
-from groat.keys.keyring import JWKS_MAX_AGE
+from groat.keys.ring.keyring import JWKS_MAX_AGE
 from groat.protocol import strict_json
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata

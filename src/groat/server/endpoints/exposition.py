@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from groat import __version__
 from groat.keys.client_keys import ClientExpiry
-from groat.keys.keyring import SigningKey, active_key, published_keys
+from groat.keys.ring.keyring import SigningKey, active_key, published_keys
 from groat.server.log.tally import MILLISECONDS, Durations, Tally
 from groat.server.store.trusted_time import Clocks
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.server.endpoints.exposition import CONTENT_TYPE, Metrics
 from groat.server.http.answers import send_json
 from groat.server.http.entrance import require_method

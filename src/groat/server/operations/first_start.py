@@ -10,7 +10,7 @@ from typing import Final
 
 from groat.keys.custody import Custody, KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
-from groat.keys.keyring import active_key
+from groat.keys.ring.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from groat.keys.custody import Custody, KeyLost
-from groat.keys.keyring import KeyState, Lead, SigningKey
-from groat.keys.plans import (
+from groat.keys.ring.keyring import KeyState, Lead, SigningKey
+from groat.keys.ring.plans import (
     emergency_key,
     plan_activation,
     plan_preparation,
@@ -20,7 +20,7 @@ from groat.keys.plans import (
     plan_taint,
     plan_withdrawal,
 )
-from groat.keys.schedule import Change, Timing, next_step
+from groat.keys.ring.schedule import Change, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.operations.losses import Loss, losses_of_signing_key

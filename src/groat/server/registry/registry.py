@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from groat.keys.custody import DESTROYED, Custody, KeyLost, Signer
-from groat.keys.keyring import (
+from groat.keys.ring.keyring import (
     PUBLISH_LEAD,
     KeyState,
     SigningKey,

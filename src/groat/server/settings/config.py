@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groat.keys.files import read_private_file
-from groat.keys.schedule import Timing, timing_faults
+from groat.keys.ring.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord

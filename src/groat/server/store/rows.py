@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.protocol.models import AssertionAudience

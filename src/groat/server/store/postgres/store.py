@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store import (

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
 
-from groat.keys.keyring import SigningKey
+from groat.keys.ring.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store import (

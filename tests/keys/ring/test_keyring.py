@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from groat.keys.keyring import (
+from groat.keys.ring.keyring import (
     CLOCK_SKEW,
     JWKS_MAX_AGE,
     PUBLISH_LEAD,
@@ -19,7 +19,7 @@ from groat.keys.keyring import (
     active_key,
     published_keys,
 )
-from groat.keys.plans import plan_revocation, plan_rotation
+from groat.keys.ring.plans import plan_revocation, plan_rotation
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import MAX_TOKEN_LIFETIME

@@ -8,8 +8,8 @@ has not expired by its own clock. Not checked: what operators do after `now`; wh
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from groat.keys.keyring import SigningKey, active_key, next_change, published_keys
-from groat.keys.schedule import MAX_PUBLISHED, Timing
+from groat.keys.ring.keyring import SigningKey, active_key, next_change, published_keys
+from groat.keys.ring.schedule import MAX_PUBLISHED, Timing
 
 
 @dataclass(frozen=True, slots=True)

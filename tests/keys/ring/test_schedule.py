@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
-from groat.keys.invariants import ring_faults
-from groat.keys.keyring import CLOCK_SKEW, HELD, PUBLISH_LEAD, Lead, SigningKey, active_key, published_keys
-from groat.keys.plans import (
+from groat.keys.ring.invariants import ring_faults
+from groat.keys.ring.keyring import CLOCK_SKEW, HELD, PUBLISH_LEAD, Lead, SigningKey, active_key, published_keys
+from groat.keys.ring.plans import (
     emergency_key,
     plan_activation,
     plan_preparation,
@@ -18,10 +18,9 @@ from groat.keys.plans import (
     plan_taint,
     plan_withdrawal,
 )
-from groat.keys.schedule import MAX_PUBLISHED, Change, Timing, next_step, timing_faults
+from groat.keys.ring.schedule import MAX_PUBLISHED, Change, Timing, next_step, timing_faults
 from groat.protocol.errors import ConfigError
-
-from .test_keyring import START, fresh_key
+from tests.keys.ring.test_keyring import START, fresh_key
 
 DAY: Final = 86_400
 T: Final = Timing()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from groat.keys.keyring import HELD, KeyState, Lead, SigningKey, active_key, in_office, next_change
+from groat.keys.ring.keyring import HELD, KeyState, Lead, SigningKey, active_key, in_office, next_change
 from groat.protocol.errors import ConfigError
 
 _UNDER_WAY = (

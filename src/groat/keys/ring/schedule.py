@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from groat.keys.keyring import (
+from groat.keys.ring.keyring import (
     CLOCK_SKEW,
     JWKS_MAX_AGE,
     VERIFIER_CACHE_CEILING,
@@ -23,7 +23,7 @@ from groat.keys.keyring import (
     in_office,
     published_keys,
 )
-from groat.keys.plans import earliest, relinked
+from groat.keys.ring.plans import earliest, relinked
 
 MAX_PUBLISHED: Final = 20  # keys in a JWKS; some verifiers read no more
 ROTATE_EVERY: Final = 30 * 86400
