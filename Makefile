@@ -89,7 +89,7 @@ simulate: $(STAMP) ## Twenty thousand histories of the key rotation (tests run 3
 
 custody: $(STAMP) ## The custodians' tests, SoftHSM2 included (installs it by apt-get where it is missing)
 	test -e /usr/lib/softhsm/libsofthsm2.so || $(MAKE) components
-	$(BIN)/pytest -q tests/keys/test_custodians.py tests/cli/test_custody.py
+	$(BIN)/pytest -q tests/keys/custody/test_custodians.py tests/cli/test_custody.py
 
 rotation-soak: $(STAMP) ## A new signing key every second for 300 s under load: two replicas, four verifiers
 	$(BIN)/python -m tests.rotation.soak 300 180

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.invitation import PREFIX, Invitations
 from groat.protocol.client_auth import ASSERTION_TYP

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from groat.cli.people import visible
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
 from groat.protocol.jwk import PrivateKey, generate_private_key

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.ring.keyring import Lead, SigningKey
 from groat.protocol.errors import ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groat.keys import files
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.protocol.jwk import import_private_jwk
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx2
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.ring.keyring import active_key
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER

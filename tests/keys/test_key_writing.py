@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from groat.keys import files
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.protocol.errors import ConfigError
 
 from .samples import KEYS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.server.store import Condition, Store
 from groat.server.store.trusted_time import Reading, TrustedTime
 

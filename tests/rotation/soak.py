@@ -26,7 +26,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from benchmarks.app_server import serve_by_clock
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.schedule import MAX_PUBLISHED
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import InvalidToken, KeysUnavailable

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.invariants import ring_faults
 from groat.keys.ring.keyring import KeyState, SigningKey, active_key
 from groat.keys.ring.schedule import Timing

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey, Signer
+from groat.keys.custody import Signer
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import active_key
 from groat.keys.ring.schedule import GRACE, Timing
 from groat.protocol.jwk import PublicKey

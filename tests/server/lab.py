@@ -13,7 +13,7 @@ from typing import Any, TextIO, TypeVar
 
 from benchmarks.app_server import app_server
 from groat.app import create_app
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations

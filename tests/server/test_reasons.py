@@ -12,8 +12,9 @@ from typing import Any, Final
 import pytest
 
 from groat import app
-from groat.keys.custodians import CannotSign, SignerUnavailable
-from groat.keys.custody import KeyEncryptionKey, KeyLost, Signer
+from groat.keys.custody import KeyLost, Signer
+from groat.keys.custody.sealed import KeyEncryptionKey
+from groat.keys.custody.several import CannotSign, SignerUnavailable
 from groat.keys.ring.keyring import PUBLISH_LEAD, Lead
 from groat.protocol.jose import parse_jwt
 from groat.protocol.jwk import PublicKey

@@ -17,7 +17,7 @@ from typing import Final
 import psycopg
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.server.log.audit import Audit
 from groat.server.operations.first_start import initialise

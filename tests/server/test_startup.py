@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from groat.app import create_app
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import private_key_bytes
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PRIVATE_MEMBERS

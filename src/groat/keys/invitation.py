@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import base64url_decode, base64url_encode
 from groat.protocol.models import CLIENT_ID

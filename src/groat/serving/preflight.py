@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from groat.keys.custodians import SignerUnavailable
 from groat.keys.custody import Custody, Signer
+from groat.keys.custody.several import SignerUnavailable
 from groat.keys.ring.invariants import ring_faults
 from groat.keys.ring.keyring import KeyState, SigningKey, in_office
 from groat.protocol.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.outbound.published import MAX_AGE, Fetched, Postponed, Refused
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy

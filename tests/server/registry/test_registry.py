@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from groat.keys.custody import KeyEncryptionKey
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead, SigningKey
 from groat.outbound.published import Fetched
 from groat.protocol.errors import ConfigError

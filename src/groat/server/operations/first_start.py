@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from groat.keys.custody import Custody, KeyEncryptionKey
+from groat.keys.custody import Custody
+from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import make_directory, make_private_directory, write_public_file
 from groat.keys.ring.keyring import active_key
 from groat.protocol.errors import ConfigError

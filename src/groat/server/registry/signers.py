@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from groat.keys.custodians import CannotSign, SignerUnavailable
 from groat.keys.custody import KeyLost, LocalSigner, Signer
+from groat.keys.custody.several import CannotSign, SignerUnavailable
 from groat.protocol.jwk import PublicKey
 from groat.server.unavailable import Unavailable
 

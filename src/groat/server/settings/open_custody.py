@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from groat.keys.custodians import STORE, Custodians
-from groat.keys.custody import Custody, KeyEncryptionKey, SealedInStore
-from groat.keys.custody_files import NAME as FILES
-from groat.keys.custody_files import EncryptedFiles
-from groat.keys.custody_kms import NAME as AWS_KMS
-from groat.keys.custody_kms import AwsKms
-from groat.keys.custody_pkcs11 import NAME as PKCS11
-from groat.keys.custody_pkcs11 import Pkcs11Token
+from groat.keys.custody import Custody
+from groat.keys.custody.files import NAME as FILES
+from groat.keys.custody.files import EncryptedFiles
+from groat.keys.custody.kms import NAME as AWS_KMS
+from groat.keys.custody.kms import AwsKms
+from groat.keys.custody.pkcs11 import NAME as PKCS11
+from groat.keys.custody.pkcs11 import Pkcs11Token
+from groat.keys.custody.sealed import KeyEncryptionKey, SealedInStore
+from groat.keys.custody.several import STORE, Custodians
 from groat.keys.invitation import Invitations
 from groat.server.settings.config import Config
 

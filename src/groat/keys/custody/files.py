@@ -12,8 +12,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 
-from groat.keys.custodians import facts_of, reference
 from groat.keys.custody import KeyLost, LocalSigner, Signer
+from groat.keys.custody.several import facts_of, reference
 from groat.keys.files import make_private_directory, read_private_file, write_private_file
 from groat.keys.private_key import read_private_key
 from groat.protocol.errors import ConfigError

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from groat.keys.custodians import CannotSign, SignerUnavailable, facts_of, reference
 from groat.keys.custody import KeyLost, Signer
+from groat.keys.custody.several import CannotSign, SignerUnavailable, facts_of, reference
 from groat.keys.public_key import parse_public_pem
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey

@@ -11,17 +11,17 @@ from typing import Any, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from groat.keys.custodians import CannotSign, Custodians, SignerUnavailable, read_reference, reference
-from groat.keys.custody import Custody, KeyEncryptionKey, KeyLost, SealedInStore
-from groat.keys.custody_files import EncryptedFiles
-from groat.keys.custody_kms import AwsKms, KmsSigner, raw_signature
-from groat.keys.custody_pkcs11 import Pkcs11Token
+from groat.keys.custody import Custody, KeyLost
+from groat.keys.custody.files import EncryptedFiles
+from groat.keys.custody.kms import AwsKms, KmsSigner, raw_signature
+from groat.keys.custody.pkcs11 import Pkcs11Token
+from groat.keys.custody.sealed import KeyEncryptionKey, SealedInStore
+from groat.keys.custody.several import CannotSign, Custodians, SignerUnavailable, read_reference, reference
 from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey, base64url_encode
+from tests.keys.samples import KEYS
 from tests.missing import SOFTHSM_MODULE, require_softhsm
-
-from .samples import KEYS
 
 KEK: Final = KeyEncryptionKey(bytes(range(32)))
 OTHER: Final = KeyEncryptionKey(bytes(range(1, 33)))

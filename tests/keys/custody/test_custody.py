@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-from groat.keys.custody import NONCE_BYTES, KeyEncryptionKey, LocalSigner
+from groat.keys.custody import LocalSigner
+from groat.keys.custody.sealed import NONCE_BYTES, KeyEncryptionKey
 from groat.protocol import jose
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
-
-from .samples import KEYS, secrets_of
+from tests.keys.samples import KEYS, secrets_of
 
 KEK: Final = KeyEncryptionKey(bytes(range(32)))
 KEY: Final = KEYS["ES256"]

@@ -1,7 +1,6 @@
-"""Where private signing keys live: sealed in the store under a key-encryption key that is not in the store.
+"""Private signing keys sealed in the store under a key-encryption key that is not in the store.
 
-AES-256-GCM with the kid as associated data, so that a sealed key cannot be moved under another name. Signing is
-async because other custodians (KMS, PKCS#11) sign over a network.
+AES-256-GCM with the kid as associated data, so that a sealed key cannot be moved under another name.
 """
 
 import asyncio
@@ -10,15 +9,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from groat.keys.custody import LocalSigner, Signer, check_kept
 from groat.keys.files import read_private_file, write_private_file
-from groat.protocol import jose, strict_json
+from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import (
     PrivateKey,
@@ -32,70 +32,6 @@ from groat.protocol.stray import stray
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
-DESTROYED: Final = "it was destroyed"
-
-
-class KeyLost(ConfigError):
-    """The private half of a key is gone: destroyed, or its custodian has it no more. No setting brings it back."""
-
-    def __init__(self, kid: str, how: str) -> None:
-        super().__init__(
-            f"the private half of signing key {kid} is gone: {how}. What it signed stays good. Let another key sign: "
-            f"groat key activate KID --now with a pending one of groat key list; groat key retire {kid} --now makes "
-            "one where there is none"
-        )
-        self.kid = kid
-
-
-def check_kept(public: PublicKey, sealed: bytes) -> None:
-    """Raises KeyLost for what is left of a key that was destroyed."""
-    if not sealed:
-        raise KeyLost(public.kid, DESTROYED)
-
-
-class Signer(Protocol):
-    """Something that signs with one key and never shows it."""
-
-    @property
-    def public(self) -> PublicKey: ...
-
-    async def sign(self, data: bytes) -> bytes:
-        """The JOSE signature over `data`."""
-        ...
-
-
-class Custody(Protocol):
-    """Keeps private keys. `sealed` is what the store holds of one: ciphertext, or where to find it."""
-
-    async def generate(self, algorithm: str) -> tuple[PublicKey, bytes]:
-        """Make a key pair; returns its public half and what to store. Raises ConfigError for an unfit algorithm."""
-        ...
-
-    async def signer(self, public: PublicKey, sealed: bytes) -> Signer:
-        """Whoever signs with this key. Raises ConfigError where the key cannot be used, KeyLost if it never will be."""
-        ...
-
-    async def destroy(self, public: PublicKey, sealed: bytes) -> None:
-        """Make the private key unusable for ever; nothing happens where it is gone already."""
-        ...
-
-    async def reseal(self, public: PublicKey, sealed: bytes) -> bytes | None:
-        """What to store instead, or None where it is sealed as a new key would be. Raises ConfigError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSigner:
-    """Signs in this process with an unsealed key."""
-
-    key: PrivateKey
-    public: PublicKey = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "public", self.key.public)
-
-    async def sign(self, data: bytes) -> bytes:
-        return jose.sign(data, self.key)
 
 
 def _odd_key(text: str, size: int) -> str:

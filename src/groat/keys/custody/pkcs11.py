@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from groat.keys.custodians import SignerUnavailable, facts_of, reference
 from groat.keys.custody import KeyLost, Signer
+from groat.keys.custody.several import SignerUnavailable, facts_of, reference
 from groat.keys.files import read_private_file
 from groat.keys.public_key import parse_public_pem
 from groat.protocol.errors import ConfigError
