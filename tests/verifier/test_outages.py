@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from groat.verifier import KeysUnavailable, Response, Verifier, key_source
+from groat.verifier import KeysUnavailable, Response, Verifier
+from groat.verifier.keys import source as key_source
 
 from .issuer import JWKS, METADATA, Answer, Clock, Issuer, closed_port, eventually, held, json_answer, outcome
 from .tokens import AUD, refused

@@ -8,7 +8,8 @@ from itertools import cycle
 
 import pytest
 
-from groat.verifier import KeysUnavailable, Verifier, fetch
+from groat.verifier import KeysUnavailable, Verifier
+from groat.verifier.keys import fetch
 from tests.addresses import black_hole, resolve
 
 from .issuer import JWKS, METADATA, Issuer, outcome, serving

@@ -29,7 +29,7 @@ from groat.server.operations import store as store_operations
 from groat.server.operations.clock import check_clock
 from groat.server.operations.expiries import client_expiries
 from groat.server.unavailable import StoreClosed, Unavailable
-from groat.verifier.fetch import FetchError, Response, https_get
+from groat.verifier.keys.fetch import FetchError, Response, https_get
 
 if TYPE_CHECKING:
     from groat.server.settings.config import Config

@@ -19,7 +19,7 @@ from groat.protocol.errors import (
     VerificationError,
 )
 from groat.verifier.bearer import bearer_token
-from groat.verifier.fetch import Response
+from groat.verifier.keys.fetch import Response
 from groat.verifier.observer import Observer
 from groat.verifier.refusal import Refusal, refusal
 from groat.verifier.verifier import TrustedIssuer, Verifier

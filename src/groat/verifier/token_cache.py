@@ -14,7 +14,7 @@ from groat.protocol.access_token import Caller, Dialect
 from groat.protocol.jose import MAX_JWT_BYTES
 from groat.protocol.jwk import PublicKey
 from groat.protocol.read_only import ReadOnlyDict
-from groat.verifier.key_source import KeySource
+from groat.verifier.keys.source import KeySource
 
 _OWN: Final = ("exp", "iat", "nbf", "jti")
 

@@ -27,11 +27,11 @@ from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.stray import blanks, stray, without_user
 from groat.verifier import dialects
 from groat.verifier.bearer import bearer_token
-from groat.verifier.fetch import Http, KeyFetcher
-from groat.verifier.key_source import KeySource
+from groat.verifier.keys.fetch import Http, KeyFetcher
+from groat.verifier.keys.schedule import Schedule
+from groat.verifier.keys.source import KeySource
 from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
-from groat.verifier.schedule import Schedule
 from groat.verifier.token_cache import TokenCache
 from groat.verifier.trust import TrustedIssuer, accepting, expectations, limit_faults, trust_faults, trusted_issuers
 

@@ -15,9 +15,8 @@ import pytest
 from groat.protocol.jwk import generate_private_key
 from groat.verifier import InvalidToken, KeysUnavailable, Verifier
 from tests.missing import on_linux
-
-from .issuer import JWKS, METADATA, Answer, Clock, Issuer, eventually, held, outcome
-from .tokens import refused
+from tests.verifier.issuer import JWKS, METADATA, Answer, Clock, Issuer, eventually, held, outcome
+from tests.verifier.tokens import refused
 
 
 def in_threads(count: int, act: Callable[[], object]) -> list[str]:

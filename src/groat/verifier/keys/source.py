@@ -21,9 +21,9 @@ from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jose import Header
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import Skipped
-from groat.verifier.fetch import DEADLINE, MAX_LISTED, FetchError, KeyFetcher, KeySet
+from groat.verifier.keys.fetch import DEADLINE, MAX_LISTED, FetchError, KeyFetcher, KeySet
+from groat.verifier.keys.schedule import Next, Schedule
 from groat.verifier.observer import Observer
-from groat.verifier.schedule import Next, Schedule
 
 logger = logging.getLogger("groat.verifier")
 

@@ -10,10 +10,9 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import base64url_encode, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.verifier import KeysUnavailable, Verifier
-from groat.verifier.fetch import FetchError, KeyFetcher, KeySet
-
-from .issuer import JWKS, METADATA, OPENID, Answer, Issuer, json_answer, serving
-from .tokens import AUD, refused
+from groat.verifier.keys.fetch import FetchError, KeyFetcher, KeySet
+from tests.verifier.issuer import JWKS, METADATA, OPENID, Answer, Issuer, json_answer, serving
+from tests.verifier.tokens import AUD, refused
 
 KEY = generate_private_key("ES256")
 OTHER = generate_private_key("ES256")

@@ -7,9 +7,8 @@ import pytest
 
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.verifier import KeysUnavailable, Verifier
-
-from .issuer import JWKS, METADATA, Clock, Issuer, json_answer, outcome
-from .tokens import refused
+from tests.verifier.issuer import JWKS, METADATA, Clock, Issuer, json_answer, outcome
+from tests.verifier.tokens import refused
 
 OTHER = generate_private_key("ES256")
 WARNING = "keys unusable"

@@ -11,12 +11,12 @@ import pytest
 
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_set import public_key_set
-from groat.verifier import KeysUnavailable, Response, fetch
-from groat.verifier.fetch import MAX_BODY_BYTES, FetchError, KeyFetcher, https_get
+from groat.verifier import KeysUnavailable, Response
+from groat.verifier.keys import fetch
+from groat.verifier.keys.fetch import MAX_BODY_BYTES, FetchError, KeyFetcher, https_get
 from tests import certificates
 from tests.certificates import self_signed
-
-from .issuer import JWKS, METADATA, Answer, Issuer, eventually, json_answer, serving
+from tests.verifier.issuer import JWKS, METADATA, Answer, Issuer, eventually, json_answer, serving
 
 GOOD = public_key_set([generate_private_key("ES256").public])
 

@@ -1,7 +1,7 @@
 """How keys travel: metadata and JWKS over HTTPS, with the hygiene that RFC 8725 3.10 and common sense ask for.
 
 https (or http on loopback and listed hosts), certificates checked, no redirects, status 200, JSON types, strict JSON,
-512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `key_source`'s business.
+512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `source`'s business.
 """
 
 import ssl
@@ -23,7 +23,7 @@ from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import ReadKeySet, Skipped, read_key_set
 from groat.protocol.metadata import check_endpoint, check_metadata, metadata_urls
-from groat.verifier.schedule import DEFAULT_MAX_AGE
+from groat.verifier.keys.schedule import DEFAULT_MAX_AGE
 
 MAX_BODY_BYTES: Final = 512 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024

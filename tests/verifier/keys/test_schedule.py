@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from groat.verifier.schedule import LAST_RETRY, Next, Schedule, clamp_max_age
+from groat.verifier.keys.schedule import LAST_RETRY, Next, Schedule, clamp_max_age
 
 EMPTY: Final = Schedule(max_stale=86400, cooldown=30)
 LOADED: Final = EMPTY.succeeded(1000, 300)
