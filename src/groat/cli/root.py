@@ -1,33 +1,42 @@
-"""The root of the command tree and the commands that are small: serve, demo, config, version."""
+"""The root of the command tree: what holds for every command, and where the commands are."""
 
-import json
 import os
-import platform
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from click.core import ParameterSource
 
-import groat
-from groat.cli.people import length
-from groat.cli.session import EXIT_MEANINGS, Exit, Session
+from groat.cli.session import EXIT_MEANINGS, Session
 
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
-ELSEWHERE: Final = ("api", "client", "doctor", "health", "init", "key", "store", "token")
+NAMES: Final = (
+    "api",
+    "client",
+    "config",
+    "demo",
+    "doctor",
+    "health",
+    "init",
+    "key",
+    "serve",
+    "store",
+    "token",
+    "version",
+)
 
 
 class Commands(click.Group):
-    """The commands below and those elsewhere."""
+    """The commands of `groat.cli.commands`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted((*super().list_commands(ctx), *ELSEWHERE))
+        return list(NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ELSEWHERE:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(f"groat.cli.{cmd_name}"), cmd_name)
+        if cmd_name not in NAMES:
+            return None
+        command: click.Command = getattr(import_module(f"groat.cli.commands.{cmd_name}"), cmd_name)
         return command
 
 
@@ -61,99 +70,3 @@ def cli(
     named = context.get_parameter_source("config_file") is ParameterSource.COMMANDLINE
     color = not (no_color or os.environ.get("NO_COLOR"))
     context.obj = Session(config_file, as_json, quiet, verbose, color, yes, not no_input, named)
-
-
-@cli.command()
-@click.option("--host", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Number of worker processes.")
-@click.option("--dev", is_flag=True, help="Pretty log lines, in detail.")
-@click.pass_obj
-def serve(session: Session, host: str | None, port: int | None, workers: int | None, dev: bool) -> None:
-    """Run the authorization server."""
-    from groat.serving.workers import run_server
-
-    flags = {"server.host": host, "server.port": port, "server.workers": workers}
-    if dev:
-        flags |= {"log.level": "debug", "log.format": "pretty"}
-    config = session.config(flags)
-    run_server(config, session.config_file, {name: value for name, value in flags.items() if value is not None})
-
-
-@cli.command()
-@click.option("--keep", is_flag=True, help="Leave the servers running and print lines for curl.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per step.")
-@click.pass_obj
-def demo(session: Session, keep: bool, as_json: bool) -> None:
-    """Run all four roles for real, on loopback, with throw-away keys."""
-    from groat.demo import run_demo
-
-    raise click.exceptions.Exit(run_demo(keep=keep, as_json=as_json or session.as_json, color=session.color))
-
-
-@cli.group()
-def config() -> None:
-    """Look at the settings."""
-
-
-@config.command("check")
-@click.pass_obj
-def config_check(session: Session) -> None:
-    """Read everything that a start would read, look at the key ring, and say what is wrong."""
-    import asyncio
-
-    import groat.app  # noqa: F401 - what would serve: a package that is missing is found now
-    from groat.server.settings.config import plain_http_warning
-    from groat.serving.preflight import check_ready, ring_findings
-
-    loaded = session.config()
-    if warning := plain_http_warning(loaded):
-        session.note(f"warning: {warning}")
-    asyncio.run(check_ready(loaded))
-    findings = asyncio.run(ring_findings(loaded))
-    for finding in findings:
-        session.note(f"key ring: {finding}")
-    outcome = "unsafe key ring" if findings else "ok"
-    session.show({"config": str(session.config_file), "outcome": outcome}, outcome)
-    if findings:
-        raise click.exceptions.Exit(Exit.CHECK_FAILED)
-
-
-@config.command("show")
-@click.option("--origin", is_flag=True, help="Say where each value comes from.")
-@click.pass_obj
-def config_show(session: Session, origin: bool) -> None:
-    """Print the settings in force; passwords are masked."""
-    loaded = session.config()
-    values = loaded.shown() if session.as_json else {n: _for_people(n, v) for n, v in loaded.shown().items()}
-    if not origin:
-        session.show(values, loaded.policy.issuer)
-        return
-    rows = [{"name": n, "value": v, "origin": loaded.origins[n]} for n, v in values.items()]
-    session.show_list(rows, ("name", "value", "origin"), "name")
-
-
-def _for_people(name: str, value: Any) -> Any:
-    """Spans as they stand in the file."""
-    from groat.server.settings.table import BY_NAME, duration
-
-    return length(value) if BY_NAME[name].read is duration else value
-
-
-@config.command("schema")
-@click.pass_obj
-def config_schema(session: Session) -> None:
-    """Print every setting with its environment variable, default and purpose."""
-    from groat.server.settings.sample import settings_schema
-
-    session.show_list(settings_schema(), ("name", "env", "default", "reload", "about"), "name")
-
-
-@cli.command()
-@click.pass_obj
-def version(session: Session) -> None:
-    """Print the version."""
-    if session.as_json:
-        click.echo(json.dumps({"version": groat.__version__, "python": platform.python_version()}))
-    else:
-        click.echo(f"groat {groat.__version__}")

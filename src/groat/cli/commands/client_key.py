@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from groat.cli.commands.enrolment import rotate
 from groat.cli.consequences import DRY_RUN, show_done, show_dry_run
-from groat.cli.enrolment import rotate
 from groat.cli.instants import from_now, when
 from groat.cli.session import Session, plain
 from groat.keys import files

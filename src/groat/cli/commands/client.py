@@ -8,10 +8,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from groat.cli.client_key import client_key
+from groat.cli.commands.client_key import client_key
+from groat.cli.commands.enrolment import invite, join
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
-from groat.cli.enrolment import invite, join
 from groat.cli.instants import span_of_time, when
+from groat.cli.options import parse_allow
 from groat.cli.session import Session, plain
 from groat.keys import files
 from groat.keys.private_key import CURVE_ALGORITHMS
@@ -72,17 +73,6 @@ def _cleared(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     if both:
         raise click.UsageError(f"--clear and a new value for {', '.join(both)}: say one of them")
     return cleared
-
-
-def parse_allow(values: Sequence[str]) -> dict[str, list[str]]:
-    """API=scope,scope as a mapping. Raises click.UsageError."""
-    allow: dict[str, list[str]] = {}
-    for value in values:
-        name, separator, scopes = value.partition("=")
-        if not name or not separator:
-            raise click.UsageError(f"--allow takes API=scope,scope, not {value!r}")
-        allow.setdefault(name, []).extend(scope for scope in scopes.split(",") if scope)
-    return allow
 
 
 @client.command("add")
@@ -277,7 +267,7 @@ def assertion(
     import secrets
     import time
 
-    from groat.cli.token import read_key
+    from groat.cli.commands.token import read_key
     from groat.protocol.client_auth import ASSERTION_TYP
     from groat.protocol.jose import sign_jwt
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from groat.cli.options import parse_allow
 from groat.cli.session import Session
 from groat.keys import files
 from groat.keys.client_keys import span
@@ -34,7 +35,6 @@ _ISSUER = click.option("--issuer", required=True, metavar="URL", help="The autho
 @click.pass_obj
 def invite(session: Session, client_id: str, allow: tuple[str, ...], valid: str) -> None:
     """Print a join code: with it a host registers one key for this client, once."""
-    from groat.cli.client import parse_allow
     from groat.server.settings.open_custody import open_invitations
 
     config = session.config()
@@ -85,7 +85,7 @@ def rotate(
     retire_old_after: str | None,
 ) -> None:
     """Make the next key here and register its public half with the current key's word."""
-    from groat.cli.token import read_key
+    from groat.cli.commands.token import read_key
 
     held, after = read_key(current, key_alg), None if retire_old_after is None else _retirement(retire_old_after)
     _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held, after))

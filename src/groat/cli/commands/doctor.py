@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from groat.cli.health import unready_reason
+from groat.cli.commands.health import unready_reason
 from groat.cli.session import Exit, Session
 from groat.keys.client_keys import span
 from groat.keys.ring.invariants import ring_faults
