@@ -34,7 +34,7 @@ from groat.protocol import jose, strict_json
 from groat.protocol.jwk import PrivateKey
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
-from groat.verifier import Verifier
+from groat.verifier import Clocks, Verifier
 
 GENERATIONS = 3
 BEFORE, AFTER = 400, 2000
@@ -101,7 +101,7 @@ class Sample:
 
     def _verifier(self) -> Verifier:
         uri = f"{self.issuer}/.well-known/jwks.json"
-        return Verifier(self.issuer, RESOURCE, jwks_uri=uri, clock=self.clock, monotonic=self.clock, clock_tolerance=60)
+        return Verifier(self.issuer, RESOURCE, jwks_uri=uri, clocks=Clocks(self.clock, self.clock), clock_tolerance=60)
 
     def _token(self, connection: http.client.HTTPConnection) -> tuple[float, str]:
         now = int(self.clock())

@@ -38,7 +38,7 @@ from groat.server.operations.first_start import begin_memory
 from groat.server.operations.operator import Operator
 from groat.server.settings.config import Config, load_config
 from groat.server.store.sqlite.store import SqliteStore
-from groat.verifier import Verifier
+from groat.verifier import Clocks, Verifier
 
 ROOT: Final = Path(__file__).parents[2]
 ISSUER: Final = "https://as.example"
@@ -94,7 +94,7 @@ def verify_forever(jwks_uri: str, clock: FastClock, mode: str) -> None:
     """
     cooldown = 1e12 if mode == "polling" else 30
     verifier = Verifier(
-        ISSUER, AUDIENCE, jwks_uri=jwks_uri, clock=clock, monotonic=clock, refresh_cooldown=cooldown, clock_tolerance=60
+        ISSUER, AUDIENCE, jwks_uri=jwks_uri, clocks=Clocks(clock, clock), refresh_cooldown=cooldown, clock_tolerance=60
     )
     if mode == "polling":  # the first unknown kid is free, so it is spent here
         with suppress(InvalidToken, KeysUnavailable):

@@ -25,7 +25,7 @@ from groat.server.log.event_log import EventLog
 from groat.server.operations.operator import Operator
 from groat.server.settings.config import load_config
 from groat.server.store.sqlite.store import SqliteStore
-from groat.verifier import Verifier
+from groat.verifier import Clocks, Verifier
 
 from .soak import AUDIENCE, ISSUER, Load, prepare, quiet
 
@@ -104,7 +104,7 @@ def test_left_alone_at_default_settings_it_rotates_three_times(tmp_path: Path) -
         uri = f"http://127.0.0.1:{world.address[1]}/.well-known/jwks.json"
 
         def verifier() -> Verifier:
-            return Verifier(ISSUER, AUDIENCE, jwks_uri=uri, clock=world.clock, monotonic=world.clock)
+            return Verifier(ISSUER, AUDIENCE, jwks_uri=uri, clocks=Clocks(world.clock, world.clock))
 
         old, tokens = verifier(), list[str]()
         connection = http.client.HTTPConnection(*world.address, timeout=10)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
-from groat.verifier import VerificationError, Verifier
+from groat.verifier import RFC9068, Clocks, Dialect, TrustedIssuer, VerificationError, Verifier
 from groat.verifier.verifier import Options
 
 from .tokens import AUD, claims, signed
@@ -108,9 +108,12 @@ class Issuer:
         key = key or self.key
         return signed(claims(self.url, **changes), key, typ=typ, kid=key.kid if kid == "" else kid)
 
-    def verifier(self, **options: Any) -> Verifier:
-        chosen: Options = {**options}  # type: ignore[typeddict-item]
-        return Verifier(self.url, AUD, **chosen)
+    def verifier(self, *, dialect: Dialect = RFC9068, **options: Any) -> Verifier:
+        """One for this issuer; `clock` and `monotonic` are turned into its clocks."""
+        named = {"clock": "now", "monotonic": "monotonic"}
+        turned = {named[name]: options.pop(name) for name in named if name in options}
+        chosen: Options = {**options, "clocks": Clocks(**turned) if turned else None}  # type: ignore[typeddict-item]
+        return Verifier(TrustedIssuer(self.url, dialect=dialect), AUD, **chosen)
 
     def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
         if path in self.overrides:

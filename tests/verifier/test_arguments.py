@@ -1,13 +1,16 @@
 """What programmers hand over by mistake is refused at the start, not with every token."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 import pytest
 
 from groat.protocol.access_token import Dialect
-from groat.verifier import ConfigError, TrustedIssuer, Verifier, any_of
+from groat.verifier import Caller, ConfigError, InvalidToken, TrustedIssuer, Verifier, any_of
 from groat.verifier.asgi import GroatMiddleware
 from groat.verifier.fastapi import Guard
+from groat.verifier.verifier import Options
 
 from .issuer import Issuer
 from .test_adapters import hello
@@ -120,6 +123,38 @@ def test_the_same_for_the_middleware(running: Issuer, options: dict[str, Any]) -
         GroatMiddleware(hello, running.verifier(), **options)
     with pytest.raises(ConfigError):
         any_of(["a", "b"])  # type: ignore[arg-type]
+
+
+@pytest.mark.rule("FO-10")
+@pytest.mark.parametrize("path", ["/*", "/docs/*", "/items/{id}", "/health?full=1", "/page#top", "/[a-z]"])
+def test_an_exempt_pattern_is_refused(running: Issuer, path: str) -> None:
+    """No request asks for a path of that name, so the application would find out by a 401 in production."""
+    with pytest.raises(ConfigError, match=r"exempt must hold exact paths: .* would exempt nothing"):
+        GroatMiddleware(hello, running.verifier(), exempt=["/health", path])
+
+
+@pytest.mark.rule("FO-10", "RS-05")
+@pytest.mark.parametrize("cache_size", [0, 10])
+@pytest.mark.parametrize("token", [None, 7, ["a.b.c"], bytearray(b"a.b.c")], ids=["None", "int", "list", "bytearray"])
+def test_a_token_that_is_no_string(running: Issuer, token: Any, cache_size: int) -> None:
+    """What a framework gives where a header is missing is refused as any malformed token, in both worlds."""
+    verifier = running.verifier(cache_size=cache_size)
+    verdicts: list[Callable[[], Caller]] = [
+        lambda: verifier.verify(token),
+        lambda: asyncio.run(verifier.averify(token)),
+    ]
+    for verdict in verdicts:
+        with pytest.raises(InvalidToken, match="malformed") as caught:
+            verdict()
+        assert caught.value.hint.startswith("the token must be a string, not ")
+
+
+@pytest.mark.rule("FO-10")
+def test_the_options_are_those_of_the_constructor() -> None:
+    """What is passed on has the names and types of what it is passed to."""
+    taken = get_type_hints(Verifier.__init__)
+    own = {"issuer", "audience", "issuers", "return"}
+    assert get_type_hints(Options) == {name: kind for name, kind in taken.items() if name not in own}
 
 
 @pytest.mark.rule("FO-22", "FO-10")

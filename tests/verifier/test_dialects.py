@@ -1,13 +1,14 @@
 """Other servers' tokens: what each preset accepts and still refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from groat.verifier import (
-    Verifier,
-)
+from groat.protocol.access_token import DEFAULT_ALGORITHMS
+from groat.verifier import TrustedIssuer, Verifier, presets
 from groat.verifier.dialects import AUTH0, COGNITO, COGNITO_BY_CLIENT, ENTRA, KEYCLOAK
+from groat.verifier.trust import OwnWords
 
 from .issuer import Issuer
 from .tokens import ABSENT, AUD, claims, refused, signed
@@ -30,6 +31,23 @@ def keyed(issuer: Issuer, dialect: Any) -> Verifier:
 def test_preset_issuers(verifier: Verifier, issuer_url: str) -> None:
     """Each preset knows how its server writes the issuer."""
     assert verifier.issuers == (issuer_url,)
+
+
+@pytest.mark.rule("FO-10")
+def test_a_preset_beside_other_issuers() -> None:
+    """A preset is an issuer like any other; what the keywords of a verifier say goes before what it says itself."""
+    both = Verifier(issuers=[presets.auth0("acme.eu.auth0.com"), "https://auth.example.com"], audience=AUD)
+    assert both.issuers == ("https://acme.eu.auth0.com/", "https://auth.example.com")
+    preset = presets.auth0("acme.eu.auth0.com")
+    plain = OwnWords(None, DEFAULT_ALGORITHMS, None)
+    assert plain.over(preset) == replace(preset, algorithms=("RS256", "PS256"))
+    own = OwnWords("https://keys.example.com", ["ES256"], ["at+jwt"])
+    assert own.over(preset) == TrustedIssuer(
+        preset.issuer,
+        "https://keys.example.com",
+        replace(AUTH0, types=frozenset({"application/at+jwt"})),
+        ("ES256",),
+    )
 
 
 @pytest.mark.rule("RS-11", "JOSE-23", "R10")
@@ -72,7 +90,7 @@ def test_dialects(issuer: Issuer, dialect: Any, typ: str | None, changes: dict[s
 
 def test_cognito_by_client(issuer: Issuer) -> None:
     """Without aud, the one client that is named is the one that is accepted."""
-    verifier = Verifier(issuer.url, "c", dialect=COGNITO_BY_CLIENT)
+    verifier = Verifier(TrustedIssuer(issuer.url, dialect=COGNITO_BY_CLIENT), "c")
     payload = claims(issuer.url, client_id="c", aud=ABSENT, token_use="access")
     assert verifier.verify(signed(payload, issuer.key, typ=None, kid=issuer.key.kid)).client_id == "c"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from groat.verifier import KeysUnavailable, Response, Verifier
+from groat.verifier import Clocks, KeysUnavailable, Response, Verifier
 from groat.verifier.keys import source as key_source
 
 from .issuer import JWKS, METADATA, Answer, Clock, Issuer, closed_port, eventually, held, json_answer, outcome
@@ -59,7 +59,7 @@ def test_cold_start_during_an_outage() -> None:
             calls.append(url)
             raise ConnectionRefusedError
 
-        verifier = Verifier(origin, AUD, http=http, monotonic=clock)
+        verifier = Verifier(origin, AUD, http=http, clocks=Clocks(monotonic=clock))
         token = "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImEifQ.e30.AAAA"
         for _ in range(100):
             with pytest.raises(KeysUnavailable) as caught:

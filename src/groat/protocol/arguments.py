@@ -12,7 +12,7 @@ from groat.protocol.errors import ConfigError
 def one_string(name: str, value: Any) -> str:
     """The value, if it is one string. Raises ConfigError."""
     if not isinstance(value, str):
-        raise ConfigError(f"{name} must be one string, not {_kind(value)}")
+        raise ConfigError(f"{name} must be one string, not {kind_of(value)}")
     return value
 
 
@@ -27,14 +27,14 @@ def strings(name: str, values: Any) -> tuple[str, ...]:
 def strings_or_none(name: str, values: Any) -> tuple[str | None, ...]:
     """The values, if they are a list of strings and None. Raises ConfigError."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise ConfigError(f"{name} must be a list of strings, not {_kind(values)}: write {name}=[...]")
+        raise ConfigError(f"{name} must be a list of strings, not {kind_of(values)}: write {name}=[...]")
     listed = tuple(values)
     wrong = [value for value in listed if value is not None and not isinstance(value, str)]
     if wrong:
-        raise ConfigError(f"{name} must hold strings only, not {_kind(wrong[0])}")
+        raise ConfigError(f"{name} must hold strings only, not {kind_of(wrong[0])}")
     return listed
 
 
-def _kind(value: Any) -> str:
-    # Never the value itself: what stands in the wrong place may be a secret.
+def kind_of(value: Any) -> str:
+    """What it is, in words; never the value itself, because what stands in the wrong place may be a secret."""
     return "None" if value is None else "one string" if isinstance(value, str) else f"a {type(value).__name__}"

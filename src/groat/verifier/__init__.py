@@ -5,9 +5,11 @@
     verifier = Verifier(issuer="https://auth.example.com", audience="https://orders.example.com")
     caller = verifier.verify(token, scopes=["orders:read"])
 
-`groat.verifier.asgi` and `groat.verifier.fastapi` are adapters around it.
+`groat.verifier.asgi` and `groat.verifier.fastapi` are adapters around it; `groat.verifier.presets` has other servers as
+issuers to trust.
 """
 
+from groat.outbound.clocks import Clocks
 from groat.protocol.access_token import RFC9068, AnyOf, Caller, Dialect, any_of
 from groat.protocol.errors import (
     ConfigError,
@@ -28,6 +30,7 @@ __all__ = [
     "RFC9068",
     "AnyOf",
     "Caller",
+    "Clocks",
     "ConfigError",
     "Dialect",
     "InsufficientScope",

@@ -1,7 +1,8 @@
 """Pure ASGI middleware: no framework, no dependency."""
 
+import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
 from groat.protocol.arguments import strings
@@ -18,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CALLER_KEY = "groat.caller"
+# Where these stand somebody means more than one path, or what is no part of a path.
+_PATTERN: Final = re.compile(r"[*?#{}\[\]]")
 
 
 class GroatMiddleware:
@@ -72,11 +75,18 @@ def path_inside(scope: Scope) -> str:
 
 
 def exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
-    """Paths that anybody may ask for; one alone may be written as a string. Raises ConfigError."""
+    """Paths that anybody may ask for; one alone may be written as a string.
+
+    Raises ConfigError for what no path of a request could equal.
+    """
     paths = frozenset([exempt] if isinstance(exempt, str) else strings("exempt", exempt))
     for path in paths:
         if not path.startswith("/"):
             raise ConfigError(f"exempt must hold paths such as /health, not {shown(path)}")
+        if _PATTERN.search(path):
+            raise ConfigError(
+                f"exempt must hold exact paths: {shown(path)} is a pattern or a query and would exempt nothing"
+            )
     return paths
 
 

@@ -49,15 +49,17 @@ class TokenCache:
         self._old: dict[bytes, _Proof] = {}
         self._alike: dict[bytes, _Likeness] = {}
 
-    @staticmethod
-    def digest(token: str | bytes) -> bytes | None:
-        """The name of a token in the cache, or None for what cannot be a token anyway."""
-        if len(token) > MAX_JWT_BYTES or not token.isascii():
-            return None
-        return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
+    def find(self, token: str | bytes, now: float) -> tuple[bytes | None, Caller | None]:
+        """The caller, if the proof still holds at the wall-clock second `now`; and the name of the token in here.
 
-    def find(self, digest: bytes, now: float) -> Caller | None:
-        """The caller, if the proof still holds at the wall-clock second `now`."""
+        None is the name of what cannot be a token anyway.
+        """
+        if len(token) > MAX_JWT_BYTES or not token.isascii():
+            return None, None
+        digest = hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
+        return digest, self._proven(digest, now)
+
+    def _proven(self, digest: bytes, now: float) -> Caller | None:
         proof = self._young.get(digest) or self._old.get(digest)
         if proof is None:
             return None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from groat.protocol import jose
@@ -33,24 +33,62 @@ class TrustedIssuer:
         object.__setattr__(self, "algorithms", strings("algorithms", self.algorithms))
 
 
+@dataclass(frozen=True, slots=True)
+class OwnWords:
+    """What a verifier's own keywords say of its issuers, of each that is given by name alone. Raises ConfigError.
+
+    `types`: accepted `typ` values, None among them for an absent one; instead of a set, None for those of the dialect.
+    """
+
+    jwks_uri: str | None
+    algorithms: Collection[str]
+    accept_types: Iterable[str | None] | None
+    types: frozenset[str | None] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithms", strings("algorithms", self.algorithms))
+        object.__setattr__(self, "types", _accepted_types(self.accept_types))
+
+    def about(self, named: str) -> TrustedIssuer:
+        """An issuer of which nothing else is known."""
+        dialect = RFC9068 if self.types is None else replace(RFC9068, types=self.types)
+        return TrustedIssuer(named, self.jwks_uri, dialect, self.algorithms)
+
+    def over(self, one: TrustedIssuer) -> TrustedIssuer:
+        """The one issuer of a verifier, with what the keywords say differently."""
+        return TrustedIssuer(
+            one.issuer,
+            self.jwks_uri or one.jwks_uri,
+            one.dialect if self.types is None else replace(one.dialect, types=self.types),
+            one.algorithms if self.algorithms == DEFAULT_ALGORITHMS else self.algorithms,
+        )
+
+
 def trusted_issuers(
-    issuer: str | None, audience: str | None, issuers: Sequence[str | TrustedIssuer], single: TrustedIssuer
+    issuer: str | TrustedIssuer | None, issuers: Sequence[str | TrustedIssuer], own: OwnWords
 ) -> tuple[TrustedIssuer, ...]:
-    """Every issuer as a TrustedIssuer; `single` is what the other arguments say of each. Raises ConfigError."""
-    if not audience or (issuer is None) == (not issuers):
+    """Every issuer as a TrustedIssuer. Raises ConfigError."""
+    if (issuer is None) == (not issuers):
         raise ConfigError("a verifier needs an audience, and either issuer or issuers")
-    if odd := stray(one_string("audience", audience)) or blanks(audience):
-        raise ConfigError(f"audience: {odd}: {shown(without_user(audience))}")
     if issuer is not None:
-        return (single,)
+        return (own.over(issuer) if isinstance(issuer, TrustedIssuer) else own.about(issuer),)
     if isinstance(issuers, str):
         raise ConfigError("issuers must be a list, not one string: write issuers=[...], or issuer=")
-    if single.jwks_uri is not None:
+    if own.jwks_uri is not None:
         raise ConfigError("with several issuers, give jwks_uri in TrustedIssuer: each has its own keys")
-    named = tuple(one if isinstance(one, TrustedIssuer) else replace(single, issuer=one) for one in issuers)
+    named = tuple(one if isinstance(one, TrustedIssuer) else own.about(one) for one in issuers)
     if len({one.issuer for one in named}) != len(named):
         raise ConfigError("an issuer is listed twice")
     return named
+
+
+def one_audience(audience: str | None) -> str:
+    """The name of the API. Raises ConfigError for one that no token could have."""
+    if not audience:
+        raise ConfigError("a verifier needs an audience, and either issuer or issuers")
+    if odd := stray(one_string("audience", audience)) or blanks(audience):
+        raise ConfigError(f"audience: {odd}: {shown(without_user(audience))}")
+    return audience
 
 
 def expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) -> Expectations:
@@ -60,14 +98,19 @@ def expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) ->
     )
 
 
-def accepting(dialect: Dialect, types: Iterable[str | None] | None) -> Dialect:
-    """The dialect with other `typ` values, None among them for an absent one. Raises ConfigError."""
+def _accepted_types(types: Iterable[str | None] | None) -> frozenset[str | None] | None:
     if types is None:
-        return dialect
+        return None
     listed = strings_or_none("accept_types", types)
     if not listed:
         raise ConfigError("accept_types is empty, so that no token could be accepted; leave it out for at+jwt")
-    return replace(dialect, types=frozenset(map(jose.media_type, listed)))
+    return frozenset(map(jose.media_type, listed))
+
+
+def refuse(*findings: Sequence[str]) -> None:
+    """Raises ConfigError with all of them, if there are any."""
+    if any(findings):
+        raise ConfigError(*(finding for some in findings for finding in some))
 
 
 def trust_faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:

@@ -2,38 +2,46 @@
 
 import logging
 import os
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
-from typing import Final, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
+from groat.outbound.clocks import Clocks
 from groat.protocol import jose
 from groat.protocol.access_token import (
     DEFAULT_ALGORITHMS,
-    RFC9068,
     Caller,
-    Dialect,
     Expectations,
     RequiredScopes,
     check_access_token,
     parse_access_token,
     require_scopes,
 )
-from groat.protocol.arguments import strings
+from groat.protocol.arguments import kind_of, strings
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
-from groat.protocol.stray import blanks, stray, without_user
-from groat.verifier import dialects
+from groat.verifier import presets
 from groat.verifier.bearer import bearer_token
+from groat.verifier.environment import from_environment
 from groat.verifier.keys.fetch import Http, KeyFetcher
 from groat.verifier.keys.schedule import Schedule
-from groat.verifier.keys.source import KeySource
+from groat.verifier.keys.source import KeySource, await_landing, wait_for
 from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
 from groat.verifier.token_cache import TokenCache
-from groat.verifier.trust import TrustedIssuer, accepting, expectations, limit_faults, trust_faults, trusted_issuers
+from groat.verifier.trust import (
+    OwnWords,
+    TrustedIssuer,
+    expectations,
+    limit_faults,
+    one_audience,
+    refuse,
+    trust_faults,
+    trusted_issuers,
+)
 
 logger = logging.getLogger("groat.verifier")
 
@@ -48,37 +56,55 @@ class _Trust:
     source: KeySource
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A token that its keys have to be fetched for: what is known of it until the flight has landed."""
+
+    trust: _Trust
+    jwt: jose.UnverifiedJwt
+    digest: bytes | None
+    flight: "Future[None] | None"
+
+
 class Options(TypedDict, total=False):
-    """The optional keywords of Verifier."""
+    """The optional keywords of Verifier, for whoever passes them on."""
 
     jwks_uri: str | None
     algorithms: Collection[str]
+    accept_types: Iterable[str | None] | None
     clock_tolerance: int
     max_stale: float
     refresh_cooldown: float
-    accept_types: Iterable[str | None] | None
     http: Http | None
-    strict_startup: bool
     allow_http_hosts: Collection[str]
-    dialect: Dialect
+    strict_startup: bool
     realm: str
     cache_size: int
     observer: Observer | None
-    clock: Callable[[], float] | None
-    monotonic: Callable[[], float]
+    clocks: Clocks | None
 
 
 class Verifier:
     """Accepts the access tokens of an issuer for one API, and says who called (RFC 9068 4, RFC 6750 3).
 
-    `issuer` and `audience` are required; `issuers` takes their place while an API moves from one issuer to another:
-    the unverified `iss` then only chooses whose keys are asked. Nothing is fetched before the first token comes,
-    unless `strict_startup` asks for it. Seconds: `clock_tolerance` (0 to 60, for iat and nbf alone), `max_stale` (how
-    long the last good keys serve while the issuer is out of reach), `refresh_cooldown` (between two fetches for
-    unknown kids). `accept_types`: other `typ` values than at+jwt. `http`: a callable (url, headers) -> Response that
-    follows no redirects, such as one for a proxy. `cache_size`: proven tokens to remember, 0 for none. `observer`: is
-    told every verdict and fetch, for metrics. `algorithms`: those of the issuer; by default all that are asymmetric.
-    `clock`: epoch seconds, instead of `time.time`.
+    Args:
+        issuer: what the server calls itself; a `TrustedIssuer` where it spells its tokens its own way (`presets`).
+        audience: what the server calls this API.
+        issuers: instead of `issuer`, while an API moves from one to another: the unverified `iss` then only chooses
+            whose keys are asked.
+        jwks_uri: where the keys are, instead of asking the issuer's metadata.
+        algorithms: those of the issuer; by default all that are asymmetric.
+        accept_types: other `typ` values than at+jwt.
+        clock_tolerance: seconds, 0 to 60, for iat and nbf alone.
+        max_stale: seconds for which the last good keys serve while the issuer is out of reach.
+        refresh_cooldown: seconds between two fetches for unknown kids.
+        http: a callable (url, headers) -> Response that follows no redirects, such as one for a proxy.
+        allow_http_hosts: hosts besides loopback that may be asked without TLS; for development.
+        strict_startup: fetch keys at once. Otherwise nothing is fetched before the first token comes.
+        realm: what challenges say is protected.
+        cache_size: proven tokens to remember, 0 for none.
+        observer: is told every verdict and fetch, for metrics.
+        clocks: for tests; by default those of the machine, as whoever freezes `time.time` has turned them.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
     Not checked: revocation of a single token; proof of possession (bound tokens are refused).
@@ -86,48 +112,41 @@ class Verifier:
 
     def __init__(
         self,
-        issuer: str | None = None,
+        issuer: str | TrustedIssuer | None = None,
         audience: str | None = None,
         *,
         issuers: Sequence[str | TrustedIssuer] = (),
         jwks_uri: str | None = None,
         algorithms: Collection[str] = DEFAULT_ALGORITHMS,
+        accept_types: Iterable[str | None] | None = None,
         clock_tolerance: int = 10,
         max_stale: float = 86400,
         refresh_cooldown: float = 30,
-        accept_types: Iterable[str | None] | None = None,
         http: Http | None = None,
-        strict_startup: bool = False,
         allow_http_hosts: Collection[str] = (),
-        dialect: Dialect = RFC9068,
+        strict_startup: bool = False,
         realm: str = "api",
         cache_size: int = 0,
         observer: Observer | None = None,
-        clock: Callable[[], float] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        clocks: Clocks | None = None,
     ) -> None:
-        single = TrustedIssuer(issuer or "", jwks_uri, accepting(dialect, accept_types), algorithms)
-        trusted = trusted_issuers(issuer, audience, issuers, single)
+        self.audience = one_audience(audience)
+        trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
         hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
-        findings = [*trust_faults(trusted, hosts), *limit_faults(realm, max_stale, refresh_cooldown, cache_size)]
-        if findings:
-            raise ConfigError(*findings)
-        schedule = Schedule(max_stale=max_stale, cooldown=refresh_cooldown)
-        fetchers = [KeyFetcher(one.issuer, one.jwks_uri, hosts, http) for one in trusted]
-        watching = None if observer is None else Guarded(observer)
-        sources = [KeySource(fetcher, schedule, monotonic=monotonic, observer=watching) for fetcher in fetchers]
-        expected = [expectations(one, audience or "", clock_tolerance) for one in trusted]
-        self.audience = audience or ""
+        refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
         self.issuers = tuple(one.issuer for one in trusted)
         self.realm = realm
         self.explain = os.environ.get("GROAT_DEV") == "1"
-        self._trusts: Mapping[str, _Trust] = dict(zip(self.issuers, map(_Trust, expected, sources), strict=True))
+        self._observer = None if observer is None else Guarded(observer)
+        keys = _Keys(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
+        self._trusts = {
+            one.issuer: _Trust(expectations(one, self.audience, clock_tolerance), keys.of(one)) for one in trusted
+        }
         # With one issuer nothing has to be read from the token to know whose keys must prove it.
         self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
         self._cache = TokenCache(cache_size) if cache_size else None
-        self._clock = clock
-        self._observer = watching
-        self._notices = Notices(monotonic)
+        self._clock = None if clocks is None else clocks.now
+        self._notices = Notices(keys.clocks.monotonic)
         if strict_startup:
             self.warm_sync()
 
@@ -135,43 +154,22 @@ class Verifier:
         """Accept an access token, or raise a VerificationError that knows its status and challenge.
 
         `scopes`: all of a list, or one of `any_of(...)`. A token by a known key is judged without I/O or locks; only
-        when keys are missing or overdue the call waits for one shared fetch, 5.5 s at most.
+        when keys are missing or overdue the call waits for one shared fetch, 5.5 s at most. What is no string (None,
+        where a header is missing) is an InvalidToken like any other malformed token.
         """
-        jwt = caller = None
-        try:
-            digest, caller = self._recall(token)
-            if caller is None:
-                trust, jwt = self._parse(token)
-                key = trust.source.known_key(jwt.header)
-                if key is None:
-                    key = trust.source.key(jwt.header)
-                caller = self._prove(trust, jwt, key, digest)
-            require_scopes(caller, scopes)
-            if self._observer is not None:
-                self._observer.verified("accepted", "")
-            return caller
-        except VerificationError as error:
-            self._refused(error, jwt, caller)
-            raise
+        judged = self._judge(token, scopes)
+        if isinstance(judged, Caller):
+            return judged
+        wait_for(judged.flight)
+        return self._judge_again(judged, scopes)
 
     async def averify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
         """As `verify`; waits for keys without blocking the event loop."""
-        jwt = caller = None
-        try:
-            digest, caller = self._recall(token)
-            if caller is None:
-                trust, jwt = self._parse(token)
-                key = trust.source.known_key(jwt.header)
-                if key is None:
-                    key = await trust.source.akey(jwt.header)
-                caller = self._prove(trust, jwt, key, digest)
-            require_scopes(caller, scopes)
-            if self._observer is not None:
-                self._observer.verified("accepted", "")
-            return caller
-        except VerificationError as error:
-            self._refused(error, jwt, caller)
-            raise
+        judged = self._judge(token, scopes)
+        if isinstance(judged, Caller):
+            return judged
+        await await_landing(judged.flight)
+        return self._judge_again(judged, scopes)
 
     def verify_request(
         self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
@@ -219,17 +217,42 @@ class Verifier:
         for trust in self._trusts.values():
             trust.source.close()
 
-    def _recall(self, token: Token) -> tuple[bytes | None, Caller | None]:
-        if self._cache is None:
-            return None, None
-        digest = TokenCache.digest(token)
-        return digest, None if digest is None else self._cache.find(
-            digest, wall() if self._clock is None else self._clock()
-        )
+    def _judge(self, token: Token, scopes: RequiredScopes) -> Caller | _Open:
+        """Judge by the keys at hand; what is open is so for want of a key."""
+        jwt = caller = digest = None
+        try:
+            if not isinstance(token, Token):
+                raise InvalidToken("malformed", f"the token must be a string, not {kind_of(token)}")
+            if self._cache is not None:
+                digest, caller = self._cache.find(token, wall() if self._clock is None else self._clock())
+            if caller is None:
+                trust = self._only or self._claimed_trust(token)
+                jwt = parse_access_token(token, trust.expected)
+                key = trust.source.known_key(jwt.header)
+                if key is None:
+                    return _Open(trust, jwt, digest, trust.source.board(jwt.header))
+                caller = self._prove(trust, jwt, key, digest)
+            require_scopes(caller, scopes)
+            if self._observer is not None:
+                self._observer.verified("accepted", "")
+            return caller
+        except VerificationError as error:
+            self._refused(error, jwt, caller)
+            raise
 
-    def _parse(self, token: Token) -> tuple[_Trust, jose.UnverifiedJwt]:
-        trust = self._only or self._claimed_trust(token)
-        return trust, parse_access_token(token, trust.expected)
+    def _judge_again(self, case: _Open, scopes: RequiredScopes) -> Caller:
+        """The verdict after the wait: the key is there now, or the answer says why not."""
+        caller = None
+        try:
+            key = case.trust.source.verdict(case.jwt.header)
+            caller = self._prove(case.trust, case.jwt, key, case.digest)
+            require_scopes(caller, scopes)
+            if self._observer is not None:
+                self._observer.verified("accepted", "")
+            return caller
+        except VerificationError as error:
+            self._refused(error, case.jwt, caller)
+            raise
 
     def _claimed_trust(self, token: Token) -> _Trust:
         """Whose token it says it is: a rumour that only picks the keys which must then prove it."""
@@ -278,42 +301,23 @@ class Verifier:
         """Configure from GROAT_ISSUER and GROAT_AUDIENCE (both required), GROAT_JWKS_URI, and comma-separated
         GROAT_ALGORITHMS and GROAT_ALLOW_HTTP_HOSTS; keywords win. Raises ConfigError that names what is missing, and
         what env files leave in values."""
-        issuer, audience = (os.environ.get(name, "") for name in _REQUIRED)
-        findings = [f"{name} is not set" for name in _REQUIRED if not os.environ.get(name)] + _odd_variables()
-        if findings:
-            raise ConfigError(*findings)
-        if jwks_uri := os.environ.get("GROAT_JWKS_URI"):
-            options.setdefault("jwks_uri", jwks_uri)
-        if algorithms := _listed("GROAT_ALGORITHMS"):
-            options.setdefault("algorithms", algorithms)
-        if hosts := _listed("GROAT_ALLOW_HTTP_HOSTS"):
-            options.setdefault("allow_http_hosts", hosts)
-        return cls(issuer, audience, **options)
+        given: Options = {**from_environment(os.environ), **options}
+        return cls(os.environ["GROAT_ISSUER"], os.environ["GROAT_AUDIENCE"], **given)
 
     @classmethod
     def keycloak(cls, url: str, realm_name: str, audience: str, **options: Unpack[Options]) -> Self:
-        """A Keycloak realm, for example ("https://sso.example.com", "acme", ...); see `dialects.KEYCLOAK`."""
-        options.setdefault("dialect", dialects.KEYCLOAK)
-        return cls(f"{url.rstrip('/')}/realms/{realm_name}", audience, **options)
+        """A verifier for `presets.keycloak`."""
+        return cls(presets.keycloak(url, realm_name), audience, **options)
 
     @classmethod
     def auth0(cls, domain: str, audience: str, **options: Unpack[Options]) -> Self:
-        """An Auth0 tenant by its domain, for example "acme.eu.auth0.com"; see `dialects.AUTH0`."""
-        options.setdefault("dialect", dialects.AUTH0)
-        options.setdefault("algorithms", ("RS256", "PS256"))
-        return cls(f"https://{domain}/", audience, **options)
+        """A verifier for `presets.auth0`."""
+        return cls(presets.auth0(domain), audience, **options)
 
     @classmethod
     def entra(cls, tenant_id: str, audience: str, **options: Unpack[Options]) -> Self:
-        """One Microsoft Entra tenant, v2.0 tokens; `audience` is the API's application id; see `dialects.ENTRA`.
-
-        Raises ConfigError for `common` and its kin, whose metadata names no one issuer.
-        """
-        if tenant_id in ("common", "organizations", "consumers"):
-            raise ConfigError("Entra needs the id of one tenant; a shared endpoint has no one issuer")
-        options.setdefault("dialect", dialects.ENTRA)
-        options.setdefault("algorithms", ("RS256",))
-        return cls(f"https://login.microsoftonline.com/{tenant_id}/v2.0", audience, **options)
+        """A verifier for `presets.entra`."""
+        return cls(presets.entra(tenant_id), audience, **options)
 
     @classmethod
     def cognito(
@@ -325,27 +329,27 @@ class Verifier:
         client_id: str | None = None,
         **options: Unpack[Options],
     ) -> Self:
-        """An Amazon Cognito user pool; see `dialects.COGNITO`.
-
-        Give `audience` if tokens are bound to a resource and carry aud; else `client_id`, the one client to accept,
-        and then always require scopes (`dialects.COGNITO_BY_CLIENT`).
-        """
+        """A verifier for `presets.cognito`: with `audience` if tokens are bound to a resource and carry aud; else with
+        `client_id`, the one client to accept."""
         if (audience is None) == (client_id is None):
             raise ConfigError("Cognito needs either an audience or a client_id")
-        options.setdefault("dialect", dialects.COGNITO if audience else dialects.COGNITO_BY_CLIENT)
-        options.setdefault("algorithms", ("RS256",))
-        return cls(f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}", audience or client_id, **options)
+        pool = presets.cognito(region, user_pool_id, by_client=audience is None)
+        return cls(pool, audience or client_id, **options)
 
 
-_REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
-_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS")
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """How the keys of every issuer of one verifier are fetched and kept."""
 
+    schedule: Schedule
+    hosts: frozenset[str]
+    http: Http | None
+    clocks: Clocks
+    observer: Observer | None
 
-def _odd_variables() -> list[str]:
-    """Quotes, blanks and marks that came with a value: an audience of those would refuse every token."""
-    values = {name: os.environ.get(name, "") for name in (*_REQUIRED, *_OPTIONAL)}
-    odd = {name: stray(value) or blanks(value) for name, value in values.items()}
-    return [f"{name}: {words}: {shown(without_user(values[name]))}" for name, words in odd.items() if words]
+    def of(self, one: TrustedIssuer) -> KeySource:
+        fetcher = KeyFetcher(one.issuer, one.jwks_uri, self.hosts, self.http)
+        return KeySource(fetcher, self.schedule, clocks=self.clocks, observer=self.observer)
 
 
 def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
@@ -353,8 +357,4 @@ def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
         raise problems[0]
 
 
-def _listed(name: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in os.environ.get(name, "").split(",") if item.strip())
-
-
-__all__ = ["Options", "TrustedIssuer", "Verifier"]
+__all__ = ["Clocks", "Options", "TrustedIssuer", "Verifier"]

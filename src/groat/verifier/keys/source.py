@@ -7,16 +7,14 @@ event loop. No lock is held around I/O, so known keys never wait for an unknown 
 import asyncio
 import logging
 import os
-import random
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakSet
 
+from groat.outbound.clocks import Clocks
 from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jose import Header
 from groat.protocol.jwk import PublicKey, printable
@@ -28,7 +26,6 @@ from groat.verifier.observer import Observer
 logger = logging.getLogger("groat.verifier")
 
 WAIT: Final = DEADLINE + 0.5  # seconds; a name server may hang longer than the fetch's own deadline
-_chance: Final = random.SystemRandom().random
 OVERDUE: Final = 3 * DEADLINE  # a fetch that hangs longer is given up, so that the next one may start
 
 
@@ -48,8 +45,8 @@ _sources: "WeakSet[KeySource]" = WeakSet()
 class KeySource:
     """The keys of one issuer, for any number of threads, event loops and forked children.
 
-    `monotonic` is the clock of every rule; `jitter` gives numbers from 0 to 1. Nothing is fetched before the first key
-    is asked for. Not checked here: signatures, and anything else about a token but its kid and algorithm.
+    The monotonic clock is that of every rule. Nothing is fetched before the first key is asked for. Not checked here:
+    signatures, and anything else about a token but its kid and algorithm.
     """
 
     def __init__(
@@ -57,15 +54,14 @@ class KeySource:
         fetcher: KeyFetcher,
         schedule: Schedule,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = _chance,
+        clocks: Clocks = Clocks(),  # noqa: B008 - frozen
         observer: Observer | None = None,
     ) -> None:
         self._observer = observer
         self._fetcher = fetcher
         self._schedule = schedule
-        self._monotonic = monotonic
-        self._jitter = jitter
+        self._monotonic = clocks.monotonic
+        self._jitter = clocks.random
         self._keys: KeySet | None = None
         self._wake_at = schedule.wake_at()
         self._flight: _Flight | None = None
@@ -89,27 +85,45 @@ class KeySource:
         keys = self._keys
         return keys is not None and keys.by_kid.get(key.kid) is key
 
-    def key(self, header: Header) -> PublicKey:
-        """The key for this header, after one shared fetch if need be; blocks for 5.5 s at most.
+    def board(self, header: Header | None, *, force: bool = False) -> "Future[None] | None":
+        """The flight that a request with this header has to wait for, launched if it is the first to need one.
+
+        None for a header asks for usable keys of any kind. Raises InvalidToken("algorithm").
+        """
+        now = self._monotonic()
+        with self._lock:
+            known = header is None or (self._keys is not None and _find(self._keys, header) is not None)
+            next_ = self._schedule.next(now, known=known, in_flight=self._flight is not None)
+            waits = force or next_ in (Next.FETCH, Next.REFETCH)
+            begun = self._begin(now, next_) if waits else None
+            flight = self._flight if waits else None
+        self._launch(begun)
+        return None if flight is None else flight.done
+
+    def verdict(self, header: Header) -> PublicKey:
+        """The key for this header, for a request that has waited already.
 
         Raises InvalidToken("key_unknown") or ("algorithm"), and KeysUnavailable when nobody can tell.
         """
-        _wait(self._board(header))
-        return self._verdict(header)
-
-    async def akey(self, header: Header) -> PublicKey:
-        """As `key`, without blocking the event loop; cancelling one waiter leaves the fetch to the others."""
-        await _await(self._board(header))
-        return self._verdict(header)
+        now = self._monotonic()
+        with self._lock:
+            keys, schedule, in_flight = self._keys, self._schedule, self._flight is not None
+        key = None if keys is None else _find(keys, header)
+        next_ = schedule.settled(now, known=key is not None, in_flight=in_flight)
+        if key is not None and next_ is Next.SERVE:
+            return key
+        if next_ is Next.REFUSE:
+            raise InvalidToken("key_unknown", self._unknown(keys, header))
+        raise KeysUnavailable(self._problem, schedule.retry_after(now))
 
     def load(self, *, force: bool = False) -> None:
         """Have usable keys when this returns; `force` fetches even if they are current. Raises KeysUnavailable."""
-        _wait(self._board(None, force=force))
+        wait_for(self.board(None, force=force))
         self._require_loaded(force)
 
     async def aload(self, *, force: bool = False) -> None:
         """As `load`, without blocking the event loop."""
-        await _await(self._board(None, force=force))
+        await await_landing(self.board(None, force=force))
         self._require_loaded(force)
 
     def close(self) -> None:
@@ -125,18 +139,6 @@ class KeySource:
             self._wake_at = self._schedule.wake_at(in_flight=self._flight is not None)
         self._launch(begun)
         return next_ in (Next.SERVE, Next.REFRESH)
-
-    def _board(self, header: Header | None, *, force: bool = False) -> "Future[None] | None":
-        """The flight that a request with this header has to wait for, launched if it is the first to need one."""
-        now = self._monotonic()
-        with self._lock:
-            known = header is None or (self._keys is not None and _find(self._keys, header) is not None)
-            next_ = self._schedule.next(now, known=known, in_flight=self._flight is not None)
-            waits = force or next_ in (Next.FETCH, Next.REFETCH)
-            begun = self._begin(now, next_) if waits else None
-            flight = self._flight if waits else None
-        self._launch(begun)
-        return None if flight is None else flight.done
 
     def _begin(self, now: float, why: Next) -> _Flight | None:
         """A new flight, unless one is out that may still land. The lock is held."""
@@ -200,18 +202,6 @@ class KeySource:
         else:
             logger.warning("keys not loaded: issuer=%s reason=%s", self._fetcher.issuer, outcome)
 
-    def _verdict(self, header: Header) -> PublicKey:
-        now = self._monotonic()
-        with self._lock:
-            keys, schedule, in_flight = self._keys, self._schedule, self._flight is not None
-        key = None if keys is None else _find(keys, header)
-        next_ = schedule.settled(now, known=key is not None, in_flight=in_flight)
-        if key is not None and next_ is Next.SERVE:
-            return key
-        if next_ is Next.REFUSE:
-            raise InvalidToken("key_unknown", self._unknown(keys, header))
-        raise KeysUnavailable(self._problem, schedule.retry_after(now))
-
     def _unknown(self, keys: KeySet | None, header: Header) -> str:
         """Why no key fits. A key that is there but was skipped gets one warning: its issuer has to mend it."""
         skipped = keys.overlooked(header)[:MAX_LISTED] if keys is not None else ()
@@ -234,13 +224,15 @@ class KeySource:
         self._wake_at = self._schedule.wake_at()
 
 
-def _wait(flight: "Future[None] | None") -> None:
+def wait_for(flight: "Future[None] | None") -> None:
+    """Block until the flight has landed, for 5.5 s at most; what came of it says `KeySource.verdict`."""
     if flight is not None:
         with suppress(TimeoutError):  # the verdict sees that the flight is still out
             flight.result(timeout=WAIT)
 
 
-async def _await(flight: "Future[None] | None") -> None:
+async def await_landing(flight: "Future[None] | None") -> None:
+    """As `wait_for`, without blocking the event loop; cancelling one waiter leaves the fetch to the others."""
     if flight is not None:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(flight)), WAIT)

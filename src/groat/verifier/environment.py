@@ -1,0 +1,48 @@
+"""What the environment says of a verifier."""
+
+from collections.abc import Mapping
+from typing import Final, TypedDict
+
+from groat.protocol.differences import shown
+from groat.protocol.errors import ConfigError
+from groat.protocol.stray import blanks, stray, without_user
+
+_REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
+_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS")
+
+
+class Found(TypedDict, total=False):
+    """The keywords of Verifier that variables stand for, where they are set."""
+
+    jwks_uri: str
+    algorithms: tuple[str, ...]
+    allow_http_hosts: tuple[str, ...]
+
+
+def from_environment(env: Mapping[str, str]) -> Found:
+    """What is optional, once GROAT_ISSUER and GROAT_AUDIENCE are known to be there and good. Raises ConfigError.
+
+    An empty variable is one that is not set.
+    """
+    findings = [f"{name} is not set" for name in _REQUIRED if not env.get(name)] + _odd_variables(env)
+    if findings:
+        raise ConfigError(*findings)
+    found: Found = {}
+    if jwks_uri := env.get("GROAT_JWKS_URI"):
+        found["jwks_uri"] = jwks_uri
+    if algorithms := _listed(env, "GROAT_ALGORITHMS"):
+        found["algorithms"] = algorithms
+    if hosts := _listed(env, "GROAT_ALLOW_HTTP_HOSTS"):
+        found["allow_http_hosts"] = hosts
+    return found
+
+
+def _odd_variables(env: Mapping[str, str]) -> list[str]:
+    """Quotes, blanks and marks that came with a value: an audience of those would refuse every token."""
+    values = {name: env.get(name, "") for name in (*_REQUIRED, *_OPTIONAL)}
+    odd = {name: stray(value) or blanks(value) for name, value in values.items()}
+    return [f"{name}: {words}: {shown(without_user(values[name]))}" for name, words in odd.items() if words]
+
+
+def _listed(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in env.get(name, "").split(",") if item.strip())
