@@ -362,7 +362,7 @@ def test_the_earliest_step_answers() -> None:
 
 @pytest.mark.rule("AS-TE-28", "AS-CA-01")
 def test_an_unsupported_grant_is_named_before_the_form_of_the_credential() -> None:
-    """Grant support is step 7, the form of client authentication step 8."""
+    """`grant_known` comes before `assertion_kind`."""
     with refused(UnsupportedGrantType, "grant_type"):
         _parse(_base(grant_type="password", client_assertion_type=None))
 

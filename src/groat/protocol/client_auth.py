@@ -1,7 +1,7 @@
 """Who asks: client authentication (RFC 7521 4.2, RFC 7523 2.2 and 3, draft-ietf-oauth-rfc7523bis).
 
-Every failure is InvalidClient with one outside appearance; its reason is for the log. Step 8 of the fixed order:
-form, then header, then signature, then claims; using up the jti is the caller's next act.
+Every failure is InvalidClient with one outside appearance; its reason is for the log. The checks are `assertion` to
+`claims` of order.py; using up the jti is the caller's next act.
 """
 
 import math

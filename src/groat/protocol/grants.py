@@ -14,7 +14,7 @@ from groat.protocol.token_request import parse_scope
 
 
 def decide_grant(request: TokenRequest, client: Client, policy: Policy) -> Grant:
-    """Steps 10 to 12: may this client use the grant, for which API, with which scopes.
+    """`grant_allowed` to `scope` of order.py: may this client use the grant, for which API, with which scopes.
 
     `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, InvalidTarget, InvalidScope.
     """

@@ -1,6 +1,6 @@
 """From the bytes of a form to a TokenRequest (RFC 6749 3.2, 4.4.2, App. B).
 
-Steps 3 to 7 of the fixed order of checks stand here, from top to bottom.
+`content_type` to `assertion_kind` of order.py stand here.
 """
 
 import re
@@ -37,7 +37,7 @@ Field = tuple[str, str]
 
 
 def check_content_type(values: Sequence[bytes]) -> None:
-    """Step 3: exactly one Content-Type, a form, in UTF-8. Raises InvalidRequest."""
+    """Exactly one Content-Type, a form, in UTF-8. Raises InvalidRequest."""
     if len(values) != 1:
         raise InvalidRequest("content_type", "Content-Type must be present once")
     if values[0] == b"application/x-www-form-urlencoded":
@@ -57,7 +57,7 @@ def check_content_encoding(values: Sequence[bytes]) -> None:
 
 
 def form_fields(body: bytes) -> list[Field]:
-    """Step 4: decode an urlencoded body to its raw pairs, in order, repeats kept.
+    """Decode an urlencoded body to its raw pairs, in order, repeats kept.
 
     Raises InvalidRequest: more than 50 fields or 1,024 escapes, a broken escape, bytes that are not UTF-8, a NUL.
     """
@@ -101,13 +101,13 @@ _unquote_short = lru_cache(maxsize=512)(_unquote_any)
 
 
 def check_query(query: bytes) -> None:
-    """Step 4: protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1)."""
+    """Protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1)."""
     if query and any(name in ONCE or name in REPEATABLE for name, _ in form_fields(query)):
         raise InvalidRequest("query", "send parameters in the body, not in the URL")
 
 
 def read_token_request(body: bytes, authorization: Sequence[bytes], grants: Collection[str]) -> TokenRequest:
-    """Steps 4 to 7 for a whole body: `parse_token_request` of its `form_fields`, with the same errors.
+    """A whole body, `decoding` to `assertion_kind`: `parse_token_request` of its `form_fields`, with the same errors.
 
     A client's requests differ in nothing but the assertion. Where that is plain and everything else short, the rest
     is parsed but once.
@@ -136,7 +136,7 @@ def _parse_frame(body: bytes, grants: frozenset[str]) -> TokenRequest:
 
 
 def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes], grants: Iterable[str]) -> TokenRequest:
-    """Steps 4 to 7: repeats, one authentication method, a grant_type, one that this server has.
+    """`repeats` to `assertion_kind`: one authentication method, a grant_type, one that this server has.
 
     `authorization`: every Authorization header value; `grants`: the names of the supported grants.
     Raises InvalidRequest, UnsupportedGrantType. Not checked: whether the credential is any good.

@@ -85,7 +85,7 @@ class TokenEndpoint:
             await send_private_json(scope, send, 200, _success(token, grant))
 
     def _parse(self, body: bytes, authorization: Sequence[bytes], exchange: Exchange) -> TokenRequest:
-        """Steps 5 to 7 of the fixed order."""
+        """`decoding` to `assertion_kind` of protocol/order.py."""
         try:
             request = read_token_request(body, authorization, GRANT_TYPES)
         except OAuthError as error:

@@ -23,7 +23,7 @@ class ClientDisconnected(Exception):
 
 
 async def read_form(scope: Scope, receive: Receive, admission: Admission) -> tuple[bytes, Sequence[bytes]]:
-    """The body of a form and the Authorization headers that came with it; steps 2 to 4 of the fixed order.
+    """The body of a form and the Authorization headers that came with it; `size` to `query` of protocol/order.py.
 
     Raises PayloadTooLarge, RequestTimeout, ClientDisconnected, InvalidRequest. Not checked: what the form says.
     """
