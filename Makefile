@@ -69,9 +69,11 @@ timing: $(STAMP) ## Whether the time of a refusal tells which clients exist (som
 	$(BIN)/python -m benchmarks.enumeration
 	$(BIN)/python -m benchmarks.enumeration --publishers --rounds 1000
 
-neighbour: $(STAMP) ## What clients get behind an address from which somebody fails all the time (a minute)
+neighbour: $(STAMP) ## What clients get beside somebody who fails all the time, or 300 times at once (minutes)
 	$(BIN)/python -m benchmarks.neighbour
 	$(BIN)/python -m benchmarks.neighbour --workers 2
+	$(BIN)/python -m benchmarks.burst
+	$(BIN)/python -m benchmarks.burst --workers 2
 
 components:      ## Install the programs that some tests need: PostgreSQL, PgBouncer, SoftHSM2 and more (Debian, root)
 	which pgbouncer softhsm2-util openssl ssh-keygen setpriv systemd-analyze >/dev/null 2>&1 && ls /usr/lib/postgresql >/dev/null || { \

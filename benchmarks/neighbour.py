@@ -84,21 +84,21 @@ async def ask(address: Address, body: bytes) -> tuple[int, float]:
     """One request on a connection of its own; returns status and Retry-After in seconds."""
     reader, writer = await asyncio.open_connection(*address)
     try:
-        writer.write(_head(body, close=True) + body)
+        writer.write(head_of(body, close=True) + body)
         head, _, _ = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.close()
-    return _status(head)
+    return status_of(head)
 
 
-def _head(body: bytes, *, close: bool = False) -> bytes:
+def head_of(body: bytes, *, close: bool = False) -> bytes:
     return (
         b"POST /token HTTP/1.1\r\nHost: groat\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         b"%bContent-Length: %d\r\n\r\n" % (b"Connection: close\r\n" if close else b"", len(body))
     )
 
 
-def _status(head: bytes) -> tuple[int, float]:
+def status_of(head: bytes) -> tuple[int, float]:
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     return int(head[9:12]), float(fields.get(b"retry-after", b"0"))
 
@@ -110,9 +110,9 @@ async def _fail_for_ever(address: Address, issuer: str, rate: float, counts: "di
         due = max(due + 1 / rate, time.monotonic() - 0.1)
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         body = forged(issuer)
-        writer.write(_head(body) + body)
+        writer.write(head_of(body) + body)
         head = await reader.readuntil(b"\r\n\r\n")
-        status, _ = _status(head)
+        status, _ = status_of(head)
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
         await reader.readexactly(int(fields[b"content-length"]))
         counts[status].value += 1

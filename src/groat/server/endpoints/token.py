@@ -32,6 +32,7 @@ from groat.server.http.entrance import require_method
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
 from groat.server.http.ids import RandomIds
+from groat.server.http.pacing import Pacing
 from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit, Line
@@ -59,6 +60,7 @@ class TokenEndpoint:
     admission: Admission = field(default_factory=Admission)
     publishers: Publishers | None = None
     room: WaitingRoom = field(default_factory=WaitingRoom)
+    failures: Pacing = field(default_factory=Pacing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -111,6 +113,8 @@ class TokenEndpoint:
             return self._judge(credential, client, exchange, now), version
         except InvalidClient as error:
             refusal = error
+        with self.admission.away():  # what a failure costs beyond its signature must hold up nobody else
+            await self.failures.next(credential.client_id)
         if await self.registry.catch_up(credential.client_id, version, known=client is not None):
             # Taken before the client is read: whatever changes while that goes on must be seen at the use.
             version, client = self.registry.version, await self.registry.find_client(credential.client_id)
