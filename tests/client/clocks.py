@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from groat.outbound.clocks import Clocks
+
 EPOCH = 1_800_000_000.0
 
 
@@ -27,14 +29,13 @@ class Clock:
         return EPOCH + self.elapsed + self.wall_step
 
     @property
+    def clocks(self) -> Clocks:
+        return Clocks(self.now, lambda: 1000.0 + self.elapsed, self.sleep, lambda: self.random)
+
+    @property
     def options(self) -> dict[str, Any]:
-        """The clock arguments of MachineClient."""
-        return {
-            "clock": self.now,
-            "monotonic": lambda: 1000.0 + self.elapsed,
-            "sleep": self.sleep,
-            "random": lambda: self.random,
-        }
+        """The clocks as an argument of MachineClient."""
+        return {"clocks": self.clocks}
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:

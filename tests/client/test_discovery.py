@@ -9,8 +9,8 @@ import pytest
 
 from groat.client import MachineClient, MetadataInvalid, ServerUnreachable, TokenResponseInvalid
 from groat.client.discovery import MetadataDirectory
-from groat.client.token import Clocks
 from groat.client.wire import Transport
+from groat.outbound.clocks import Clocks
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey
 
@@ -218,7 +218,7 @@ def test_waiting_for_anothers_read(issuer: AuthorizationServer) -> None:
     """Who waits for a read that another began waits until the own deadline, not the other's."""
     issuer.scripted_path = METADATA_PATH
     issuer.script.append(Reply(200, issuer.metadata, drip=0.02))
-    clocks = Clocks(time.time, time.monotonic, time.sleep, lambda: 0.0)
+    clocks = Clocks(random=lambda: 0.0)
     transport = Transport(timeout=30)
     directory = MetadataDirectory(issuer.url, transport, clocks)
     with ThreadPoolExecutor(1) as pool:

@@ -102,7 +102,7 @@ def test_shared_file_is_refused(make: MakeMachine, issuer: AuthorizationServer, 
 def test_shared_file_with_opt_out(make: MakeMachine, key_file: Path) -> None:
     """The explicit opt-out is for orchestrators that mount with a mode of their own."""
     key_file.chmod(0o644)
-    assert make(key=str(key_file), allow_shared_key_file=True).token().value
+    assert make(key=KeyFile(str(key_file), allow_shared=True)).token().value
 
 
 @pytest.mark.rule("KEY-09")

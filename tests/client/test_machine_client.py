@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 import groat.client
-from groat.client import MachineClient, RetryPolicy, WorkloadIdentity
+from groat.client import KeyUnusable, MachineClient, RetryPolicy, WorkloadIdentity
 from groat.protocol import jose
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey
@@ -114,6 +114,24 @@ class TestFromEnv:
             monkeypatch.setenv(name, value)
         with MachineClient.from_env() as client:
             assert client.token().value in issuer.issued
+
+    @pytest.mark.rule("CL-23")
+    def test_what_is_said_of_a_key_file(self, issuer: AuthorizationServer, key_file: Path) -> None:
+        """GROAT_KEY_ID and GROAT_ALGORITHM are about the file as well."""
+        env = self.env(issuer, GROAT_KEY_FILE=str(key_file), GROAT_KEY_ID="mine", GROAT_ALGORITHM="ES256")
+        with MachineClient.from_env(env) as client:
+            client.token()
+        assert issuer.assertions[0][0]["kid"] == "mine"
+        with MachineClient.from_env({**env, "GROAT_ALGORITHM": "RS256"}) as client:
+            with pytest.raises(KeyUnusable, match="ES256"):
+                client.token()
+
+    @pytest.mark.rule("CL-21", "CL-23")
+    def test_text_for_a_path(self, issuer: AuthorizationServer, key_file: Path) -> None:
+        """A key in the variable of its path is refused without a word of it."""
+        with pytest.raises(ConfigError, match=r"^GROAT_KEY_FILE: the text of a key, not a path") as refused:
+            MachineClient.from_env(self.env(issuer, GROAT_KEY_FILE=key_file.read_text()))
+        assert "kty" not in str(refused.value)
 
     @pytest.mark.rule("CL-23")
     def test_key_text(self, issuer: AuthorizationServer, key_file: Path) -> None:

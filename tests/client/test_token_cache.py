@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx2
 import pytest
 
 from groat.client import ClientClosed, ClientError, MachineClient, RefreshPolicy, RetryPolicy, ServerUnreachable, Token
-from groat.client.token import Clocks, Issued, Wish
+from groat.client.token import Issued, Wish
 from groat.client.token_cache import MAX_WISHES, TokenCache
 from groat.protocol.errors import ConfigError
 from tests.missing import on_linux
@@ -421,7 +422,7 @@ def test_closed(make: MakeMachine, issuer: AuthorizationServer) -> None:
 def test_client_closed_while_it_waits(make: MakeMachine, issuer: AuthorizationServer, clock: Clock) -> None:
     """An attempt that begins after the close does not open a new connection."""
     closing: list[MachineClient] = []
-    client = make(**{**clock.options, "sleep": lambda _: closing[0].close()})
+    client = make(clocks=replace(clock.clocks, sleep=lambda _: closing[0].close()))
     closing.append(client)
     issuer.script.append(Reply(503))
     with pytest.raises(ClientClosed):
@@ -552,9 +553,7 @@ def test_late_landing(clock: Clock) -> None:
             assert first_may_land.wait(20)
         return Issued(Token(f"token {number}", clock.now() + 600), sent_at, 600)
 
-    options = clock.options
-    clocks = Clocks(options["clock"], options["monotonic"], clock.sleep, options["random"])
-    cache = TokenCache(fetch, RefreshPolicy(), clocks, patience=-0.9)
+    cache = TokenCache(fetch, RefreshPolicy(), clock.clocks, patience=-0.9)
     wish = Wish("https://as.example", "billing", None, ())
     with pytest.raises(ServerUnreachable):
         cache.get(wish)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from groat.client import MachineClient, ScopeNarrowed, TokenRequestRefused
+from groat.client import KeyFile, MachineClient, ScopeNarrowed, TokenRequestRefused
 from groat.keys.files import parse_private_key
 from groat.protocol.access_token import Caller
 from groat.protocol.errors import InsufficientScope, InvalidToken
@@ -166,5 +166,5 @@ def test_pem_of_another_library_is_a_key_file(provider_of: ProviderOf, tmp_path:
     file.touch(0o600)
     file.write_text(private_pem(CLIENT, "ES256"))
     kid = private_jwk(CLIENT, "ES256")["kid"]
-    with MachineClient(provider_of("ES256"), CLIENT, file, kid=kid) as client:
+    with MachineClient(provider_of("ES256"), CLIENT, KeyFile(file, kid=kid)) as client:
         assert client.token(RESOURCE, [SCOPES[0]]).scopes == (SCOPES[0],)

@@ -20,16 +20,20 @@ from groat.client.errors import (
     TokenRequestRefused,
     TokenResponseInvalid,
 )
+from groat.client.key_file import KeyFile
 from groat.client.machine_client import MachineClient
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Token
+from groat.outbound.clocks import Clocks
 
 __all__ = [
     "ClientClosed",
     "ClientError",
+    "Clocks",
     "EnvironmentUnusable",
     "HttpClientMissing",
     "InsufficientScope",
+    "KeyFile",
     "KeyUnusable",
     "MachineClient",
     "MetadataInvalid",

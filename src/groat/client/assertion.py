@@ -10,7 +10,6 @@ from typing import Final, Protocol, runtime_checkable
 from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
 from groat.client.key_file import KeyFile
-from groat.keys.key_text import is_key_text
 from groat.keys.private_key import read_private_key
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
@@ -189,26 +188,21 @@ def _odd_token(raw: bytes) -> str:
     return ": it begins with Bearer; write the token alone" if text.lower().startswith("bearer ") else ""
 
 
-KeySource = str | os.PathLike[str] | PrivateKey | Signer | WorkloadIdentity
+KeySource = str | os.PathLike[str] | KeyFile | PrivateKey | Signer | WorkloadIdentity
 
 
-def credential_from(
-    key: KeySource, *, algorithm: str | None = None, kid: str | None = None, allow_shared: bool = False
-) -> Credential:
+def credential_from(key: KeySource) -> Credential:
     """The credential for whatever the caller gave as `key`; reads no file yet. Raises ConfigError."""
     if isinstance(key, WorkloadIdentity):
         return WorkloadCredential(key)
-    if isinstance(key, str) and is_key_text(key):
-        # Errors name the path, so a key must never be taken for one.
-        raise ConfigError("key is the text of a key, not a path; see private_key_from_text")
-    if isinstance(key, str | os.PathLike):
-        file = KeyFile(key, algorithm=algorithm, kid=kid, allow_shared=allow_shared)
+    if isinstance(key, str | os.PathLike | KeyFile):
+        file = key if isinstance(key, KeyFile) else KeyFile(key)
         return SigningCredential(lambda: LocalSigner(file.load()))
     if isinstance(key, PrivateKey):
         return SigningCredential(_always(LocalSigner(key)))
     if isinstance(key, Signer):
         return SigningCredential(_always(key))
-    raise ConfigError("key must be a path, a PrivateKey, a Signer (kid, algorithm, sign) or a WorkloadIdentity")
+    raise ConfigError("key must be a path, a KeyFile, PrivateKey, Signer (kid, algorithm, sign) or WorkloadIdentity")
 
 
 def _always(signer: Signer) -> Callable[[], Signer]:

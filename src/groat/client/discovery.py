@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from groat.client.errors import MetadataInvalid, ServerUnreachable
 from groat.client.fork import renew_in_child
 from groat.client.retry import retry_after
-from groat.client.token import Clocks
 from groat.client.wire import Answer, Outgoing, Transport
+from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.metadata import check_metadata, metadata_urls

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from groat.client.errors import KeyUnusable
 from groat.keys.files import handed_by_root
-from groat.keys.key_text import for_file
+from groat.keys.key_text import for_file, is_key_text
 from groat.keys.private_key import MAX_KEY_FILE_BYTES, read_private_key
+from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey
 from groat.protocol.shell import shell_word
 
@@ -17,8 +18,10 @@ Fingerprint = tuple[int, ...]
 class KeyFile:
     """One key file; `load` costs one stat call while the file stays as it is.
 
-    `algorithm`: needed for an RSA key that does not say its own; `kid`: replaces the file's own, or the thumbprint.
-    Not checked: the owner of the file, and the modes of the directories above it.
+    `path`: a JWK or PEM file of mode 0600. `algorithm`: needed for an RSA key that does not say its own; `kid`:
+    replaces the file's own, or the thumbprint (RFC 7638). `allow_shared`: accept a file that group or others may read,
+    where an orchestrator sets the mode. Nothing is read before `load`. Raises ConfigError for the text of a key in
+    place of a path. Not checked: the owner of the file, and the modes of the directories above it.
     """
 
     def __init__(
@@ -29,6 +32,9 @@ class KeyFile:
         kid: str | None = None,
         allow_shared: bool = False,
     ) -> None:
+        if isinstance(path, str) and is_key_text(path):
+            # Errors name the path, so a key must never be taken for one.
+            raise ConfigError("key is the text of a key, not a path; see private_key_from_text")
         self._path = Path(path)
         self._algorithm = algorithm
         self._kid = kid
@@ -67,8 +73,8 @@ class KeyFile:
         if shared and not self._allow_shared and not handed_by_root(status):
             raise KeyUnusable(
                 f"key file {self._path}: mode {stat.S_IMODE(mode):04o} lets others at the private key",
-                hint=f"chmod 600 {shell_word(str(self._path))}, or allow_shared_key_file=True where an orchestrator "
-                "sets the mode",
+                hint=f"chmod 600 {shell_word(str(self._path))}, or KeyFile(..., allow_shared=True) where an "
+                "orchestrator sets the mode",
             )
 
 

@@ -1,9 +1,7 @@
 """MachineClient: a machine's own identity at one authorization server, and the tokens it gets there."""
 
 import os
-import random as random_module
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import TracebackType
@@ -11,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
+from groat.client.key_file import KeyFile
 from groat.client.origin import allowed_origins
 from groat.client.retry import RefreshPolicy, RetryPolicy
-from groat.client.token import Clocks, Token, Wish, scope_set
+from groat.client.token import Token, Wish, scope_set
 from groat.client.token_cache import TokenCache
 from groat.client.token_endpoint import TokenEndpoint
 from groat.client.token_files import TokenFiles
 from groat.client.wire import HttpSource, Transport
 from groat.keys.key_text import is_key_text
 from groat.keys.private_key import read_private_key
+from groat.outbound.clocks import Clocks
 from groat.protocol.arguments import one_string, strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.metadata import check_endpoint, issuer_fault
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 MIN_ASSERTION_LIFETIME, MAX_ASSERTION_LIFETIME = 5, 300
 Scopes = str | Iterable[str]
-# Fork-safe: children of one parent must not draw the same jitter.
-_system_random: Final = random_module.SystemRandom().random
 
 
 class MachineClient:
@@ -40,11 +38,9 @@ class MachineClient:
     Args:
         issuer: the authorization server's issuer identifier, exactly as it writes it itself.
         client_id: who we are there.
-        key: a path to a JWK or PEM file (mode 0600), a `PrivateKey`, a `Signer` (KMS, HSM) or a `WorkloadIdentity`.
+        key: a path to a JWK or PEM file (mode 0600), a `KeyFile` where more is to be said of it, a `PrivateKey`, a
+            `Signer` (KMS, HSM) or a `WorkloadIdentity`.
         token_endpoint: skips the metadata and posts there.
-        algorithm: for an RSA key file that does not name its algorithm.
-        kid: replaces the key file's kid (default: the one in the JWK, or the RFC 7638 thumbprint).
-        allow_shared_key_file: accept a key file that group or others may read.
         http: an httpx2.Client or httpx.Client for the requests to the authorization server, or a function that makes
             one. A client is used as it is and stays yours; the function's product is closed by `close`, and made
             anew in a forked child.
@@ -54,7 +50,7 @@ class MachineClient:
         token_cache: a directory in which tokens are kept between runs, for whoever starts often; default: none are.
         allow_narrowed_scope: return a token that grants less than was asked, instead of ScopeNarrowed.
         refresh, retry: the schedules, in seconds.
-        clock, monotonic, sleep, random: for tests. Epoch seconds, monotonic seconds, and a float from 0 to 1.
+        clocks: for tests.
 
     There is no I/O before the first token is wanted. Raises ConfigError for arguments that cannot work. Safe to share
     among threads, event loops (asyncio) and over a fork. What a token says inside is never looked at.
@@ -67,9 +63,6 @@ class MachineClient:
         key: KeySource,
         *,
         token_endpoint: str | None = None,
-        algorithm: str | None = None,
-        kid: str | None = None,
-        allow_shared_key_file: bool = False,
         http: HttpSource = None,
         allow_http_hosts: Iterable[str] = (),
         timeout: float = 5.0,
@@ -78,21 +71,16 @@ class MachineClient:
         allow_narrowed_scope: bool = False,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        random: Callable[[], float] = _system_random,
+        clocks: Clocks = Clocks(),  # noqa: B008 - frozen
     ) -> None:
         self._issuer = one_string("issuer", issuer)
         self._client_id = one_string("client_id", client_id)
         self._allow_http_hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         self._check(http, timeout, assertion_lifetime)
-        credential = credential_from(key, algorithm=algorithm, kid=kid, allow_shared=allow_shared_key_file)
-        clocks = Clocks(clock, monotonic, sleep, random)
-        self._transport = Transport(http, timeout=timeout, monotonic=monotonic)
+        self._transport = Transport(http, timeout=timeout, monotonic=clocks.monotonic)
         endpoint = TokenEndpoint(
             self._directory(token_endpoint, clocks),
-            credential,
+            credential_from(key),
             self._transport,
             clocks,
             retry,
@@ -184,11 +172,10 @@ _VARIABLES: Final = {
     "issuer": "GROAT_ISSUER",
     "client_id": "GROAT_CLIENT_ID",
     "token_endpoint": "GROAT_TOKEN_ENDPOINT",
-    "algorithm": "GROAT_ALGORITHM",
-    "kid": "GROAT_KEY_ID",
     "token_cache": "GROAT_TOKEN_CACHE",
 }
 _KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", "GROAT_ASSERTION_FILE")
+_KEY_FACTS: Final = ("GROAT_ALGORITHM", "GROAT_KEY_ID")
 
 
 def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -202,7 +189,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
     if len(sources) != 1:
         what = f"{' and '.join(sources)} are set" if sources else "there is no key"
         return given, [*findings, f"{what}: set exactly one of {', '.join(_KEY_VARIABLES)}"]
-    key = _key_from(sources[0], env[sources[0]], given)
+    key = _key_from(sources[0], env)
     if isinstance(key, ConfigError):
         return given, [*findings, str(key)]
     return {**given, "key": key}, findings
@@ -210,7 +197,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
 
 def _odd_variables(env: Mapping[str, str]) -> list[str]:
     """What env files put into values and names; the text of a key is judged by its reader, and shown never."""
-    known = {*_VARIABLES.values(), *_KEY_VARIABLES}
+    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS}
     findings = [
         f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"
         for name in env
@@ -223,10 +210,14 @@ def _odd_variables(env: Mapping[str, str]) -> list[str]:
     return findings
 
 
-def _key_from(variable: str, value: str, given: Mapping[str, Any]) -> KeySource | ConfigError:
-    if variable == "GROAT_KEY_FILE":
-        return value
+def _key_from(variable: str, env: Mapping[str, str]) -> KeySource | ConfigError:
+    value = env[variable]
+    algorithm, kid = (env.get(name) or None for name in _KEY_FACTS)
     if variable == "GROAT_ASSERTION_FILE":
         return WorkloadIdentity(value)
-    key = read_private_key(value.encode(), given.get("algorithm"), given.get("kid"))
+    if variable == "GROAT_KEY_FILE" and is_key_text(value):
+        return ConfigError("GROAT_KEY_FILE: the text of a key, not a path; GROAT_KEY takes the text")
+    if variable == "GROAT_KEY_FILE":
+        return KeyFile(value, algorithm=algorithm, kid=kid)
+    key = read_private_key(value.encode(), algorithm, kid)
     return ConfigError(f"GROAT_KEY: {key}") if isinstance(key, str) else key

@@ -1,9 +1,10 @@
 """The nouns of a caller: which token is wanted, and the token that came. The token's inside is nobody's business."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from groat.outbound.clocks import Clocks
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import SCOPE_TOKEN
@@ -55,22 +56,12 @@ class Issued:
     sent_at: float
     lifetime: float
 
-    def age(self, clocks: "Clocks") -> float:
+    def age(self, clocks: Clocks) -> float:
         """Seconds since then, by whichever clock says more.
 
         The monotonic one stands still while the machine sleeps, and the wall clock can be set back.
         """
         return max(clocks.monotonic() - self.sent_at, clocks.now() - (self.token.expires_at - self.lifetime))
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """All that is not a value: epoch seconds, monotonic seconds, sleeping, and a random float from 0 to 1."""
-
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
-    sleep: Callable[[float], None]
-    random: Callable[[], float]
 
 
 def scope_set(scopes: str | Iterable[str]) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ from typing import Final
 from groat.client.errors import ClientClosed, ClientError, ServerUnreachable
 from groat.client.fork import renew_in_child
 from groat.client.retry import RefreshPolicy
-from groat.client.token import Clocks, Issued, Token, Wish
+from groat.client.token import Issued, Token, Wish
 from groat.client.token_files import TokenFiles
+from groat.outbound.clocks import Clocks
 
 MAX_WISHES: Final = 1024
 GRACE: Final = 1.0

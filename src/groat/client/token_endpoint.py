@@ -9,9 +9,10 @@ from groat.client.assertion import Assertion, Credential, Statement
 from groat.client.discovery import Directory
 from groat.client.errors import ClientError
 from groat.client.retry import RefreshPolicy, RetryPolicy
-from groat.client.token import Clocks, Issued, Wish
+from groat.client.token import Issued, Wish
 from groat.client.token_response import issued_token, refused_answer
 from groat.client.wire import Outgoing, Transport
+from groat.outbound.clocks import Clocks
 
 FORM_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
 logger = logging.getLogger("groat.client")

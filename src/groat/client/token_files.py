@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from groat.client.retry import RefreshPolicy
-from groat.client.token import Clocks, Issued, Token, Wish
+from groat.client.token import Issued, Token, Wish
 from groat.keys.files import make_private_directory, read_private_file, replace_private_file
+from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 
