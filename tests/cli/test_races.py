@@ -194,6 +194,20 @@ sys.meta_path.insert(0, Dropping())
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 
+INTERRUPTED_BEHIND_THE_LINK = """
+import os, runpy, signal, stat, sys
+
+sync = os.fsync
+
+def fsync(descriptor):
+    sync(descriptor)
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode) and os.path.exists("never.json"):
+        signal.raise_signal(signal.SIGINT)
+
+os.fsync = fsync
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
 
 def add_while_the_store_is_locked(home: Home, interrupt: Callable[[subprocess.Popen[bytes]], None]) -> bytes:
     """Register a client while another writer holds the store, until Ctrl-C ends it; returns what the command said."""
@@ -223,6 +237,23 @@ def test_ctrl_c_before_the_commit_leaves_nothing(home: Home) -> None:
         process.send_signal(signal.SIGINT)
 
     add_while_the_store_is_locked(home, interrupt)
+
+
+@pytest.mark.rule("K08")
+def test_ctrl_c_while_the_key_file_is_made_durable_leaves_nothing(home: Home) -> None:
+    """The file has its name, and the call that wrote it has not returned."""
+    home.prefix = (sys.executable, "-c", INTERRUPTED_BEHIND_THE_LINK)
+    assert add_while_the_store_is_locked(home, lambda process: None).endswith(b"groat: interrupted\n")
+
+
+@pytest.mark.rule("K08")
+def test_a_key_file_that_was_there_stays(home: Home) -> None:
+    """Another client's key under that name is not taken for the one that was to be written."""
+    words = ("--allow", "orders=orders:read", "--new-key", "taken.json")
+    home.ok("client", "add", "other", *words)
+    before = (home.directory / "taken.json").read_bytes()
+    assert home("client", "add", "never", *words).code != 0
+    assert (home.directory / "taken.json").read_bytes() == before
 
 
 @pytest.mark.rule("K08")

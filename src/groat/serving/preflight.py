@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from groat.keys.custody import Custody, Signer
 from groat.keys.custody.several import SignerUnavailable
@@ -12,9 +13,11 @@ from groat.server.registry.registry import Registry
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody
 from groat.server.settings.open_store import open_store
-from groat.server.store import StoreClosed, StoreUnavailable
+from groat.server.store import Condition, Store, StoreClosed, StoreUnavailable
 from groat.server.store.trusted_time import Reading, TrustedTime
 from groat.server.unavailable import Unavailable
+
+WRITE_TRIALS: Final = 3  # each waits for two seconds at most
 
 
 def _refuse(finding: str) -> None:
@@ -30,11 +33,7 @@ async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> 
     custody = open_custody(config)
     store = open_store(config)
     try:
-        condition = await store.condition()
-        if condition.closed_at is not None:
-            raise StoreClosed
-        if condition.write_fault is not None:
-            raise StoreUnavailable(condition.write_fault)
+        condition = await _condition(store)
         registry, now = Registry(store, custody, publish_lead=config.timing.lead.publish), time.time()
         office = in_office(await registry.signing_keys(), now)
         for key in office:
@@ -47,6 +46,19 @@ async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> 
                 warn(f"signing key {key.kid} {due} and cannot be opened: {fault}")
     finally:
         await store.close()
+
+
+async def _condition(store: Store) -> Condition:
+    """How a store is that takes writes; a disk that is slow for a moment gets another one. Raises Unavailable."""
+    for left in reversed(range(WRITE_TRIALS)):
+        condition = await store.condition()
+        if condition.closed_at is not None:
+            raise StoreClosed
+        if condition.write_fault is None:
+            break
+        if not left:
+            raise StoreUnavailable(condition.write_fault)
+    return condition
 
 
 async def _first_signer(registry: Registry, reading: Reading, now: float) -> Signer:

@@ -1,5 +1,6 @@
 """`groat client`: who may ask for tokens, with which keys."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from groat.cli.session import Session, plain
 from groat.keys import files
 from groat.keys.private_key import CURVE_ALGORITHMS
 from groat.keys.public_key import DEFAULT_RSA_ALGORITHM
-from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey, generate_private_key
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, PublicKey, generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.models import AssertionAudience
 from groat.server import operations
@@ -143,16 +145,24 @@ class _Newcomer:
     def register_new_key(self, path: Path, algorithm: str, rsa_bits: int) -> ClientRecord:
         """Write the key first: a registered key that nobody holds is useless, a spare file does no harm."""
         key = generate_private_key(algorithm, rsa_bits)
-        files.write_key_pair(key, path)
         try:
+            files.write_key_pair(key, path)
             record = self.register((key.public,))
         except BaseException:
-            _discard(self.session, self.client_id, key.kid, path)
+            if _holds(path, key):  # Ctrl-C may come when the file is there and the call has not returned
+                _discard(self.session, self.client_id, key.kid, path)
             raise
         self.session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
         if path.suffix == ".pem" and algorithm not in (DEFAULT_RSA_ALGORITHM, *CURVE_ALGORITHMS.values()):
             self.session.note(f"a PEM does not say that it is for {algorithm}: give it with --alg {algorithm}")
         return record
+
+
+def _holds(path: Path, key: PrivateKey) -> bool:
+    """Whether this file has this key, and not one that was there before."""
+    with contextlib.suppress(ConfigError):
+        return files.read_private_key(path, key.algorithm).public.thumbprint == key.public.thumbprint
+    return False
 
 
 def _discard(session: Session, client_id: str, kid: str, path: Path) -> None:

@@ -14,7 +14,7 @@ class Exchange:
     """One request and what is learnt about it on the way, for the log line at its end.
 
     `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line; `proving`: seconds
-    that went into signatures which prove nothing.
+    of this thread that went into signatures which prove nothing: those of others on a busy host do not count.
     """
 
     request_id: str
