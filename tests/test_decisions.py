@@ -20,6 +20,7 @@ def test_there_are_records() -> None:
 def test_a_record_has_four_parts(record: Path) -> None:
     """Each once, at the beginning of a paragraph, with something behind it; the problem comes first."""
     text = record.read_text("utf-8")
+    assert not re.search(r"^(<{7}|={7}|>{7})", text, re.MULTILINE), "a conflict of two versions"
     for part in PARTS:
         assert len(re.findall(rf"^\*\*{part}\.\*\*\s+\S", text, re.MULTILINE)) == 1, part
     assert re.match(r"# \d{4} \S.*\n\n\*\*Problem\.\*\*", text)
