@@ -36,7 +36,7 @@ from benchmarks.servers import CLIENT, SCOPE, Server, groat_server, run_groat
 from groat.demo.local_ca import LocalCa
 from groat.outbound.published import DEADLINE
 from groat.protocol import jose
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.server.http.waiting_room import SEATS_PER_CLIENT

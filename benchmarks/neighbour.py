@@ -26,7 +26,7 @@ from urllib.parse import urlencode, urlsplit
 
 from benchmarks.servers import RESOURCE, SCOPE, Server, groat_server
 from groat.protocol import jose
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
 from groat.server import operations
 from groat.server.log.audit import Audit

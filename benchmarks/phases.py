@@ -35,7 +35,7 @@ class Instant(SqliteStore):
 
     version: int | None = None
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
         assert once.digest
         self.version = self.version or await self.registry_version()
         return Receipt(True, self.version)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from groat.keys import files
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.server.store.sqlite.store import SCHEMA_VERSION
 from tests.ports import free_port

@@ -17,7 +17,7 @@ import pytest
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.invitation import PREFIX, Invitations
-from groat.protocol.client_auth import ASSERTION_TYP
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
 from groat.protocol.enrolment import (
     ENDORSEMENT_TYP,
     MAX_LIFETIME,

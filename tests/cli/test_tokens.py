@@ -10,7 +10,7 @@ import pytest
 
 from groat.keys import files
 from groat.protocol import jose
-from groat.protocol.client_auth import ASSERTION_TYP
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
 from groat.protocol.jwk import generate_private_key, import_private_jwk, import_public_jwk
 from groat.server.settings.config import load_config
 

@@ -9,7 +9,7 @@ from groat.client import KeyUnusable, MachineClient, TokenRequestRefused, Worklo
 from groat.client.assertion import Statement, WorkloadCredential
 from groat.client.discovery import Endpoint
 from groat.protocol import jose
-from groat.protocol.client_auth import JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey, generate_private_key
 

@@ -21,7 +21,7 @@ import httpx2
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.keys.ring.keyring import active_key
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey
 from groat.server.settings.config import load_config

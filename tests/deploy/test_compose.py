@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from groat.protocol.client_auth import JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
 
 from .engine import BUILD_SECONDS, DEPLOY, IMAGE, Project, check_hardened, compose_commands, inspect, run
 

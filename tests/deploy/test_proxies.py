@@ -24,7 +24,7 @@ import pytest
 from groat.demo.local_ca import LocalCa
 from groat.demo.stage import free_ports
 from groat.keys.files import read_private_key
-from groat.protocol.client_auth import JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from tests.burst import Answered, Door, burst, one_by_one, worst
 from tests.certificates import self_signed

@@ -12,7 +12,7 @@ from typing import Any, Final
 import jwt
 
 from benchmarks.load.history import Assertion, Presentation
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 
 Name = tuple[str, str]
 Rows = Mapping[bytes, str]  # digest -> token id
@@ -21,7 +21,7 @@ UNANSWERED: Final = 0  # nobody knows whether it was served; below: never sent
 
 def digest_of(name: Name) -> bytes:
     """The key of an assertion's row."""
-    return OneTimeValue(name[0], name[1], 0).digest
+    return OneTimeValue(OneTimeKind.ASSERTION, *name, 0).digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from groat.protocol import client_auth, grants, jose, strict_json, token_request
+from groat.protocol import jose, strict_json, token_request
+from groat.protocol.client_auth import private_key_jwt
 from groat.protocol.errors import InvalidClient
-from groat.protocol.models import OneTimeValue
+from groat.protocol.grants import client_credentials
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.store.sqlite.store import SqliteStore
 
@@ -25,7 +27,7 @@ def _replaced(owner: Any, name: str, part: Any) -> None:
 
 def audience() -> None:
     """Any audience is this server."""
-    _replaced(client_auth, "_check_audience", lambda claims, client, policy: policy.issuer)
+    _replaced(private_key_jwt, "_check_audience", lambda claims, client, policy: policy.issuer)
 
 
 def signature() -> None:
@@ -35,18 +37,18 @@ def signature() -> None:
 
 def times() -> None:
     """Nothing is too old or too new."""
-    _replaced(client_auth, "_check_lifetime", lambda claims, lifetime, tolerance, now: (now + 60, now))
+    _replaced(private_key_jwt, "_check_lifetime", lambda claims, lifetime, tolerance, now: (now + 60, now))
 
 
 def names() -> None:
     """iss need not be the client."""
-    good = client_auth._check_claims
+    good = private_key_jwt._check_claims
 
     def lax(credential: Any, client: Any, *rest: Any) -> Any:
         claims = {**credential.jwt.claims, "iss": client.client_id, "sub": client.client_id}
         return good(replace(credential, jwt=replace(credential.jwt, claims=claims)), client, *rest)
 
-    _replaced(client_auth, "_check_claims", lax)
+    _replaced(private_key_jwt, "_check_claims", lax)
 
 
 def members() -> None:
@@ -71,7 +73,7 @@ def methods() -> None:
 
 def scopes() -> None:
     """Whatever is asked is granted."""
-    _replaced(grants, "_granted", lambda wanted, permission, client, explicit: tuple(wanted))
+    _replaced(client_credentials, "_granted", lambda wanted, permission, client, explicit: tuple(wanted))
 
 
 def replays() -> None:
@@ -93,7 +95,7 @@ def rows() -> None:
             return await good(self, credential, exchange, now)
         except InvalidClient:
             jti = str(credential.jwt.claims.get("jti"))
-            once = OneTimeValue(credential.client_id, jti, int(now) + 600, now)
+            once = OneTimeValue(OneTimeKind.ASSERTION, credential.client_id, jti, int(now) + 600, now)
             signer = await self.registry.signer(now)
             await self.store.use_once(once, _issuance(self, credential, signer, now))
             raise

@@ -57,11 +57,11 @@ class Reading:
 
     @property
     def digest(self) -> bytes | None:
-        """What a server may remember of it: SHA-256 over the length of the client id, the client id and the jti."""
+        """What a server may remember of it: SHA-256 over kind and client id, each after its length, and the jti."""
         if self.proven is None:
             return None
         client, jti = (part.encode("utf-8", "surrogatepass") for part in self.proven)
-        return sha256(len(client).to_bytes(4, "big") + client + jti).digest()
+        return sha256(b"\0\0\0\x09assertion" + len(client).to_bytes(4, "big") + client + jti).digest()
 
 
 class Wrong(Exception):

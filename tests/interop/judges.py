@@ -23,7 +23,8 @@ from jwcrypto.jwk import JWKSet
 
 from groat.protocol import jose
 from groat.protocol.access_token import Expectations, check_access_token, parse_access_token
-from groat.protocol.client_auth import JWT_BEARER, authenticate_client, read_credential
+from groat.protocol.client_auth import authenticate_client, read_credential
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER, read
 from groat.protocol.errors import InvalidClient, InvalidToken, JoseError
 from groat.protocol.key_set import import_key_set
 from groat.protocol.models import Client, Policy, TokenRequest
@@ -96,10 +97,10 @@ def our_server(expected: Expected) -> Judge:
     policy = Policy(expected.audience)
 
     def decode(token: str) -> Mapping[str, Any]:
-        request = TokenRequest("client_credentials", None, (), None, token, JWT_BEARER, ("private_key_jwt",))
-        credential = read_credential(request)
-        authenticate_client(credential, client, policy, expected.now)
-        return credential.jwt.claims
+        credentials = {"client_assertion": token, "client_assertion_type": JWT_BEARER}
+        request = TokenRequest(grant_type="client_credentials", parameters={}, credentials=credentials)
+        authenticate_client(read_credential(request), client, policy, expected.now)
+        return read(request).jwt.claims
 
     return _judge(decode, InvalidClient)
 

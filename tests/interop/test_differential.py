@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from groat.protocol import jose
-from groat.protocol.client_auth import ASSERTION_TYP
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 

@@ -15,11 +15,10 @@ from joserfc.jwk import RSAKey
 
 from groat.protocol import jose
 from groat.protocol.access_token import Caller, Expectations, check_access_token, parse_access_token
-from groat.protocol.client_auth import AuthenticatedClient, authenticate_client, read_credential
+from groat.protocol.client_auth import authenticate_client, read_credential
 from groat.protocol.errors import InvalidClient, InvalidToken, JoseError, OAuthError, VerificationError
-from groat.protocol.grants import GRANTS
 from groat.protocol.jwk import ALGORITHMS, PrivateKey, PublicKey, base64url_encode, generate_private_key, private_key
-from groat.protocol.models import Api, Client, Permission, Policy, Profile
+from groat.protocol.models import Api, AuthenticatedClient, Client, Permission, Policy, Profile, TokenRequest
 from groat.protocol.token_request import form_fields, parse_token_request
 
 ISS: Final = "https://as.example"
@@ -109,6 +108,17 @@ def access_token(key: PrivateKey = AS_KEY, header: Mapping[str, Any] | None = No
     return compact(header_of(key, "at+jwt", header), token_claims(**claims), key)
 
 
+def asking(scope: str | None = None, targets: tuple[str, ...] = ()) -> TokenRequest:
+    """A request for a client's own token; its credential has been read."""
+    parameters = {} if scope is None else {"scope": scope}
+    return TokenRequest(grant_type="client_credentials", parameters=parameters, credentials={}, targets=targets)
+
+
+def proven(client: Client = CLIENT) -> AuthenticatedClient:
+    """The client, as authenticated."""
+    return AuthenticatedClient(client, "private_key_jwt")
+
+
 def authenticate(
     token: str,
     client: Client | None = CLIENT,
@@ -123,7 +133,7 @@ def authenticate(
         "client_assertion": token,
         **form,
     }
-    request = parse_token_request(form_fields(urlencode(fields).encode()), (), GRANTS)
+    request = parse_token_request(form_fields(urlencode(fields).encode()), ())
     return authenticate_client(read_credential(request), client, policy, now)
 
 

@@ -16,7 +16,7 @@ from groat.protocol import jose, signatures
 from groat.protocol.client_auth import CLIENT_AUTH_METHODS, authenticate_client, read_credential
 from groat.protocol.errors import InvalidClient, InvalidRequest
 from groat.protocol.jwk import PrivateKey, base64url_encode, decoy_key, private_key
-from groat.protocol.models import AssertionAudience, Client, OneTimeValue, Policy, TokenRequest
+from groat.protocol.models import AssertionAudience, Client, OneTimeKind, OneTimeValue, Policy, TokenRequest
 
 from .builders import (
     ABSENT,
@@ -48,17 +48,17 @@ B_KEY = OTHER_KEY
 B = Client("b", (B_KEY.public,))
 
 
-def _request(**changes: Any) -> TokenRequest:
-    good: dict[str, Any] = {
-        "grant_type": "client_credentials",
-        "scope": None,
-        "targets": (),
-        "client_id": None,
-        "client_assertion": assertion(),
-        "client_assertion_type": JWT_BEARER,
-        "auth_methods": ("client_assertion",),
-    }
-    return TokenRequest(**{**good, **changes})
+def _request(token: str | None, **changes: Any) -> TokenRequest:
+    credentials = {} if token is None else {"client_assertion": token, "client_assertion_type": JWT_BEARER}
+    good = TokenRequest(grant_type="client_credentials", parameters={}, credentials=credentials)
+    return replace(good, **changes)
+
+
+def _once(token: str, client: Client = CLIENT) -> OneTimeValue:
+    """What a good assertion asks to be used up."""
+    once = authenticate(token, client).once
+    assert once is not None
+    return once
 
 
 def test_a_good_assertion_authenticates() -> None:
@@ -67,15 +67,15 @@ def test_a_good_assertion_authenticates() -> None:
     assert proof.client is CLIENT
     assert proof.key is CLIENT_KEY.public
     assert proof.method == "private_key_jwt"
-    assert proof.once == OneTimeValue(CID, "j" * 22, NOW + 60 + POLICY.clock_tolerance, NOW)
-    assert proof.token_endpoint_audience is False
+    assert proof.once == OneTimeValue(OneTimeKind.ASSERTION, CID, "j" * 22, NOW + 60 + POLICY.clock_tolerance, NOW)
+    assert proof.advice == ""
 
 
 @pytest.mark.rule("F16", "F05")
 def test_when_an_assertion_was_signed() -> None:
     """By its iat; without one, as early as its exp allows."""
-    assert authenticate(assertion(iat=NOW - 7)).once.signed_at == NOW - 7
-    without = authenticate(assertion(iat=ABSENT)).once
+    assert _once(assertion(iat=NOW - 7)).signed_at == NOW - 7
+    without = _once(assertion(iat=ABSENT))
     assert without.signed_at == NOW + 60 - POLICY.max_assertion_lifetime
 
 
@@ -115,7 +115,7 @@ def test_an_absent_type_is_a_malformed_request_and_an_absent_assertion_proves_no
 def test_no_other_method_authenticates(methods: tuple[str, ...]) -> None:
     """A client_id alone, a secret, or a header is no proof."""
     with client_refused("auth_method"):
-        read_credential(_request(client_assertion=None, client_id=CID, auth_methods=methods))
+        read_credential(_request(None, client_id=CID, auth_methods=methods))
     assert list(CLIENT_AUTH_METHODS) == ["private_key_jwt"]
 
 
@@ -457,9 +457,9 @@ def test_one_element_arrays_are_for_the_default_profile() -> None:
 @pytest.mark.parametrize("aud", BAD_AUDIENCES[1:], ids=repr)
 def test_a_lenient_client_may_name_the_token_endpoint_and_nothing_else(aud: Any) -> None:
     """The exception of a client record is two exact strings; its use is reported."""
-    assert authenticate(assertion(aud=TE), LENIENT).token_endpoint_audience is True
-    assert authenticate(assertion(aud=[TE]), LENIENT).token_endpoint_audience is True
-    assert authenticate(assertion(aud=ISS), LENIENT).token_endpoint_audience is False
+    assert authenticate(assertion(aud=TE), LENIENT).advice.startswith("the assertion names the token endpoint")
+    assert authenticate(assertion(aud=[TE]), LENIENT).advice.startswith("the assertion names the token endpoint")
+    assert authenticate(assertion(aud=ISS), LENIENT).advice == ""
     with client_refused("assertion_audience"):
         authenticate(assertion(aud=aud), LENIENT)
 
@@ -536,7 +536,7 @@ def test_times_of_an_assertion(claims: dict[str, Any], reason: str | None) -> No
 def test_a_client_may_have_its_own_lifetime(limit: int) -> None:
     """The limit of the client record replaces the policy's, shorter or longer, for exp and for iat."""
     client = replace(CLIENT, max_assertion_lifetime=limit)
-    assert authenticate(assertion(exp=NOW + limit, iat=NOW - limit), client).once.expires_at == NOW + limit + 10
+    assert _once(assertion(exp=NOW + limit, iat=NOW - limit), client).expires_at == NOW + limit + 10
     with client_refused("assertion_lifetime"):
         authenticate(assertion(exp=NOW + limit + 1), client)
     with client_refused("assertion_lifetime"):
@@ -567,14 +567,14 @@ def test_a_jti_is_required(jti: Any) -> None:
 @pytest.mark.parametrize("jti", ["j", "j" * 256, "\0", "é", "a\nb", "😀" * 256, " "])
 def test_any_bounded_string_is_a_jti(jti: str) -> None:
     """What the string holds does not matter: only its digest travels on."""
-    once = authenticate(assertion(jti=jti)).once
+    once = _once(assertion(jti=jti))
     assert once.value == jti
     assert len(once.digest) == 32
 
 
 @pytest.mark.rule("AS-CA-10", "AS-CA-13", "P06")
 def test_one_time_values_do_not_collide() -> None:
-    """Client and jti are kept apart; case, composition and blanks make another value."""
+    """Kind, client and jti are kept apart; case, composition and blanks make another value."""
     pairs = [
         ("a", "bc"),
         ("ab", "c"),
@@ -587,22 +587,25 @@ def test_one_time_values_do_not_collide() -> None:
         ("b", unicodedata.normalize("NFD", "é")),
         ("c", "j"),
     ]
-    assert len({OneTimeValue(client, jti, NOW).digest for client, jti in pairs}) == len(pairs)
-    assert OneTimeValue("b", "j", NOW).digest == OneTimeValue("b", "j", NOW + 60).digest
+    assert len({OneTimeValue(kind, *pair, NOW).digest for kind in OneTimeKind for pair in pairs}) == len(pairs) * len(
+        OneTimeKind
+    )
+    value = OneTimeValue(OneTimeKind.ASSERTION, "b", "j", NOW)
+    assert value.digest == replace(value, expires_at=NOW + 60).digest
 
 
 @pytest.mark.rule("AS-CA-10", "AS-CA-13", "P07")
 def test_the_digest_is_stable() -> None:
     """The stored form is pinned: a change of it would forget every jti in use during an upgrade."""
-    expected = hashlib.sha256(b"\0\0\0\x07billing" + "jti-é".encode()).digest()
-    assert OneTimeValue("billing", "jti-é", NOW).digest == expected
+    expected = hashlib.sha256(b"\0\0\0\x09assertion\0\0\0\x07billing" + "jti-é".encode()).digest()
+    assert OneTimeValue(OneTimeKind.ASSERTION, "billing", "jti-é", NOW).digest == expected
 
 
 @pytest.mark.rule("AS-CA-10", "AS-CA-13", "P08")
 @pytest.mark.parametrize(("exp", "kept"), [(NOW + 60, NOW + 70), (NOW + 60.5, NOW + 71), (NOW + 0.001, NOW + 11)])
 def test_a_value_is_remembered_until_nobody_accepts_it(exp: float, kept: int) -> None:
     """Until exp, rounded up, plus the tolerance between clocks."""
-    assert authenticate(assertion(exp=exp)).once.expires_at == kept
+    assert _once(assertion(exp=exp)).expires_at == kept
 
 
 @pytest.mark.rule("AS-CA-12", "JOSE-24", "P05")
@@ -681,7 +684,7 @@ def test_hopeless_tokens_are_refused_without_a_signature_check() -> None:
 
 def test_credentials_are_read_before_any_client_is_known() -> None:
     """Reading names the claimed client; proving comes after."""
-    credential = read_credential(_request(client_assertion=assertion(OTHER_KEY)))
+    credential = read_credential(_request(assertion(OTHER_KEY)))
     assert (credential.method, credential.client_id) == ("private_key_jwt", CID)
     with client_refused("client_unknown"):
         authenticate_client(credential, None, POLICY, NOW)

@@ -6,9 +6,9 @@ import pytest
 
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.grants import GRANTS, decide_grant
-from groat.protocol.models import Api, Client, Grant, Permission, Policy, TokenRequest
+from groat.protocol.models import Api, Client, Grant, Permission, Policy
 
-from .builders import CLIENT_KEY, ISS, POLICY, refused
+from .builders import CLIENT_KEY, ISS, POLICY, asking, proven, refused
 
 ORDERS = Api("orders", "https://orders.example", frozenset({"orders:read", "orders:write", "shared"}))
 STOCK = Api("stock", "https://stock.example/v1", frozenset({"stock:read", "shared"}))
@@ -31,8 +31,7 @@ NONE = Client("none", (CLIENT_KEY.public,))
 
 
 def _decide(client: Client, scope: str | None = None, targets: tuple[str, ...] = ()) -> Grant:
-    request = TokenRequest("client_credentials", scope, targets, None, None, None, ())
-    return decide_grant(request, client, POLICY)
+    return decide_grant(asking(scope, targets), proven(client), POLICY)
 
 
 @pytest.mark.rule("AS-TE-08")
@@ -143,8 +142,7 @@ def test_refusals_keep_to_the_log() -> None:
 @pytest.mark.rule("AT-08", "AS-TE-17")
 def test_the_lifetime_is_the_policy_s() -> None:
     """A grant lasts as long as the policy says."""
-    request = TokenRequest("client_credentials", None, (), None, None, None, ())
-    assert decide_grant(request, ONE, Policy(ISS, token_lifetime=60)).lifetime == 60
+    assert decide_grant(asking(), proven(ONE), Policy(ISS, token_lifetime=60)).lifetime == 60
 
 
 @pytest.mark.rule("AS-TE-07", "AS-MD-06")

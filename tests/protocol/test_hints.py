@@ -5,12 +5,11 @@ from typing import Any, Final
 
 import pytest
 
-from groat.protocol.client_auth import read_credential
 from groat.protocol.differences import difference
 from groat.protocol.errors import InvalidClient, InvalidTarget, JoseError
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import generate_private_key
-from groat.protocol.models import Api, AssertionAudience, Client, Permission, Policy, TokenRequest
+from groat.protocol.models import Api, AssertionAudience, Client, Permission, Policy
 from groat.protocol.time_hints import time_hint
 
 from .builders import (
@@ -20,13 +19,14 @@ from .builders import (
     CLIENT_KEY,
     FAPI2,
     ISS,
-    JWT_BEARER,
     NOW,
     POLICY,
     RES,
     TE,
+    asking,
     assertion,
     authenticate,
+    proven,
 )
 
 LENIENT: Final = replace(CLIENT, assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT)
@@ -144,9 +144,8 @@ def refused_target(target: str, *audiences: str) -> str:
     """The hint for a resource that a client of these APIs asks for."""
     apis = [Api(f"api{number}", audience, frozenset({"read"})) for number, audience in enumerate(audiences)]
     client = Client(CID, (), tuple(Permission(api, api.scopes) for api in apis))
-    request = TokenRequest("client_credentials", "read", (target,), None, None, None, ())
     with pytest.raises(InvalidTarget) as caught:
-        decide_grant(request, client, POLICY)
+        decide_grant(asking("read", (target,)), proven(client), POLICY)
     assert caught.value.reason == "resource"
     assert caught.value.hint.isascii()
     assert caught.value.hint.isprintable()
@@ -265,9 +264,7 @@ def test_a_client_that_signs_for_itself_is_no_platform() -> None:
     reason, hint = told(iss="somebody-else")
     assert (reason, '"somebody-else"' in hint) == ("assertion_issuer", True)
     with pytest.raises(InvalidClient) as caught:
-        read_credential(
-            TokenRequest("client_credentials", None, (), None, assertion(sub="a b", iss="a b"), JWT_BEARER, ())
-        )
+        authenticate(assertion(sub="a b", iss="a b"))
     assert "sub must be the client id" in caught.value.hint
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import read_credential
 from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope, InvalidToken, JoseError, OAuthError
-from groat.protocol.grants import GRANTS, decide_grant
+from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import (
     PRIVATE_MEMBERS,
     base64url_decode,
@@ -22,17 +22,17 @@ from groat.protocol.jwk import (
     import_public_jwk,
 )
 from groat.protocol.key_set import import_key_set
-from groat.protocol.models import Api, Client, OneTimeValue, Permission, TokenRequest, issuer_fault
+from groat.protocol.models import Api, Client, OneTimeKind, OneTimeValue, Permission, TokenRequest, issuer_fault
+from groat.protocol.scope import parse_scope
 from groat.protocol.token_request import (
     MAX_FIELDS,
-    ONCE,
     REPEATABLE,
     check_content_type,
     check_query,
     form_fields,
-    parse_scope,
     parse_token_request,
     read_token_request,
+    recognised,
 )
 
 from .builders import (
@@ -45,10 +45,12 @@ from .builders import (
     RES,
     TE,
     access_token,
+    asking,
     assertion,
     authenticate,
     compact,
     header_of,
+    proven,
     segment,
     verify,
 )
@@ -71,7 +73,7 @@ JSONISH = st.lists(
     | st.text(max_size=3),
     max_size=25,
 ).map("".join)
-NAMES = st.sampled_from(sorted(ONCE) + list(REPEATABLE)) | st.text(max_size=8)
+NAMES = st.sampled_from(sorted(recognised() | REPEATABLE)) | st.text(max_size=8)
 FIELDS = st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=MAX_FIELDS)
 FORMISH = st.lists(
     st.sampled_from(
@@ -210,12 +212,12 @@ def test_any_body_is_a_request_or_an_oauth_refusal(body: bytes) -> None:
     """Arbitrary bytes as body, query and content type: only refusals of the token endpoint."""
 
     def request() -> TokenRequest:
-        return parse_token_request(form_fields(body), (), GRANTS)
+        return parse_token_request(form_fields(body), ())
 
     refusals = (
         _refusal(OAuthError, request),
         _refusal(OAuthError, lambda: read_credential(request())),
-        _refusal(OAuthError, parse_token_request, (), (body,), GRANTS),
+        _refusal(OAuthError, parse_token_request, (), (body,)),
         _refusal(OAuthError, check_query, body),
         _refusal(OAuthError, check_content_type, [body]),
     )
@@ -229,23 +231,31 @@ def test_a_request_is_parsed_by_its_few_rules(fields: list[tuple[str, str]], aut
     """An independent reading of the form rules comes to the same verdict."""
     names = [name for name, _ in fields]
     values = {name: value for name, value in fields if value}
-    repeats = any(names.count(name) > 1 for name in ONCE)
+    repeats = any(names.count(name) > 1 for name in recognised())
     methods = len(authorization) + ("client_secret" in values) + ("client_assertion" in values)
     untyped = "client_assertion" in values and "client_assertion_type" not in values
     fine = not repeats and methods <= 1 and not untyped and values.get("grant_type") == "client_credentials"
     try:
-        request = parse_token_request(fields, authorization, GRANTS)
+        request = parse_token_request(fields, authorization)
     except OAuthError:
         assert not fine
         return
     assert fine
-    assert request.scope == values.get("scope")
+    assert request.parameters.get("scope") == values.get("scope")
     assert request.client_id == values.get("client_id")
     assert len(request.auth_methods) == methods
 
 
 FORM_NAMES: Final = st.sampled_from(
-    [*sorted(ONCE), "client%5Fassertion", "xclient_assertion", "client_assertion=client_assertion", "resource", "", "x"]
+    [
+        *sorted(recognised()),
+        "client%5Fassertion",
+        "xclient_assertion",
+        "client_assertion=client_assertion",
+        "resource",
+        "",
+        "x",
+    ]
 )
 FORM_VALUES: Final = st.sampled_from(["", "client_credentials", "a.b.c", "%61", "a+b", "%", "%00", "é", "\0", "a b"])
 
@@ -268,9 +278,9 @@ def test_a_remembered_form_is_read_like_a_new_one(fields: list[tuple[str, str]],
         except OAuthError as error:
             return type(error), error.reason, error.hint
 
-    expected = outcome(lambda: parse_token_request(form_fields(body), authorization, GRANTS))
+    expected = outcome(lambda: parse_token_request(form_fields(body), authorization))
     for _ in range(2):
-        assert outcome(lambda: read_token_request(body, authorization, GRANTS)) == expected
+        assert outcome(lambda: read_token_request(body, authorization)) == expected
 
 
 @PROPERTY
@@ -419,14 +429,16 @@ def test_any_claims_end_in_a_refusal_or_a_proof(claims: dict[str, Any]) -> None:
     assert refusal is None or refusal.reason in {"issuer", "audience", "claims", "expired", "not_yet"}
 
 
-_PAIRS = st.tuples(st.text(max_size=6), st.text(max_size=6))
+_VALUES = st.tuples(st.sampled_from(OneTimeKind), st.text(max_size=6), st.text(max_size=6))
 
 
 @PROPERTY
-@given(_PAIRS, _PAIRS)
+@given(_VALUES, _VALUES)
 @pytest.mark.rule("AS-CA-10", "P06")
-def test_one_time_values_are_told_apart(first: tuple[str, str], second: tuple[str, str]) -> None:
-    """Two values have one digest only if client and jti are equal."""
+def test_one_time_values_are_told_apart(
+    first: tuple[OneTimeKind, str, str], second: tuple[OneTimeKind, str, str]
+) -> None:
+    """Two values have one digest only if kind, client and jti are equal."""
     same = OneTimeValue(*first, NOW).digest == OneTimeValue(*second, NOW).digest
     assert same is (first == second)
 
@@ -451,11 +463,11 @@ def test_nobody_gets_more_than_was_granted(
         for index, scopes in enumerate(allowed)
     )
     client = Client(CID, (), permissions, default_scopes=tuple(default))
-    request = TokenRequest("client_credentials", scope, tuple(dict.fromkeys(targets)), None, None, None, ())
-    if refusal := _refusal(OAuthError, decide_grant, request, client, POLICY):
+    request = asking(scope, tuple(dict.fromkeys(targets)))
+    if refusal := _refusal(OAuthError, decide_grant, request, proven(client), POLICY):
         assert refusal.code in ("invalid_scope", "invalid_target")
         return
-    grant = decide_grant(request, client, POLICY)
+    grant = decide_grant(request, proven(client), POLICY)
     permission = next(p for p in permissions if p.api == grant.api)
     assert grant.scopes
     assert permission.scopes.issuperset(grant.scopes)

@@ -1,6 +1,7 @@
 """The core is pure: it imports nothing that acts, and while it judges nothing happens."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import groat.protocol
+from groat.protocol import models
 
-SOURCES = sorted(Path(groat.protocol.__file__).parent.glob("*.py"))
+ROOT = Path(groat.protocol.__file__).parent
+SOURCES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN = {
     *("asyncio", "time", "datetime", "os", "pathlib", "io", "socket", "ssl", "http", "logging", "random", "secrets"),
     *("uuid", "threading", "multiprocessing", "concurrent", "subprocess", "sqlite3", "tempfile", "shutil", "signal"),
@@ -49,6 +52,26 @@ def test_the_core_calls_no_builtin_that_acts(path: Path) -> None:
             assert node.func.id not in {"open", "print", "input", "eval", "exec", "compile", "__import__", "breakpoint"}
 
 
+def test_what_the_core_remembers_is_bounded() -> None:
+    """Every cache has a size; what a cache may be keyed by is equal to itself alone, so that a change is another key."""
+    caches = {
+        f"{path.stem}.{name}": value.cache_parameters()["maxsize"]
+        for path in SOURCES
+        for name, value in vars(importlib.import_module(_module(path))).items()
+        if hasattr(value, "cache_parameters")
+    }
+    assert len(caches) >= 8
+    assert all(caches.values()), caches
+    for noun in (models.Client, models.Grant, models.Policy):
+        assert noun.__hash__ is object.__hash__
+        assert noun.__eq__ is object.__eq__
+
+
+def _module(path: Path) -> str:
+    inside = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("groat", "protocol", *(part for part in inside if part != "__init__")))
+
+
 @pytest.mark.rule("A05", "JOSE-11", "JOSE-24")
 def test_while_the_core_judges_nothing_happens() -> None:
     """Under the interpreter's audit hook, no file, socket, process or import occurs from form to verified token."""
@@ -59,6 +82,7 @@ from urllib.parse import urlencode
 from groat.protocol import jose
 from groat.protocol.access_token import *
 from groat.protocol.client_auth import *
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
 from groat.protocol.grants import *
 from groat.protocol.jwk import *
 from groat.protocol.key_set import *
@@ -79,14 +103,14 @@ def flow():
     body = urlencode({"grant_type": "client_credentials", "client_assertion": assertion,
                       "client_assertion_type": JWT_BEARER}).encode()
     check_content_type([b"application/x-www-form-urlencoded"])
-    request = parse_token_request(form_fields(body), (), GRANTS)
+    request = parse_token_request(form_fields(body), ())
     proof = authenticate_client(read_credential(request), client, policy, NOW)
     proof.once.digest
     try:
         authenticate_client(read_credential(request), None, policy, NOW)
     except InvalidClient:
         pass
-    grant = decide_grant(request, proof.client, policy)
+    grant = decide_grant(request, proof, policy)
     data = jose.signing_input(
         jose.encode_header(server_key.algorithm, server_key.kid, "at+jwt"), access_token_claims(grant, policy, NOW, "t")
     )

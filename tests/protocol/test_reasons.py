@@ -28,7 +28,7 @@ SERVER: Final[Mapping[str, reasons.Reason]] = {
 }
 # What a JoseError of these modules says goes on behind the prefix.
 BEHIND: Final = {
-    "assertion": ("jose", "strict_json", "client_auth"),
+    "assertion": ("jose", "strict_json", "client_auth/private_key_jwt"),
     "endorsement": ("jose", "strict_json", "enrolment"),
     "proof": ("jose", "strict_json", "enrolment"),
 }

@@ -10,7 +10,7 @@ from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import active_key
 from groat.keys.ring.schedule import GRACE, Timing
 from groat.protocol.jwk import PublicKey
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.chores.rotator import SPARE_SECONDS, Rotator
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
@@ -77,7 +77,7 @@ class Suspect:
     async def use(self, kid: str) -> None:
         """A token is signed with this key; the store remembers it for a year."""
         at = int(self.made.clock.now)
-        value = OneTimeValue("c", f"j{self.monotonic.now}", at + 365 * DAY)
+        value = OneTimeValue(OneTimeKind.ASSERTION, "c", f"j{self.monotonic.now}", at + 365 * DAY)
         await self.rotator.operator.store.use_once(value, Issuance(f"t{self.monotonic.now}", "c", kid, at))
 
 

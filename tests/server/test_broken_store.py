@@ -21,7 +21,7 @@ from starlette.types import Message
 
 from groat import app
 from groat.keys.files import read_private_key
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.chores import forgetting, upkeep
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
@@ -115,10 +115,12 @@ def test_closing_does_not_wait_for_a_lock(tmp_path: Path, lock: Lock) -> None:
 
     async def run() -> float:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
+        await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
         with lock(tmp_path / "groat.db"):
             waiting = asyncio.ensure_future(
-                store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
+                store.use_once(
+                    OneTimeValue(OneTimeKind.ASSERTION, "c", "second", NOW + 60), Issuance("t1", "c", "k", NOW)
+                )
             )
             await asyncio.sleep(0.05)
             began = time.monotonic()
@@ -142,9 +144,13 @@ def test_a_writer_that_could_not_start_starts_later(tmp_path: Path) -> None:
         blocker.mkdir()
         store = SqliteStore.open(tmp_path / "groat.db")
         with pytest.raises(StoreUnavailable):
-            await store.use_once(OneTimeValue("c", "first", NOW + 60), Issuance("t0", "c", "k", NOW))
+            await store.use_once(
+                OneTimeValue(OneTimeKind.ASSERTION, "c", "first", NOW + 60), Issuance("t0", "c", "k", NOW)
+            )
         blocker.rmdir()
-        receipt = await store.use_once(OneTimeValue("c", "second", NOW + 60), Issuance("t1", "c", "k", NOW))
+        receipt = await store.use_once(
+            OneTimeValue(OneTimeKind.ASSERTION, "c", "second", NOW + 60), Issuance("t1", "c", "k", NOW)
+        )
         await store.close()
         return receipt.fresh
 

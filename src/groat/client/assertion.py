@@ -12,7 +12,7 @@ from groat.client.errors import KeyUnusable, foreign
 from groat.client.key_file import KeyFile
 from groat.keys.private_key import read_private_key
 from groat.protocol import jose, strict_json
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
 from groat.protocol.stray import stray

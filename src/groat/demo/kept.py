@@ -10,7 +10,7 @@ from typing import Any
 
 from groat.demo.provision import CLIENT, ORDERS, Clients, Installation
 from groat.demo.stage import Service, Stage
-from groat.protocol.client_auth import JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import httpx2
 from groat.client.challenge import bearer_challenge
 from groat.demo.provision import CLIENT, ORDERS, Clients
 from groat.protocol import strict_json
-from groat.protocol.client_auth import ASSERTION_TYP, JWT_BEARER
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import base64url_encode
 

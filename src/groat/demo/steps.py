@@ -13,7 +13,7 @@ from groat.demo.report import Report, milliseconds, shortened, subject, wrapped
 from groat.demo.stage import HOST, DemoFailed, Service, Stage, free_ports, wait_ready
 from groat.demo.wire import Wire
 from groat.protocol.access_token import TYP
-from groat.protocol.client_auth import ASSERTION_TYP
+from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
 from groat.protocol.jose import parse_jwt
 
 SERVER_PORT: Final = 3001

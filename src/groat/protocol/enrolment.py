@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from groat.protocol import jose
-from groat.protocol.client_auth import prove
+from groat.protocol.client_signature import prove_signature
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
-from groat.protocol.models import CLIENT_ID, Client, OneTimeValue, Policy
+from groat.protocol.models import CLIENT_ID, Client, OneTimeKind, OneTimeValue, Policy
 from groat.protocol.time_hints import time_hint
 
 PROOF_TYP: Final = "client-key+jwt"
@@ -96,7 +96,7 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         jwt = _parsed(text, ENDORSEMENT_TYP)
         if jwt.header.algorithm.name not in policy.algorithms:
             raise JoseError("algorithm", f"{jwt.header.algorithm.name} is outside profile {policy.profile}")
-        by = prove(jwt, new.client_id, client, now, policy.clock_tolerance)
+        by = prove_signature(jwt, new.client_id, client, now, policy.clock_tolerance)
         exp = _check_claims(jwt.claims, policy, now)
         signed_at = jose.numeric_date(jwt.claims, "iat")
         jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
@@ -106,9 +106,9 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
     if jwt.claims.get("iss") != new.client_id or jwt.claims.get("new_key") != new.key.thumbprint:
         raise InvalidClient("endorsement_claims", "iss and new_key must name the client and the key of the proof")
     expires_at = math.ceil(exp) + policy.clock_tolerance
-    once = OneTimeValue(new.client_id, jti, expires_at, exp - MAX_LIFETIME if signed_at is None else signed_at)
-    # No client id has a space, so that this cannot collide with anybody's jti.
-    whole = replace(once, client_id=f"endorsement {new.client_id}", value=hashlib.sha256(text.encode()).hexdigest())
+    earliest = exp - MAX_LIFETIME if signed_at is None else signed_at
+    once = OneTimeValue(OneTimeKind.ENDORSEMENT, new.client_id, jti, expires_at, earliest)
+    whole = replace(once, kind=OneTimeKind.ENDORSEMENT_TEXT, value=hashlib.sha256(text.encode()).hexdigest())
     begin = exp if signed_at is None else signed_at
     return Endorsement(once, by, whole, None if retire_after is None else math.ceil(begin) + retire_after)
 

@@ -8,7 +8,7 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -241,7 +241,7 @@ def printable(text: str) -> str:
     return ascii(text[:64])[1:-1]
 
 
-@cache
+@lru_cache(maxsize=64)  # more than there are: algorithms, by the sizes of RSA
 def decoy_key(algorithm: str, bits: int = MIN_RSA_BITS) -> PublicKey:
     """A fixed public key that nobody can sign with, so that refusing an unknown client costs what a check costs.
 

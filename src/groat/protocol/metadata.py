@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from groat.protocol.client_auth import CLIENT_AUTH_METHODS
+from groat.protocol import client_auth, grants
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
-from groat.protocol.grants import GRANTS
 from groat.protocol.models import LOOPBACK_HOSTS, Policy, issuer_fault
 
 WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
@@ -24,8 +23,8 @@ def server_metadata(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
         "issuer": policy.issuer,
         "token_endpoint": policy.token_endpoint,
         "jwks_uri": policy.jwks_uri,
-        "grant_types_supported": list(GRANTS),
-        "token_endpoint_auth_methods_supported": list(CLIENT_AUTH_METHODS),
+        "grant_types_supported": list(grants.GRANTS),
+        "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
     }
     listed = sorted(set(scopes))

@@ -185,42 +185,87 @@ class Client:
             object.__setattr__(self, "shown_keys", shown)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """A token request whose form is sound; nothing in it is proven yet.
+    """A token request whose form is sound; nothing in it is proven yet. What is empty is absent.
 
-    `scope` is the raw value, None when absent or empty; `targets` are the `resource` values (RFC 8707), those of
-    `audience` included.
+    `parameters`: those that its grant reads; `credentials`: those that some method of client authentication reads.
+    Others that were sent are in neither. `targets` are the `resource` values (RFC 8707), those of `audience` included.
     """
 
     grant_type: str
-    scope: str | None
-    targets: tuple[str, ...]
-    client_id: str | None
-    client_assertion: str | None = field(repr=False)
-    client_assertion_type: str | None
-    auth_methods: tuple[str, ...]
+    parameters: Mapping[str, str] = field(repr=False)
+    credentials: Mapping[str, str] = field(repr=False)
+    targets: tuple[str, ...] = ()
+    client_id: str | None = None
+    auth_methods: tuple[str, ...] = ()
     authorization_scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """How the client wants to be known, and as whom; nothing is proven yet. Each method adds what it will prove."""
+
+    method: str
+    client_id: str
+
+
+def _sized(text: str) -> bytes:
+    member = text.encode()
+    return len(member).to_bytes(4, "big") + member
+
+
+class OneTimeKind(StrEnum):
+    """What can be used once; values of two kinds never stand for each other."""
+
+    ASSERTION = "assertion"  # its jti
+    ENDORSEMENT = "endorsement"  # its jti
+    ENDORSEMENT_TEXT = "endorsement text"
+    JOIN_CODE = "join code"
+    TOKEN = "token"  # its own jti: what it was given for cannot come again
+
+    prefix: bytes  # made beforehand, for each digest
+
+    def __init__(self, name: str) -> None:
+        self.prefix = _sized(name)
 
 
 @dataclass(frozen=True, slots=True)
 class OneTimeValue:
     """A value that must be used once only: the rule's question to whoever has a memory.
 
-    `expires_at`: the second from which the value could not be accepted anyway; `signed_at`: when the client made it,
-    at the earliest. The default, long ago, is the careful one: a memory that starts later refuses it.
+    `owner`: the client whose value it is. `expires_at`: the second from which the value could not be accepted anyway;
+    `signed_at`: when the client made it, at the earliest. The default, long ago, is the careful one: a memory that
+    starts later refuses it.
     """
 
-    client_id: str
+    kind: OneTimeKind
+    owner: str
     value: str
     expires_at: int
     signed_at: float = 0
 
     @property
     def digest(self) -> bytes:
-        """32 bytes; the length prefix keeps ("ab", "c") and ("a", "bc") apart."""
-        client = self.client_id.encode()
-        return hashlib.sha256(len(client).to_bytes(4, "big") + client + self.value.encode()).digest()
+        """32 bytes; the length before each member but the last keeps ("ab", "c") and ("a", "bc") apart."""
+        owner = self.owner.encode()
+        members = self.kind.prefix + len(owner).to_bytes(4, "big") + owner + self.value.encode()
+        return hashlib.sha256(members).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedClient:
+    """Proof of authentication: only the `prove` of a method makes one.
+
+    `key`: the registered key it was proven by, where there is one. `once`: still to be used up, where the proof could
+    be presented again. `advice`: for the log line, what the client should do better.
+    """
+
+    client: Client
+    method: str
+    key: PublicKey | None = None
+    once: OneTimeValue | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +276,7 @@ class Grant:
     api: Api
     scopes: tuple[str, ...]
     lifetime: int
+    scope: str = field(init=False)  # as it is written
 
-    @property
-    def scope(self) -> str:
-        return " ".join(self.scopes)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scope", " ".join(self.scopes))

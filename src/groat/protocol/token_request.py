@@ -4,30 +4,23 @@
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedGrantType
+from groat.protocol import client_auth, grants
+from groat.protocol.errors import InvalidRequest, UnsupportedGrantType
 from groat.protocol.jwk import BASE64URL_ALPHABET
-from groat.protocol.models import SCOPE, TokenRequest
+from groat.protocol.models import TokenRequest
 
 MAX_FIELDS: Final = 50
 MAX_ESCAPES: Final = 1024  # of the form %41: decoding one takes longer than reading a hundred plain bytes
-MAX_SCOPE_CHARS: Final = 4096
-ONCE: Final = frozenset(
-    {
-        "grant_type",
-        "scope",
-        "client_id",
-        "client_secret",
-        "client_assertion",
-        "client_assertion_type",
-    }
-)
+# Of every request; a secret proves nothing here, but it must not come beside what does.
+_COMMON: Final = frozenset({"grant_type", "client_id", "client_secret"})
 # RFC 8707 2 lets `resource` repeat; `audience` is the older spelling that many clients still send for the same wish.
-REPEATABLE: Final = ("resource", "audience")
+REPEATABLE: Final = frozenset({"resource", "audience"})
 MAX_REMEMBERED_BYTES: Final = 1024
 _ASSERTION: Final = b"client_assertion="
 _UNRESERVED: Final = BASE64URL_ALPHABET + b".~"
@@ -102,11 +95,18 @@ _unquote_short = lru_cache(maxsize=512)(_unquote_any)
 
 def check_query(query: bytes) -> None:
     """Protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1)."""
-    if query and any(name in ONCE or name in REPEATABLE for name, _ in form_fields(query)):
+    if query and not (recognised() | REPEATABLE).isdisjoint(name for name, _ in form_fields(query)):
         raise InvalidRequest("query", "send parameters in the body, not in the URL")
 
 
-def read_token_request(body: bytes, authorization: Sequence[bytes], grants: Collection[str]) -> TokenRequest:
+def recognised() -> frozenset[str]:
+    """The parameters that stand once: those of every request, and those that a row of one of the two tables names."""
+    read_by_grants = (grant.parameters for grant in grants.GRANTS.values())
+    read_by_methods = (method.parameters for method in client_auth.CLIENT_AUTH_METHODS.values())
+    return _COMMON.union(*read_by_grants, *read_by_methods)
+
+
+def read_token_request(body: bytes, authorization: Sequence[bytes]) -> TokenRequest:
     """A whole body, `decoding` to `assertion_kind`: `parse_token_request` of its `form_fields`, with the same errors.
 
     A client's requests differ in nothing but the assertion. Where that is plain and everything else short, the rest
@@ -116,59 +116,57 @@ def read_token_request(body: bytes, authorization: Sequence[bytes], grants: Coll
     assertion, ampersand, after = found.partition(b"&")
     plain = assertion and not assertion.translate(None, _UNRESERVED) and (not before or before.endswith(b"&"))
     if not plain or authorization or len(before) + len(after) > MAX_REMEMBERED_BYTES:
-        return parse_token_request(form_fields(body), authorization, grants)
-    frame = _parse_frame(b"".join((before, _ASSERTION, b"x", ampersand, after)), frozenset(grants))
+        return parse_token_request(form_fields(body), authorization)
+    frame = _parse_frame(b"".join((before, _ASSERTION, b"x", ampersand, after)))
     return TokenRequest(
-        frame.grant_type,
-        frame.scope,
-        frame.targets,
-        frame.client_id,
-        assertion.decode("ascii"),
-        frame.client_assertion_type,
-        frame.auth_methods,
+        grant_type=frame.grant_type,
+        parameters=frame.parameters,
+        credentials={**frame.credentials, "client_assertion": assertion.decode("ascii")},
+        targets=frame.targets,
+        client_id=frame.client_id,
+        auth_methods=frame.auth_methods,
     )
 
 
 @lru_cache(maxsize=512)
-def _parse_frame(body: bytes, grants: frozenset[str]) -> TokenRequest:
+def _parse_frame(body: bytes) -> TokenRequest:
     """A request with another assertion in place of its own: no rule looks into one."""
-    return parse_token_request(form_fields(body), (), grants)
+    return parse_token_request(form_fields(body), ())
 
 
-def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes], grants: Iterable[str]) -> TokenRequest:
+def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes]) -> TokenRequest:
     """`repeats` to `assertion_kind`: one authentication method, a grant_type, one that this server has.
 
-    `authorization`: every Authorization header value; `grants`: the names of the supported grants.
-    Raises InvalidRequest, UnsupportedGrantType. Not checked: whether the credential is any good.
+    `authorization`: every Authorization header value. Raises InvalidRequest, UnsupportedGrantType. Not checked: whether
+    the credential is any good. Parameters that no row reads are ignored (RFC 6749 3.2).
     """
     once, targets = _collect(fields)
-    methods = _presented_methods(once, authorization)
-    if len(methods) > 1:
+    presented = _presented_methods(once, authorization)
+    if len(presented) > 1:
         raise InvalidRequest("auth_methods", "use one client authentication method")
     grant_type = once.get("grant_type")
     if not grant_type:
         raise InvalidRequest("grant_type", "grant_type is missing")
-    if grant_type not in grants:
+    grant = grants.GRANTS.get(grant_type)
+    if grant is None:
         raise UnsupportedGrantType("grant_type", "see grant_types_supported in the metadata")
-    if once.get("client_assertion") and not once.get("client_assertion_type"):
-        raise InvalidRequest("form", "client_assertion needs client_assertion_type")
     return TokenRequest(
-        grant_type,
-        once.get("scope") or None,
-        targets,
-        once.get("client_id") or None,
-        once.get("client_assertion") or None,
-        once.get("client_assertion_type") or None,
-        methods,
-        _scheme(authorization[0]) if authorization else None,
+        grant_type=grant_type,
+        parameters=_chosen(once, grant.parameters),
+        credentials=_credentials(once),
+        targets=targets,
+        client_id=once.get("client_id") or None,
+        auth_methods=presented,
+        authorization_scheme=_scheme(authorization[0]) if authorization else None,
     )
 
 
 def _collect(fields: Iterable[Field]) -> tuple[dict[str, str], tuple[str, ...]]:
     once: dict[str, str] = {}
     targets: list[str] = []
+    names = recognised()
     for name, value in fields:
-        if name in ONCE:
+        if name in names:
             if name in once:
                 raise InvalidRequest("form", f"{name} occurs twice")
             once[name] = value
@@ -177,36 +175,27 @@ def _collect(fields: Iterable[Field]) -> tuple[dict[str, str], tuple[str, ...]]:
     return once, tuple(targets)
 
 
-def _presented_methods(once: dict[str, str], authorization: Sequence[bytes]) -> tuple[str, ...]:
-    methods = ["header"] * len(authorization)
-    if once.get("client_secret"):
-        methods.append("client_secret")
-    if once.get("client_assertion"):
-        methods.append("client_assertion")
-    return tuple(methods)
+def _presented_methods(once: Mapping[str, str], authorization: Sequence[bytes]) -> tuple[str, ...]:
+    """What proves who asks, by whichever method: headers, a secret (of which only this is kept), credentials."""
+    marks = [method.parameters[0] for method in client_auth.CLIENT_AUTH_METHODS.values() if method.parameters]
+    sent = [name for name in dict.fromkeys(["client_secret", *marks]) if once.get(name)]
+    return (*["header"] * len(authorization), *sent)
+
+
+def _credentials(once: Mapping[str, str]) -> Mapping[str, str]:
+    """The parameters of client authentication; none of them is without those that belong to it."""
+    names: list[str] = []
+    for method in client_auth.CLIENT_AUTH_METHODS.values():
+        for name in method.parameters:
+            if once.get(method.parameters[0]) and not once.get(name):
+                raise InvalidRequest("form", f"{method.parameters[0]} needs {name}")
+            names.append(name)
+    return _chosen(once, names)
+
+
+def _chosen(once: Mapping[str, str], names: Iterable[str]) -> Mapping[str, str]:
+    return MappingProxyType({name: once[name] for name in names if once.get(name)})
 
 
 def _scheme(authorization: bytes) -> str:
     return authorization.partition(b" ")[0].decode("latin-1").lower()
-
-
-def parse_scope(scope: str) -> tuple[str, ...]:
-    """Read a scope value by the grammar of RFC 6749 3.3; repeats collapse, order stays. Raises InvalidScope."""
-    # Memory for strangers' values is kept small: only what a real client would repeat is remembered.
-    return _parse_short_scope(scope) if len(scope) < 256 else _parse_any_scope(scope)
-
-
-def _parse_any_scope(scope: str) -> tuple[str, ...]:
-    if len(scope) > MAX_SCOPE_CHARS:
-        raise InvalidScope("scope", f"scope is longer than {MAX_SCOPE_CHARS} characters")
-    if SCOPE.fullmatch(scope) is None:
-        raise InvalidScope("scope", "scope is not a list of tokens with single spaces between them")
-    return tuple(dict.fromkeys(scope.split(" ")))
-
-
-_parse_short_scope = lru_cache(maxsize=512)(_parse_any_scope)
-
-
-def no_credential(request: TokenRequest) -> InvalidClient:
-    """The refusal of a request that proves nothing, or by a method that this server does not have."""
-    return InvalidClient("auth_method", f"presented: {', '.join(request.auth_methods) or 'nothing'}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import pytest
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
-from groat.protocol.models import AssertionAudience, OneTimeValue
+from groat.protocol.models import AssertionAudience, OneTimeKind, OneTimeValue
 from groat.server.store import (
     PURGE_CHUNK,
     BeforeFloor,
@@ -124,7 +125,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def once(value: str, client_id: str = "billing", expires_at: int = NOW + 60) -> OneTimeValue:
-    return OneTimeValue(client_id, value, expires_at)
+    return OneTimeValue(OneTimeKind.ASSERTION, client_id, value, expires_at)
 
 
 def issuance(token_id: str, client_id: str = "billing", **changes: Any) -> Issuance:
@@ -378,6 +379,24 @@ def test_a_use_is_the_record_of_its_issuance(place: Place) -> None:
                    "issued_at": NOW + 3, "expires_at": NOW + 60}  # fmt: skip
 
 
+@pytest.mark.rule("I11")
+def test_a_use_that_no_token_comes_of_says_what_it_was(place: Place) -> None:
+    """Counted once like any other, also among several at once; its row names no key, and no token that there could be."""
+    value = OneTimeValue(OneTimeKind.JOIN_CODE, "billing", "nonce", NOW + 60, NOW - 5)
+
+    async def work() -> tuple[list[Receipt], list[dict[str, Any]]]:
+        async with place.store() as store:
+            receipts = await asyncio.gather(*(store.use_once(value, None) for _ in range(3)))
+            return receipts, [row async for rows in store.read_all("used_once") for row in rows]
+
+    receipts, (row,) = run(work())
+    assert [receipt.fresh for receipt in receipts] == [True, False, False]
+    assert re.fullmatch("join code [0-9a-f]{16}", row.pop("token_id"))
+    del row["replica"]
+    assert row == {"digest": value.digest, "client_id": "billing", "kid": "", "issued_at": NOW - 5,
+                   "expires_at": NOW + 60}  # fmt: skip
+
+
 # Overload
 
 
@@ -415,7 +434,7 @@ def test_what_is_shed_is_not_used_up(place: Place) -> None:
 
 
 def signed(value: str, at: int) -> OneTimeValue:
-    return OneTimeValue("billing", value, at + 60, at)
+    return OneTimeValue(OneTimeKind.ASSERTION, "billing", value, at + 60, at)
 
 
 @pytest.mark.rule("F16", "F05", "T15")

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 import pytest
 
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres.link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
@@ -36,7 +36,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 def once(value: str, signed_at: float | None = None) -> OneTimeValue:
     """A value of now, or of another moment; real time, because the database's clock is real."""
     at = time.time() if signed_at is None else signed_at
-    return OneTimeValue("billing", value, int(at) + LIFETIME, at)
+    return OneTimeValue(OneTimeKind.ASSERTION, "billing", value, int(at) + LIFETIME, at)
 
 
 def issuance(token_id: str) -> Issuance:
@@ -78,7 +78,7 @@ def execute(url: str, sql: str) -> list[Any]:
 
 _RACER: Final = """
 import asyncio, sys
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance
 from groat.server.store.group_commit import MAX_BATCH
 from groat.server.store.group_commit import Limits
@@ -88,7 +88,7 @@ async def main(url, name, step):
     await store.condition()
     print("ready", flush=True); sys.stdin.readline()
     async def use(n):
-        receipt = await store.use_once(OneTimeValue("billing", f"v{n}", 2_000_000_000), Issuance(f"{name}-{n}", "billing", "k", 1))
+        receipt = await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "billing", f"v{n}", 2_000_000_000), Issuance(f"{name}-{n}", "billing", "k", 1))
         return receipt.fresh
     won = await asyncio.gather(*(use(n * step % 997) for n in range(997)))
     await store.close(); print(sum(won))

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 import pytest
 
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.postgres.forgetting import IN_FORCE_SECONDS
 from groat.server.store.postgres.link import Target
@@ -47,7 +47,7 @@ def cut(url: str) -> None:
 
 
 async def use(store: PostgresStore, value: str) -> bool:
-    once = OneTimeValue("billing", value, SOON, time.time())
+    once = OneTimeValue(OneTimeKind.ASSERTION, "billing", value, SOON, time.time())
     return (await store.use_once(once, Issuance(f"t-{time.monotonic_ns()}", "billing", "k1", int(time.time())))).fresh
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
 from groat.server.store.sqlite.faults import FRESH_SECONDS
@@ -34,7 +34,7 @@ def test_the_files_are_private(tmp_path: Path) -> None:
 
     async def work() -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
+        await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "v", NOW), Issuance("t", "c", "k", NOW))
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         await store.close()
         assert set(modes) >= {"groat.db", "groat.db-wal", "groat.db.lock"}
@@ -67,10 +67,10 @@ def test_create_is_safe_to_repeat(tmp_path: Path) -> None:
 
     async def work() -> bool:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
+        await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "v", NOW), Issuance("t", "c", "k", NOW))
         await store.close()
         again = SqliteStore.create(tmp_path / "groat.db")
-        receipt = await again.use_once(OneTimeValue("c", "v", NOW), Issuance("u", "c", "k", NOW))
+        receipt = await again.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "v", NOW), Issuance("u", "c", "k", NOW))
         await again.close()
         return receipt.fresh
 
@@ -107,7 +107,7 @@ def test_commits_are_durable(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         connection.close()
-        await store.use_once(OneTimeValue("c", "v", NOW), Issuance("t", "c", "k", NOW))
+        await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "v", NOW), Issuance("t", "c", "k", NOW))
         with closing(sqlite3.connect(tmp_path / "groat.db")) as other:
             assert other.execute("SELECT token_id FROM used_once").fetchall() == [("t",)]
         await store.close()
@@ -121,7 +121,7 @@ def test_only_digests_are_stored(tmp_path: Path) -> None:
 
     async def work() -> None:
         store = SqliteStore.create(tmp_path / "groat.db")
-        await store.use_once(OneTimeValue("c", "canary-jti", NOW), Issuance("t", "c", "k", NOW))
+        await store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", "canary-jti", NOW), Issuance("t", "c", "k", NOW))
         await store.close()
 
     asyncio.run(work())
@@ -134,7 +134,9 @@ def test_batches_beyond_the_limit(tmp_path: Path) -> None:
 
     async def work() -> int:
         store = SqliteStore.create(tmp_path / "groat.db")
-        values = [OneTimeValue("c", f"v{n % (MAX_BATCH + 10)}", NOW) for n in range(MAX_BATCH * 2 + 20)]
+        values = [
+            OneTimeValue(OneTimeKind.ASSERTION, "c", f"v{n % (MAX_BATCH + 10)}", NOW) for n in range(MAX_BATCH * 2 + 20)
+        ]
         receipts = await asyncio.gather(
             *(store.use_once(value, Issuance(f"t{n}", "c", "k", NOW)) for n, value in enumerate(values))
         )
@@ -165,7 +167,9 @@ def test_callers_out_of_step_fall_into_step(tmp_path: Path) -> None:
         for n in range(30):
             await store.turns.next()
             assert (
-                await store.use_once(OneTimeValue("c", f"{name}{n}", NOW), Issuance(f"{name}{n}", "c", "k", NOW))
+                await store.use_once(
+                    OneTimeValue(OneTimeKind.ASSERTION, "c", f"{name}{n}", NOW), Issuance(f"{name}{n}", "c", "k", NOW)
+                )
             ).fresh
             await store.turns.next()
             await store.turns.next()
@@ -188,12 +192,17 @@ def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
 
     async def work() -> list[int]:
         store = SqliteStore.create(tmp_path / "groat.db")
-        crowd = (store.use_once(OneTimeValue("c", f"c{n}", NOW), Issuance(f"c{n}", "c", "k", NOW)) for n in range(32))
+        crowd = (
+            store.use_once(OneTimeValue(OneTimeKind.ASSERTION, "c", f"c{n}", NOW), Issuance(f"c{n}", "c", "k", NOW))
+            for n in range(32)
+        )
         await asyncio.gather(*crowd)
         expected = []
         for n in range(64):
             expected.append(store._front._expected)
-            await store.use_once(OneTimeValue("c", f"v{n}", NOW), Issuance(f"v{n}", "c", "k", NOW))
+            await store.use_once(
+                OneTimeValue(OneTimeKind.ASSERTION, "c", f"v{n}", NOW), Issuance(f"v{n}", "c", "k", NOW)
+            )
         await store.close()
         return expected
 
@@ -249,7 +258,7 @@ def test_another_file_in_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("back", [True, False])
 def test_nothing_is_written_to_files_that_moved(tmp_path: Path, moved: str, back: bool) -> None:
     """Whoever opens the store now would not know of it: refused, told, and over once they are back."""
-    value = OneTimeValue("c", "j", NOW)
+    value = OneTimeValue(OneTimeKind.ASSERTION, "c", "j", NOW)
     file, away = tmp_path / f"groat.db{moved}", tmp_path / "away"
     events: list[str] = []
 

@@ -278,7 +278,7 @@ def assertion(
     import time
 
     from groat.cli.commands.token import read_key
-    from groat.protocol.client_auth import ASSERTION_TYP
+    from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
     from groat.protocol.jose import sign_jwt
 
     now = int(time.time())

@@ -24,7 +24,7 @@ from groat.protocol.errors import (
 )
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
-from groat.protocol.models import Client, OneTimeValue
+from groat.protocol.models import Client, OneTimeKind, OneTimeValue
 from groat.protocol.token_request import form_fields
 from groat.server.gcra import Gcra
 from groat.server.http.admission import Admission
@@ -32,12 +32,11 @@ from groat.server.http.answers import send_private_json
 from groat.server.http.entrance import require_method
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
-from groat.server.http.ids import RandomIds
 from groat.server.http.throttle import Throttle
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operations.operator import Operator
 from groat.server.registry.registry import Registry
-from groat.server.store import Issuance, StoreConflict
+from groat.server.store import StoreConflict
 
 PATH: Final = "/client-keys"
 CHANGES: Final = 20  # of the registry that one client may cause in CHANGE_SECONDS
@@ -56,7 +55,6 @@ class EnrolmentEndpoint:
     key_lifetime: int = 0  # seconds
     clock: Callable[[], float] = time.time
     changes: Gcra = field(default_factory=lambda: Gcra(CHANGES, CHANGE_SECONDS))
-    ids: RandomIds = field(default_factory=RandomIds)
     admission: Admission = field(default_factory=Admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +112,7 @@ class EnrolmentEndpoint:
         retire_at = max(right.retire_at, int(now)) if right.retire_at is not None and useful else None
         if known is None or _ends_sooner(client, right.by, retire_at):
             self._check_pace(new.client_id, exchange)
-        await self._use_up(right, new.client_id, known is not None, now)
+        await self._use_up(right, known=known is not None)
         if known is None:
             end = await self._enrol(fields, new)
         if retire_at is not None and _ends_sooner(client, right.by, retire_at):
@@ -128,16 +126,15 @@ class EnrolmentEndpoint:
             raise TooManyRequests("enrolment_pace", hint, retry_after=int(wait) + 1)
         self.changes.add(client_id, exchange.started)
 
-    async def _use_up(self, right: Endorsement, client_id: str, known: bool, now: float) -> None:
+    async def _use_up(self, right: Endorsement, *, known: bool) -> None:
         """Each right counts once. Raises InvalidClient, unless its own key is there and this repeats the request."""
-        again = right.whole is None or not await self._use_once(right.whole, client_id, now)
-        if not await self._use_once(right.once, client_id, now) and not (known and again):
+        again = right.whole is None or not await self._use_once(right.whole)
+        if not await self._use_once(right.once) and not (known and again):
             raise InvalidClient("enrolment_replayed", "this join code or endorsement was used before")
 
-    async def _use_once(self, once: OneTimeValue, client_id: str, now: float) -> bool:
-        """Whether this is the first use; the store tells it from later ones by the name of the use."""
-        use = Issuance(self.ids.next(), client_id, kid="", issued_at=int(now))  # no key of ours signs anything
-        return (await self.operator.store.use_once(once, use)).fresh
+    async def _use_once(self, once: OneTimeValue) -> bool:
+        """Whether this is the first use; no token comes of it."""
+        return (await self.operator.store.use_once(once, None)).fresh
 
     async def _enrol(self, fields: dict[str, str], new: NewKey) -> int | None:
         by = "code" if "code" in fields else "endorsement"
@@ -157,8 +154,9 @@ class EnrolmentEndpoint:
             raise InvalidClient("join_code", str(error)) from None
         if invitation.client_id != new.client_id or new.code_digest != code_digest(fields["code"]):
             raise InvalidClient("join_code", "the join code is for another client, or the proof is for another code")
-        # No client id has a space, so that this cannot collide with anybody's jti.
-        once = OneTimeValue(f"join {new.client_id}", invitation.nonce, invitation.expires_at, invitation.made_at)
+        once = OneTimeValue(
+            OneTimeKind.JOIN_CODE, new.client_id, invitation.nonce, invitation.expires_at, invitation.made_at
+        )
         return Endorsement(once, new.key)
 
 

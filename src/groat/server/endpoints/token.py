@@ -13,19 +13,23 @@ from starlette.types import Receive, Scope, Send
 from groat.keys.custody import Signer
 from groat.protocol import jose, strict_json
 from groat.protocol.access_token import TYP, access_token_claims
-from groat.protocol.client_auth import (
-    AuthenticatedClient,
-    Credential,
-    authenticate_client,
-    read_credential,
-)
+from groat.protocol.client_auth import authenticate_client, read_credential
 from groat.protocol.errors import InvalidClient, InvalidScope, OAuthError
-from groat.protocol.grants import GRANT_TYPES, decide_grant
+from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.models import MAX_TOKEN_CHARS, Client, Grant, Policy, TokenRequest
-from groat.protocol.token_request import (
-    read_token_request,
+from groat.protocol.models import (
+    MAX_TOKEN_CHARS,
+    MAX_TOKEN_LIFETIME,
+    AuthenticatedClient,
+    Client,
+    Credential,
+    Grant,
+    OneTimeKind,
+    OneTimeValue,
+    Policy,
+    TokenRequest,
 )
+from groat.protocol.token_request import read_token_request
 from groat.server.http.admission import Admission
 from groat.server.http.answers import send_private_json
 from groat.server.http.entrance import require_method
@@ -76,7 +80,7 @@ class TokenEndpoint:
             signer = await self.registry.signer(now)
             issuance = Issuance(self.ids.next(), credential.client_id, signer.public.kid, int(now))
             client = await self._use_once(credential, client, version, issuance, exchange, now)
-            grant = decide_grant(request, client.client, self.policy)
+            grant = decide_grant(request, client, self.policy)
             claims = access_token_claims(grant, self.policy, int(now), issuance.token_id)
             data = jose.signing_input(_header(signer.public.algorithm, signer.public.kid), claims)
             await turns.next()  # as above: whoever shares the batch signs in the same turn
@@ -89,7 +93,7 @@ class TokenEndpoint:
     def _parse(self, body: bytes, authorization: Sequence[bytes], exchange: Exchange) -> TokenRequest:
         """`decoding` to `assertion_kind` of protocol/order.py."""
         try:
-            request = read_token_request(body, authorization, GRANT_TYPES)
+            request = read_token_request(body, authorization)
         except OAuthError as error:
             raise self.throttle.failed(exchange.source, None, error, exchange.started) from None
         exchange.authorization_scheme = request.authorization_scheme
@@ -175,7 +179,7 @@ class TokenEndpoint:
         now: float,
     ) -> AuthenticatedClient:
         """Use up the jti; if the registry moved since the client was judged, judge again before anything is signed."""
-        receipt = await self.store.use_once(client.once, issuance)
+        receipt = await self.store.use_once(client.once or _the_token(issuance), issuance)
         if not receipt.fresh:
             replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
             raise self._failed(replayed, exchange)
@@ -184,7 +188,8 @@ class TokenEndpoint:
             client = await self._judge_again(credential, exchange, now)
             await self.registry.check_signing(issuance.kid, now)  # the record names this key, so no other may sign
         self.throttle.succeeded(exchange.source, exchange.started)
-        self.uses.noted[credential.client_id, client.key.thumbprint] = now
+        if client.key is not None:
+            self.uses.noted[credential.client_id, client.key.thumbprint] = now
         return client
 
     def _record(
@@ -197,18 +202,24 @@ class TokenEndpoint:
         grant_type: str,
     ) -> Line:
         facts = exchange.facts()
-        facts.update(
-            key=client.key.kid,
-            alg=client.key.algorithm,
-            api=grant.api.name,
-            aud=grant.api.audience,
-            scope=grant.scope,
-            jti=token_id,
-            kid=signer.public.kid,
-        )
-        if client.token_endpoint_audience:
-            facts["hint"] = "the assertion names the token endpoint as audience; the issuer is better"
+        if client.key is not None:
+            facts |= {"key": client.key.kid, "alg": client.key.algorithm}
+        facts |= {
+            "api": grant.api.name,
+            "aud": grant.api.audience,
+            "scope": grant.scope,
+            "jti": token_id,
+            "kid": signer.public.kid,
+        }
+        if client.advice:
+            facts["hint"] = client.advice
         return self.audit.issued(facts, (grant_type, client.method, signer.public.algorithm))
+
+
+def _the_token(issuance: Issuance) -> OneTimeValue:
+    """What the store remembers where the proof is none that could come again: the row is the record all the same."""
+    ends = issuance.issued_at + MAX_TOKEN_LIFETIME
+    return OneTimeValue(OneTimeKind.TOKEN, issuance.client_id, issuance.token_id, ends, issuance.issued_at)
 
 
 async def sign_token(data: bytes, signer: Signer) -> bytes:

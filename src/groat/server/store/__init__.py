@@ -35,7 +35,8 @@ class RegistryMoved(StoreConflict):
 class Issuance(NamedTuple):
     """What a use is for: the access token that will be sent if the value is fresh. `issued_at` in epoch seconds.
 
-    The row of the value records it; `kid` is the issuer's key that is to sign.
+    The row of the value records it; `kid` is the issuer's key that is to sign. Where no token is sent, the store names
+    the use itself.
     """
 
     token_id: str
@@ -96,8 +97,10 @@ class Store(Protocol):
         """Where requests wait for each other on their way to `use_once`; who waits here is waited for there."""
         ...
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
+
+        `issuance`: None where no token comes of it.
 
         The receipt's version counts every change of the registry that was committed before this was called.
         Raises BeforeFloor, BeforeHorizon: this store cannot tell whether the value is new; nothing was written.

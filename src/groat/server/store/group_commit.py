@@ -6,6 +6,7 @@ by expected wait and by a deadline, and answers. A `Writer` behind it does the w
 """
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -108,11 +109,11 @@ class GroupCommit:
         self._expected = 0  # how many come together these days
         self._patience: asyncio.TimerHandle | None = None
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance) -> Receipt:
+    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
         loop = self.started()
         self._refuse_early(once)
-        use = Use(once, issuance, time.monotonic(), loop.create_future())
+        use = Use(once, issuance or _no_token(once), time.monotonic(), loop.create_future())
         self._waiting.append(use)
         if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
@@ -264,6 +265,11 @@ class GroupCommit:
         _fail([use for use in self._waiting if use.since < unsent], StoreUnavailable(BUSY))
         self._waiting = deque(use for use in self._waiting if not use.future.done())
         self.write_next()
+
+
+def _no_token(once: OneTimeValue) -> Issuance:
+    """How the row reads of a use that no token comes of: what was used up, a name of this use alone, and no key."""
+    return Issuance(f"{once.kind} {secrets.token_hex(8)}", once.owner, kid="", issued_at=int(once.signed_at))
 
 
 def _fail(uses: Sequence[Use], error: StoreUnavailable) -> None:

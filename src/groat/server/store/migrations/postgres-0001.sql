@@ -65,7 +65,7 @@ CREATE TABLE signing_keys (
     removes_at   bigint
 );
 
--- The truth about single use, and the record of what was issued for it. The digest covers (client, jti); token_id names
+-- The truth about single use, and the record of what was issued for it. The digest covers (kind, client, value); token_id names
 -- the use that came first. A row without a token is possible (a crash after this commit), a token without a row is not.
 CREATE TABLE used_once (
     digest     bytea PRIMARY KEY,

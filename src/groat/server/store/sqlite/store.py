@@ -122,7 +122,7 @@ class SqliteStore:
     def turns(self) -> Turns:
         return self._front.turns
 
-    def use_once(self, once: OneTimeValue, issuance: Issuance) -> Coroutine[Any, Any, Receipt]:
+    def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Coroutine[Any, Any, Receipt]:
         return self._front.use_once(once, issuance)
 
     async def raise_horizon(self, horizon: int) -> None:

@@ -1,46 +1,34 @@
-"""What an authenticated client gets: one function per grant, one table (RFC 6749 4.4, RFC 8707)."""
+"""client_credentials: what a client may have for itself (RFC 6749 4.4, RFC 8707)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
 from groat.protocol.differences import difference, shown
-from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
-from groat.protocol.models import Client, Grant, Permission, Policy, TokenRequest
+from groat.protocol.errors import InvalidScope, InvalidTarget
+from groat.protocol.models import AuthenticatedClient, Client, Grant, Permission, Policy, TokenRequest
+from groat.protocol.scope import parse_scope
 from groat.protocol.shell import command
-from groat.protocol.token_request import parse_scope
+
+NAME: Final = "client_credentials"
+PARAMETERS: Final = ("scope",)
+MAX_SHOWN_TARGETS: Final = 5
 
 
-def decide_grant(request: TokenRequest, client: Client, policy: Policy) -> Grant:
-    """`grant_allowed` to `scope` of order.py: may this client use the grant, for which API, with which scopes.
-
-    `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, InvalidTarget, InvalidScope.
-    """
-    return _decide(request.grant_type, request.scope, request.targets, client, policy)
+def decide(request: TokenRequest, client: AuthenticatedClient, policy: Policy) -> Grant:
+    """For which API, with which scopes. Raises InvalidTarget, InvalidScope."""
+    return _decide(request.parameters.get("scope"), request.targets, client.client, policy)
 
 
 # The same client asks for the same again and again. A changed client is another object, so nothing outlives a change.
 @lru_cache(maxsize=2048)
-def _decide(grant_type: str, scope: str | None, targets: tuple[str, ...], client: Client, policy: Policy) -> Grant:
-    if grant_type not in client.grant_types:
-        raise UnauthorizedClient("grant_type", f"{client.client_id} may not use this grant")
-    return GRANTS[grant_type](scope, targets, client, policy)
-
-
-def _client_credentials(scope: str | None, targets: Sequence[str], client: Client, policy: Policy) -> Grant:
+def _decide(scope: str | None, targets: tuple[str, ...], client: Client, policy: Policy) -> Grant:
     named = _named_permission(targets, client)
     wanted = parse_scope(scope) if scope is not None else client.default_scopes
     permission = named or _implied_permission(wanted, client)
     scopes = _granted(wanted, permission, client, explicit=scope is not None)
     return Grant(client.client_id, permission.api, scopes, policy.token_lifetime)
-
-
-GrantRule = Callable[[str | None, Sequence[str], Client, Policy], Grant]
-GRANTS: Final[Mapping[str, GrantRule]] = MappingProxyType({"client_credentials": _client_credentials})
-GRANT_TYPES: Final = frozenset(GRANTS)
-MAX_SHOWN_TARGETS: Final = 5
 
 
 def _named_permission(targets: Sequence[str], client: Client) -> Permission | None:

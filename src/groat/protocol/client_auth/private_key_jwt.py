@@ -1,25 +1,28 @@
-"""Who asks: client authentication (RFC 7521 4.2, RFC 7523 2.2 and 3, draft-ietf-oauth-rfc7523bis).
+"""private_key_jwt: an assertion that a registered key of the client has signed (RFC 7521 4.2, RFC 7523 2.2 and 3).
 
-Every failure is InvalidClient with one outside appearance; its reason is for the log. The checks are `assertion` to
-`claims` of order.py; using up the jti is the caller's next act.
+After draft-ietf-oauth-rfc7523bis. The checks are `assertion` to `claims` of order.py; using up the jti is the caller's
+next act.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import jose
+from groat.protocol.client_auth.standing import disabled
+from groat.protocol.client_signature import prove_signature
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidClient, JoseError
-from groat.protocol.jwk import PublicKey, decoy_key, printable
-from groat.protocol.key_limits import UNLIMITED, OutOfTime
+from groat.protocol.jwk import PublicKey
 from groat.protocol.models import (
     CLIENT_ID,
     MAX_ASSERTION_LIFETIME,
     AssertionAudience,
+    AuthenticatedClient,
     Client,
+    Credential,
+    OneTimeKind,
     OneTimeValue,
     Policy,
     Profile,
@@ -28,54 +31,31 @@ from groat.protocol.models import (
 from groat.protocol.platforms import platform_hint
 from groat.protocol.shell import command
 from groat.protocol.time_hints import life_of, time_hint
-from groat.protocol.token_request import no_credential
 
+NAME: Final = "private_key_jwt"
+PARAMETERS: Final = ("client_assertion", "client_assertion_type")
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP: Final = "client-authentication+jwt"
 # The draft advises against refusing untyped assertions, so absent and JWT pass unless the client is strict.
 _LENIENT_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
 _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTION_TYP}"})
 MAX_JTI_CHARS: Final = 256
-_DECOY_BITS: Final = (2048, 3072, 4096)
-_NOBODY: Final = Client("nobody", (decoy_key("ES256"),))
+_ENDPOINT_AS_AUDIENCE: Final = "the assertion names the token endpoint as audience; the issuer is better"
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """A well-formed assertion and the client it claims to come from; nothing is proven yet."""
+class Assertion(Credential):
+    """A well-formed assertion and the client it claims to come from."""
 
-    method: str
-    client_id: str
     jwt: jose.UnverifiedJwt
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticatedClient:
-    """Proof of authentication: only `authenticate_client` makes one. The jti is still to be used up."""
-
-    client: Client
-    method: str
-    key: PublicKey
-    once: OneTimeValue
-    token_endpoint_audience: bool
-
-
-def read_credential(request: TokenRequest) -> Credential:
-    """Find out by which method the client wants to be known, and as whom. Raises InvalidClient."""
-    for method, reader in CLIENT_AUTH_METHODS.items():
-        credential = reader(request)
-        if credential is not None:
-            return Credential(method, *credential)
-    raise no_credential(request)
-
-
-def _private_key_jwt(request: TokenRequest) -> tuple[str, jose.UnverifiedJwt] | None:
-    if request.client_assertion is None:
-        return None
-    if request.client_assertion_type != JWT_BEARER:
+def read(request: TokenRequest) -> Assertion:
+    """The form of the assertion, and whom it names. Raises InvalidClient."""
+    if request.credentials["client_assertion_type"] != JWT_BEARER:
         raise InvalidClient("assertion_method", f"client_assertion_type must be {JWT_BEARER}")
     try:
-        jwt = jose.parse_jwt(request.client_assertion)
+        jwt = jose.parse_jwt(request.credentials["client_assertion"])
     except JoseError as error:
         raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
     client_id = jwt.claims.get("sub")
@@ -84,28 +64,19 @@ def _private_key_jwt(request: TokenRequest) -> tuple[str, jose.UnverifiedJwt] | 
         raise InvalidClient("assertion_subject", hint)
     if request.client_id is not None and request.client_id != client_id:
         raise InvalidClient("assertion_subject", "the client_id parameter names another client")
-    return client_id, jwt
+    return Assertion(NAME, client_id, jwt)
 
 
-Reader = Callable[[TokenRequest], tuple[str, jose.UnverifiedJwt] | None]
-CLIENT_AUTH_METHODS: Final[Mapping[str, Reader]] = MappingProxyType({"private_key_jwt": _private_key_jwt})
-
-
-def authenticate_client(
-    credential: Credential, client: Client | None, policy: Policy, now: float
-) -> AuthenticatedClient:
-    """Judge a credential against the registered client, or against nobody (`client` None).
-
-    `now`: epoch seconds. Raises InvalidClient. Not checked: whether the jti was used before.
-    """
+def prove(credential: Assertion, client: Client | None, policy: Policy, now: float) -> AuthenticatedClient:
+    """Judge an assertion. Raises InvalidClient. Not checked: whether the jti was used before."""
     jwt = credential.jwt
     _check_algorithm(jwt.header, policy)
     # What only a registered client can fail comes after the signature, so that time does not tell who is registered.
-    key = prove(jwt, credential.client_id, client, now, policy.clock_tolerance)
+    key = prove_signature(jwt, credential.client_id, client, now, policy.clock_tolerance)
     assert client is not None  # without a client there was nothing to prove by
     _check_header(jwt.header, client)
     if not client.enabled:
-        raise InvalidClient("client_disabled", command("client enable", client.client_id))
+        raise disabled(client)
     try:
         return _check_claims(credential, client, key, policy, now)
     except JoseError as error:
@@ -144,90 +115,8 @@ def _check_type(header: jose.Header, types: frozenset[str | None]) -> None:
         raise InvalidClient("assertion_type", f"typ must be {ASSERTION_TYP}, and is {shown(header.typ)}{what}")
 
 
-def prove(jwt: jose.UnverifiedJwt, client_id: str, client: Client | None, now: float, tolerance: float) -> PublicKey:
-    """Check the signature; where there is no key to check it with, a decoy makes that cost the same.
-
-    A key outside its limits is no key of the client; that is looked at after the signature, so that only its owner can
-    take that step and nobody else can time it. `tolerance`: how far ahead its not-before may lie, in seconds.
-    """
-    key = None if client is None else _key_of(client, jwt.header, now, tolerance)
-    if client is None or key is None or not _fits_size(jwt, key):
-        _verified(jwt, _decoy(jwt))
-    elif _verified(jwt, key):
-        if client.limits and (fault := client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)):
-            raise _out_of_time(client_id, key, fault)
-        return key
-    refusal = _no_proof(jwt, client_id, client, key)
-    refusal.unproven = True
-    raise refusal
-
-
-def _key_of(client: Client, header: jose.Header, now: float, tolerance: float) -> PublicKey | None:
-    """The key that the header means; where no kid says which, those out of time make no choice ambiguous."""
-    key = jose.find_key(header, client.keys)
-    if key is not None or header.kid is not None or not client.limits:
-        return key
-    counting = [key for key in client.keys if not client.limits.get(key.kid, UNLIMITED).fault(now, tolerance)]
-    return jose.find_key(header, counting)
-
-
-def _out_of_time(name: str, key: PublicKey, fault: OutOfTime) -> InvalidClient:
-    what, option = ("has expired", "--expires") if fault is OutOfTime.EXPIRED else ("is not valid yet", "--not-before")
-    remedy = command("client key update", name, key.kid, options=f"{option} WHEN")
-    return InvalidClient(fault.value, f"key {printable(key.kid)} {what}. {remedy}")
-
-
-def _verified(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
-    try:
-        jose.verify_signature(jwt, key)
-    except JoseError:
-        return False
-    return True
-
-
-def _fits_size(jwt: jose.UnverifiedJwt, key: PublicKey) -> bool:
-    """RSA fails at once on a signature of another size than the modulus: that would tell that there is a key."""
-    if jwt.header.algorithm.key_type != "RSA":
-        return True
-    return bool(key.native.key_size == len(jwt.signature) * 8)
-
-
-def _decoy(jwt: jose.UnverifiedJwt) -> PublicKey:
-    bits = len(jwt.signature) * 8
-    return decoy_key(jwt.header.algorithm.name, bits if bits in _DECOY_BITS else _DECOY_BITS[0])
-
-
-def _no_proof(jwt: jose.UnverifiedJwt, name: str, client: Client | None, key: PublicKey | None) -> InvalidClient:
-    """Why there is no proof. Every case does the same work and says about as much: both take time that can be seen."""
-    header, foreign = jwt.header, platform_hint(jwt.claims)
-    reason, hint = jose.no_key(header, (client or _NOBODY).keys)
-    if foreign:  # the claims alone decide: it tells nothing about who is registered
-        code = "client_unknown" if client is None else "assertion_signature" if key else "assertion_key"
-        return InvalidClient(code, foreign)
-    if client is None:
-        # Some 150 characters, as those below: docs/benchmarks.md, "Who is registered".
-        return InvalidClient(
-            "client_unknown",
-            f"{hint}: no client {printable(name)} is registered. "
-            + command("client add", name, options="--allow API=SCOPE --public-key FILE"),
-        )
-    if key is not None:
-        signed = f"not signed by key {printable(key.kid)} of {name}, or changed since"
-        return InvalidClient(
-            "assertion_signature", f"{signed}; its owner may have a new key. {command('client key list', name)}"
-        )
-    code, remedy = "assertion_algorithm", command("client key list", name)
-    if reason == "key_unknown":
-        code = "assertion_key"
-        if client.publishes:
-            remedy = f"it publishes its keys: this one must be at its jwks_uri. {command('client show', name)}"
-        elif header.kid is not None:
-            remedy = command("client key add", name, options="FILE")
-    return InvalidClient(code, f"{hint}; registered: {client.shown_keys}. {remedy}")
-
-
 def _check_claims(
-    credential: Credential, client: Client, key: PublicKey, policy: Policy, now: float
+    credential: Assertion, client: Client, key: PublicKey, policy: Policy, now: float
 ) -> AuthenticatedClient:
     claims = credential.jwt.claims
     if claims.get("iss") != client.client_id or claims.get("sub") != client.client_id:
@@ -237,8 +126,9 @@ def _check_claims(
     lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
     exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
     jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
-    once = OneTimeValue(client.client_id, jti, math.ceil(exp) + policy.clock_tolerance, signed_at)
-    return AuthenticatedClient(client, credential.method, key, once, audience == policy.token_endpoint)
+    ends = math.ceil(exp) + policy.clock_tolerance
+    once = OneTimeValue(OneTimeKind.ASSERTION, client.client_id, jti, ends, signed_at)
+    return AuthenticatedClient(client, NAME, key, once, "" if audience == policy.issuer else _ENDPOINT_AS_AUDIENCE)
 
 
 def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -> str:
