@@ -5,7 +5,8 @@ import string
 
 import pytest
 
-from groat.protocol.jwk import BASE64URL_ALPHABET, base64url_decode, base64url_encode
+from groat.protocol.grammar import BASE64URL_ALPHABET
+from groat.protocol.jwk import base64url_decode, base64url_encode
 
 from .builders import jose_refused
 

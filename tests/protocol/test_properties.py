@@ -22,7 +22,7 @@ from groat.protocol.jwk import (
     import_public_jwk,
 )
 from groat.protocol.key_set import import_key_set
-from groat.protocol.models import Api, Client, OneTimeKind, OneTimeValue, Permission, TokenRequest, issuer_fault
+from groat.protocol.models import Api, Client, OneTimeKind, OneTimeValue, Permission, TokenRequest
 from groat.protocol.scope import parse_scope
 from groat.protocol.token_request import (
     MAX_FIELDS,
@@ -34,6 +34,7 @@ from groat.protocol.token_request import (
     read_token_request,
     recognised,
 )
+from groat.protocol.uris import issuer_fault
 
 from .builders import (
     CID,

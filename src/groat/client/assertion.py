@@ -14,7 +14,8 @@ from groat.keys.private_key import read_private_key
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import ALGORITHM_NAMES, BASE64URL_ALPHABET, PrivateKey, base64url_encode, printable
+from groat.protocol.grammar import BASE64URL_ALPHABET
+from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_encode, printable
 from groat.protocol.stray import stray
 
 MAX_WORKLOAD_TOKEN_BYTES: Final = 16 * 1024

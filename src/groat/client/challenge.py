@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from groat.client.errors import InsufficientScope, foreign, request_id
-from groat.protocol.models import SCOPE_TOKEN
+from groat.protocol.grammar import QUOTED, SCOPE_TOKEN, TOKEN, TOKEN68
 
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER: Final = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)')
-_SCHEME: Final = re.compile(rf"[\s,]*({_TOKEN})(?:\s+[A-Za-z0-9._~+/-]+=*\s*(?=,|$)|\s+|(?=,)|$)")
+_PARAMETER: Final = re.compile(rf'[\s,]*({TOKEN})\s*=\s*(?:"({QUOTED})"|({TOKEN}))\s*(?=,|$)')
+_SCHEME: Final = re.compile(rf"[\s,]*({TOKEN})(?:\s+{TOKEN68}\s*(?=,|$)|\s+|(?=,)|$)")
 
 
 class ApiResponse(Protocol):

@@ -14,7 +14,7 @@ from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, endorsement_cla
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import MAX_KID_CHARS, PrivateKey
-from groat.protocol.models import issuer_fault
+from groat.protocol.uris import issuer_fault
 
 DEADLINE: Final = 15.0
 JTI_BYTES: Final = 16

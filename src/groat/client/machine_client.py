@@ -22,8 +22,8 @@ from groat.keys.private_key import read_private_key
 from groat.outbound.clocks import Clocks
 from groat.protocol.arguments import one_string, strings
 from groat.protocol.errors import ConfigError
-from groat.protocol.metadata import check_endpoint, issuer_fault
 from groat.protocol.stray import blanks, plain_name, stray, without_user
+from groat.protocol.uris import check_endpoint, issuer_fault
 
 if TYPE_CHECKING:
     from groat.client.auth import MachineAuth

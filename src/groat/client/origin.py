@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
-from groat.protocol.metadata import check_endpoint
+from groat.protocol.uris import check_endpoint, is_plain
 
 Origin = tuple[str, str, int]
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -31,7 +31,7 @@ def allowed_origins(
 
 def parse_origin(url: str, allow_http_hosts: frozenset[str] = frozenset()) -> Origin:
     """Scheme, host and port of a URL; path and query do not count. Raises ConfigError."""
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+    if not is_plain(url):
         raise ConfigError("an origin must be printable ASCII; write an international host name in its xn-- form")
     try:
         check_endpoint(url, allow_http_hosts)

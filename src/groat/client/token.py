@@ -7,7 +7,7 @@ from typing import Final
 from groat.outbound.clocks import Clocks
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
-from groat.protocol.models import SCOPE_TOKEN
+from groat.protocol.grammar import SCOPE_TOKEN
 
 MASK: Final = "***"
 

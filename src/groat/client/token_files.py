@@ -10,10 +10,9 @@ import hashlib
 import logging
 import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from groat.client.retry import RefreshPolicy
 from groat.client.token import Issued, Token, Wish
@@ -21,8 +20,8 @@ from groat.keys.files import make_private_directory, read_private_file, replace_
 from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.grammar import ACCESS_TOKEN
 
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 logger = logging.getLogger("groat.client")
 
 
@@ -99,6 +98,6 @@ def _sound(document: dict[str, Any]) -> bool:
     if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in times):
         return False
     token, scopes = document.get("token"), document.get("scopes")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+    if not isinstance(token, str) or not ACCESS_TOKEN.fullmatch(token):
         return False
     return document["lifetime"] > 0 and isinstance(scopes, list) and all(isinstance(s, str) for s in scopes)

@@ -1,7 +1,6 @@
 """Reading the token endpoint's answer: a token (RFC 6749 5.1), or the typed reason why not (5.2)."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,11 +17,9 @@ from groat.client.token import Issued, Token, Wish
 from groat.client.wire import Answer
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
-from groat.protocol.models import SCOPE_TOKEN
+from groat.protocol.grammar import ACCESS_TOKEN, SCOPE_TOKEN
 from groat.protocol.shell import command
 
-# What may stand in an Authorization header; RFC 6750 2.1 is narrower, but servers are not.
-_ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
 CLOCK_HINT_SECONDS: Final = 5.0
 _HINTS: Final[Mapping[str, str]] = {
     "invalid_client": "check that the client id is right, enabled, and has this key registered: {key_list}",
@@ -45,7 +42,7 @@ def issued_token(
     if members is None:
         return TokenResponseInvalid("the token response is not a JSON object", status=answer.status)
     value, token_type = members.get("access_token"), members.get("token_type")
-    if not isinstance(value, str) or _ACCESS_TOKEN.fullmatch(value) is None:
+    if not isinstance(value, str) or ACCESS_TOKEN.fullmatch(value) is None:
         return TokenResponseInvalid("access_token is missing or cannot stand in a header", status=answer.status)
     # A token of a type that we cannot present as it must be is of no use (RFC 6749 7.1).
     if not isinstance(token_type, str) or token_type.lower() != "bearer":

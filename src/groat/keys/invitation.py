@@ -13,8 +13,8 @@ from typing import Final
 
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import base64url_decode, base64url_encode
-from groat.protocol.models import CLIENT_ID
 
 PREFIX: Final = "groat-join-"
 NONCE_BYTES: Final = 12

@@ -5,12 +5,11 @@ The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 (R
 """
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from groat.protocol.uris import parse_address
+
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 _SPECIAL_V4: Final = tuple(
@@ -33,48 +32,6 @@ _SPECIAL_V6: Final = tuple(
     )
 )
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})  # an interface id that carries an IPv4 address (RFC 5214 6.1)
-_NAME: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
-# What inet_aton takes for an address, and with it getaddrinfo: 2130706433, 0x7f.1, 0177.0.0.1 (WHATWG URL 3.5).
-_ENDS_IN_A_NUMBER: Final = re.compile(r"(?:.*\.)?(?:\d+|0[xX][0-9A-Fa-f]*)\.?")
-MAX_URI_CHARS: Final = 2048
-MAX_HOST_CHARS: Final = 253
-
-
-def uri_fault(uri: str) -> str:
-    """Why this cannot be a client's jwks_uri, or an empty string. Not checked: where its host leads."""
-    if not (uri.isascii() and uri.isprintable()) or " " in uri or "\\" in uri or len(uri) > MAX_URI_CHARS:
-        return f"jwks_uri must be printable ASCII without space or backslash, {MAX_URI_CHARS} characters at most"
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "jwks_uri is not a URL"
-    if parts.scheme != "https" or not host or port == 0 or parts.username is not None or parts.fragment:
-        return "jwks_uri must be an https URL without user name or fragment"
-    if not _is_plain(host) or ("[" in parts.netloc) != (":" in host):
-        return "the host of jwks_uri must be a name, or an address in its plain form"
-    return ""
-
-
-def _is_plain(host: str) -> bool:
-    """Whether a host is a name or an address that everybody reads alike."""
-    address = parse_address(host)
-    if address is not None:
-        return True
-    return len(host) <= MAX_HOST_CHARS and bool(_NAME.fullmatch(host)) and not _ENDS_IN_A_NUMBER.fullmatch(host)
-
-
-def parse_address(text: str) -> Address | None:
-    """The address in this text, without the IPv6 around a mapped IPv4 one; None for a name or a scoped address."""
-    try:
-        parsed = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return parsed
-    if parsed.scope_id is not None:
-        return None
-    return parsed.ipv4_mapped or parsed
 
 
 def is_public(text: str) -> bool:

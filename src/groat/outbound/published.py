@@ -19,12 +19,13 @@ from groat.outbound.connecting import Address, connect_to
 from groat.outbound.deadlines import DeadlineSocket
 from groat.outbound.freshness import lifetime
 from groat.outbound.lookups import Crowded, Lookups
-from groat.outbound.public_address import Networks, may_be_called, uri_fault
+from groat.outbound.public_address import Networks, may_be_called
 from groat.outbound.real_time import monotonic, remaining
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_set import import_key_set
+from groat.protocol.uris import key_set_fault
 
 DEADLINE: Final = 2.0  # seconds for one whole fetch, its name look-up included
 MAX_BYTES: Final = 64 * 1024
@@ -52,7 +53,7 @@ class Fetched:
 
 def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | None = None) -> Fetched:
     """Fetch one key set; blocks for two seconds at most. Raises Refused."""
-    if fault := uri_fault(uri):
+    if fault := key_set_fault(uri):
         raise Refused(fault)
     deadline = monotonic() + DEADLINE
     parts = urlsplit(uri)

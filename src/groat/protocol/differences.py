@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from groat.protocol.grammar import SCHEME
+
 MAX_SHOWN_CHARS: Final = 200
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME: Final = re.compile(rf"{SCHEME}://")
 _PORT: Final = re.compile(r"(//(?:\[[^]]*\]|[^/:\[]*)):\d+")
 _LOOPBACK: Final = re.compile(r"//(?:localhost|127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 # What to leave out of both names to make them equal. Each alone: two such differences are easily seen.

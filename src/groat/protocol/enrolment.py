@@ -15,8 +15,9 @@ from groat.protocol import jose
 from groat.protocol.client_signature import prove_signature
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import InvalidClient, JoseError
+from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
-from groat.protocol.models import CLIENT_ID, Client, OneTimeKind, OneTimeValue, Policy
+from groat.protocol.models import Client, OneTimeKind, OneTimeValue, Policy
 from groat.protocol.time_hints import time_hint
 
 PROOF_TYP: Final = "client-key+jwt"

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
+from groat.protocol.grammar import BASE64URL_ALPHABET
 from groat.protocol.jwk import (
     ALGORITHM_NAMES,
     ALGORITHMS,
-    BASE64URL_ALPHABET,
     MAX_KID_CHARS,
     Algorithm,
     PrivateKey,

@@ -15,6 +15,7 @@ from typing import Any, Final
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from groat.protocol.errors import JoseError
+from groat.protocol.grammar import BASE64URL_ALPHABET
 from groat.protocol.signatures import SIGNATURES, Signature
 
 KeyPair = ECKey | OKPKey | RSAKey
@@ -146,7 +147,6 @@ def base64url_decode(text: str | bytes) -> bytes:
     return decode_checked_base64url(raw)
 
 
-BASE64URL_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _CLEAN_LAST = {2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from groat.protocol import client_auth, grants
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
-from groat.protocol.models import LOOPBACK_HOSTS, Policy, issuer_fault
+from groat.protocol.models import Policy
+from groat.protocol.uris import check_endpoint
 
 WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
@@ -81,22 +82,6 @@ def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: I
     )
 
 
-def check_endpoint(url: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:
-    """Return the URL if requests may go there: https, or http on a loopback or listed host. Raises ConfigError."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  an impossible port shows only when it is asked for
-    except ValueError:
-        raise ConfigError("an endpoint is not a URL") from None
-    if not (url.isascii() and url.isprintable()) or " " in url:
-        raise ConfigError("an endpoint must be printable ASCII without spaces")
-    host_ok = parts.hostname in LOOPBACK_HOSTS or parts.hostname in allow_http_hosts
-    if (parts.scheme == "https" and parts.hostname) or (parts.scheme == "http" and host_ok):
-        if "#" not in url and parts.username is None:
-            return url
-    raise ConfigError("an endpoint must be https (or http on loopback), without fragment or user")
-
-
 def _endpoint(document: Mapping[str, Any], name: str, hosts: frozenset[str]) -> str | None:
     value = document.get(name)
     if value is None:
@@ -111,14 +96,3 @@ def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
         raise ConfigError(f"metadata member {name} is not an array of strings")
     return tuple(value)
-
-
-__all__ = [
-    "ServerMetadata",
-    "check_endpoint",
-    "check_metadata",
-    "issuer_fault",
-    "metadata_paths",
-    "metadata_urls",
-    "server_metadata",
-]

@@ -7,20 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from groat.protocol import strict_json
-from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
-from groat.protocol.stray import blanks, stray
+from groat.protocol.uris import issuer_fault
 
-# RFC 6749 3.3: %x21, %x23-5B, %x5D-7E
-SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
-SCOPE: Final = re.compile(rf"{SCOPE_TOKEN.pattern}(?: {SCOPE_TOKEN.pattern})*")
-# RFC 6749 App. A.1 allows spaces; we do not, because ids are typed in shells and read in logs.
-CLIENT_ID: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,128}")
 API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
@@ -29,8 +22,6 @@ MAX_ASSERTION_LIFETIME: Final = 3600
 # Proxies commonly take 4 to 8 KiB of headers, and a token is one of several (AT-14).
 MAX_TOKEN_CHARS: Final = 4096
 MAX_EXTRA_BYTES: Final = 1024
-MAX_AUDIENCE_CHARS: Final = 512
-LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 REGISTERED_CLAIMS: Final = frozenset(
     {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
 )
@@ -99,34 +90,6 @@ class Policy:
             f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
             _too_long("tokens.extra_claims", self.extra_claims),
         )
-
-
-def issuer_fault(issuer: str, allow_http_hosts: frozenset[str] = frozenset()) -> str:
-    """Why this string cannot be an issuer identifier (RFC 8414 2), or an empty string.
-
-    Plain http is for loopback hosts, and for hosts that the operator lists by name.
-    """
-    try:
-        parts = urlsplit(issuer)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not issuer.isascii() or not issuer.isprintable() or " " in issuer or not host:
-        return f"issuer must be an absolute URL, for example https://auth.example.com{_found(issuer)}"
-    if "?" in issuer or "#" in issuer or parts.username is not None or parts.password is not None:
-        return "issuer must have no query, fragment or user name"
-    if parts.scheme == "https":
-        return ""
-    if parts.scheme == "http" and (host in LOOPBACK_HOSTS or host in allow_http_hosts):
-        return ""
-    return "issuer must use https; plain http is for loopback or development.allow_http_hosts only"
-
-
-def _found(issuer: str) -> str:
-    """What was found instead; not what may hold a password."""
-    odd = stray(issuer) or blanks(issuer)
-    found = "" if "@" in issuer else f", not {shown(issuer)}"
-    return found + (f": {odd}" if odd else "")
 
 
 def _too_long(name: str, claims: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 from groat.protocol.errors import InvalidScope
-from groat.protocol.models import SCOPE
+from groat.protocol.grammar import SCOPE
 
 MAX_SCOPE_CHARS: Final = 4096
 

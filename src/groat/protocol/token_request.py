@@ -3,7 +3,6 @@
 `content_type` to `assertion_kind` of order.py stand here.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from groat.protocol import client_auth, grants
 from groat.protocol.errors import InvalidRequest, UnsupportedGrantType
-from groat.protocol.jwk import BASE64URL_ALPHABET
+from groat.protocol.grammar import BROKEN_ESCAPE, UNRESERVED
 from groat.protocol.models import TokenRequest
 
 MAX_FIELDS: Final = 50
@@ -23,8 +22,6 @@ _COMMON: Final = frozenset({"grant_type", "client_id", "client_secret"})
 REPEATABLE: Final = frozenset({"resource", "audience"})
 MAX_REMEMBERED_BYTES: Final = 1024
 _ASSERTION: Final = b"client_assertion="
-_UNRESERVED: Final = BASE64URL_ALPHABET + b".~"
-_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 Field = tuple[str, str]
 
@@ -82,7 +79,7 @@ def _unquote(text: str) -> str:
 
 
 def _unquote_any(text: str) -> str:
-    if _BROKEN_ESCAPE.search(text):
+    if BROKEN_ESCAPE.search(text):
         raise ValueError("broken escape")
     decoded = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
     if "\0" in decoded:
@@ -114,7 +111,7 @@ def read_token_request(body: bytes, authorization: Sequence[bytes]) -> TokenRequ
     """
     before, _, found = body.partition(_ASSERTION)
     assertion, ampersand, after = found.partition(b"&")
-    plain = assertion and not assertion.translate(None, _UNRESERVED) and (not before or before.endswith(b"&"))
+    plain = assertion and not assertion.translate(None, UNRESERVED) and (not before or before.endswith(b"&"))
     if not plain or authorization or len(before) + len(after) > MAX_REMEMBERED_BYTES:
         return parse_token_request(form_fields(body), authorization)
     frame = _parse_frame(b"".join((before, _ASSERTION, b"x", ampersand, after)))

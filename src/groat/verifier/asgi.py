@@ -8,7 +8,7 @@ from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
 from groat.protocol.arguments import strings
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, VerificationError
-from groat.protocol.models import SCOPE_TOKEN
+from groat.protocol.grammar import SCOPE_TOKEN
 from groat.verifier.refusal import Refusal, refusal
 from groat.verifier.verifier import Verifier
 

@@ -6,9 +6,10 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from groat.protocol.errors import InvalidBearerRequest, MissingToken
+from groat.protocol.grammar import TOKEN, TOKEN68
 
-_SCHEME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110 5.6.2
-_CREDENTIALS: Final = re.compile(r" +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 2.1
+_SCHEME: Final = re.compile(TOKEN)
+_CREDENTIALS: Final = re.compile(rf" +({TOKEN68})")
 
 
 def bearer_token(authorization_values: Sequence[bytes | str], query: bytes = b"") -> str:

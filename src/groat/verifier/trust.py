@@ -1,20 +1,16 @@
 """Whom a verifier trusts, checked before the first token comes: issuers, their keys, and what an API expects."""
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from groat.protocol import jose
 from groat.protocol.access_token import DEFAULT_ALGORITHMS, RFC9068, Dialect, Expectations
 from groat.protocol.arguments import one_string, strings, strings_or_none
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
-from groat.protocol.metadata import check_endpoint
-from groat.protocol.models import issuer_fault
+from groat.protocol.grammar import NQSCHARS
 from groat.protocol.stray import blanks, stray, without_user
-
-_REALM: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # what a quoted-string holds without escapes
+from groat.protocol.uris import check_endpoint, issuer_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ def trust_faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> lis
 def limit_faults(realm: str, max_stale: float, cooldown: float, cache_size: int) -> list[str]:
     """What is wrong with numbers and the realm."""
     checks: tuple[tuple[bool, str], ...] = (
-        (_REALM.fullmatch(realm) is not None, "realm must be printable ASCII without quotes and backslashes"),
+        (NQSCHARS.fullmatch(realm) is not None, "realm must be printable ASCII without quotes and backslashes"),
         (max_stale >= 0, "max_stale must not be negative"),
         (cooldown >= 1, "refresh_cooldown must be at least 1 s"),
         (cache_size >= 0, "cache_size must not be negative"),

@@ -1,6 +1,5 @@
 """`groat doctor server`: is a running server healthy, seen from outside, and are the keys all right?"""
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from groat.outbound.published import Refused, fetch_key_set
 from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.grammar import MAX_AGE
 from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
 from groat.server import operations
@@ -38,7 +38,6 @@ TIMEOUT: Final = 5.0
 MAX_SHOWN: Final = 5
 MAX_VISITED: Final = 64  # key sets of clients
 VISITED_AT_ONCE: Final = 16
-_MAX_AGE: Final = re.compile(r"max-age=(\d{1,9})")
 
 
 class Failed(Exception):
@@ -119,7 +118,7 @@ class Examination:
     def caching(self) -> str:
         """max-age must be what the schedule counts on, or less; an entity tag saves the body (AS-MD-14)."""
         response = self._jwks()
-        found = _MAX_AGE.search(response.headers.get("cache-control", ""))
+        found = MAX_AGE.search(response.headers.get("cache-control", ""))
         most = self.config.timing.jwks_max_age
         if found is None or int(found[1]) > most:
             raise Failed(f"caches may keep the JWKS longer than keys.jwks_max_age ({most} s): restart the server?")

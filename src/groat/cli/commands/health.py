@@ -12,7 +12,7 @@ import click
 from groat.cli.session import Exit, Session
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
-from groat.protocol.metadata import check_endpoint
+from groat.protocol.uris import check_endpoint
 
 SECONDS: Final = 3.0
 READY_PATH: Final = "/readyz"

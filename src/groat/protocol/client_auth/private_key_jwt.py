@@ -14,9 +14,9 @@ from groat.protocol.client_auth.standing import disabled
 from groat.protocol.client_signature import prove_signature
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidClient, JoseError
+from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import (
-    CLIENT_ID,
     MAX_ASSERTION_LIFETIME,
     AssertionAudience,
     AuthenticatedClient,

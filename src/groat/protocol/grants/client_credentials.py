@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
-from urllib.parse import urlsplit
 
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidScope, InvalidTarget
 from groat.protocol.models import AuthenticatedClient, Client, Grant, Permission, Policy, TokenRequest
 from groat.protocol.scope import parse_scope
 from groat.protocol.shell import command
+from groat.protocol.uris import is_absolute
 
 NAME: Final = "client_credentials"
 PARAMETERS: Final = ("scope",)
@@ -40,7 +40,7 @@ def _named_permission(targets: Sequence[str], client: Client) -> Permission | No
     for permission in client.permissions:
         if permission.api.audience == targets[0]:
             return permission
-    if not _is_resource(targets[0]):
+    if not is_absolute(targets[0]):
         raise InvalidTarget("resource", f"resource must be an absolute URI without fragment, not {shown(targets[0])}")
     raise InvalidTarget("resource", f"{shown(targets[0])} {_unknown_target(targets[0], client)}")
 
@@ -53,14 +53,6 @@ def _unknown_target(target: str, client: Client) -> str:
         return f'is not granted, but "{close}" is{difference(target, close)}'
     may = ", ".join(f'"{audience}"' for audience in known[:MAX_SHOWN_TARGETS]) or "none"
     return f"is unknown or not granted; granted: {may}. groat api list shows all; to grant one: {_more_for(client)}"
-
-
-def _is_resource(target: str) -> bool:
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        return False
-    return bool(parts.scheme and (parts.netloc or parts.path)) and "#" not in target
 
 
 def _implied_permission(wanted: Sequence[str], client: Client) -> Permission:

@@ -1,6 +1,5 @@
 """What the head of a request must be before anybody answers it (RFC 9112 3 and 6), and how much of it there may be."""
 
-import re
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -8,13 +7,12 @@ from urllib.parse import unquote
 import httptools
 
 from groat.protocol.errors import InvalidRequest
+from groat.protocol.grammar import HOST
 from groat.protocol.token_request import MAX_ESCAPES
 
 MAX_HEAD_BYTES: Final = 32 * 1024  # target and fields; the same again for a trailer, and for what surrounds chunks
 MAX_FIELDS: Final = 100  # the same again for a trailer
 MAX_REMEMBERED_TARGET: Final = 64
-# RFC 3986 3.2.2 and 3.2.3: a name or IPv4 address, or an address in brackets; then perhaps a port.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 TOO_LARGE: Final = f"a head, a trailer and what surrounds chunks have at most {MAX_HEAD_BYTES} bytes"
@@ -37,7 +35,7 @@ def check_version(version: str, hosts: int) -> None:
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
     """Whether this may be the value of a Host field; it may be empty. Not checked: whose it is."""
-    return len(value) <= 255 and _HOST.fullmatch(value) is not None
+    return len(value) <= 255 and HOST.fullmatch(value) is not None
 
 
 def check_coding(value: bytes, version: str) -> None:

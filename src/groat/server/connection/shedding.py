@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from groat.protocol.errors import TemporarilyUnavailable
+from groat.protocol.grammar import TOKEN
 from groat.server.http.admission import RETRY_AFTER_SECONDS, Admission
 from groat.server.http.answers import refusal_body
 from groat.server.http.ids import RandomIds
 from groat.server.log.audit import Audit
 
 REPORT_SECONDS: Final = 1.0
-_HEAD: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+)\r\n")
+_HEAD: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t\x20-\x7e]*\r\n)+)\r\n" % TOKEN.encode("ascii"))
 _LENGTH: Final = re.compile(rb"^content-length: *([0-9]{1,9})\r\n", re.IGNORECASE | re.MULTILINE)
 # Each changes where a message ends or whether the connection stays.
 _SPECIAL: Final = re.compile(rb"^(?:transfer-encoding|connection|upgrade|expect)\s*:", re.IGNORECASE | re.MULTILINE)

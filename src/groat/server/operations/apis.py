@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from groat.protocol.errors import ConfigError
-from groat.protocol.models import API_NAME, MAX_AUDIENCE_CHARS, SCOPE_TOKEN, Policy
+from groat.protocol.grammar import SCOPE_TOKEN
+from groat.protocol.models import API_NAME, Policy
+from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.records import ApiRecord, ClientRecord
@@ -125,16 +126,8 @@ def check(condition: object, message: str) -> None:
 
 
 def _audience(policy: Policy, audience: str) -> str:
-    try:
-        parts = urlsplit(audience)
-    except ValueError:
-        raise ConfigError("audience is not a URI") from None
-    check(
-        parts.scheme and (parts.netloc or parts.path) and "#" not in audience and audience.isascii(),
-        "audience must be an absolute URI without fragment, for example https://orders.example.com",
-    )
-    check(audience.isprintable() and " " not in audience, "audience must have no spaces or controls")
-    check(len(audience) <= MAX_AUDIENCE_CHARS, f"audience must have at most {MAX_AUDIENCE_CHARS} characters")
+    if fault := audience_fault(audience):
+        raise ConfigError(fault)
     issuer = policy.issuer.rstrip("/")
     # A token whose audience is this server could pass for an assertion somewhere.
     check(

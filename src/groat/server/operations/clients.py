@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from groat.keys.invitation import Invitations
-from groat.outbound.public_address import uri_fault
+from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
-from groat.protocol.models import CLIENT_ID, MAX_ASSERTION_LIFETIME, AssertionAudience
+from groat.protocol.models import MAX_ASSERTION_LIFETIME, AssertionAudience
 from groat.protocol.shell import command
+from groat.protocol.uris import key_set_fault
 from groat.server.operations.apis import check, checked_scopes
 from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
@@ -167,7 +168,8 @@ async def _with_settings(operator: Operator, record: ClientRecord, settings: Map
         lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
         f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
     )
-    check(changed.jwks_uri is None or not uri_fault(changed.jwks_uri), uri_fault(changed.jwks_uri or ""))
+    fault = "" if changed.jwks_uri is None else key_set_fault(changed.jwks_uri)
+    check(not fault, fault)
     if changed.signing_alg is not None:
         known = ALGORITHM_NAMES.get(changed.signing_alg)
         check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")

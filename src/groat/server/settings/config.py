@@ -17,8 +17,9 @@ from groat.keys.files import read_private_file
 from groat.keys.ring.schedule import Timing, timing_faults
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.protocol.models import LOOPBACK_HOSTS, Policy, Profile
+from groat.protocol.models import Policy, Profile
 from groat.protocol.stray import ODD, blanks, odd_character, plain_name, stray, without_user
+from groat.protocol.uris import LOOPBACK_HOSTS
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.table import BY_NAME, SETTINGS, Setting, optional, table, text
 from groat.server.store.url import POSTGRES_SCHEMES, masked_url, storage_fault

@@ -4,6 +4,8 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from groat.protocol.grammar import BROKEN_ESCAPE
+
 POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 MAX_PORT: Final = 65535
 AWKWARD_PASSWORD: Final = (
@@ -61,7 +63,7 @@ def postgres_url_fault(url: str) -> str | None:
 
 def _is_encoded(text: str) -> bool:
     """No space, no control character, nothing but UTF-8; a % only before two hexadecimal digits other than 00."""
-    if re.search(r"[\s\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})|%00", text):
+    if re.search(r"[\s\x00-\x1f\x7f]|%00", text) or BROKEN_ESCAPE.search(text):
         return False
     try:
         unquote_to_bytes(text).decode()

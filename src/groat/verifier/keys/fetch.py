@@ -22,7 +22,8 @@ from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import ReadKeySet, Skipped, read_key_set
-from groat.protocol.metadata import check_endpoint, check_metadata, metadata_urls
+from groat.protocol.metadata import check_metadata, metadata_urls
+from groat.protocol.uris import check_endpoint
 from groat.verifier.keys.schedule import DEFAULT_MAX_AGE
 
 MAX_BODY_BYTES: Final = 512 * 1024
