@@ -1,0 +1,1 @@
+"""The tests; a package, so that each module of it exists once, under one name."""
