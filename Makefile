@@ -57,9 +57,10 @@ scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the 
 	$(BIN)/python -m benchmarks.postgres_limit
 	$(BIN)/python -m benchmarks.scaling
 
-rules: $(STAMP)  ## Write docs/rules.md and docs/reference/reasons.md anew
+rules: $(STAMP)  ## Write the generated pages anew: docs/rules.md, docs/reference/reasons.md and settings.md
 	$(BIN)/python -m tests.rules_index
 	$(BIN)/python -m tests.reasons_page
+	$(BIN)/python -m tests.settings_page
 
 bench: $(STAMP)  ## Ratios to the raw signature cost and to a peer, in one run (needs wrk and npm)
 	cd tests/interop/node && npm ci --silent

@@ -7,7 +7,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from groat.app import create_app
+from groat.app import Clockwork, create_app
 from groat.server.chores.rotator import Sleep
 from groat.server.connection.states import KEEP_ALIVE_SECONDS
 from groat.server.log.event_log import EventLog
@@ -30,5 +30,5 @@ def serve_by_clock(directory: Path, descriptor: int, clock: Callable[[], float],
     config = load_config(directory / "groat.toml", {})
     with (directory / f"serve-{descriptor}.log").open("a") as stream:
         log = EventLog(stream, "info", False)
-        app = create_app(config, SqliteStore.open(config.database), clock, log, sleep=sleep, monotonic=clock)
+        app = create_app(config, SqliteStore.open(config.database), Clockwork(clock, clock, sleep), log)
         app_server(app).run([socket.socket(fileno=descriptor)])

@@ -130,10 +130,19 @@ class Parts:
         return [count, partial(serve_admin, admin, config.admin, audit.log)]
 
 
-def join_parts(config: Config, store: Store, log: EventLog, clock: Clock, monotonic: Clock, sleep: Sleep) -> Parts:
+@dataclass(frozen=True, slots=True)
+class Clockwork:
+    """What belongs together: whoever turns the clock faster lets the rotator sleep shorter and turns the other, too."""
+
+    clock: Clock = time.time
+    monotonic: Clock = time.monotonic
+    sleep: Sleep = asyncio.sleep
+
+
+def join_parts(config: Config, store: Store, log: EventLog, clockwork: Clockwork) -> Parts:
     """The parts of one process. Raises ConfigError."""
-    audit, custody = Audit(log), open_custody(config)
-    trusted = TrustedTime(store, clock, monotonic, log)
+    audit, custody, clock = Audit(log), open_custody(config), clockwork.clock
+    trusted = TrustedTime(store, clock, clockwork.monotonic, log)
     key_sets = ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), audit.fetched)
     remembered, lead = config["server.remembered_clients"], config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
@@ -143,7 +152,7 @@ def join_parts(config: Config, store: Store, log: EventLog, clock: Clock, monoto
         health=Health(store, registry, trusted, log),
         publishers=Publishers(store, registry, key_sets),
         operator=operator,
-        rotator=Rotator(operator, custody, config["keys.algorithm"], config.timing, trusted, sleep),
+        rotator=Rotator(operator, custody, config["keys.algorithm"], config.timing, trusted, clockwork.sleep),
         crowd=Crowd(tell=audit.crowded, tally=audit.tally),
         uses=KeyUses(latest=trusted.latest),
         invitations=open_invitations(config),
@@ -153,20 +162,17 @@ def join_parts(config: Config, store: Store, log: EventLog, clock: Clock, monoto
 def create_app(
     config: Config,
     store: Store | None = None,
-    clock: Clock = time.time,
+    clockwork: Clockwork = Clockwork(),
     log: EventLog | None = None,
     source: Source | None = None,
-    sleep: Sleep = asyncio.sleep,
-    monotonic: Clock = time.monotonic,
 ) -> ASGIApp:
     """The authorization server. Raises ConfigError or Unavailable when it cannot start.
 
-    With a `source` it reads its settings again at SIGHUP, for as long as it runs. `clock`, `sleep` and `monotonic`
-    belong together: whoever turns the clock faster lets the rotator sleep shorter, and turns the other clock, too.
+    With a `source` it reads its settings again at SIGHUP, for as long as it runs.
     """
     log = log or EventLog()
     store = store or open_store(config, log, patience=1)
-    parts = join_parts(config, store, log, clock, monotonic, sleep)
+    parts = join_parts(config, store, log, clockwork)
     chores, warm = parts.chores(), (parts.registry.warm, parts.publishers.warm)
     life = Router(lifespan=lambda _: lifespan(store, warm, parts.uses, chores, parts.audit))
     entrance = GuardedEntrance({}, life, parts.audit, crowd=parts.crowd)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.app_server import app_server
-from groat.app import create_app
+from groat.app import Clockwork, create_app
 from groat.client import MachineClient
 from groat.keys.files import private_key_bytes
 from groat.keys.ring.keyring import PUBLISH_LEAD
@@ -68,7 +68,7 @@ def serving(directory: Path, world: World, settings: str = DEFAULTS) -> Iterator
         world.address = listener.getsockname()[:2]
         log = EventLog(stream, "info", False)
         app = create_app(
-            config, SqliteStore.open(config.database), world.clock, log, sleep=world.sleep, monotonic=world.clock
+            config, SqliteStore.open(config.database), Clockwork(world.clock, world.clock, world.sleep), log
         )
         server = app_server(app)
         thread = threading.Thread(target=server.run, args=([listener],))

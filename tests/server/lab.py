@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from benchmarks.app_server import app_server
-from groat.app import create_app
+from groat.app import Clockwork, create_app
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead
 from groat.protocol.jwk import PrivateKey, generate_private_key
@@ -158,7 +158,9 @@ def running(lab: Lab, keep_alive: int = 5, store: SqliteStore | None = None) -> 
     `keep_alive`: seconds after which an idle connection is closed. `store`: one on the lab's database, of a kind that
     the test needs.
     """
-    app = create_app(lab.config, store or SqliteStore.open(lab.database), lab.clock, lab.audit.log, monotonic=lab.clock)
+    app = create_app(
+        lab.config, store or SqliteStore.open(lab.database), Clockwork(lab.clock, lab.clock), lab.audit.log
+    )
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
         server = app_server(app, keep_alive)

@@ -367,7 +367,7 @@ def test_a_chore_that_meets_a_bug_begins_anew(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(forgetting, "INTERVAL_SECONDS", 0.01)
 
     async def live(store: Stumbling) -> None:
-        served = app.create_app(lab.config, store, lab.clock, lab.audit.log)
+        served = app.create_app(lab.config, store, app.Clockwork(lab.clock), lab.audit.log)
         inbox: asyncio.Queue[Message] = asyncio.Queue()
         outbox: asyncio.Queue[Message] = asyncio.Queue()
         inbox.put_nowait({"type": "lifespan.startup"})

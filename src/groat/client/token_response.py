@@ -63,7 +63,7 @@ def refused_answer(answer: Answer, wish: Wish, kid: str | None, now: float) -> C
     members = _object(answer) or {}
     code = members.get("error")
     if status >= 400 and isinstance(code, str) and code:
-        return _oauth_error(answer, foreign(code), members, wish, kid, now, wait)
+        return _oauth_error(answer, members, wish, kid, now)
     if status == 429 or status >= 500:
         return ServerUnreachable(f"the token endpoint answered {status}", status=status, retry_after=wait)
     if 300 <= status < 400:
@@ -72,15 +72,9 @@ def refused_answer(answer: Answer, wish: Wish, kid: str | None, now: float) -> C
 
 
 def _oauth_error(
-    answer: Answer,
-    code: str,
-    members: Mapping[str, Any],
-    wish: Wish,
-    kid: str | None,
-    now: float,
-    wait: float | None,
+    answer: Answer, members: Mapping[str, Any], wish: Wish, kid: str | None, now: float
 ) -> TokenRequestRefused:
-    told = members.get("error_description")
+    code, told = foreign(members["error"]), members.get("error_description")
     description = foreign(told) if isinstance(told, str) else ""
     return TokenRequestRefused(
         f"{code}: {description}" if description else code,
@@ -88,7 +82,7 @@ def _oauth_error(
         description=description,
         status=answer.status,
         hint=_hint(code, wish, kid, _clock_difference(answer, now)),
-        retry_after=wait,
+        retry_after=retry_after(answer.headers, now),
     )
 
 

@@ -40,7 +40,10 @@ def check_authorities(environ: Mapping[str, str] | None = None) -> None:
 def tls_context() -> ssl.SSLContext:
     """A context that checks certificate and host name, with TLS 1.2 as the minimum. Raises AuthoritiesUnusable."""
     check_authorities()
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    # The default is that of whoever built this Python, and some leave it to the system's OpenSSL.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _file_fault(path: str) -> str:

@@ -147,6 +147,8 @@ class VerificationError(Exception):
 
 
 class MissingToken(VerificationError):
+    """Nobody said who he is; the challenge names no error, since nothing was wrong with what he said (RFC 6750 3.1)."""
+
     status = 401
 
     def __init__(self, hint: str = "") -> None:
@@ -154,12 +156,16 @@ class MissingToken(VerificationError):
 
 
 class InvalidBearerRequest(VerificationError):
+    """A token is there, but not in the one way that a request may carry it (RFC 6750 2)."""
+
     status = 400
     code = "invalid_request"
     description = "The request carries its access token in a malformed way."
 
 
 class InvalidToken(VerificationError):
+    """The token proves nothing here: its form, signature, issuer, audience, time or kind (RFC 9068 4)."""
+
     status = 401
     code = "invalid_token"
     description = "The access token is invalid or has expired."

@@ -37,8 +37,7 @@ class RsaBounds:
     def check(self, n: int, e: int) -> None:
         """Raise JoseError("key") for a key outside, or one that is none."""
         if not MIN_RSA_BITS <= n.bit_length() <= self.bits:
-            bounds = f"{MIN_RSA_BITS} to {self.bits} bits"
-            raise JoseError("key", f"an RSA key needs {bounds}, and n has {n.bit_length()}")
+            raise JoseError("key", f"an RSA key needs {MIN_RSA_BITS} to {self.bits} bits, and n has {n.bit_length()}")
         if e.bit_length() > self.exponent_bits:
             raise JoseError("key", f"the RSA exponent is over 2^{self.exponent_bits}; 65537 is the usual one")
         if e < 3 or e % 2 == 0 or n % 2 == 0:

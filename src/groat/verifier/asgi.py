@@ -134,3 +134,6 @@ async def send_refusal(refused: Refusal, scope: Scope, receive: Receive, send: S
     start = {"type": f"{prefix}http.response.start", "status": refused.status, "headers": refused.raw_headers}
     await send(start)
     await send({"type": f"{prefix}http.response.body", "body": refused.body})
+
+
+__all__ = ["CALLER_KEY", "GroatMiddleware"]

@@ -149,3 +149,6 @@ class _NoStore:
             await (guarded if asgi.CALLER_KEY in scope else send)(message)
 
         await self._app(scope, receive, sending)
+
+
+__all__ = ["Guard", "Refused"]

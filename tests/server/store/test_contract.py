@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from groat.keys.ring.keyring import SigningKey
+from groat.outbound.clocks import Clocks
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import AssertionAudience, OneTimeKind, OneTimeValue
@@ -27,6 +28,7 @@ from groat.server.store import (
     Issuance,
     Receipt,
     RegistryMoved,
+    Spans,
     Store,
     StoreClosed,
     StoreConflict,
@@ -90,7 +92,9 @@ def _postgres(url: str, retention: int) -> Place:
         return connection.close
 
     def opened(haste: float) -> Store:
-        return PostgresStore(url, retention, limits=PATIENT, monotonic=lambda: time.monotonic() * haste)
+        return PostgresStore(
+            url, Spans(retention), limits=PATIENT, clocks=Clocks(monotonic=lambda: time.monotonic() * haste)
+        )
 
     return Place(create, lambda: opened(1e6), block, lambda: opened(10.0))
 

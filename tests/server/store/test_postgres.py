@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 import psycopg
 import pytest
 
+from groat.outbound.clocks import Clocks
 from groat.protocol.models import OneTimeKind, OneTimeValue
-from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, Spans, StoreUnavailable
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres.link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
 from groat.server.store.postgres.registration import PUBLISHED
@@ -51,7 +52,7 @@ async def use(store: PostgresStore, value: str, signed_at: float | None = None) 
 async def opened(url: str, events: list[Event] | None = None, limits: Limits = LIMITS) -> AsyncIterator[PostgresStore]:
     """One process's view of the store."""
     store = PostgresStore(
-        url, 0, lambda event, facts: events.append((event, facts)) if events is not None else None, limits=limits
+        url, Spans(), lambda event, facts: events.append((event, facts)) if events is not None else None, limits=limits
     )
     try:
         yield store
@@ -791,7 +792,7 @@ def test_the_databases_clock_is_compared(url: str) -> None:
     async def work() -> list[float]:
         offsets = []
         for ahead in (0.0, 40.0, -40.0):
-            store = PostgresStore(url, clock=lambda ahead=ahead: time.time() + ahead)  # type: ignore[misc]
+            store = PostgresStore(url, clocks=Clocks(lambda ahead=ahead: time.time() + ahead))  # type: ignore[misc]
             offsets.append((await store.condition()).clock_offset or 0.0)
             await store.close()
         return offsets

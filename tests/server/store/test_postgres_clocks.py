@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 import pytest
 
+from groat.outbound.clocks import Clocks
 from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.postgres.forgetting import IN_FORCE_SECONDS
@@ -69,7 +70,7 @@ def test_nothing_goes_before_the_horizon_is_in_force(url: str) -> None:
 
     async def work() -> None:
         nonlocal passed
-        store = PostgresStore(url, monotonic=lambda: 100 + passed)
+        store = PostgresStore(url, clocks=Clocks(monotonic=lambda: 100 + passed))
         assert await use(store, "a")
         await store.raise_horizon(SOON)
         assert await store.forget_expired() == 0
@@ -89,7 +90,7 @@ def test_the_horizon_of_a_database_that_went_back_counts(url: str) -> None:
 
     async def work() -> None:
         nonlocal passed
-        store = PostgresStore(url, monotonic=lambda: 100 + passed)
+        store = PostgresStore(url, clocks=Clocks(monotonic=lambda: 100 + passed))
         assert await use(store, "a")
         await store.raise_horizon(SOON)
         await store.forget_expired()
@@ -108,7 +109,7 @@ def test_a_lost_use_is_missed_by_whatever_clock(url: str) -> None:
 
     async def work() -> None:
         nonlocal wrong
-        store = PostgresStore(url, clock=lambda: time.time() + wrong)
+        store = PostgresStore(url, clocks=Clocks(lambda: time.time() + wrong))
         assert await used(store, "a")
         wrong = 60 * DAY
         execute(url, "DELETE FROM used_once")

@@ -24,13 +24,12 @@ async def add_client(
     operator: Operator,
     client_id: str,
     allow: Mapping[str, Sequence[str]],
-    keys: Sequence[PublicKey],
+    keys: Sequence[PublicKey] | None,
     settings: Mapping[str, Any] | None = None,
     *,
-    invited: bool = False,
     limits: KeyLimits = UNLIMITED,
 ) -> ClientRecord:
-    """Register a client with its public keys, valid within `limits`; an `invited` one brings them later.
+    """Register a client with its public keys, valid within `limits`; None: it is invited to bring them later.
 
     `settings`: fields of ClientRecord to set, as in `update_client`.
     """
@@ -38,11 +37,11 @@ async def add_client(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    check(keys or invited or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
+    check(keys or keys is None or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
     record = await _with_settings(operator, record, settings or {})
-    await operator.store.add_client(record, key_records(operator, client_id, keys, limits))
-    operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys]})
+    await operator.store.add_client(record, key_records(operator, client_id, keys or (), limits))
+    operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
     return record
 
 
@@ -140,7 +139,7 @@ async def invite_client(
     """A join code with which a host registers a key for this client, once; `allow` registers the client first."""
     check(60 <= lifetime <= MAX_INVITATION, f"a join code is valid for 1m to {MAX_INVITATION // 86400}d")
     if allow:
-        await add_client(operator, client_id, allow, (), invited=True)
+        await add_client(operator, client_id, allow, None)
     else:
         await find_client(operator, client_id)
     operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})

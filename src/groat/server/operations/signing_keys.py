@@ -94,7 +94,10 @@ async def retire_signing_key(
     seen, keys = await _ring(operator, custody)
     if at_once:
         changed, needs_key = plan_taint(keys, kid, operator.now, lead)
-        return await _taken_out(operator, custody, algorithm, seen, changed, needs_key, lead, "key.tainted", kid)
+        changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
+        await operator.store.save_signing_keys(changed, seen)
+        operator.audit.operated("key.tainted", {"kid": kid})
+        return changed
     key = next((key for key in keys if key.kid == kid), None)
     if key is not None and key.state(operator.now) == "active":
         changed = plan_promotion(keys, operator.now, lead)
@@ -140,26 +143,15 @@ async def revoke_signing_key(
     lead = lead or Lead()
     seen, keys = await _ring(operator, custody)
     changed, needs_key = plan_revocation(keys, kid, operator.now, lead)
-    return await _taken_out(operator, custody, algorithm, seen, changed, needs_key, lead, "key.revoked", kid)
-
-
-async def _taken_out(
-    operator: Operator,
-    custody: Custody,
-    algorithm: str,
-    seen: int,
-    changed: Keys,
-    needs_key: bool,
-    lead: Lead,
-    event: str,
-    kid: str,
-) -> Keys:
-    if needs_key:
-        fresh = await _fresh_key(operator, custody, algorithm)
-        changed = (*changed, emergency_key(fresh, operator.now, lead))
+    changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
     await operator.store.save_signing_keys(changed, seen)
-    operator.audit.operated(event, {"kid": kid})
+    operator.audit.operated("key.revoked", {"kid": kid})
     return changed
+
+
+async def _in_its_place(operator: Operator, custody: Custody, algorithm: str, lead: Lead) -> Keys:
+    """A key that signs from this moment on, though not every verifier can know it yet: the one before must not."""
+    return (emergency_key(await _fresh_key(operator, custody, algorithm), operator.now, lead),)
 
 
 @again_if_moved

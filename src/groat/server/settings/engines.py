@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from groat.protocol.errors import ConfigError
 from groat.server.settings.config import Config
-from groat.server.store import OPERATOR_PATIENCE, Notify, Store, silent
+from groat.server.store import OPERATOR_PATIENCE, Notify, Spans, Store, silent
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.store.url import POSTGRES_SCHEMES, postgres_url_fault
 
@@ -27,9 +27,8 @@ def open_engine(config: Config, notify: Notify = silent, patience: int = 1) -> S
 
 def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) -> "PostgresStore":
     """The store on PostgreSQL, not connected yet. Raises ConfigError without the driver."""
-    tolerance = config["assertions.clock_tolerance"]
-    url, retention = config["storage.url"], config["storage.retention"]
-    return _postgres()(url, retention, notify, clock_tolerance=tolerance, patience=patience)
+    spans = Spans(config["storage.retention"], config["assertions.clock_tolerance"])
+    return _postgres()(config["storage.url"], spans, notify, patience=patience)
 
 
 def open_url(url: str, directory: Path) -> Store:

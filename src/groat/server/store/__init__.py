@@ -85,6 +85,14 @@ ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
 KeyUse = tuple[str, str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Seconds: how long the record of an issuance stays at least, and how far the iat of an assertion may lie ahead."""
+
+    retention: int = 0
+    clock_tolerance: int = 10
+
+
 class Store(Protocol):
     """Methods named for intent. All raise StoreUnavailable; writers raise StoreConflict. Times in epoch seconds.
 

@@ -6,11 +6,11 @@ Hot writes go through `PostgresWriter`, hot reads are gathered, everything else 
 
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from groat.keys.ring.keyring import SigningKey
+from groat.outbound.clocks import Clocks
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store import (
@@ -23,6 +23,7 @@ from groat.server.store import (
     Receipt,
     RegistryMoved,
     Rows,
+    Spans,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
@@ -84,27 +85,21 @@ class PostgresStore:
     def __init__(
         self,
         url: str,
-        retention: int = 0,
+        spans: Spans = Spans(),  # noqa: B008 - frozen
         notify: Notify = silent,
         *,
-        clock_tolerance: int = 10,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        clocks: Clocks = Clocks(),  # noqa: B008 - frozen
         limits: Limits = LIMITS,
         patience: int = 1,
     ) -> None:
-        """`url`: may hold a password. `retention`: how many seconds the record of an issuance stays, at least.
-
-        `clock_tolerance`: seconds that the iat of an assertion may lie ahead. `patience`: how many times as long as a
-        token request everything may take.
-        """
+        """`url`: may hold a password. `patience`: how many times as long as a token request everything may take."""
         self._target = Target(url, replica_name(), patience)
-        self._clock = clock
+        self._clock = clocks.now
         self._notify = notify
-        self._memory = Memory(clock_tolerance, clock)
-        self._forgetting = Forgetting(monotonic)
+        self._memory = Memory(spans.clock_tolerance, clocks.now)
+        self._forgetting = Forgetting(clocks.monotonic)
         self._links = Links(self._open_link, notify)
-        self._writer = PostgresWriter(self._links, self._memory, self._target.replica, retention)
+        self._writer = PostgresWriter(self._links, self._memory, self._target.replica, spans.retention)
         self._front = GroupCommit(self._writer, limits)
         self._versions: Gathered[None, int] = Gathered(self._fetch_version)
         self._clients: Gathered[str, tuple[int, ClientWithKeys | None]] = Gathered(self._look_up_all)

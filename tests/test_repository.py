@@ -1,0 +1,229 @@
+"""The house keeps its own rules: how long things may be, what knows what, and that the documents tell the truth."""
+
+import ast
+import importlib
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from groat.server.settings.table import BY_NAME
+from tests import settings_page
+
+ROOT: Final = Path(__file__).parent.parent
+SOURCE: Final = ROOT / "src"
+REFERENCE: Final = ROOT / "docs" / "reference"
+MAX_FUNCTION_LINES: Final = 40
+MAX_MODULE_LINES: Final = 400
+MAX_PARAMETERS: Final = 6
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+# What users write with keywords, of which each has a default.
+CONSTRUCTORS: Final = {"Verifier.__init__", "MachineClient.__init__"}
+# Files that name each other, and why they may.
+CIRCLES: Final[Mapping[frozenset[str], str]] = {}
+PUBLIC: Final = ("verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client")
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    """Every module of the distribution by its dotted name; a package has the name of its folder."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text("utf-8"))
+
+
+def functions(module: str) -> Iterator[tuple[str, Function]]:
+    """Every function with its name as a reader would write it: Class.method, or the name alone."""
+    for outer in ast.walk(tree(module)):
+        for node in ast.iter_child_nodes(outer):
+            if isinstance(node, Function):
+                yield f"{outer.name}.{node.name}" if isinstance(outer, ast.ClassDef) else node.name, node
+
+
+def all_functions() -> Iterator[tuple[str, str, Function]]:
+    return ((module, name, node) for module in modules() for name, node in functions(module))
+
+
+def test_functions_are_short() -> None:
+    """At most forty lines, decorators not counted: what is longer does two things."""
+    lengths = {f"{module}.{name}": _lines(node) for module, name, node in all_functions()}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+def _lines(node: ast.stmt | ast.expr) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_modules_are_short() -> None:
+    """At most four hundred lines: a module is read in one go."""
+    lengths = {module: len(path.read_text("utf-8").splitlines()) for module, path in modules().items()}
+    assert {module: lines for module, lines in lengths.items() if lines > MAX_MODULE_LINES} == {}
+
+
+def test_parameters_are_few() -> None:
+    """At most six: what travels together becomes a value. The options of a command are its command line."""
+    counts = {
+        f"{module}.{name}": _parameters(node)
+        for module, name, node in all_functions()
+        if name not in CONSTRUCTORS and not _is_command(node)
+    }
+    assert {name: count for name, count in counts.items() if count > MAX_PARAMETERS} == {}
+
+
+def _parameters(node: Function) -> int:
+    named = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    return len([one for one in named if one.arg not in ("self", "cls")])
+
+
+def _is_command(node: Function) -> bool:
+    return any(re.match(r"(\w+\.)*(command|group)\(", ast.unparse(one)) for one in node.decorator_list)
+
+
+def test_no_files_know_each_other_in_a_circle() -> None:
+    """Imports inside of functions and for types alone are arrows too; the exceptions are named with their reasons."""
+    assert set(_circles(_arrows())) == set(CIRCLES)
+    assert all(CIRCLES.values())
+
+
+def _arrows() -> dict[str, set[str]]:
+    return {module: set(_imported(module)) - {module} for module in modules()}
+
+
+def _imported(module: str) -> Iterator[str]:
+    """The modules that this one names; `from package import name` means the module package.name where it is one."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules())
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module in modules():
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() else node.module
+
+
+def _circles(arrows: Mapping[str, set[str]]) -> list[frozenset[str]]:
+    """The groups of more than one file in which each is reached from each other."""
+    reached = {module: _reached(module, arrows) for module in arrows}
+    groups = {frozenset(other for other in beyond if module in reached[other]) for module, beyond in reached.items()}
+    return [group for group in groups if len(group) > 1]
+
+
+def _reached(start: str, arrows: Mapping[str, set[str]]) -> set[str]:
+    seen, waiting = set[str](), [start]
+    while waiting:
+        fresh = arrows[waiting.pop()] - seen
+        seen |= fresh
+        waiting += fresh
+    return seen
+
+
+def test_a_circle_is_found() -> None:
+    """The search is no better than its eyes."""
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set[str]()}
+    assert _circles(arrows) == [frozenset("abc")]
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_public_names_are_the_documented_ones(package: str) -> None:
+    """`__all__` is what docs/reference/python.md lists, no more and no less, and everything in it has a docstring."""
+    public = importlib.import_module(f"groat.{package}")
+    (section,) = re.findall(
+        rf"^## groat\.{re.escape(package)}\n(.*?)(?=^## |\Z)", (REFERENCE / "python.md").read_text("utf-8"), re.M | re.S
+    )
+    assert set(re.findall(r"`(\w+)`", section)) == set(public.__all__)
+    assert len(set(public.__all__)) == len(public.__all__)
+    offered = [getattr(public, name) for name in public.__all__]
+    assert [one for one in offered if callable(one) and not one.__doc__] == []
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/reference/settings.md is written from the table; `make rules` writes it anew."""
+    assert settings_page.TARGET.read_text("utf-8") == settings_page.document()
+
+
+_EVENT: Final = re.compile(r"(admin|api|client|clock|config|key|proxy|request|server|store|token|worker)\.[a-z_]+")
+# Words of that form which are something else: files, and what other programs call their loggers and messages.
+_NO_EVENTS: Final = {"admin.lock"}
+
+
+def test_every_log_event_is_documented() -> None:
+    """docs/reference/events.md has those that the server can write, and no others."""
+    written = {
+        node.value
+        for module in modules()
+        if module.startswith(("groat.server", "groat.serving", "groat.keys", "groat.app"))
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value)
+    }
+    page = (REFERENCE / "events.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([a-z_.]+)`", row)}
+    assert documented == (written - set(BY_NAME) - _NO_EVENTS) | {"log"}
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/reference/metrics.md has the families of the exposition under the names that Prometheus shows."""
+    text = modules()["groat.server.endpoints.exposition"].read_text("utf-8")
+    written = {name.removesuffix("_total") for name in re.findall(r'"(groat_[a-z_]+)"', text)}
+    page = (REFERENCE / "metrics.md").read_text("utf-8")
+    documented = {name.removesuffix("_total").removesuffix("_info") for name in re.findall(r"`(groat_[a-z_]+)`", page)}
+    assert documented == {name.removesuffix("_info") for name in written}
+
+
+DOCUMENTS: Final = ("ARCHITECTURE.md", "CONTRIBUTING.md", *sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "decisions").glob("*.md")
+))  # fmt: skip
+_PATH: Final = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sql|yaml|toml|txt)|(?:[\w-]+/)+)(?![\w/-])")
+# Names of files that somebody else has: an operator, a reader's installation.
+_OF_OTHERS: Final = {"groat.toml"}
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    """Every file of the repository, and every folder with its slash."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [name for name in listed.splitlines() if (ROOT / name).exists()]
+    folders = {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents}
+    return (*files, *folders)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_names_is_there(document: str) -> None:
+    """Each path is one of the repository, or the end of one, as a reader would look for it."""
+    text = (ROOT / document).read_text("utf-8")
+    named = {path for path in _PATH.findall(text) if path not in _OF_OTHERS and "NNNN" not in path}
+    assert {path for path in named if not any(f"/{real}".endswith(f"/{path}") for real in tracked())} == set()
+
+
+def test_the_words_of_the_map_are_words_of_the_code() -> None:
+    """A function, class or table that ARCHITECTURE.md names is defined somewhere."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    words = {word for word in re.findall(r"`([A-Za-z_.]+)`", text) if not _PATH.fullmatch(word)}
+    defined = set(chain.from_iterable(map(_defined, modules())))
+    packages = {module.removeprefix("groat.") for module in modules()}
+    assert {word for word in words if word not in defined | packages and not word.startswith("make")} == set()
+
+
+def _defined(module: str) -> Iterator[str]:
+    for outer in ast.walk(tree(module)):
+        for node in ast.iter_child_nodes(outer):
+            if isinstance(node, ast.ClassDef | Function):
+                yield node.name
+                yield f"{outer.name}.{node.name}" if isinstance(outer, ast.ClassDef) else node.name
+            elif isinstance(node, ast.AnnAssign | ast.Assign):
+                targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+                yield from (target.id for target in targets if isinstance(target, ast.Name))
