@@ -38,6 +38,8 @@ def _constant_claims(grant: Grant, policy: Policy) -> str:
     }
     if grant.scopes:
         claims["scope"] = grant.scope
+    if grant.confirmation.cnf is not None:
+        claims["cnf"] = grant.confirmation.cnf
     return strict_json.dumps(claims)[:-1].decode()
 
 

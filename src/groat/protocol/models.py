@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import strict_json
+from groat.protocol.binding import UNBOUND, Confirmation
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
@@ -233,12 +234,13 @@ class AuthenticatedClient:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """What an authenticated client gets: one API, some scopes, some seconds."""
+    """What an authenticated client gets: one API, some scopes, some seconds; and who may use it."""
 
     client_id: str
     api: Api
     scopes: tuple[str, ...]
     lifetime: int
+    confirmation: Confirmation = UNBOUND
     scope: str = field(init=False)  # as it is written
 
     def __post_init__(self) -> None:

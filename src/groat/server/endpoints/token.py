@@ -242,4 +242,5 @@ def _success(token: bytes, grant: Grant) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _constant_members(grant: Grant) -> bytes:
-    return strict_json.dumps({"token_type": "Bearer", "expires_in": grant.lifetime, "scope": grant.scope})[:-1]
+    members = {"token_type": grant.confirmation.token_type, "expires_in": grant.lifetime, "scope": grant.scope}
+    return strict_json.dumps(members)[:-1]

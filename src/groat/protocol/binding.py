@@ -1,0 +1,44 @@
+"""What a token is bound to: nothing, a key, or a certificate. What two places say of it follows from one value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from groat.protocol.errors import JoseError
+from groat.protocol.jwk import base64url_decode
+
+SHA256_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Who may present a token: whoever has it, or the holder of a key (RFC 9449 6.1) or a certificate (RFC 8705 3.1).
+
+    `jkt`, `x5t_s256`: the SHA-256 thumbprint of the one or of the other, in base64url; at most one of them. Raises
+    JoseError for what is no such thumbprint, and for both. Not checked: whether anybody has proven anything.
+    """
+
+    jkt: str | None = None
+    x5t_s256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jkt is not None and self.x5t_s256 is not None:
+            raise JoseError("binding", "a token is bound to a key or to a certificate, not to both")
+        for thumbprint in (self.jkt, self.x5t_s256):
+            if thumbprint is not None and len(base64url_decode(thumbprint)) != SHA256_BYTES:
+                raise JoseError("binding", f"a thumbprint has {SHA256_BYTES} bytes")
+
+    @property
+    def token_type(self) -> str:
+        """How the token is presented (RFC 6749 7.1): one that is bound to a certificate goes as a bearer token."""
+        return "Bearer" if self.jkt is None else "DPoP"
+
+    @property
+    def cnf(self) -> Mapping[str, str] | None:
+        """The claim of that name (RFC 7800 3.1); None where there is nothing to confirm."""
+        if self.jkt is not None:
+            return {"jkt": self.jkt}
+        return None if self.x5t_s256 is None else {"x5t#S256": self.x5t_s256}
+
+
+UNBOUND: Final = Confirmation()
