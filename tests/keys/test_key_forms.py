@@ -25,9 +25,8 @@ from groat.keys import files
 from groat.keys.key_text import is_key_text
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
+from tests.keys.samples import KEYS, secrets_of
 from tests.missing import Missing, needs
-
-from .samples import KEYS, secrets_of
 
 OPENSSL: Final = shutil.which("openssl")
 SSH_KEYGEN: Final = shutil.which("ssh-keygen")

@@ -26,9 +26,8 @@ from groat.protocol.jwk import (
     import_public_jwk,
     private_key,
 )
+from tests.keys.samples import CURVE_NAMES, KEYS, secrets_of
 from tests.missing import Missing, needs
-
-from .samples import CURVE_NAMES, KEYS, secrets_of
 
 OPENSSL: Final = shutil.which("openssl")
 NOBODY: Final = 65_534

@@ -15,8 +15,7 @@ import pytest
 from groat.keys import files
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.protocol.errors import ConfigError
-
-from .samples import KEYS
+from tests.keys.samples import KEYS
 
 CONTENT: Final = b"0123456789abcdef" * 16_384
 # Prints every file operation of one write, with the mode and size that the file had at that instant.

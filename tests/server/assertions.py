@@ -9,9 +9,8 @@ from groat.protocol.jwk import (
     base64url_encode,
 )
 from groat.server import operations
-
-from .lab import Lab
-from .wire import check_ec
+from tests.server.lab import Lab
+from tests.server.wire import check_ec
 
 B64 = base64url_encode
 RSA_PAIR: Final = RSAKey.generate_key(2048)

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from groat.protocol import jose
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
-
-from .wire import encoded
+from tests.server.wire import encoded
 
 ISS: Final = "https://as.example"
 TE: Final = f"{ISS}/token"

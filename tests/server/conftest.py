@@ -6,10 +6,9 @@ from contextlib import ExitStack
 import pytest
 
 from groat.protocol.jwk import private_key
-
-from .assertions import RSA_PAIR
-from .builders import Party
-from .lab import DEFAULTS, Lab, prepare, running
+from tests.server.assertions import RSA_PAIR
+from tests.server.builders import Party
+from tests.server.lab import DEFAULTS, Lab, prepare, running
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,8 @@ from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
 from groat.server.settings.config import Config, load_config
 from groat.server.store.sqlite.store import SqliteStore
-
-from .builders import ISS, NOW, ORDERS, STOCK, Party, base
-from .wire import FORM, Answer, check_ok, post, send
+from tests.server.builders import ISS, NOW, ORDERS, STOCK, Party, base
+from tests.server.wire import FORM, Answer, check_ok, post, send
 
 Result = TypeVar("Result")
 DEFAULTS = "\n[throttle]\nclient_failures = 1000000\nsource_failures = 1000000\n[keys]\nrotate_every = 0\n"

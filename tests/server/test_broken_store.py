@@ -26,10 +26,9 @@ from groat.server.chores import forgetting, upkeep
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
 from tests.missing import Missing, skip
-
-from .builders import NOW, Party, base
-from .lab import Lab, prepare
-from .wire import FORM, Address, Answer, Connection, check_ec, check_ok, check_refused, post, send
+from tests.server.builders import NOW, Party, base
+from tests.server.lab import Lab, prepare
+from tests.server.wire import FORM, Address, Answer, Connection, check_ec, check_ok, check_refused, post, send
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

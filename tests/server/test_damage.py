@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.files import read_private_key
+from tests.server.builders import Party, base
+from tests.server.wire import check_ok, check_refused, post, send
 from tests.waiting import wait_until
-
-from .builders import Party, base
-from .wire import check_ok, check_refused, post, send
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.server.builders import base
+from tests.server.test_broken_store import _install, _small_disk
+from tests.server.wire import check_ok, post, send
 from tests.waiting import wait_until
-
-from .builders import base
-from .test_broken_store import _install, _small_disk
-from .wire import check_ok, post, send
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -20,11 +20,10 @@ from groat.protocol.jose import parse_jwt
 from groat.protocol.jwk import PublicKey
 from groat.server import operations
 from groat.server.operations import store as store_operations
+from tests.server.builders import NOW
+from tests.server.lab import Lab, prepare, running
+from tests.server.wire import check_ok, check_refused
 from tests.waiting import wait_until
-
-from .builders import NOW
-from .lab import Lab, prepare, running
-from .wire import check_ok, check_refused
 
 LEAD: Final = Lead()
 BODY: Final = b'{"error":"temporarily_unavailable","error_description":"The server cannot answer at the moment. Try again later."}'

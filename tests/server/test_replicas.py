@@ -27,9 +27,8 @@ from groat.server.store.postgres.link import Target
 from groat.server.store.postgres.schema import migrate
 from tests.conftest import GROAT, ISSUER, Groat, Server
 from tests.postgres import GivenServer, PostgresServer
-
-from .builders import Party, base, decoded
-from .wire import Address, Answer, check_ec, check_ok, check_refused, post, send
+from tests.server.builders import Party, base, decoded
+from tests.server.wire import Address, Answer, check_ec, check_ok, check_refused, post, send
 
 READY_SECONDS: Final = 2.0
 JSON_LOG: Final = {"GROAT_LOG__FORMAT": "json", "GROAT_THROTTLE__CLIENT_FAILURES": "1000000",

@@ -24,10 +24,9 @@ from groat.server.settings.config import load_config
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
 from groat.serving.preflight import check_ready
-
-from .builders import base
-from .lab import Lab, prepare
-from .wire import check_ec, post, raw
+from tests.server.builders import base
+from tests.server.lab import Lab, prepare
+from tests.server.wire import check_ec, post, raw
 
 if TYPE_CHECKING:
     from tests.conftest import Groat

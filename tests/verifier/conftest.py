@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from groat.verifier import Verifier
-
-from .issuer import Clock, Issuer, serving
+from tests.verifier.issuer import Clock, Issuer, serving
 
 
 @pytest.fixture

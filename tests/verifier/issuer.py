@@ -14,8 +14,7 @@ from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.verifier import RFC9068, Clocks, Dialect, TrustedIssuer, VerificationError, Verifier
 from groat.verifier.verifier import Options
-
-from .tokens import AUD, claims, signed
+from tests.verifier.tokens import AUD, claims, signed
 
 JWKS: Final = "/.well-known/jwks.json"
 METADATA: Final = "/.well-known/oauth-authorization-server"

@@ -19,9 +19,8 @@ import groat.verifier.fastapi
 from groat.verifier import Caller, ConfigError, Verifier, any_of
 from groat.verifier.asgi import App, GroatMiddleware, Message, Receive, Scope, Send, path_inside
 from groat.verifier.fastapi import Guard
-
-from .issuer import JWKS, Answer, Issuer, serving
-from .tokens import AUD
+from tests.verifier.issuer import JWKS, Answer, Issuer, serving
+from tests.verifier.tokens import AUD
 
 SCOPES: Final = {"orders:read": "Read orders", "orders:write": "Change orders"}
 

@@ -11,10 +11,9 @@ from groat.verifier import Caller, ConfigError, InvalidToken, TrustedIssuer, Ver
 from groat.verifier.asgi import GroatMiddleware
 from groat.verifier.fastapi import Guard
 from groat.verifier.verifier import Options
-
-from .issuer import Issuer
-from .test_adapters import hello
-from .tokens import AUD
+from tests.verifier.issuer import Issuer
+from tests.verifier.test_adapters import hello
+from tests.verifier.tokens import AUD
 
 ISS = "https://auth.example.com"
 

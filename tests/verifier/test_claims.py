@@ -8,9 +8,8 @@ import pytest
 
 from groat.protocol.jwk import base64url_encode, generate_private_key
 from groat.verifier import InsufficientScope, InvalidToken, Verifier, any_of
-
-from .issuer import Issuer
-from .tokens import ABSENT, AUD, refused, signed
+from tests.verifier.issuer import Issuer
+from tests.verifier.tokens import ABSENT, AUD, refused, signed
 
 CLIENT_KEY: Final = generate_private_key("ES256")  # a registered client's: no key of the issuer
 

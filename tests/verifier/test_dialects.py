@@ -9,9 +9,8 @@ from groat.protocol.access_token import DEFAULT_ALGORITHMS
 from groat.verifier import TrustedIssuer, Verifier, presets
 from groat.verifier.dialects import AUTH0, COGNITO, COGNITO_BY_CLIENT, ENTRA, KEYCLOAK
 from groat.verifier.trust import OwnWords
-
-from .issuer import Issuer
-from .tokens import ABSENT, AUD, claims, refused, signed
+from tests.verifier.issuer import Issuer
+from tests.verifier.tokens import ABSENT, AUD, claims, refused, signed
 
 
 def keyed(issuer: Issuer, dialect: Any) -> Verifier:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from .issuer import Issuer
-from .tokens import AUD
+from tests.verifier.issuer import Issuer
+from tests.verifier.tokens import AUD
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 

@@ -8,9 +8,8 @@ import pytest
 
 from groat.protocol.access_token import RFC9068
 from groat.verifier import InsufficientScope, InvalidToken, KeysUnavailable, Verifier, any_of
-
-from .issuer import METADATA, OPENID, Clock, Issuer, json_answer, outcome
-from .tokens import AUD
+from tests.verifier.issuer import METADATA, OPENID, Clock, Issuer, json_answer, outcome
+from tests.verifier.tokens import AUD
 
 
 def hint(verifier: Verifier, token: str) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from groat.verifier import InsufficientScope, InvalidToken, KeysUnavailable, MissingToken, Observer
-
-from .issuer import JWKS, Answer, Clock, Issuer, eventually
+from tests.verifier.issuer import JWKS, Answer, Clock, Issuer, eventually
 
 
 @dataclass

@@ -8,9 +8,19 @@ import pytest
 
 from groat.verifier import Clocks, KeysUnavailable, Response, Verifier
 from groat.verifier.keys import source as key_source
-
-from .issuer import JWKS, METADATA, Answer, Clock, Issuer, closed_port, eventually, held, json_answer, outcome
-from .tokens import AUD, refused
+from tests.verifier.issuer import (
+    JWKS,
+    METADATA,
+    Answer,
+    Clock,
+    Issuer,
+    closed_port,
+    eventually,
+    held,
+    json_answer,
+    outcome,
+)
+from tests.verifier.tokens import AUD, refused
 
 
 @pytest.mark.rule("RS-21", "R15", "R17", "I7", "S03")

@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.verifier import InvalidToken, Verifier
-
-from .issuer import Issuer, json_answer, serving
-from .tokens import ABSENT, claims, refused, segment, signed
+from tests.verifier.issuer import Issuer, json_answer, serving
+from tests.verifier.tokens import ABSENT, claims, refused, segment, signed
 
 ES256: Final = generate_private_key("ES256")
 ES384: Final = generate_private_key("ES384")

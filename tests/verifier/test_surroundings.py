@@ -11,9 +11,8 @@ import pytest
 from groat.verifier import KeysUnavailable, Verifier
 from groat.verifier.keys import fetch
 from tests.addresses import black_hole, resolve
-
-from .issuer import JWKS, METADATA, Issuer, outcome, serving
-from .tokens import AUD, claims, signed
+from tests.verifier.issuer import JWKS, METADATA, Issuer, outcome, serving
+from tests.verifier.tokens import AUD, claims, signed
 
 
 def named(issuer: Issuer, host: str) -> tuple[str, str]:

@@ -9,9 +9,8 @@ from groat.verifier import (
     KeysUnavailable,
     Verifier,
 )
-
-from .issuer import JWKS, Answer, Clock, Issuer
-from .tokens import ABSENT, refused
+from tests.verifier.issuer import JWKS, Answer, Clock, Issuer
+from tests.verifier.tokens import ABSENT, refused
 
 
 @pytest.mark.rule("RS-24", "R11", "R13")

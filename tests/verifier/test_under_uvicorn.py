@@ -12,10 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.verifier.issuer import Issuer
+from tests.verifier.tokens import AUD
 from tests.waiting import wait_until
-
-from .issuer import Issuer
-from .tokens import AUD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

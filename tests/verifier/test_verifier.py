@@ -21,9 +21,8 @@ from groat.verifier import (
     Verifier,
 )
 from groat.verifier.dialects import KEYCLOAK
-
-from .issuer import JWKS, Answer, Issuer, serving
-from .tokens import ABSENT, AUD, claims, refused, signed
+from tests.verifier.issuer import JWKS, Answer, Issuer, serving
+from tests.verifier.tokens import ABSENT, AUD, claims, refused, signed
 
 ISS: Final = "https://as.example"
 

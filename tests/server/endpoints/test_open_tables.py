@@ -16,10 +16,9 @@ from groat.protocol.models import Policy, TokenRequest
 from groat.protocol.token_request import check_query, form_fields, parse_token_request, read_token_request
 from groat.server import operations
 from tests.server.builders import ISS, NOW, Party, base_fields, compact, decoded
+from tests.server.endpoints.toys import ticket, voucher, workload
 from tests.server.lab import Lab
 from tests.server.wire import Answer, check_ec, check_ok, check_refused, encoded, post
-
-from .toys import ticket, voucher, workload
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,7 @@ from tests.certificates import self_signed
 from tests.missing import Missing, skip, system_postgres
 from tests.ports import free_port
 from tests.postgres import NOBODY, PostgresServer, own_directory
-
-from .test_postgres import opened, run, use
+from tests.server.store.test_postgres import opened, run, use
 
 
 @pytest.fixture(scope="module")

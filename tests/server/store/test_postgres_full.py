@@ -16,8 +16,7 @@ from groat.server.store.postgres.schema import migrate
 from groat.server.store.postgres.writer import FRESH_SECONDS
 from tests.missing import Missing, skip
 from tests.postgres import NOBODY, GivenServer, PostgresServer
-
-from .test_postgres import Event, _until_used, execute, opened, run, use
+from tests.server.store.test_postgres import Event, _until_used, execute, opened, run, use
 
 
 @pytest.fixture
