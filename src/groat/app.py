@@ -20,13 +20,14 @@ from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import connection_limit, share
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.shedding import Shedding
+from groat.server.endpoints.asking import Asking, Clock
 from groat.server.endpoints.client_keys import PATH as CLIENT_KEYS_PATH
 from groat.server.endpoints.client_keys import EnrolmentEndpoint
 from groat.server.endpoints.discovery import JwksEndpoint, MetadataEndpoint
 from groat.server.endpoints.exposition import Metrics
 from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
 from groat.server.endpoints.metrics import MetricsEndpoint
-from groat.server.endpoints.token import Clock, TokenEndpoint
+from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.admission import Admission
 from groat.server.http.entrance import not_found
 from groat.server.http.own_host import OwnHost
@@ -46,6 +47,7 @@ from groat.server.settings.open_store import open_store
 from groat.server.settings.reload import Reloader, Source, pretty_format
 from groat.server.store import Store
 from groat.server.store.trusted_time import TrustedTime
+from groat.server.turns import Turns
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Parts:
     crowd: Crowd
     uses: KeyUses
     invitations: Invitations
+    turns: Turns
     throttle: Throttle = field(default_factory=Throttle)
     admission: Admission = field(default_factory=Admission)
     room: WaitingRoom = field(default_factory=WaitingRoom)
@@ -84,16 +87,17 @@ class Parts:
         }
 
     def _token(self, settings: Config) -> TokenEndpoint:
-        return TokenEndpoint(
-            settings.policy, self.registry, self.store, self.throttle, self.audit, self.clock,
+        return TokenEndpoint(self._asking(settings), self.audit, self.turns)
+
+    def _asking(self, settings: Config) -> Asking:
+        return Asking(
+            settings.policy, self.registry, self.store, self.throttle, self.clock,
             uses=self.uses, admission=self.admission, publishers=self.publishers, room=self.room,
         )  # fmt: skip
 
     def _enrolment(self, settings: Config) -> EnrolmentEndpoint:
         operator, lifetime = replace(self.operator, policy=settings.policy), self.config["clients.key_lifetime"]
-        return EnrolmentEndpoint(
-            operator, self.registry, self.throttle, self.invitations, lifetime, self.clock, admission=self.admission
-        )
+        return EnrolmentEndpoint(self._asking(settings), operator, self.invitations, lifetime)
 
     def adjust(self, settings: Config) -> None:
         """Change what a reload may change in parts that stay."""
@@ -139,7 +143,7 @@ class Clockwork:
     sleep: Sleep = asyncio.sleep
 
 
-def join_parts(config: Config, store: Store, log: EventLog, clockwork: Clockwork) -> Parts:
+def join_parts(config: Config, store: Store, log: EventLog, clockwork: Clockwork, turns: Turns) -> Parts:
     """The parts of one process. Raises ConfigError."""
     audit, custody, clock = Audit(log), open_custody(config), clockwork.clock
     trusted = TrustedTime(store, clock, clockwork.monotonic, log)
@@ -156,6 +160,7 @@ def join_parts(config: Config, store: Store, log: EventLog, clockwork: Clockwork
         crowd=Crowd(tell=audit.crowded, tally=audit.tally),
         uses=KeyUses(latest=trusted.latest),
         invitations=open_invitations(config),
+        turns=turns,
     )  # fmt: skip
 
 
@@ -170,9 +175,9 @@ def create_app(
 
     With a `source` it reads its settings again at SIGHUP, for as long as it runs.
     """
-    log = log or EventLog()
-    store = store or open_store(config, log, patience=1)
-    parts = join_parts(config, store, log, clockwork)
+    log, turns = log or EventLog(), Turns()
+    store = store or open_store(config, log, 1, turns)
+    parts = join_parts(config, store, log, clockwork, turns)
     chores, warm = parts.chores(), (parts.registry.warm, parts.publishers.warm)
     life = Router(lifespan=lambda _: lifespan(store, warm, parts.uses, chores, parts.audit))
     entrance = GuardedEntrance({}, life, parts.audit, crowd=parts.crowd)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import groat.server.connection.cycle as cycle
+import groat.server.endpoints.asking as asking
 import groat.server.endpoints.token as token_endpoint
 import groat.server.log.audit as audit
 import groat.server.store.postgres.writer as postgres_writer
@@ -32,11 +33,11 @@ class Point:
 _BEFORE: Final = {
     "body-read": Point(token_endpoint, "read_form", True, False),
     "parsed": Point(token_endpoint, "read_token_request", True, False),
-    "before-verify": Point(token_endpoint, "authenticate_client", False, False),
-    "verified": Point(token_endpoint, "authenticate_client", True, False),
+    "before-verify": Point(asking, "authenticate_client", False, False),
+    "verified": Point(asking, "authenticate_client", True, False),
 }
 _AFTER: Final = {
-    "told": Point(token_endpoint.TokenEndpoint, "_use_once", True, True),
+    "told": Point(asking.Asking, "use_up", True, True),
     "before-sign": Point(token_endpoint, "sign_token", False, True),
     "signed": Point(token_endpoint, "sign_token", True, True),
     "before-log": Point(audit.Line, "write", False, True),

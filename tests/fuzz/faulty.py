@@ -15,7 +15,7 @@ from groat.protocol.client_auth import private_key_jwt
 from groat.protocol.errors import InvalidClient
 from groat.protocol.grants import client_credentials
 from groat.protocol.models import OneTimeKind, OneTimeValue
-from groat.server.endpoints.token import TokenEndpoint
+from groat.server.endpoints.asking import Asking
 from groat.server.store.sqlite.store import SqliteStore
 
 
@@ -59,7 +59,7 @@ def members() -> None:
 def fields() -> None:
     """The last of two form fields counts."""
 
-    def collect(pairs: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    def collect(pairs: Any, known: Any) -> tuple[dict[str, str], tuple[str, ...]]:
         listed = list(pairs)
         return dict(listed), tuple({value for name, value in listed if name in ("resource", "audience") and value})
 
@@ -88,25 +88,19 @@ def replays() -> None:
 
 def rows() -> None:
     """What is refused is remembered all the same."""
-    good = TokenEndpoint._authenticate
+    good = Asking.prove
 
-    async def authenticate(self: Any, credential: Any, exchange: Any, now: float) -> Any:
+    async def prove(self: Any, claimant: Any) -> Any:
         try:
-            return await good(self, credential, exchange, now)
+            return await good(self, claimant)
         except InvalidClient:
+            credential, now = claimant.credential, claimant.now
             jti = str(credential.jwt.claims.get("jti"))
             once = OneTimeValue(OneTimeKind.ASSERTION, credential.client_id, jti, int(now) + 600, now)
-            signer = await self.registry.signer(now)
-            await self.store.use_once(once, _issuance(self, credential, signer, now))
+            await self.store.use_once(once, None)
             raise
 
-    _replaced(TokenEndpoint, "_authenticate", authenticate)
-
-
-def _issuance(endpoint: Any, credential: Any, signer: Any, now: float) -> Any:
-    from groat.server.store import Issuance
-
-    return Issuance(endpoint.ids.next(), credential.client_id, signer.public.kid, int(now))
+    _replaced(Asking, "prove", prove)
 
 
 def types() -> None:

@@ -150,20 +150,26 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
-    """A token request whose form is sound; nothing in it is proven yet. What is empty is absent.
+class ClientRequest:
+    """A request in the name of a client, whose form is sound; nothing in it is proven yet. What is empty is absent.
 
-    `parameters`: those that its grant reads; `credentials`: those that some method of client authentication reads.
-    Others that were sent are in neither. `targets` are the `resource` values (RFC 8707), those of `audience` included.
+    `parameters`: those that its endpoint or its grant reads; `credentials`: those that some method of client
+    authentication reads. Others that were sent are in neither.
     """
 
-    grant_type: str
     parameters: Mapping[str, str] = field(repr=False)
     credentials: Mapping[str, str] = field(repr=False)
-    targets: tuple[str, ...] = ()
     client_id: str | None = None
     auth_methods: tuple[str, ...] = ()
     authorization_scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest(ClientRequest):
+    """One for a token. `targets` are the `resource` values (RFC 8707), those of `audience` included."""
+
+    grant_type: str
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

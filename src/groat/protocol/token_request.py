@@ -3,7 +3,7 @@
 `content_type` to `assertion_kind` of order.py stand here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from groat.protocol import client_auth, grants
 from groat.protocol.errors import InvalidRequest, UnsupportedGrantType
 from groat.protocol.grammar import BROKEN_ESCAPE, UNRESERVED
-from groat.protocol.models import TokenRequest
+from groat.protocol.models import ClientRequest, TokenRequest
 
 MAX_FIELDS: Final = 50
 MAX_ESCAPES: Final = 1024  # of the form %41: decoding one takes longer than reading a hundred plain bytes
@@ -90,9 +90,12 @@ def _unquote_any(text: str) -> str:
 _unquote_short = lru_cache(maxsize=512)(_unquote_any)
 
 
-def check_query(query: bytes) -> None:
-    """Protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1)."""
-    if query and not (recognised() | REPEATABLE).isdisjoint(name for name, _ in form_fields(query)):
+def check_query(query: bytes, own: Iterable[str] = ()) -> None:
+    """Protocol parameters count in the body only; one in the URL is refused, never used (RFC 6749 2.3.1).
+
+    `own`: what an endpoint reads besides. Raises InvalidRequest.
+    """
+    if query and not (recognised() | REPEATABLE).union(own).isdisjoint(name for name, _ in form_fields(query)):
         raise InvalidRequest("query", "send parameters in the body, not in the URL")
 
 
@@ -137,10 +140,8 @@ def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes])
     `authorization`: every Authorization header value. Raises InvalidRequest, UnsupportedGrantType. Not checked: whether
     the credential is any good. Parameters that no row reads are ignored (RFC 6749 3.2).
     """
-    once, targets = _collect(fields)
-    presented = _presented_methods(once, authorization)
-    if len(presented) > 1:
-        raise InvalidRequest("auth_methods", "use one client authentication method")
+    once, targets = _collect(fields, recognised())
+    presented = _sole_method(once, authorization)
     grant_type = once.get("grant_type")
     if not grant_type:
         raise InvalidRequest("grant_type", "grant_type is missing")
@@ -158,10 +159,25 @@ def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes])
     )
 
 
-def _collect(fields: Iterable[Field]) -> tuple[dict[str, str], tuple[str, ...]]:
+def read_client_request(body: bytes, authorization: Sequence[bytes], own: Sequence[str] = ()) -> ClientRequest:
+    """A whole body for an endpoint that gives out no token: `decoding` to `assertion_kind`, but for the grant.
+
+    `own`: the parameters that the endpoint reads, each once at most. Raises InvalidRequest. Not checked: whether they
+    are there, and whether the credential is any good.
+    """
+    once, _ = _collect(form_fields(body), recognised().union(own))
+    return ClientRequest(
+        auth_methods=_sole_method(once, authorization),
+        parameters=_chosen(once, own),
+        credentials=_credentials(once),
+        client_id=once.get("client_id") or None,
+        authorization_scheme=_scheme(authorization[0]) if authorization else None,
+    )
+
+
+def _collect(fields: Iterable[Field], names: Set[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     once: dict[str, str] = {}
     targets: list[str] = []
-    names = recognised()
     for name, value in fields:
         if name in names:
             if name in once:
@@ -170,6 +186,13 @@ def _collect(fields: Iterable[Field]) -> tuple[dict[str, str], tuple[str, ...]]:
         elif name in REPEATABLE and value and value not in targets:
             targets.append(value)
     return once, tuple(targets)
+
+
+def _sole_method(once: Mapping[str, str], authorization: Sequence[bytes]) -> tuple[str, ...]:
+    presented = _presented_methods(once, authorization)
+    if len(presented) > 1:
+        raise InvalidRequest("auth_methods", "use one client authentication method")
+    return presented
 
 
 def _presented_methods(once: Mapping[str, str], authorization: Sequence[bytes]) -> tuple[str, ...]:

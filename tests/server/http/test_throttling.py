@@ -16,6 +16,7 @@ from groat.server import operations
 from groat.server.gcra import MAX_TRACKED, Gcra
 from groat.server.http import throttle
 from groat.server.http.entrance import MAX_CHEAP_LINES
+from groat.server.http.exchange import Exchange
 from groat.server.http.throttle import (
     BLOCK_FACTOR,
     DOUBT_SHARE,
@@ -30,6 +31,7 @@ from tests.server.builders import Party, base
 from tests.server.lab import Lab
 from tests.server.wire import FORM, Connection, check_ec, check_ok, check_refused, encoded
 
+REFUSAL = InvalidClient("x")
 LIMITS = "[throttle]\nclient_failures = 30\nsource_failures = 300\n"
 
 
@@ -213,13 +215,17 @@ def test_exactly_the_limit_fits_at_once(limit: int) -> None:
     assert gcra.wait("k", 5.0 + wait + 1e-9) == 0
 
 
+def _exchange(source: str, now: float, client: str | None = None, proving: float = 0.0) -> Exchange:
+    return Exchange("r", source, now, client=client, proving=proving)
+
+
 @pytest.mark.rule("I9", "AS-TE-31", "ST-11", "I14")
 def test_counts_are_bounded() -> None:
     """However many names and sources fail or succeed, the tables stay as large as they may be."""
     counts = Throttle()
     for n in range(MAX_TRACKED + 5000):
-        counts.failed(f"source-{n}", f"name-{n}", InvalidClient("x"), 1.0)
-        counts.succeeded(f"source-{n}", 1.0)
+        counts.failed(_exchange(f"source-{n}", 1.0, f"name-{n}"), REFUSAL)
+        counts.succeeded(_exchange(f"source-{n}", 1.0))
     tables = (counts.per_client._full_at, counts.per_source._full_at, counts.per_block._full_at, counts._served)
     assert [len(table) for table in tables] == [MAX_TRACKED] * 4
 
@@ -240,12 +246,12 @@ def test_a_source_at_its_limit_is_not_forgotten(kind: str, at_limit: str) -> Non
     """Not for 40,000 others that fail at the same time, wherever they are; and its pair with a client is not, either."""
     counts = Throttle()
     for _ in range(counts.per_source.limit):
-        counts.failed(at_limit, "billing", InvalidClient("x"), 1.0)
+        counts.failed(_exchange(at_limit, 1.0, "billing"), REFUSAL)
     for source in _networks(kind, 40_000):
-        counts.failed(source, "x", InvalidClient("x"), 1.0)
+        counts.failed(_exchange(source, 1.0, "x"), REFUSAL)
     assert counts.per_source.wait(at_limit, 1.0) > 0
     assert counts.per_client.wait(f"{at_limit} billing", 1.0) > 0
-    assert isinstance(counts.failed(at_limit, "another", InvalidClient("x"), 1.0), TooManyRequests)
+    assert isinstance(counts.failed(_exchange(at_limit, 1.0, "another"), REFUSAL), TooManyRequests)
 
 
 @pytest.mark.rule("ST-11", "I14")
@@ -254,11 +260,11 @@ def test_neighbouring_networks_share_a_count(kind: str, newcomer: str) -> None:
     """Whoever has many addresses of one block gains a multiple of one source's tries, not one each."""
     counts = Throttle(_failing=Share(NO_SHARE))
     sources = _networks("one /48", 40_000) if kind == "one /48" else _networks("IPv4", 250) * 160
-    refusals = [counts.failed(source, None, InvalidClient("x"), 1.0) for source in sources]
+    refusals = [counts.failed(_exchange(source, 1.0, None), REFUSAL) for source in sources]
     tried = sum(isinstance(refusal, InvalidClient) for refusal in refusals)
     assert tried == pytest.approx(counts.per_source.limit * BLOCK_FACTOR, abs=1)
-    assert isinstance(counts.failed(newcomer, None, InvalidClient("x"), 1.0), TooManyRequests)
-    assert isinstance(counts.failed("198.51.100.1", None, InvalidClient("x"), 1.0), InvalidClient)
+    assert isinstance(counts.failed(_exchange(newcomer, 1.0, None), REFUSAL), TooManyRequests)
+    assert isinstance(counts.failed(_exchange("198.51.100.1", 1.0, None), REFUSAL), InvalidClient)
 
 
 @pytest.mark.rule("ST-11", "I14")
@@ -266,13 +272,13 @@ def test_where_no_table_has_room_one_count_is_for_all() -> None:
     """Twenty thousand blocks fail at once: those that nobody can count apart are counted together, and forgotten in time."""
     counts = Throttle(_failing=Share(NO_SHARE))
     for n in range(MAX_TRACKED):
-        counts.failed(f"2001:{n >> 12:x}:{n & 4095:x}::/64", None, InvalidClient("x"), 1.0)
-    answers = [counts.failed(f"s{n}", None, InvalidClient("x"), 1.0) for n in range(5000)]
+        counts.failed(_exchange(f"2001:{n >> 12:x}:{n & 4095:x}::/64", 1.0, None), REFUSAL)
+    answers = [counts.failed(_exchange(f"s{n}", 1.0, None), REFUSAL) for n in range(5000)]
     tried = sum(isinstance(answer, InvalidClient) for answer in answers)
     assert tried == pytest.approx(counts.per_source.limit * BLOCK_FACTOR, abs=1)
     assert isinstance(answers[-1], TooManyRequests)
-    assert isinstance(counts.failed("2001:0:1::/64", None, InvalidClient("x"), 1.0), InvalidClient)
-    later = [counts.failed(f"s{n}", None, InvalidClient("x"), 70.0) for n in range(5000)]
+    assert isinstance(counts.failed(_exchange("2001:0:1::/64", 1.0, None), REFUSAL), InvalidClient)
+    later = [counts.failed(_exchange(f"s{n}", 70.0, None), REFUSAL) for n in range(5000)]
     assert not any(isinstance(answer, TooManyRequests) for answer in later)
 
 
@@ -294,13 +300,13 @@ def test_a_share_of_time() -> None:
 def test_failures_of_sources_in_doubt_take_their_share_and_no_more() -> None:
     """However fast they come, of a second they take a fifth, and at the beginning as much at once."""
     counts, looked_at, now = Throttle(per_source=Gcra(1, 60.0)), 0.0, 100.0
-    counts.failed("s", "x", InvalidClient("x"), now)
+    counts.failed(_exchange("s", now, "x"), REFUSAL)
     for _ in range(20_000):
         now += 0.0005
         with contextlib.suppress(TooManyRequests):
-            counts.check("s", now)
+            counts.check(_exchange("s", now))
             looked_at += 0.001
-            counts.failed("s", "x", InvalidClient("x"), now, 0.001 - FAILURE_SECONDS)
+            counts.failed(_exchange("s", now, "x", 0.001 - FAILURE_SECONDS), REFUSAL)
     assert looked_at <= (DOUBT_SHARE * 11) * 1.01
     assert looked_at >= DOUBT_SHARE * 5
 
@@ -311,18 +317,18 @@ def test_a_flood_from_one_source_leaves_room_for_the_neighbours_of_another() -> 
     counts, refused, now = Throttle(per_source=Gcra(60, 60.0)), 0, 100.0
     for source in ("flood", "office"):
         for _ in range(60):
-            counts.failed(source, "x", InvalidClient("x"), now)
+            counts.failed(_exchange(source, now, "x"), REFUSAL)
     for step in range(20_000):
         now += 0.0005
         with contextlib.suppress(TooManyRequests):
-            counts.check("flood", now)
-            counts.failed("flood", "x", InvalidClient("x"), now, 0.0003)
+            counts.check(_exchange("flood", now))
+            counts.failed(_exchange("flood", now, "x", 0.0003), REFUSAL)
         if step % 200 == 0:  # ten times a second, one of them a failure
             try:
-                counts.check("office", now)
+                counts.check(_exchange("office", now))
             except TooManyRequests:
                 refused += 1
-            counts.failed("office", "x", InvalidClient("x"), now, 0.0003)
+            counts.failed(_exchange("office", now, "x", 0.0003), REFUSAL)
     assert refused == 0
 
 
@@ -330,17 +336,17 @@ def test_a_flood_from_one_source_leaves_room_for_the_neighbours_of_another() -> 
 def test_a_flood_from_everywhere_puts_newcomers_in_doubt() -> None:
     """When failures take half of a process, sources that were served lately go first, and all failures read the same."""
     counts, now = Throttle(), 100.0
-    counts.succeeded("known", now)
+    counts.succeeded(_exchange("known", now))
     for n in range(4000):
         now += 0.0001
-        counts.failed(f"s{n}", f"c{n}", InvalidClient("x"), now, 0.0005)
-    counts.check("known", now)
+        counts.failed(_exchange(f"s{n}", now, f"c{n}", 0.0005), REFUSAL)
+    counts.check(_exchange("known", now))
     with pytest.raises(TooManyRequests):
-        counts.check("newcomer", now)
+        counts.check(_exchange("newcomer", now))
     for source in ("known", "newcomer"):
-        assert isinstance(counts.failed(source, "c", InvalidClient("x"), now), TooManyRequests)
-    counts.check("newcomer", now + 10)
-    assert isinstance(counts.failed("newcomer", "d", InvalidClient("x"), now + 10), InvalidClient)
+        assert isinstance(counts.failed(_exchange(source, now, "c"), REFUSAL), TooManyRequests)
+    counts.check(_exchange("newcomer", now + 10))
+    assert isinstance(counts.failed(_exchange("newcomer", now + 10, "d"), REFUSAL), InvalidClient)
 
 
 @pytest.mark.rule("ST-5")
@@ -349,7 +355,7 @@ def test_no_bound_for_all_where_there_is_none_for_one(source_failures: int, boun
     """Whoever turns the throttle off for every source has turned it off; a share is of the time that was set."""
     counts = Throttle()
     counts.adjust(10**6, source_failures, 10)
-    refusals = [counts.failed(f"s{n}", None, InvalidClient("x"), 1.0, 0.001) for n in range(200)]
+    refusals = [counts.failed(_exchange(f"s{n}", 1.0, None, 0.001), REFUSAL) for n in range(200)]
     assert any(isinstance(refusal, TooManyRequests) for refusal in refusals) is bounded
 
 
@@ -357,19 +363,19 @@ def test_no_bound_for_all_where_there_is_none_for_one(source_failures: int, boun
 def test_service_is_forgotten_after_an_hour() -> None:
     """A source that was served counts as known for an hour from then."""
     counts = Throttle(_doubt=Share(0.0), _failing=Share(0.0))
-    counts.succeeded("s", 0.0)
-    counts.check("s", SERVED_SECONDS - 1)
+    counts.succeeded(_exchange("s", 0.0))
+    counts.check(_exchange("s", SERVED_SECONDS - 1))
     with pytest.raises(TooManyRequests):
-        counts.check("s", SERVED_SECONDS + 1)
+        counts.check(_exchange("s", SERVED_SECONDS + 1))
     with pytest.raises(TooManyRequests):
-        counts.check("t", 1.0)
+        counts.check(_exchange("t", 1.0))
 
 
 @pytest.mark.rule("AS-TE-31")
 def test_names_cannot_run_into_sources() -> None:
     """No client id makes the count of another pair: ids have no spaces, and the source stands first."""
     counts = Throttle(per_client=Gcra(1, 60.0))
-    counts.failed("10.0.0.1", "a", InvalidClient("x"), 0.0)
-    assert isinstance(counts.failed("10.0.0.1", "a", InvalidClient("x"), 0.0), TooManyRequests)
-    assert isinstance(counts.failed("10.0.0.1", "a2", InvalidClient("x"), 0.0), InvalidClient)
-    assert isinstance(counts.failed("10.0.0.11", "a", InvalidClient("x"), 0.0), InvalidClient)
+    counts.failed(_exchange("10.0.0.1", 0.0, "a"), REFUSAL)
+    assert isinstance(counts.failed(_exchange("10.0.0.1", 0.0, "a"), REFUSAL), TooManyRequests)
+    assert isinstance(counts.failed(_exchange("10.0.0.1", 0.0, "a2"), REFUSAL), InvalidClient)
+    assert isinstance(counts.failed(_exchange("10.0.0.11", 0.0, "a"), REFUSAL), InvalidClient)

@@ -16,9 +16,9 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.entrance import Entrance, not_found
-from groat.server.http.throttle import Throttle
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
@@ -348,18 +348,18 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
             known = Registry(scene.store, scene.kek, sets)
             with (tmp_path / "log").open("w") as log:
                 audit = Audit(EventLog(log, "debug", False))
-                token = TokenEndpoint(
-                    Policy(ISS), known, scene.store, Throttle(), audit, lambda: NOW,
+                asking = Asking(
+                    Policy(ISS), known, scene.store, clock=lambda: NOW,
                     publishers=Publishers(scene.store, known, sets), room=WaitingRoom(patience=10),
                 )  # fmt: skip
-                entrance = Entrance({"/token": token}, not_found, audit)
-                asking = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
+                entrance = Entrance({"/token": TokenEndpoint(asking, audit)}, not_found, audit)
+                asked = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
                 await asyncio.to_thread(fetching.wait, 10)
-                assert not asking.done()
+                assert not asked.done()
                 await operations.enable_client(scene.operator, "own-keys", enabled=False)
                 await known.refresh()
                 fetched.set()
-                assert await asking == 401
+                assert await asked == 401
 
     run(work())
 

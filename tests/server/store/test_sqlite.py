@@ -20,6 +20,7 @@ from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
 from groat.server.store.sqlite.faults import FRESH_SECONDS
 from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from groat.server.store.sqlite.writer import CHECK_SECONDS
+from groat.server.turns import Turns
 
 NOW = 1_800_000_000
 
@@ -162,20 +163,23 @@ class Batches(list[int]):
 def test_callers_out_of_step_fall_into_step(tmp_path: Path) -> None:
     """Two groups that ask in turns, each again as soon as it was answered, soon share every batch."""
 
+    turns = Turns()
+
     async def call(store: SqliteStore, name: str, late: float) -> None:
         await asyncio.sleep(late)
         for n in range(30):
-            await store.turns.next()
+            await turns.next()
             assert (
                 await store.use_once(
                     OneTimeValue(OneTimeKind.ASSERTION, "c", f"{name}{n}", NOW), Issuance(f"{name}{n}", "c", "k", NOW)
                 )
             ).fresh
-            await store.turns.next()
-            await store.turns.next()
+            await turns.next()
+            await turns.next()
 
     async def work() -> Batches:
         store = SqliteStore.create(tmp_path / "groat.db")
+        store.wait_for(turns)
         batches = Batches(store)
         async with asyncio.timeout(20):
             await asyncio.gather(*(call(store, f"v{n}-", 0.002 if n % 2 else 0) for n in range(12)))

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from groat.protocol.client_auth import private_key_jwt
 from groat.protocol.client_auth.standing import disabled
 from groat.protocol.errors import InvalidClient
-from groat.protocol.models import AuthenticatedClient, Client, Credential, Policy, TokenRequest
+from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
 
 Presented = TypeVar("Presented", bound=Credential)
 
@@ -29,7 +29,7 @@ class Method(Generic[Presented]):
 
     name: str
     parameters: tuple[str, ...]
-    read: Callable[[TokenRequest], Presented | None]
+    read: Callable[[ClientRequest], Presented | None]
     prove: Callable[[Presented, Client | None, Policy, float], AuthenticatedClient]
 
 
@@ -39,7 +39,7 @@ _ROWS: Final[tuple[Method[Any], ...]] = (
 CLIENT_AUTH_METHODS: Final[Mapping[str, Method[Any]]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
-def read_credential(request: TokenRequest) -> Credential:
+def read_credential(request: ClientRequest) -> Credential:
     """Find out by which method the client wants to be known, and as whom. Raises InvalidClient."""
     for name in CLIENT_AUTH_METHODS:
         method = CLIENT_AUTH_METHODS[name]

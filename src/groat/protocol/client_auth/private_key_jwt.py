@@ -21,12 +21,12 @@ from groat.protocol.models import (
     AssertionAudience,
     AuthenticatedClient,
     Client,
+    ClientRequest,
     Credential,
     OneTimeKind,
     OneTimeValue,
     Policy,
     Profile,
-    TokenRequest,
 )
 from groat.protocol.platforms import platform_hint
 from groat.protocol.shell import command
@@ -50,7 +50,7 @@ class Assertion(Credential):
     jwt: jose.UnverifiedJwt
 
 
-def read(request: TokenRequest) -> Assertion:
+def read(request: ClientRequest) -> Assertion:
     """The form of the assertion, and whom it names. Raises InvalidClient."""
     if request.credentials["client_assertion_type"] != JWT_BEARER:
         raise InvalidClient("assertion_method", f"client_assertion_type must be {JWT_BEARER}")

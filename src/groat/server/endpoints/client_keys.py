@@ -3,9 +3,6 @@
 The private half never travels; the answer is the same for a bad code, an unknown client and a bad signature.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -19,23 +16,20 @@ from groat.protocol.errors import (
     InvalidClient,
     InvalidRequest,
     JoseError,
-    OAuthError,
     TooManyRequests,
 )
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Client, OneTimeKind, OneTimeValue
 from groat.protocol.token_request import form_fields
+from groat.server.endpoints.asking import Asking
 from groat.server.gcra import Gcra
-from groat.server.http.admission import Admission
 from groat.server.http.answers import send_private_json
 from groat.server.http.entrance import require_method
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
-from groat.server.http.throttle import Throttle
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operations.operator import Operator
-from groat.server.registry.registry import Registry
 from groat.server.store import StoreConflict
 
 PATH: Final = "/client-keys"
@@ -48,48 +42,42 @@ class EnrolmentEndpoint:
     """Refusals are raised, `Entrance` writes them. Repeating a request whose answer was lost is answered anew."""
 
     name: ClassVar[str] = "client-keys"
+    asking: Asking  # its proofs are others; who may try, what a failure counts and what counts once are the same
     operator: Operator
-    registry: Registry
-    throttle: Throttle
     invitations: Invitations
     key_lifetime: int = 0  # seconds
-    clock: Callable[[], float] = time.time
     changes: Gcra = field(default_factory=lambda: Gcra(CHANGES, CHANGE_SECONDS))
-    admission: Admission = field(default_factory=Admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_method(scope, "POST")
         exchange = exchange_of(scope)
-        body, _ = await read_form(scope, receive, self.admission)
-        with self.admission:
-            self.throttle.check(exchange.source, exchange.started)
+        body, _ = await read_form(scope, receive, self.asking.admission)
+        with self.asking.admission:
+            self.asking.throttle.check(exchange)
             known, document = await self._serve(body, exchange)
         self.operator.audit.tally.enrol("known" if known else "registered")
         await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
 
     async def _serve(self, body: bytes, exchange: Exchange) -> tuple[bool, dict[str, Any]]:
         """Whether the key was the client's already, and the answer. What is refused counts as a failed try."""
-        now = self.clock()
+        now, throttle = self.asking.clock(), self.asking.throttle
         try:
             fields = read_fields(body)
             new = self._proof(fields["proof"], exchange, now)
         except InvalidRequest as error:
-            raise self._failed(error, exchange) from None
+            raise throttle.failed(exchange, error) from None
         exchange.client = new.client_id
         try:
             known, expires_at = await self._register(fields, new, exchange, now)
         except InvalidClient as error:
-            raise self._failed(error, exchange) from None
-        self.throttle.succeeded(exchange.source, exchange.started)
+            raise throttle.failed(exchange, error) from None
+        throttle.succeeded(exchange)
         ends = {} if expires_at is None else {"expires_at": expires_at}
         return known, {"client_id": new.client_id, "kid": new.key.kid, **ends}
 
-    def _failed(self, error: OAuthError, exchange: Exchange) -> OAuthError:
-        return self.throttle.failed(exchange.source, exchange.client, error, exchange.started, exchange.proving)
-
     def _proof(self, text: str, exchange: Exchange, now: float) -> NewKey:
         """The caller brings the key that his signature is checked with: what that takes is counted, whoever he is."""
-        with _timed(exchange):
+        with exchange.timed():
             try:
                 return read_proof(text, self.operator.policy, now)
             except JoseError as error:
@@ -99,9 +87,9 @@ class EnrolmentEndpoint:
         self, fields: dict[str, str], new: NewKey, exchange: Exchange, now: float
     ) -> tuple[bool, int | None]:
         """Register the key; returns whether it was the client's already, and when it ends."""
-        await self.registry.refresh()
-        client = await self.registry.find_client(new.client_id)
-        with _timed(exchange):
+        await self.asking.registry.refresh()
+        client = await self.asking.registry.find_client(new.client_id)
+        with exchange.timed():
             right = self._right(fields, client, new, now)
         if client is None or not client.enabled:
             raise InvalidClient("client_unknown", "no enabled client of that name is registered")
@@ -134,7 +122,7 @@ class EnrolmentEndpoint:
 
     async def _use_once(self, once: OneTimeValue) -> bool:
         """Whether this is the first use; no token comes of it."""
-        return (await self.operator.store.use_once(once, None)).fresh
+        return (await self.asking.store.use_once(once, None)).fresh
 
     async def _enrol(self, fields: dict[str, str], new: NewKey) -> int | None:
         by = "code" if "code" in fields else "endorsement"
@@ -173,12 +161,3 @@ def _ends_sooner(client: Client, key: PublicKey, at: int | None) -> bool:
     """Whether this end would change anything; keys that the client publishes elsewhere have none here."""
     end = client.limits.get(key.kid, UNLIMITED).expires_at
     return at is not None and (end is None or end > at)
-
-
-@contextmanager
-def _timed(exchange: Exchange) -> Iterator[None]:
-    began = time.thread_time()
-    try:
-        yield
-    finally:
-        exchange.proving += time.thread_time() - began

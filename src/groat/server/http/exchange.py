@@ -1,6 +1,8 @@
 """One request and what is learnt about it on the way."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +15,9 @@ from groat.server.http.proxied import Trace
 class Exchange:
     """One request and what is learnt about it on the way, for the log line at its end.
 
-    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line; `proving`: seconds
-    of this thread that went into signatures which prove nothing: those of others on a busy host do not count.
+    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line, empty where one was
+    claimed that cannot be read; `proving`: seconds of this thread that went into signatures which prove nothing: those
+    of others on a busy host do not count.
     """
 
     request_id: str
@@ -25,10 +28,19 @@ class Exchange:
     authorization_scheme: str | None = None
     proving: float = 0.0
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Put on the account of its failure what is done in here, should it fail."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.proving += time.thread_time() - began
+
     def facts(self) -> dict[str, Any]:
         facts = {
             "request_id": self.request_id,
-            "client": self.client,
+            "client": self.client or None,
             "source": self.source,
             "ms": round((time.monotonic() - self.started) * 1000, 2),
         }

@@ -12,6 +12,7 @@ from typing import Final
 
 from groat.protocol.errors import OAuthError, TooManyRequests
 from groat.server.gcra import MAX_TRACKED, Gcra
+from groat.server.http.exchange import Exchange
 from groat.server.http.source import wider
 
 THROTTLED: Final = "throttled"
@@ -47,7 +48,7 @@ class Share:
 
 @dataclass(slots=True)
 class Throttle:
-    """The counts of one worker. `now` is monotonic time in seconds."""
+    """The counts of one worker. Where a request came from, when, and whom it named, its exchange says."""
 
     per_client: Gcra = field(default_factory=lambda: Gcra(30, 60.0))
     per_source: Gcra = field(default_factory=lambda: Gcra(300, 60.0))
@@ -67,11 +68,12 @@ class Throttle:
         self.per_block.limit = self._untracked.limit = source_failures * BLOCK_FACTOR
         self._failing.share = failure_share / 100 if source_failures < UNTHROTTLED else NO_SHARE
 
-    def check(self, source: str, now: float) -> None:
+    def check(self, exchange: Exchange) -> None:
         """Raise TooManyRequests for a source in doubt whose next failure would take more than its share of time.
 
         Half of the share is for whoever comes, the other half for sources that fail less than DOUBTED_RATE.
         """
+        source, now = exchange.source, exchange.started
         wait = self._wait(source, now)
         if not wait and (self._served.get(source, 0.0) > now or self._failing.used(now) < 1):
             return
@@ -79,30 +81,27 @@ class Throttle:
         if used >= 1 or (used >= 0.5 and self._doubted.wait(source, now)):
             raise _too_many("source", wait)
 
-    def succeeded(self, source: str, now: float) -> None:
-        """Remember that somebody proved himself from this source."""
+    def succeeded(self, exchange: Exchange) -> None:
+        """Remember that somebody proved himself from there."""
+        source, now = exchange.source, exchange.started
         if self._served.get(source, 0.0) < now + SERVED_SECONDS / 2:
             self._served.pop(source, None)
             self._served[source] = now + SERVED_SECONDS
             if len(self._served) > MAX_TRACKED:
                 self._served.popitem(last=False)
 
-    def failed(
-        self, source: str, client_id: str | None, error: OAuthError, now: float, seconds: float = 0.0
-    ) -> OAuthError:
-        """Count a failure; returns the refusal to send: the given one, or TooManyRequests past a limit.
-
-        `client_id`: who was claimed, None where nobody could be; `seconds`: how long its signature took.
-        """
+    def failed(self, exchange: Exchange, error: OAuthError) -> OAuthError:
+        """Count a failure; returns the refusal to send: the given one, or TooManyRequests past a limit."""
+        source, now, seconds = exchange.source, exchange.started, exchange.proving + FAILURE_SECONDS
         wait, what = self._wait(source, now), "source"
         overdone = self._failing.used(now) >= 1
-        self._failing.spend(seconds + FAILURE_SECONDS, now)
+        self._failing.spend(seconds, now)
         if wait or overdone:
-            self._doubt.spend(seconds + FAILURE_SECONDS, now)
+            self._doubt.spend(seconds, now)
             self._doubted.add(source, now)
         self._count(source, now)
-        if client_id is not None:
-            pair = f"{source} {client_id}"
+        if exchange.client is not None:
+            pair = f"{source} {exchange.client}"
             if pair_wait := self.per_client.wait(pair, now):
                 wait, what = max(wait, pair_wait), "client"
             else:

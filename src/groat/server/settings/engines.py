@@ -8,21 +8,28 @@ from groat.server.settings.config import Config
 from groat.server.store import OPERATOR_PATIENCE, Notify, Spans, Store, silent
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.store.url import POSTGRES_SCHEMES, postgres_url_fault
+from groat.server.turns import Turns
 
 if TYPE_CHECKING:
     from groat.server.store.postgres.store import PostgresStore
 
 
-def open_engine(config: Config, notify: Notify = silent, patience: int = 1) -> Store:
+def open_engine(config: Config, notify: Notify = silent, patience: int = 1, turns: Turns | None = None) -> Store:
     """The store that the configuration names; `notify` hears when it goes away and comes back.
 
-    `patience`: how many times as long as a token request everything may take.
+    `patience`: how many times as long as a token request everything may take; `turns`: where its requests wait for each
+    other.
 
     Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
     """
+    store: SqliteStore | PostgresStore
     if config.on_postgres:
-        return open_postgres(config, notify, patience)
-    return SqliteStore.open(config.database, config["storage.retention"], notify)
+        store = open_postgres(config, notify, patience)
+    else:
+        store = SqliteStore.open(config.database, config["storage.retention"], notify)
+    if turns is not None:
+        store.wait_for(turns)
+    return store
 
 
 def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) -> "PostgresStore":

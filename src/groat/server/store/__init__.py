@@ -8,7 +8,6 @@ from groat.keys.ring.keyring import SigningKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store.turns import Turns
 from groat.server.unavailable import BeforeFloor as BeforeFloor
 from groat.server.unavailable import BeforeHorizon as BeforeHorizon
 from groat.server.unavailable import StoreBusy as StoreBusy
@@ -99,11 +98,6 @@ class Store(Protocol):
     Every write to APIs, clients or keys raises the registry version in the same transaction. Writers that replace
     what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
     """
-
-    @property
-    def turns(self) -> Turns:
-        """Where requests wait for each other on their way to `use_once`; who waits here is waited for there."""
-        ...
 
     async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeValue
 from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreBusy, StoreUnavailable
-from groat.server.store.turns import Turns
+from groat.server.turns import Turns
 
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 4096
@@ -105,7 +105,7 @@ class GroupCommit:
         self._last_sent = 0.0
         self._floor = 0.0
         self._horizon = 0.0
-        self.turns = Turns()
+        self.turns = Turns()  # nobody is in it, unless it is everybody's
         self._expected = 0  # how many come together these days
         self._patience: asyncio.TimerHandle | None = None
 

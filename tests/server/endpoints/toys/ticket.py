@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from groat.protocol.client_auth import Method
 from groat.protocol.errors import InvalidClient
-from groat.protocol.models import AuthenticatedClient, Client, Credential, Policy, TokenRequest
+from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
 
 NAME = "ticket"
 
@@ -17,7 +17,7 @@ class Ticket(Credential):
     text: str
 
 
-def read(request: TokenRequest) -> Ticket:
+def read(request: ClientRequest) -> Ticket:
     return Ticket(NAME, request.client_id or "", request.credentials["ticket"])
 
 

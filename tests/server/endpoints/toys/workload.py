@@ -9,11 +9,11 @@ from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import (
     AuthenticatedClient,
     Client,
+    ClientRequest,
     Credential,
     OneTimeKind,
     OneTimeValue,
     Policy,
-    TokenRequest,
 )
 
 NAME = "workload"
@@ -28,7 +28,7 @@ class Statement(Credential):
     jwt: jose.UnverifiedJwt
 
 
-def read(request: TokenRequest) -> Statement | None:
+def read(request: ClientRequest) -> Statement | None:
     """An assertion of the platform; any other is for the rows below."""
     try:
         jwt = jose.parse_jwt(request.credentials["client_assertion"])

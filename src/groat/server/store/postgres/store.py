@@ -58,7 +58,7 @@ from groat.server.store.rows import (
     replica_name,
     signing_key,
 )
-from groat.server.store.turns import Turns
+from groat.server.turns import Turns
 
 # A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
 LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
@@ -135,9 +135,9 @@ class PostgresStore:
 
     # Single use
 
-    @property
-    def turns(self) -> Turns:
-        return self._front.turns
+    def wait_for(self, turns: Turns) -> None:
+        """Let a batch wait for the requests that are between two phases there, on their way to `use_once`."""
+        self._front.turns = turns
 
     def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Coroutine[Any, Any, Receipt]:
         return self._front.use_once(once, issuance)

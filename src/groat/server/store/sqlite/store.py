@@ -55,7 +55,7 @@ from groat.server.store.sqlite.registration import (
 )
 from groat.server.store.sqlite.sidecars import give_rights_back
 from groat.server.store.sqlite.writer import FORGET, LOWER_HORIZON, RAISE_HORIZON, SqliteWriter
-from groat.server.store.turns import Turns
+from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 SCHEMA_VERSION: Final = 1
@@ -118,9 +118,9 @@ class SqliteStore:
 
     # Single use
 
-    @property
-    def turns(self) -> Turns:
-        return self._front.turns
+    def wait_for(self, turns: Turns) -> None:
+        """Let a batch wait for the requests that are between two phases there, on their way to `use_once`."""
+        self._front.turns = turns
 
     def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Coroutine[Any, Any, Receipt]:
         return self._front.use_once(once, issuance)

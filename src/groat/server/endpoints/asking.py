@@ -1,0 +1,193 @@
+"""Who asks: from the form of a request to a client that has proven itself, and whose one-time value is used up.
+
+For every endpoint that a client has to authenticate at (RFC 6749 2.3, RFC 7009 2.1, RFC 7662 2.1), and in the same
+steps everywhere, because what they cost may tell nobody who is registered (docs/decisions/0025-equal-refusals.md,
+0036-foreign-keys.md). Refusals are raised; whoever raises one here has counted it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from starlette.types import Receive, Scope
+
+from groat.protocol.client_auth import authenticate_client, read_credential
+from groat.protocol.errors import InvalidClient, OAuthError
+from groat.protocol.models import (
+    MAX_TOKEN_LIFETIME,
+    AuthenticatedClient,
+    Client,
+    ClientRequest,
+    Credential,
+    OneTimeKind,
+    OneTimeValue,
+    Policy,
+)
+from groat.protocol.token_request import check_query, read_client_request
+from groat.server.http.admission import Admission
+from groat.server.http.exchange import Exchange, exchange_of
+from groat.server.http.forms import read_form
+from groat.server.http.pacing import Pacing
+from groat.server.http.throttle import Throttle
+from groat.server.http.waiting_room import WaitingRoom
+from groat.server.registry.key_uses import KeyUses
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.registry import Registry
+from groat.server.store import Issuance, Store
+
+Clock = Callable[[], float]
+Form = tuple[bytes, Sequence[bytes]]  # a body, and the Authorization headers that came with it
+Request = TypeVar("Request", bound=ClientRequest)
+# A client that has proven itself, and the version of the registry by which it was judged.
+Judged = tuple[AuthenticatedClient, int]
+
+
+@dataclass(slots=True)
+class Claimant:
+    """Somebody who says that he is a client: what he presents for it, in which request, when (epoch seconds)."""
+
+    credential: Credential
+    exchange: Exchange
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The steps, in their order: `parse`, `read`, `prove`, `use_up`; `authenticate` takes them all.
+
+    The token endpoint takes them one by one: its requests wait for each other in between, and the record of what is
+    used up is that of the token.
+    """
+
+    policy: Policy
+    registry: Registry
+    store: Store
+    throttle: Throttle = field(default_factory=Throttle)
+    clock: Clock = time.time
+    admission: Admission = field(default_factory=Admission)
+    publishers: Publishers | None = None
+    room: WaitingRoom = field(default_factory=WaitingRoom)
+    uses: KeyUses = field(default_factory=KeyUses)
+    failures: Pacing = field(default_factory=Pacing)
+
+    async def authenticate(
+        self, scope: Scope, receive: Receive, own: Sequence[str] = ()
+    ) -> tuple[AuthenticatedClient, Mapping[str, str]]:
+        """The client that sent this form, and what it says by the names in `own`. No token comes of it.
+
+        Raises OAuthError, Unavailable, ClientDisconnected. Not checked: whether what is in `own` was sent. Not bounded:
+        what the caller does next, which holds no place any more.
+        """
+        form = await read_form(scope, receive, self.admission)
+        check_query(scope["query_string"], own)
+        with self.admission:
+            exchange = exchange_of(scope)
+            request = self.parse(partial(read_client_request, own=own), form, exchange)
+            claimant = self.read(request, exchange)
+            return await self.use_up(claimant, await self.prove(claimant)), request.parameters
+
+    def parse(self, read: Callable[[bytes, Sequence[bytes]], Request], form: Form, exchange: Exchange) -> Request:
+        """`decoding` to `assertion_kind` of protocol/order.py, as `read` does it."""
+        try:
+            request = read(*form)
+        except OAuthError as error:
+            raise self.throttle.failed(exchange, error) from None
+        exchange.authorization_scheme = request.authorization_scheme
+        return request
+
+    def read(self, request: ClientRequest, exchange: Exchange) -> Claimant:
+        """Whom the request claims to come from. Raises TooManyRequests for a source that may not even try."""
+        try:
+            credential = read_credential(request)
+        except InvalidClient as error:
+            exchange.client = ""
+            raise self.throttle.failed(exchange, error) from None
+        exchange.client = credential.client_id
+        self.throttle.check(exchange)
+        return Claimant(credential, exchange, self.clock())
+
+    async def prove(self, claimant: Claimant) -> Judged:
+        """Judge by the registry in memory; a refusal stands only if neither the store nor a key set knows better."""
+        client_id = claimant.credential.client_id
+        version, client = self.registry.version, self.registry.remembered(client_id)
+        try:
+            return self._judge(claimant, client), version
+        except InvalidClient as error:
+            refusal = error
+        with self.admission.away():  # what a failure costs beyond its signature must hold up nobody else
+            await self.failures.next(client_id)
+        if await self.registry.catch_up(client_id, version, known=client is not None):
+            # Taken before the client is read: whatever changes while that goes on must be seen at the use.
+            version, client = self.registry.version, await self.registry.find_client(client_id)
+            try:
+                return self._judge(claimant, client), version
+            except InvalidClient as error:
+                refusal = error
+        if refusal.unproven and (found := await self._wait_for_keys(claimant, client)):
+            return found
+        raise self.throttle.failed(claimant.exchange, refusal)
+
+    async def use_up(self, claimant: Claimant, judged: Judged, issuance: Issuance | None = None) -> AuthenticatedClient:
+        """Use up what counts once, for this token or for none; if the registry moved meanwhile, judge again.
+
+        So what it says now holds before anything is signed.
+        """
+        client, version = judged
+        once = client.once or (issuance and _the_token(issuance))
+        if once is None:  # a proof that cannot come again, and no token either: there is nothing to remember
+            seen = await self.registry.refresh()
+        else:
+            fresh, seen = await self.store.use_once(once, issuance)
+            if not fresh:
+                replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
+                raise self.throttle.failed(claimant.exchange, replayed)
+        if seen != version:
+            self.registry.observe(seen)
+            client = await self._judge_again(claimant)
+            if issuance is not None:  # the record names this key, so no other may sign
+                await self.registry.check_signing(issuance.kid, claimant.now)
+        self.throttle.succeeded(claimant.exchange)
+        if client.key is not None:
+            self.uses.noted[claimant.credential.client_id, client.key.thumbprint] = claimant.now
+        return client
+
+    async def _wait_for_keys(self, claimant: Claimant, client: Client | None) -> Judged | None:
+        """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""
+        client_id = claimant.credential.client_id
+        if self.publishers is None or not self.publishers.conceivable:
+            return None
+        until = asyncio.get_running_loop().time() + self.room.patience
+        with self.room.seat(client_id, claimant.exchange.source) as seated, self.admission.away():
+            if seated:
+                self.registry.ask_for_keys(client_id)
+            while seated and await self.registry.news(client_id, client, until):
+                version, client = self.registry.version, await self.registry.find_client(client_id)
+                with contextlib.suppress(InvalidClient):
+                    return self._judge(claimant, client), version
+        return None
+
+    async def _judge_again(self, claimant: Claimant) -> AuthenticatedClient:
+        client = await self.registry.find_client(claimant.credential.client_id)
+        try:
+            return self._judge(claimant, client)
+        except InvalidClient as error:
+            raise self.throttle.failed(claimant.exchange, error) from None
+
+    def _judge(self, claimant: Claimant, client: Client | None) -> AuthenticatedClient:
+        """Raises InvalidClient; the time that it took goes on the account of failures."""
+        began = time.thread_time()
+        try:
+            return authenticate_client(claimant.credential, client, self.policy, claimant.now)
+        except InvalidClient:
+            claimant.exchange.proving += time.thread_time() - began
+            raise
+
+
+def _the_token(issuance: Issuance) -> OneTimeValue:
+    """What the store remembers where the proof is none that could come again: the row is the record all the same."""
+    ends = issuance.issued_at + MAX_TOKEN_LIFETIME
+    return OneTimeValue(OneTimeKind.TOKEN, issuance.client_id, issuance.token_id, ends, issuance.issued_at)
