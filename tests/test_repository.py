@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import io
 import re
 import subprocess
+import tokenize
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import chain
@@ -21,11 +23,15 @@ REFERENCE: Final = ROOT / "docs" / "reference"
 MAX_FUNCTION_LINES: Final = 40
 MAX_MODULE_LINES: Final = 400
 MAX_PARAMETERS: Final = 6
+LONG_MODULE_LINES: Final = 200
+COMMENT_SHARE: Final = 0.15  # lines of comments and docstrings for each line of code
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # What users write with keywords, of which each has a default.
 CONSTRUCTORS: Final = {"Verifier.__init__", "MachineClient.__init__"}
+# A table of sentences: it says of each reason what a comment would say of code.
+SENTENCES: Final = {"groat.protocol.reasons"}
 # Files that name each other, and why they may.
 CIRCLES: Final[Mapping[frozenset[str], str]] = {}
 PUBLIC: Final = ("verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client")
@@ -91,6 +97,31 @@ def _parameters(node: Function) -> int:
 
 def _is_command(node: Function) -> bool:
     return any(re.match(r"(\w+\.)*(command|group)\(", ast.unparse(one)) for one in node.decorator_list)
+
+
+def test_long_modules_say_why() -> None:
+    """Where there is much code there is somebody who asks why; the share is small, and filler would be seen."""
+    shares = {module: _comment_share(path) for module, path in modules().items() if module not in SENTENCES}
+    assert {module: round(share, 3) for module, share in shares.items() if share < COMMENT_SHARE} == {}
+
+
+def _comment_share(path: Path) -> float:
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    if len(lines) <= LONG_MODULE_LINES:
+        return 1.0
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = sum(token.type == tokenize.COMMENT for token in tokens) + sum(map(_lines, _docstrings(ast.parse(text))))
+    code = len([line for line in lines if line.strip()]) - comments
+    return comments / code
+
+
+def _docstrings(module: ast.Module) -> Iterator[ast.Expr]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Module | ast.ClassDef | Function) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            assert isinstance(first, ast.Expr)
+            yield first
 
 
 def test_no_files_know_each_other_in_a_circle() -> None:

@@ -52,7 +52,10 @@ from groat.server.turns import Turns
 
 @dataclass(slots=True)
 class Parts:
-    """What one process consists of. Endpoints know the parts that they are given, and no part knows this."""
+    """What one process consists of. Endpoints know the parts that they are given, and no part knows this.
+
+    `config` is that of the start; what a reload brings is handed to whoever may change by it.
+    """
 
     config: Config
     store: Store
@@ -74,6 +77,7 @@ class Parts:
 
     def endpoints(self, settings: Config) -> dict[str, ASGIApp]:
         """Every path and who answers there, under these settings."""
+        # What caches may keep is that of the start: the rotation counts on it for as long as this process runs.
         root, max_age = issuer_path(settings.policy.issuer), self.config.timing.jwks_max_age
         metadata = MetadataEndpoint(settings.policy, self.registry, max_age)
         return {
@@ -96,6 +100,7 @@ class Parts:
         )  # fmt: skip
 
     def _enrolment(self, settings: Config) -> EnrolmentEndpoint:
+        # The operator of the chores stays as he is; whoever enrols is judged by the policy in force.
         operator, lifetime = replace(self.operator, policy=settings.policy), self.config["clients.key_lifetime"]
         return EnrolmentEndpoint(self._asking(settings), operator, self.invitations, lifetime)
 
@@ -103,7 +108,7 @@ class Parts:
         """Change what a reload may change in parts that stay."""
         limits = ("client_failures", "source_failures", "failure_share")
         self.throttle.adjust(*(settings[f"throttle.{name}"] for name in limits))
-        over_tls = self.config.tls is not None
+        over_tls = self.config.tls is not None  # such a connection takes some eight times the memory
         self.crowd.exempt = settings["server.trusted_proxies"]
         self.crowd.limit = connection_limit(share(settings["server.connections"], over_tls))
         self.crowd.source_limit = share(settings["server.source_connections"], over_tls)
@@ -129,6 +134,7 @@ class Parts:
             return [count]
         endpoint = MetricsEndpoint(metrics, self.registry, self.store, config["clients.key_warning"], self.trusted)
         guarded = OwnHost(endpoint, frozenset(config["admin.hosts"]))
+        # Of its own: whoever fills the public listener must not keep the operator from seeing that.
         crowd = Crowd(MAX_ADMIN_CONNECTIONS, tell=audit.crowded, tally=audit.tally)
         admin = GuardedEntrance({"/metrics": guarded}, not_found, audit, elsewhere="admin", crowd=crowd)
         return [count, partial(serve_admin, admin, config.admin, audit.log)]
@@ -190,6 +196,7 @@ def create_app(
         token = f"{issuer_path(settings.policy.issuer)}/token".encode()
         entrance.shedding = Shedding(parts.audit, parts.admission, token)
 
+    # Last of the chores: it cannot apply anything before everything is there.
     if source is not None:
         chores.append(partial(reload_at_hangup, Reloader(source, apply, log)))
     apply(config)

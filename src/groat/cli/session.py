@@ -65,6 +65,8 @@ class Session:
     interactive: bool = True
     config_named: bool = False  # whether the command line itself says --config
 
+    # Imports stand inside of the methods: `groat --help` and a completion must not wait for a server's modules.
+
     def config(self, flags: dict[str, Any] | None = None) -> "Config":
         """The settings in force. Raises ConfigError."""
         from groat.server.settings.config import load_config
@@ -85,6 +87,7 @@ class Session:
     def operate(self, work: "Callable[[Operator], Coroutine[Any, Any, Result]]", *, dated: bool = False) -> Result:
         """Run one operation on the store of this configuration.
 
+        Opened for this and closed again: a command may ask a person in between, and must not keep anything locked.
         `dated`: it writes down instants that others act on, so a clock that the store contradicts is refused.
         """
         import asyncio
@@ -114,6 +117,7 @@ class Session:
         """Ask before something that cannot be undone; --yes answers, --no-input without it refuses."""
         if self.yes:
             return
+        # In a pipe nobody answers, and what stands in standard input was meant for something else.
         if not self.interactive or not sys.stdin.isatty():
             hit = f" ({' | '.join(consequences)})" if consequences else ""
             raise click.UsageError(f"{question}{hit} Say --yes to do it without asking.")
@@ -155,6 +159,7 @@ class Session:
             table.add_column(Text(column.replace("_", " ")), overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))  # text, so that no name is read as markup
+        # Whoever cuts columns out of a pipe wants a record on one line.
         width = None if sys.stdout.isatty() else 10_000
         Console(no_color=not self.color, width=width, highlight=False).print(table)
 
@@ -171,6 +176,7 @@ def plain(record: Any) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
+    """Sets and tuples as lists; an empty one stays a list, so that programs need not ask whether it is there."""
     if isinstance(value, dict):
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -183,9 +189,11 @@ def report_failure(error: BaseException, argv: Sequence[str]) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return Exit.USAGE
+    # A traceback is for whoever mends groat; an operator is told what to do, and a bug that it is one.
     code, kind, lines = _explain(error)
     if code == Exit.BUG and "--debug" in argv:
         traceback.print_exception(error)
+    # Read from the words themselves: the options may be what could not be parsed.
     if "--json" in argv:
         request_id = getattr(error, "request_id", None)
         known = {"request_id": request_id} if request_id else {}
@@ -197,6 +205,7 @@ def report_failure(error: BaseException, argv: Sequence[str]) -> int:
 
 
 def _explain(error: BaseException) -> tuple[int, str, list[str]]:
+    """Exit code, kind and lines of any failure; what nobody foresaw is a bug."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code, "exit", []
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
@@ -213,6 +222,7 @@ def _explain(error: BaseException) -> tuple[int, str, list[str]]:
 def _explain_ours(error: BaseException) -> tuple[int, str, list[str]] | None:
     if isinstance(error, ModuleNotFoundError) and (line := what_to_install(error)) is not None:
         return Exit.INPUT, "invalid_input", [line]
+    # A host of a client has no server's extras, so these are there only once something else has needed them.
     from groat.server.operations import NotRegistered
     from groat.server.store import StoreConflict
     from groat.server.unavailable import Unavailable

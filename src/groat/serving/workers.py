@@ -92,6 +92,7 @@ def _run_alone(settings: uvicorn.Config, listener: socket.socket, source: Source
     from groat.app import worker_app
 
     settings.app = partial(worker_app, source)
+    # Without children, so that a debugger or a service manager meets one process.
     server = Server(settings)
     with contextlib.suppress(SystemExit):  # uvicorn's, with a code of its own
         server.run([listener])

@@ -25,6 +25,7 @@ from groat.protocol.models import AssertionAudience
 from groat.server import operations
 from groat.server.store.records import ClientRecord
 
+# Of a list; one client is shown with everything.
 COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
 Function = TypeVar("Function", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
@@ -37,6 +38,7 @@ def client() -> None:
 
 def _settings_options(function: Function) -> Function:
     """The settings of a client, the same for add and update."""
+    # In reverse, because the decorator that is applied last stands first in the help.
     for option in reversed(
         (
             click.option("--default-scope", "default_scopes", multiple=True, help="Granted when none is asked."),
@@ -55,6 +57,7 @@ def _settings_options(function: Function) -> Function:
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """What was said: click gives None for an option that was left out, and () for one that may be repeated."""
     return {name: value for name, value in settings.items() if value not in (None, ())}
 
 
@@ -108,12 +111,14 @@ def add(
     **settings: Any,
 ) -> None:
     """Register a client."""
+    # One source: of two it would have to be guessed which of them the client will sign by.
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
     if len(sources) + (jwks_uri is not None) != 1:
         raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
     limits = KeyLimits(key_not_before, key_expires)
     if jwks_uri is not None and limits != UNLIMITED:
         raise click.UsageError("keys that a client publishes itself have no limits here")
+    # Read before the store is asked, so that a bad file leaves nothing behind.
     keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else ()
     settings["jwks_uri"] = jwks_uri
     newcomer = _Newcomer(session, client_id, parse_allow(allow), settings, limits)
@@ -126,7 +131,7 @@ def add(
 
 @dataclass(frozen=True, slots=True)
 class _Newcomer:
-    """A client that is about to be registered."""
+    """A client that is about to be registered: everything but its keys."""
 
     session: Session
     client_id: str
@@ -149,10 +154,12 @@ class _Newcomer:
             files.write_key_pair(key, path)
             record = self.register((key.public,))
         except BaseException:
+            # The file is ours to remove only where it is the one that was written here.
             if _holds(path, key):  # Ctrl-C may come when the file is there and the call has not returned
                 _discard(self.session, self.client_id, key.kid, path)
             raise
         self.session.note(f"private key: {path} (mode 0600; it stays with the client, the server never sees it)")
+        # Its readers take the usual algorithm for the kind of key, which is another one here.
         if path.suffix == ".pem" and algorithm not in (DEFAULT_RSA_ALGORITHM, *CURVE_ALGORITHMS.values()):
             self.session.note(f"a PEM does not say that it is for {algorithm}: give it with --alg {algorithm}")
         return record
@@ -217,9 +224,12 @@ def update(
     **settings: Any,
 ) -> None:
     """Change what a client may ask, or how it must sign; says what it loses by that."""
+    # What is not named stays as it is: an API keeps its scopes, a setting its value.
     permissions = parse_allow(allow)
+    # An empty address is an answer, too: the client publishes its keys nowhere any more.
     address = {} if jwks_uri is None else {"jwks_uri": jwks_uri or None}
     changes = {**_given(settings), **address, **_cleared(clear, settings)}
+    # Planned and done are two transactions: what is told is what was so a moment before.
     plan = session.operate(lambda operator: operations.plan_client_update(operator, client_id, permissions, changes))
     if dry_run:
         show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)
@@ -232,6 +242,7 @@ def update(
 @click.pass_obj
 def enable(session: Session, client_id: str) -> None:
     """Let a client ask again, from its next request on."""
+    # It loses nothing by this, so there is nothing to plan.
     record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=True))
     session.show(record, client_id)
 
@@ -258,6 +269,7 @@ def remove(session: Session, client_id: str, dry_run: bool) -> None:
     plan = session.operate(lambda operator: operations.plan_client_end(operator, client_id, for_good=True))
     if dry_run:
         show_dry_run(session, {"client_id": client_id}, plan.losses, changes=True)
+    # The one change that no other takes back, so it is asked for each time.
     agree(session, f"Remove client {client_id}? Its id can never be used again.", plan.losses)
     session.operate(lambda operator: operations.remove_client(operator, client_id))
     show_done(session, {"client_id": client_id, "outcome": "removed"}, client_id, plan.losses)
@@ -274,6 +286,7 @@ def assertion(
     session: Session, client_id: str, key_file: str, alg: str | None, issuer: str | None, lifetime: int
 ) -> None:
     """Print one signed assertion, for curl. It buys one token."""
+    # Imported here, because signing costs a start-up that the other commands have no use for.
     import secrets
     import time
 
@@ -281,6 +294,7 @@ def assertion(
     from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
     from groat.protocol.jose import sign_jwt
 
+    # As `MachineClient` writes it, but for longer where that is asked: a person has to paste it first.
     now = int(time.time())
     audience = issuer or session.config().policy.issuer
     claims = {
@@ -295,6 +309,7 @@ def assertion(
     session.show({"client_assertion": signed}, signed) if session.as_json else click.echo(signed)
 
 
+# Commands about keys stand in files of their own; people look for them below `client`.
 client.add_command(invite)
 client.add_command(join)
 client.add_command(client_key)

@@ -64,10 +64,12 @@ class Examination:
             raise Unreachable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from None
 
     def health(self) -> str:
+        """Of the process alone: a server without its store answers here, and says at /readyz what is wrong."""
         self._status(self.get("/health"), 200, "/health")
         return "the process answers"
 
     def readiness(self) -> str:
+        """What a balancer asks: whether a token could be had now."""
         response = self.get("/readyz")
         reason = unready_reason(response.body)
         self._status(response, 200, f"/readyz (reason: {reason}; its log says more)" if reason else "/readyz")
@@ -89,12 +91,13 @@ class Examination:
             raise Failed("the server states no Date")
         apart = abs(parsedate_to_datetime(stated).timestamp() - time.time())
         allowed = self.config.policy.clock_tolerance
-        if apart > allowed + 1:
+        if apart > allowed + 1:  # Date has whole seconds
             raise Failed(f"the clocks of server and this host differ by {apart:.0f} s; {allowed} s are tolerated")
         doubt = self.session.operate(lambda operator: check_clock(operator.store))
         return f"within {max(1, round(apart))} s of this host's{f'; {doubt}' if doubt else ''}"
 
     def metadata(self) -> str:
+        """At every place where a client may look: a proxy in front may pass on one of them and not the other."""
         paths = metadata_paths(self.config.policy.issuer)
         for path in paths:
             response = self.get(path)
@@ -104,6 +107,7 @@ class Examination:
         return f"names {self.config.policy.issuer} at {len(paths)} places"
 
     def key_set(self) -> str:
+        """What the server shows against what the store has: they differ where it runs on another store."""
         response = self._jwks()
         keys = import_key_set(strict_json.loads_object(response.body))
         served = {key.kid for key in keys}
@@ -127,6 +131,7 @@ class Examination:
         return f"max-age {found[1]} s, entity tag"
 
     def ring(self) -> str:
+        """The judge of the simulations, on the keys of this store: he knows nothing of the planner."""
         keys = self.session.operate(operations.list_signing_keys)
         faults = ring_faults(keys, self.config.timing, int(time.time()))
         if faults:
@@ -136,6 +141,7 @@ class Examination:
     def client_key_sets(self) -> str:
         """Whether the keys that clients publish can be fetched from this host; of very many, the first ones."""
         uris = self.session.operate(lambda operator: operator.store.published_at(MAX_VISITED))
+        # At once, because each may take its whole time, and whoever waits at a terminal gives up before that.
         with ThreadPoolExecutor(VISITED_AT_ONCE) as pool:
             faults = [f"{uri}: {fault}" for uri, fault in zip(uris, pool.map(self._visit, uris), strict=True) if fault]
         if faults:
@@ -177,6 +183,7 @@ class Examination:
 
 def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
     """Each check by name, whether it passed, and what it found. Raises Unreachable."""
+    # From the outside to the inside, so that the first failure is mostly the cause of those that follow.
     checks: tuple[Callable[[], str], ...] = (
         examination.health,
         examination.readiness,
@@ -193,6 +200,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
         try:
             yield check.__name__, True, check()
         except (Failed, JoseError, ConfigError, Unavailable) as error:
+            # One that fails says nothing about the others; without a server there is nothing to say at all.
             yield check.__name__, False, str(error)
 
 
@@ -207,12 +215,14 @@ def doctor() -> None:
 def doctor_server(session: Session, url: str | None) -> None:
     """Check a running server: health, store, clock, metadata, JWKS, its key ring, and clients' keys."""
     config = session.config()
+    # An issuer may have a path, which its documents are below; where it listens is what stands before that.
     parts = urlsplit(url or config.policy.issuer)
     rows = []
     try:
         for name, passed, detail in examine(Examination(config, session, f"{parts.scheme}://{parts.netloc}")):
             rows.append({"check": name, "outcome": "ok" if passed else "failed", "detail": detail})
     except Unreachable as error:
+        # What was found before it went away is shown all the same.
         rows.append({"check": "reachable", "outcome": "failed", "detail": str(error)})
         session.show_list(rows, ("check", "outcome", "detail"), "check")
         raise click.exceptions.Exit(Exit.UNREACHABLE) from None

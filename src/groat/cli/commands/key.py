@@ -34,11 +34,13 @@ def key() -> None:
 
 
 def _document(record: SigningKey, now: float) -> dict[str, Any]:
+    """A key for people and programs: its public half, and what follows from its instants at this moment."""
     return {
         "kid": record.kid,
         "algorithm": record.public.algorithm,
         "state": record.state(now).value,
         "created_at": record.created_at,
+        # A held key has an instant that never comes, which would be read as a date.
         "activates_at": None if record.held else record.activates_at,
         "retires_at": record.retires_at,
         "removes_at": record.removes_at,
@@ -70,6 +72,7 @@ def _check_clock(session: Session) -> None:
 
 
 def _tell_takeover(session: Session, record: SigningKey) -> None:
+    """When: nothing seems to happen before that, and whoever does not know why will type the command again."""
     wait = record.activates_at - int(time.time())
     session.note(f"{record.kid} signs {'now' if wait <= 0 else f'in {max(1, wait // 60)} min'}")
 
@@ -91,6 +94,7 @@ def timeline(session: Session) -> None:
     keys = session.operate(operations.list_signing_keys)
     now = int(time.time())
     faults = ring_faults(keys, config.timing, now)
+    # The drawing is for eyes; a program gets the instants, and the spans by which they were judged.
     if session.as_json:
         lead = config.timing.lead
         spans = {
@@ -128,6 +132,7 @@ def prepare(session: Session, alg: str | None) -> None:
 @click.pass_obj
 def activate(session: Session, kid: str, at_once: bool) -> None:
     """Let a pending key take over, as soon as every verifier can know it."""
+    # Otherwise nothing can go wrong: the key takes over when every cache has it.
     if at_once:
         session.confirm(f"Let {kid} sign now? Verifiers that do not know it yet will refuse its tokens.")
     changed = _operate(
@@ -175,6 +180,7 @@ def retire(session: Session, kid: str, at_once: bool, dry_run: bool) -> None:
             operator, custody, kid, alg, lead, at_once=at_once
         ),
     )
+    # Where one was withdrawn nobody takes over; where one handed over, its successor stands among the changed ones.
     signs = [record for record in changed if record.state(time.time()) is KeyState.ACTIVE or not record.removes_at]
     for record in signs[:1]:
         _tell_takeover(session, record)
@@ -188,6 +194,7 @@ def revoke(session: Session, kid: str, dry_run: bool) -> None:
     """Emergency: take a key out of signing and the JWKS at once. Tokens it signed stop verifying."""
     if dry_run:
         _show_dry_run(session, kid, *(state for state in KeyState if state is not KeyState.REMOVED), revoked=True)
+    # Asked of the store before the question is put: who would be hit is what an answer depends on.
     plan = session.operate(lambda operator: operations.plan_signing_key_end(operator, kid))
     agree(session, f"Revoke signing key {kid}? Tokens that it signed will be refused.", plan.losses)
     _operate(
@@ -197,7 +204,10 @@ def revoke(session: Session, kid: str, dry_run: bool) -> None:
 
 
 def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = False) -> NoReturn:
-    """Say whom the end of a key would hit; it ends where its state is one of `ended`."""
+    """Say whom the end of a key would hit; it ends where its state is one of `ended`.
+
+    A key that retires stays in the JWKS for as long as its tokens live, so that only a revocation hits anybody.
+    """
     plan = session.operate(lambda operator: operations.plan_signing_key_end(operator, kid))
     if plan.state is None:
         raise ConfigError(f"no signing key {kid}. See: groat key list")
@@ -209,6 +219,7 @@ def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = 
 @click.pass_obj
 def reseal(session: Session) -> None:
     """Seal every private key under keys.encryption_key_file, so that the others of the list can go."""
+    # No instants are written here, so a host whose clock is wrong may do this.
     changed = _operate(
         session, lambda operator, custody, _alg, _lead: operations.reseal_signing_keys(operator, custody), dated=False
     )
@@ -222,6 +233,7 @@ def reseal(session: Session) -> None:
 @click.pass_obj
 def export(session: Session, kid: str | None, form: str) -> None:
     """Print public keys: the JWKS, or one key as JWK or SPKI PEM."""
+    # Only those that verifiers may know: a key that is out of the JWKS must not come back by way of a file.
     published = published_keys(session.operate(operations.list_signing_keys), time.time())
     chosen = [record.public for record in published if kid is None or record.kid == kid]
     if not chosen or (form != "jwks" and len(chosen) != 1):

@@ -111,6 +111,7 @@ def load_config(path: Path, env: Mapping[str, str], flags: Mapping[str, Any] | N
     given.update({name: ("flag", value) for name, value in (flags or {}).items() if value is not None})
     lines = _line_finder(path)
     values, origins = {}, {}
+    # All of them, however many are wrong: an operator mends a file once and not line after line.
     for setting in SETTINGS:
         origin, raw = given.get(setting.name, ("default", setting.default))
         if raw is None:
@@ -183,6 +184,7 @@ def _policy(
 
 
 def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
+    """What each setting may be and not all of them together. Raises ConfigError."""
     algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
     if algorithm not in policy.algorithms:
         raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
@@ -251,6 +253,7 @@ def _seen(line: str) -> str:
 
 
 def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names, one level deep: a table below that is the value of a setting."""
     flat: dict[str, Any] = {}
     for name, value in document.items():
         if name in _SECTIONS and isinstance(value, dict):
@@ -263,6 +266,7 @@ def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
 def _unknown(name: str) -> str:
     if name in _SECTIONS:
         return f"{name} must be one table: [{name}]"
+    # A key that was written above its section resembles nothing, but is the end of a name.
     close = difflib.get_close_matches(name, [*BY_NAME, *_SECTIONS], 1, 0.6) or [
         known for known in BY_NAME if known.endswith(f".{name}")
     ]
@@ -290,6 +294,7 @@ def _from_env(env: Mapping[str, str], findings: list[Finding]) -> dict[str, tupl
     for name in sorted(env):
         if name not in known and (plain := plain_name(name)) in known:
             findings.append(Finding(f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"))
+        # Without the two lines it may be a variable of a client or of a verifier, which live in the same environment.
         elif name.startswith("GROAT_") and "__" in name and name not in known:
             close = difflib.get_close_matches(name, known, 1, 0.6)
             findings.append(Finding(f"unknown variable {name}" + (f"; did you mean {close[0]}?" if close else "")))

@@ -30,6 +30,7 @@ _DEFAULTS: Final = {
 }
 Value = str | bytes | int | None
 Row = dict[str, Any]
+# What arrives is text; of types that are not here it stays text. The numbers are PostgreSQL's own (pg_type.oid).
 _READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     16: b"t".__eq__,
     17: lambda text: bytes.fromhex(text[2:].decode()),
@@ -207,6 +208,7 @@ class Link:
             self._lose(one_line(error))
 
     def _finish(self, future: "asyncio.Future[PGresult]") -> None:
+        # Nobody waits any more where it was cancelled; the link is lost by then.
         if future.done():
             return
         if self._result is None:

@@ -39,6 +39,7 @@ from groat.server.store.postgres.links import Links
 from groat.server.store.postgres.registration import (
     EXPIRING,
     LIMIT_KEY,
+    LOOK_UP,
     NAMES_KEY,
     NOTE_USES,
     PUBLISHED,
@@ -63,17 +64,6 @@ from groat.server.turns import Turns
 # A statement ends by itself after 0.4 s; whoever is told later than that may have been used up.
 LIMITS: Final = Limits(queue_seconds=0.3, total_seconds=0.55)
 _CONFLICTS: Final = ("23505", "23503")  # unique violation, foreign key violation
-
-# One row at least, for the version: without a client in it where none of these is registered. LIMIT 1 is for the
-# planner: it thinks that a table nobody has analyzed has hundreds of rows, and compiles the query for 100 ms.
-_LOOK_UP: Final = """
-SELECT r.version AS registry_version, c.*,
-       coalesce((SELECT json_agg(k ORDER BY k.created_at, k.kid) FROM client_keys AS k
-                 WHERE k.client_id = c.client_id), '[]') AS keys
-FROM (SELECT version FROM registry LIMIT 1) AS r
-LEFT JOIN (json_array_elements_text($1::json) AS wanted (id)
-           JOIN clients AS c ON c.client_id = wanted.id AND c.removed_at IS NULL) ON true
-"""
 
 
 class PostgresStore:
@@ -105,6 +95,7 @@ class PostgresStore:
         self._clients: Gathered[str, tuple[int, ClientWithKeys | None]] = Gathered(self._look_up_all)
 
     async def _open_link(self, for_batches: bool) -> Link:
+        """A connection that is known to lead to the database of the others, or to one whose going back was noticed."""
         link = await open_link(self._target)
         try:
             if for_batches:
@@ -155,6 +146,7 @@ class PostgresStore:
     # Reading
 
     async def registry_version(self) -> int:
+        # Whoever asks while another's question is on its way shares the next one: one round trip for any number.
         version = await self._versions.ask(None)
         assert version is not None
         return version
@@ -181,12 +173,13 @@ class PostgresStore:
         return found
 
     async def _look_up_all(self, client_ids: Sequence[str]) -> dict[str, tuple[int, ClientWithKeys | None]]:
-        rows = await self._all(_LOOK_UP, json.dumps(client_ids))
+        rows = await self._all(LOOK_UP, json.dumps(client_ids))
         version = _version(rows)
         found = {row["client_id"]: (client_record(row), _keys(row["keys"])) for row in rows if row["client_id"]}
         return {client_id: (version, found.get(client_id)) for client_id in client_ids}
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
+        # Ordered by bytes as SQLite does it, whatever collation the database was made with.
         rows = await self._all('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')
         return tuple(client_record(row) for row in rows)
 
@@ -236,11 +229,13 @@ class PostgresStore:
             await update_clients(link, (client,))
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None:
+        # Whatever else was changed meanwhile: who switches a client off wants that, and at once.
         async with self._registration("") as link:
             await link.query("UPDATE clients SET enabled = $1 WHERE client_id = $2", enabled, client_id)
 
     async def remove_client(self, client_id: str) -> None:
         async with self._registration("") as link:
+            # Gone, and not kept like the client: a public key may be registered by whoever holds its private half.
             await link.query("DELETE FROM client_keys WHERE client_id = $1", client_id)
             await link.query(
                 "UPDATE clients SET removed_at = extract(epoch FROM clock_timestamp())::bigint, enabled = false "
@@ -264,6 +259,7 @@ class PostgresStore:
         await self._all(NOTE_USES, json.dumps(uses))
 
     async def names_key(self, kid: str) -> bool:
+        # In a transaction, because the longer time that this may take is set for one alone.
         async with self._transaction(_unavailable) as link:
             await take_time(link)
             (row,) = await link.query(NAMES_KEY, kid, seconds=60)
@@ -272,6 +268,7 @@ class PostgresStore:
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         async with self._registration("a signing key must not be a client's key", seen) as link:
             for key in keys:
+                # A client that holds the private half of a signing key could write tokens for everybody.
                 await refuse_foreign(link, "client_keys", key.public.thumbprint)
                 await link.query(
                     "INSERT INTO signing_keys VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kid) DO UPDATE SET "
@@ -292,10 +289,12 @@ class PostgresStore:
             "SELECT version, floor, horizon, closed_at, extract(epoch FROM clock_timestamp())::float8 AS now "
             "FROM registry"
         )
+        # The middle of the round trip is when the database most likely looked at its clock.
         offset = row["now"] - (began + self._clock()) / 2
         return Condition(row["version"], row["floor"], row["horizon"], row["closed_at"], offset)
 
     async def raise_floor(self, floor: int) -> None:
+        # Versions count on from a number that no replica can remember another registry under.
         await self._all("UPDATE registry SET floor = greatest(floor, $1), version = greatest(version + 1, $1)", floor)
 
     async def shut(self, at: int | None) -> None:
@@ -354,6 +353,7 @@ class PostgresStore:
             return _unavailable(error)
 
         async with self._transaction(refused) as link:
+            # The lock on this one row lets changes go one after the other, on every replica.
             (registry,) = await link.query("SELECT version, closed_at FROM registry FOR UPDATE")
             if registry["closed_at"] is not None:
                 raise StoreClosed
@@ -372,6 +372,7 @@ def _misfit(error: Refused) -> Exception:
 
 
 async def _roll_back(link: Link) -> None:
+    """Back to where the next one may begin; a connection of which that is not sure goes."""
     if link.lost is None:
         try:
             await link.query("ROLLBACK")
@@ -381,6 +382,7 @@ async def _roll_back(link: Link) -> None:
 
 
 def _version(rows: Sequence[Row]) -> int:
+    """That of the registry, which the first row has. Raises StoreUnavailable where there is none."""
     if not rows:
         raise StoreUnavailable("PostgreSQL: the registry is empty: this database was restored in part only")
     return int(rows[0]["registry_version"])

@@ -109,7 +109,7 @@ class PostgresWriter:
         self._links = links
         self._memory = memory
         self._replica = replica.encode()
-        self._retention = retention.to_bytes(8, "big")
+        self._retention = retention.to_bytes(8, "big")  # as it goes over the wire, once and not for every batch
         self._wrote = float("-inf")  # monotonic
         self._free: list[Link] = []
         self._busy: dict[int, Link] = {}
@@ -137,11 +137,12 @@ class PostgresWriter:
     async def check_writing(self) -> None:
         """Find out whether rows can be written, unless that was shown a moment ago. Raises StoreUnavailable."""
         if time.monotonic() - self._wrote < FRESH_SECONDS:
-            return
+            return  # a batch that was written proves more than a trial would
         async with self._links.link() as link:
             try:
                 await try_writing(link)
             except Refused as error:
+                # What passes by itself (a lock, a cancelled statement) says nothing about the next request.
                 unavailable = StoreUnavailable(f"PostgreSQL: {error}")
                 if error.sqlstate not in _PASSING:
                     self._links.trip(str(unavailable))

@@ -95,6 +95,7 @@ def _name(copy: Path, target: Path) -> None:
 
 
 def _check_target(database: Path, target: Path) -> None:
+    """Raises ConfigError for a place where a backup must not stand; looked at again when it gets its name."""
     own = [database.resolve().with_name(database.name + suffix) for suffix in OWN_SUFFIXES]
     if target.parent.resolve() / target.name in own:
         raise ConfigError(f"{target} is the store's own file; name another one, best on another disk")
@@ -123,6 +124,7 @@ def _exists(target: Path) -> ConfigError:
 def _copy(database: Path, copy: Path, now: int) -> tuple[int, int]:
     try:
         with _connected(database) as connection:
+            # As of one moment, while servers write on; their readers and writers are not held up.
             connection.execute("VACUUM INTO ?", (str(copy),))
     except StoreUnavailable as error:
         raise StoreUnavailable(f"{error}. Nothing is left at the place of the copy") from None
@@ -130,12 +132,14 @@ def _copy(database: Path, copy: Path, now: int) -> tuple[int, int]:
         version, closed_at = connection.execute("SELECT version, closed_at FROM registry").fetchone()
         if closed_at is not None:
             raise StoreConflict("this store is closed: its contents moved to another one. Back that one up")
+        # Whoever starts a server on a copy would forget what was used since.
         connection.execute("UPDATE registry SET closed_at = ?", (now,))
         clients = connection.execute("SELECT count(*) FROM clients WHERE removed_at IS NULL").fetchone()[0]
     return int(clients), int(version)
 
 
 def _sync(path: Path) -> None:
+    """On disk before it has a name: a crash must not leave a name with half of its contents."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
@@ -177,6 +181,7 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("SELECT closed_at FROM main.registry").fetchone()[0] is not None:
             raise StoreConflict(f"{database} is closed: its contents moved to another store. Move the file away first")
+        # What refers to others goes before them.
         for table in reversed(_REPLACED):
             connection.execute(f"DELETE FROM main.{table}")
         for table in TABLES:
@@ -224,6 +229,7 @@ def check_backup(backup: Path) -> None:
         raise StoreConflict(f"{backup} is not there, or no file")
     try:
         with _connected(backup, "ro") as connection:
+            # Before anything is deleted: a page that cannot be read would show in the middle of the work.
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

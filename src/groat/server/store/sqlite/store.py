@@ -18,7 +18,6 @@ from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
 from groat.server.store import (
     PURGE_CHUNK,
-    TABLES,
     ClientWithKeys,
     Condition,
     Issuance,
@@ -43,6 +42,7 @@ from groat.server.store.rows import (
     replica_name,
     signing_key,
 )
+from groat.server.store.sqlite.contents import fill, read_all
 from groat.server.store.sqlite.faults import spoils_connection
 from groat.server.store.sqlite.file import SameFiles, check_there, connect, rights_fault
 from groat.server.store.sqlite.registration import (
@@ -59,11 +59,15 @@ from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 SCHEMA_VERSION: Final = 1
-PORTION: Final = 1000
 
 
 class SqliteStore:
-    """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods."""
+    """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods.
+
+    There are two connections. What an operator changes goes through the one that is read from, in the caller's thread.
+    What every request writes goes through the writer's, in a thread of its own, so that no loop waits for the disk.
+    SQLite's write lock stands between them, and between processes.
+    """
 
     def __init__(self, path: Path, retention: int = 0, notify: Notify = silent) -> None:
         """`retention`: how many seconds the record of an issuance stays, at least."""
@@ -77,6 +81,7 @@ class SqliteStore:
     def create(cls, path: Path) -> Self:
         """Make the file (mode 0600) and bring its schema up to date; safe to repeat."""
         try:
+            # SQLite would make it by the umask, and the keys in it may be read by others for a moment.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             pass
@@ -88,7 +93,10 @@ class SqliteStore:
 
     @classmethod
     def open(cls, path: Path, retention: int = 0, notify: Notify = silent) -> Self:
-        """Open an existing store. Raises StoreUnavailable: no such file, or another schema version."""
+        """Open an existing store. Raises StoreUnavailable: no such file, or another schema version.
+
+        The schema is not brought up to date here: servers of the version before may still run on the file.
+        """
         check_there(path)
         give_rights_back(path)
         store = cls(path, retention, notify)
@@ -99,6 +107,7 @@ class SqliteStore:
         return store
 
     def _connect(self) -> sqlite3.Connection:
+        """To the very file of the start: one that was put in its place remembers other uses."""
         connection = connect(self.path)
         self._files.check()
         return connection
@@ -109,9 +118,11 @@ class SqliteStore:
     def _migrate(self) -> None:
         """Run the numbered SQL files that are missing, each in its transaction, under the write lock."""
         with self._transaction() as connection:
+            # Asked inside of the transaction, because several processes may start at once.
             current = int(connection.execute("PRAGMA user_version").fetchone()[0])
             for number in range(current + 1, SCHEMA_VERSION + 1):
                 script = resources.files("groat.server.store").joinpath(f"migrations/sqlite-{number:04}.sql")
+                # One by one: executescript commits what is open before it begins.
                 for statement in script.read_text().split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={number}")
@@ -143,12 +154,14 @@ class SqliteStore:
         return self._read_state()[0]
 
     def _read_state(self) -> tuple[int, float, float]:
+        """Version, floor and horizon, by one statement: they must be of one moment."""
         rows = self._all("SELECT version, floor, horizon FROM registry")
         if not rows:
             raise StoreUnavailable("SQLite: the registry is empty: this file was restored in part only")
         return int(rows[0]["version"]), float(rows[0]["floor"]), float(rows[0]["horizon"])
 
     async def find_client(self, client_id: str) -> ClientRecord | None:
+        # The row of a client that was removed stays, so that its id is given to nobody else.
         rows = self._all("SELECT * FROM clients WHERE client_id = ? AND removed_at IS NULL", client_id)
         return client_record(rows[0]) if rows else None
 
@@ -214,11 +227,13 @@ class SqliteStore:
             update_clients(connection, (client,))
 
     async def switch_client(self, client_id: str, *, enabled: bool) -> None:
+        # Whatever else was changed meanwhile: who switches a client off wants that, and at once.
         with self._registration("") as connection:
             connection.execute("UPDATE clients SET enabled = ? WHERE client_id = ?", (enabled, client_id))
 
     async def remove_client(self, client_id: str) -> None:
         with self._registration("") as connection:
+            # Gone, and not kept like the client: a public key may be registered by whoever holds its private half.
             connection.execute("DELETE FROM client_keys WHERE client_id = ?", (client_id,))
             connection.execute(
                 "UPDATE clients SET removed_at = unixepoch(), enabled = 0 WHERE client_id = ?", (client_id,)
@@ -240,6 +255,7 @@ class SqliteStore:
             connection.execute("DELETE FROM client_keys WHERE client_id = ? AND kid = ?", (client_id, kid))
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
+        # No registration: a use changes no verdict, and a new version would have every replica read its clients anew.
         self._front.started()
         await self._writer.run(lambda connection: connection.execute(NOTE_USES, (json.dumps(uses),)).rowcount)
 
@@ -258,6 +274,7 @@ class SqliteStore:
     async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
         with self._registration("a signing key must not be a client's key", seen) as connection:
             for key in keys:
+                # A client that holds the private half of a signing key could write tokens for everybody.
                 refuse_foreign(connection, "client_keys", key.public.thumbprint)
                 connection.execute(
                     "INSERT OR REPLACE INTO signing_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -280,6 +297,7 @@ class SqliteStore:
         self._front.started()
         fault = await self._writer.fault()
         if fault is not None:
+            # SQLite says "readonly database" of a file, a folder and a file system alike.
             fault = rights_fault(self.path) or fault
         try:
             self._files.check()
@@ -289,6 +307,7 @@ class SqliteStore:
 
     async def raise_floor(self, floor: int) -> None:
         with self._transaction() as connection:
+            # Versions count on from a number that no replica can remember another registry under.
             connection.execute("UPDATE registry SET floor = max(floor, ?1), version = max(version + 1, ?1)", (floor,))
 
     async def shut(self, at: int | None) -> None:
@@ -296,25 +315,15 @@ class SqliteStore:
             connection.execute("UPDATE registry SET closed_at = ?, version = version + 1", (at,))
 
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
+        # On a connection of its own: a read that is under way would keep this store's own from seeing what is new.
         with contextlib.closing(self._connect()) as connection:
-            connection.row_factory = sqlite3.Row
-            try:
-                cursor = connection.execute(f"SELECT * FROM {_known(table)}")
-                while rows := cursor.fetchmany(PORTION):
-                    yield [dict(row) for row in rows]
-            except sqlite3.Error as error:
-                raise StoreUnavailable(f"SQLite: {error}") from None
+            for rows in read_all(connection, table):
+                yield rows
 
     async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
         try:
             with self._transaction() as connection:
-                _refuse_filled(connection)
-                async for table, rows in contents:
-                    columns = tuple(rows[0])
-                    connection.executemany(
-                        f"INSERT INTO {_known(table)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-                        [tuple(row.values()) for row in rows],
-                    )
+                await fill(connection, contents)
                 state = (version, floor, horizon)
                 connection.execute("UPDATE registry SET version = version + ?, floor = ?, horizon = ?", state)
         except sqlite3.IntegrityError as error:
@@ -339,6 +348,10 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, under the write lock from its beginning.
+
+        A transaction that reads first and locks later fails where somebody has written in between.
+        """
         connection = self._reader
         self._files.check()
         try:
@@ -358,6 +371,7 @@ class SqliteStore:
             raise StoreUnavailable(f"SQLite: {error}") from None
 
     def _reopen(self) -> None:
+        """After an error of the disk a connection may go on failing when the disk is well again."""
         with contextlib.suppress(StoreUnavailable):
             before, self._reader = self._reader, self._connect()
             before.close()
@@ -370,21 +384,10 @@ class SqliteStore:
                 version, closed = connection.execute("SELECT version, closed_at FROM registry").fetchone()
                 if closed is not None:
                     raise StoreClosed
+                # What was decided on what is no longer so must be decided anew.
                 if seen is not None and version != seen:
                     raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
                 yield connection
                 connection.execute("UPDATE registry SET version = version + 1")
         except sqlite3.IntegrityError:
             raise StoreConflict(conflict or "the registration collides with another one") from None
-
-
-def _known(table: str) -> str:
-    if table not in TABLES:
-        raise StoreConflict(f"no table {table}")
-    return table
-
-
-def _refuse_filled(connection: sqlite3.Connection) -> None:
-    for table in TABLES:
-        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
-            raise StoreConflict(f"the target is not empty: it has {table}")
