@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.neighbour import Address, Client, forged, head_of, signed, status_of
 from benchmarks.servers import CLIENT, SCOPE, Server, groat_server
+from groat.protocol.client_settings import ClientSettings
 from groat.server import operations
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
@@ -96,7 +97,7 @@ def publish(server: Server, uri: str) -> None:
         config = load_config(server.directory / "groat.toml", {})
         store = SqliteStore.open(config.database)
         operator = Operator(store, config.policy, Audit(EventLog(level="error")))
-        await operations.add_client(operator, PUBLISHER, {"orders": [SCOPE]}, (), {"jwks_uri": uri})
+        await operations.add_client(operator, PUBLISHER, {"orders": [SCOPE]}, (), ClientSettings(jwks_uri=uri))
         await store.close()
 
     asyncio.run(add())

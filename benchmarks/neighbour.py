@@ -155,7 +155,7 @@ def register(directory: Path, count: int) -> list[Client]:
         store = SqliteStore.open(config.database)
         operator = Operator(store, config.policy, Audit(EventLog(level="error")))
         for name, key in clients:
-            await operations.add_client(operator, name, {"orders": [SCOPE]}, (key.public,), {})
+            await operations.add_client(operator, name, {"orders": [SCOPE]}, (key.public,))
         await store.close()
 
     asyncio.run(add())

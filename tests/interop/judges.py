@@ -25,6 +25,7 @@ from groat.protocol import jose
 from groat.protocol.access_token import Expectations, check_access_token, parse_access_token
 from groat.protocol.client_auth import authenticate_client, read_credential
 from groat.protocol.client_auth.private_key_jwt import JWT_BEARER, read
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import InvalidClient, InvalidToken, JoseError
 from groat.protocol.key_set import import_key_set
 from groat.protocol.models import Client, Policy, TokenRequest
@@ -93,7 +94,7 @@ def our_verifier(expected: Expected) -> Judge:
 
 def our_server(expected: Expected) -> Judge:
     """Client authentication as the token endpoint does it, before the jti is used up; a client of strict type."""
-    client = Client(str(expected.subject), import_key_set(expected.jwks), strict_typ=True)
+    client = Client(str(expected.subject), import_key_set(expected.jwks), settings=ClientSettings(strict_typ=True))
     policy = Policy(expected.audience)
 
     def decode(token: str) -> Mapping[str, Any]:

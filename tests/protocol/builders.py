@@ -7,6 +7,7 @@ written with the standard library's JSON encoder, so that a fault of the strict 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from joserfc.jwk import RSAKey
 from groat.protocol import jose
 from groat.protocol.access_token import Caller, Expectations, check_access_token, parse_access_token
 from groat.protocol.client_auth import authenticate_client, read_credential
+from groat.protocol.client_settings import ClientSettings, SettingsChange
 from groat.protocol.errors import InvalidClient, InvalidToken, JoseError, OAuthError, VerificationError
 from groat.protocol.jwk import ALGORITHMS, PrivateKey, PublicKey, base64url_encode, generate_private_key, private_key
 from groat.protocol.models import Api, AuthenticatedClient, Client, Permission, Policy, Profile, TokenRequest
@@ -51,7 +53,12 @@ OTHER_KEY: Final = generate_private_key("ES256")
 API: Final = Api("orders", RES, frozenset({"read", "write"}))
 POLICY: Final = Policy(ISS)
 FAPI2: Final = Policy(ISS, profile=Profile.FAPI2)
-CLIENT: Final = Client(CID, (CLIENT_KEY.public,), (Permission(API, frozenset({"read"})),), default_scopes=("read",))
+CLIENT: Final = Client(
+    CID,
+    (CLIENT_KEY.public,),
+    (Permission(API, frozenset({"read"})),),
+    settings=ClientSettings(default_scopes=("read",)),
+)
 EXPECTED: Final = Expectations(ISS, RES)
 
 
@@ -174,3 +181,8 @@ def token_refused(reason: str) -> Any:
 def jose_refused(reason: str) -> Any:
     """Demand a JoseError for this reason."""
     return refused(JoseError, reason)
+
+
+def having(client: Client, **settings: Any) -> Client:
+    """The client with these settings besides those that it has."""
+    return replace(client, settings=SettingsChange.of(settings).applied(client.settings))

@@ -14,9 +14,10 @@ from joserfc.jwk import ECKey
 
 from groat.protocol import jose, signatures
 from groat.protocol.client_auth import CLIENT_AUTH_METHODS, authenticate_client, read_credential
+from groat.protocol.client_settings import AssertionAudience
 from groat.protocol.errors import InvalidClient, InvalidRequest
 from groat.protocol.jwk import PrivateKey, base64url_encode, decoy_key, private_key
-from groat.protocol.models import AssertionAudience, Client, OneTimeKind, OneTimeValue, Policy, TokenRequest
+from groat.protocol.models import Client, OneTimeKind, OneTimeValue, Policy, TokenRequest
 
 from .builders import (
     ABSENT,
@@ -38,12 +39,13 @@ from .builders import (
     authenticate,
     client_refused,
     compact,
+    having,
     header_of,
     refused,
     segment,
 )
 
-LENIENT = replace(CLIENT, assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT)
+LENIENT = having(CLIENT, assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT)
 B_KEY = OTHER_KEY
 B = Client("b", (B_KEY.public,))
 
@@ -167,7 +169,7 @@ def test_the_client_id_parameter_names_the_same_client() -> None:
 )
 def test_the_type_of_an_assertion(typ: Any, lenient: bool, strict: bool) -> None:
     """Untyped and JWT pass unless the client is strict; every other explicit type is refused."""
-    for client, accepted in ((CLIENT, lenient), (replace(CLIENT, strict_typ=True), strict)):
+    for client, accepted in ((CLIENT, lenient), (having(CLIENT, strict_typ=True), strict)):
         token = assertion(CLIENT_KEY, {"typ": typ})
         if accepted:
             assert authenticate(token, client).client is client
@@ -176,8 +178,8 @@ def test_the_type_of_an_assertion(typ: Any, lenient: bool, strict: bool) -> None
                 authenticate(token, client)
 
 
-def _registered(key: PrivateKey, **changes: Any) -> Client:
-    return replace(CLIENT, keys=(key.public,), **changes)
+def _registered(key: PrivateKey, *, enabled: bool = True, **settings: Any) -> Client:
+    return having(replace(CLIENT, keys=(key.public,), enabled=enabled), **settings)
 
 
 @pytest.mark.rule("AS-CA-15", "AT-09", "JOSE-06")
@@ -209,7 +211,7 @@ def test_a_pinned_client_keeps_its_algorithm() -> None:
     """A valid signature of another registered key is refused when its algorithm is not the pinned one."""
     both = replace(CLIENT, keys=(CLIENT_KEY.public, KEYS["PS256"].public))
     assert authenticate(assertion(KEYS["PS256"]), both).key is KEYS["PS256"].public
-    pinned = replace(both, signing_alg="ES256")
+    pinned = having(both, signing_alg="ES256")
     assert authenticate(assertion(), pinned).key is CLIENT_KEY.public
     with client_refused("assertion_algorithm"):
         authenticate(assertion(KEYS["PS256"]), pinned)
@@ -535,7 +537,7 @@ def test_times_of_an_assertion(claims: dict[str, Any], reason: str | None) -> No
 @pytest.mark.parametrize("limit", [60, 3600])
 def test_a_client_may_have_its_own_lifetime(limit: int) -> None:
     """The limit of the client record replaces the policy's, shorter or longer, for exp and for iat."""
-    client = replace(CLIENT, max_assertion_lifetime=limit)
+    client = having(CLIENT, max_assertion_lifetime=limit)
     assert _once(assertion(exp=NOW + limit, iat=NOW - limit), client).expires_at == NOW + limit + 10
     with client_refused("assertion_lifetime"):
         authenticate(assertion(exp=NOW + limit + 1), client)

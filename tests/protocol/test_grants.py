@@ -1,14 +1,13 @@
 """What an authenticated client gets: grant, API, scopes."""
 
-from dataclasses import replace
-
 import pytest
 
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.grants import GRANTS, decide_grant
 from groat.protocol.models import Api, Client, Grant, Permission, Policy
 
-from .builders import CLIENT_KEY, ISS, POLICY, asking, proven, refused
+from .builders import CLIENT_KEY, ISS, POLICY, asking, having, proven, refused
 
 ORDERS = Api("orders", "https://orders.example", frozenset({"orders:read", "orders:write", "shared"}))
 STOCK = Api("stock", "https://stock.example/v1", frozenset({"stock:read", "shared"}))
@@ -17,7 +16,7 @@ ONE = Client(
     "one",
     (CLIENT_KEY.public,),
     (Permission(ORDERS, frozenset({"orders:read", "orders:write"})),),
-    default_scopes=("orders:read",),
+    settings=ClientSettings(default_scopes=("orders:read",)),
 )
 TWO = Client(
     "two",
@@ -38,7 +37,7 @@ def _decide(client: Client, scope: str | None = None, targets: tuple[str, ...] =
 @pytest.mark.parametrize("grants", [frozenset(), frozenset({"password"})])
 def test_a_grant_must_be_permitted(grants: frozenset[str]) -> None:
     """A supported grant that this client may not use is unauthorized_client, before scope and target are read."""
-    client = replace(ONE, grant_types=grants)
+    client = having(ONE, grant_types=grants)
     with refused(UnauthorizedClient, "grant_type"):
         _decide(client, 'a"b', ("/x", "/y"))
 
@@ -57,8 +56,8 @@ def test_a_grant_must_be_permitted(grants: frozenset[str]) -> None:
         (TWO, "stock:read", (), STOCK, "stock:read"),
         (TWO, "stock:read shared", (), STOCK, "stock:read shared"),
         (TWO, "shared", (STOCK.audience,), STOCK, "shared"),
-        (replace(TWO, default_scopes=("stock:read",)), None, (), STOCK, "stock:read"),
-        (replace(TWO, default_scopes=("stock:read", "orders:read")), None, (STOCK.audience,), STOCK, "stock:read"),
+        (having(TWO, default_scopes=("stock:read",)), None, (), STOCK, "stock:read"),
+        (having(TWO, default_scopes=("stock:read", "orders:read")), None, (STOCK.audience,), STOCK, "stock:read"),
     ],
 )
 def test_what_is_granted(client: Client, scope: str | None, targets: tuple[str, ...], api: Api, scopes: str) -> None:
@@ -89,8 +88,8 @@ def test_what_is_granted(client: Client, scope: str | None, targets: tuple[str, 
         pytest.param(TWO, "stock:read orders:read", (), id="scopes of two APIs"),
         pytest.param(TWO, "stock:read orders:read", (STOCK.audience,), id="scopes of two APIs, one named"),
         pytest.param(TWO, "secret:read", (), id="an API of others"),
-        pytest.param(replace(ONE, default_scopes=()), None, (), id="no default"),
-        pytest.param(replace(ONE, default_scopes=("gone",)), None, (), id="a default that is not granted"),
+        pytest.param(having(ONE, default_scopes=()), None, (), id="no default"),
+        pytest.param(having(ONE, default_scopes=("gone",)), None, (), id="a default that is not granted"),
         pytest.param(TWO, None, (STOCK.audience,), id="no default for the named API"),
         pytest.param(NONE, "orders:read", (), id="a client without any permission"),
     ],

@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import pytest
 
+from groat.protocol.client_settings import AssertionAudience
 from groat.protocol.differences import difference
 from groat.protocol.errors import InvalidClient, InvalidTarget, JoseError
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import generate_private_key
-from groat.protocol.models import Api, AssertionAudience, Client, Permission, Policy
+from groat.protocol.models import Api, Client, Permission, Policy
 from groat.protocol.time_hints import time_hint
 
 from .builders import (
@@ -26,10 +27,11 @@ from .builders import (
     asking,
     assertion,
     authenticate,
+    having,
     proven,
 )
 
-LENIENT: Final = replace(CLIENT, assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT)
+LENIENT: Final = having(CLIENT, assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT)
 
 
 def told(client: Client | None = CLIENT, policy: Policy = POLICY, /, **claims: Any) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth import read_credential
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import InvalidClient, InvalidRequest, InvalidScope, InvalidToken, JoseError, OAuthError
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import (
@@ -463,7 +464,7 @@ def test_nobody_gets_more_than_was_granted(
         Permission(Api(f"api{index}", f"https://{index}.example", scopes), scopes)
         for index, scopes in enumerate(allowed)
     )
-    client = Client(CID, (), permissions, default_scopes=tuple(default))
+    client = Client(CID, (), permissions, settings=ClientSettings(default_scopes=tuple(default)))
     request = asking(scope, tuple(dict.fromkeys(targets)))
     if refusal := _refusal(OAuthError, decide_grant, request, proven(client), POLICY):
         assert refusal.code in ("invalid_scope", "invalid_target")

@@ -83,6 +83,7 @@ from groat.protocol import jose
 from groat.protocol.access_token import *
 from groat.protocol.client_auth import *
 from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.grants import *
 from groat.protocol.jwk import *
 from groat.protocol.key_set import *
@@ -94,7 +95,7 @@ from groat.protocol.errors import *
 NOW = 1_800_000_000
 key, server_key = generate_private_key("ES256"), generate_private_key("Ed25519")
 api = Api("a", "https://api.example", frozenset({"read"}))
-client = Client("c", (key.public,), (Permission(api, frozenset({"read"})),), default_scopes=("read",))
+client = Client("c", (key.public,), (Permission(api, frozenset({"read"})),), settings=ClientSettings(default_scopes=("read",)))
 policy = Policy("https://as.example")
 
 def flow():

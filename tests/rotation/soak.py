@@ -29,6 +29,7 @@ from benchmarks.app_server import serve_by_clock
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.schedule import MAX_PUBLISHED
 from groat.protocol import jose, strict_json
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import InvalidToken, KeysUnavailable
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key
 from groat.server import operations
@@ -240,7 +241,7 @@ def prepare(directory: Path, clock: Callable[[], float], settings: str = SETTING
         operator = Operator(store, config.policy, quiet(), lambda: clock() - 3600)
         await operations.first_signing_key(operator, kek, "ES256")
         await operations.add_api(operator, "orders", AUDIENCE, ["read"])
-        defaults = {"default_scopes": ("read",)}
+        defaults = ClientSettings(default_scopes=("read",))
         await operations.add_client(operator, "load", {"orders": ["read"]}, (key.public,), defaults)
         await store.close()
 

@@ -15,6 +15,7 @@ from benchmarks.app_server import app_server
 from groat.app import Clockwork, create_app
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.server import operations
 from groat.server.log.audit import Audit
@@ -91,7 +92,8 @@ class Lab:
         permissions = {"orders": ["orders:read"]} if allow is None else allow
         if allow is None:
             settings.setdefault("default_scopes", ("orders:read",))
-        self.operate(lambda op: operations.add_client(op, client_id, permissions, (party.key.public,), settings))
+        keys, made = (party.key.public,), ClientSettings(**settings)
+        self.operate(lambda op: operations.add_client(op, client_id, permissions, keys, made))
         return party
 
     def rotate(self, lead: Lead | None = None, algorithm: str = "ES256") -> None:

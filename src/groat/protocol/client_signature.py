@@ -94,7 +94,7 @@ def _no_proof(jwt: jose.UnverifiedJwt, name: str, client: Client | None, key: Pu
     code, remedy = "assertion_algorithm", command("client key list", name)
     if reason == "key_unknown":
         code = "assertion_key"
-        if client.publishes:
+        if client.settings.jwks_uri is not None:
             remedy = f"it publishes its keys: this one must be at its jwks_uri. {command('client show', name)}"
         elif header.kid is not None:
             remedy = command("client key add", name, options="FILE")

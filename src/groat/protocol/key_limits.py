@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from groat.protocol.errors import ConfigError
+from groat.protocol.unset import UNSET, Unset
 
 LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: what a date can say
 
@@ -46,3 +47,16 @@ class KeyLimits:
 
 
 UNLIMITED: Final = KeyLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChange:
+    """What becomes of the life of a key: an instant, None for no limit on that side, UNSET for the one it has."""
+
+    not_before: int | Unset | None = UNSET
+    expires_at: int | Unset | None = UNSET
+
+    def applied(self, limits: KeyLimits) -> KeyLimits:
+        """The limits after this change. Raises ConfigError as KeyLimits does."""
+        begin = limits.not_before if self.not_before is UNSET else self.not_before
+        return KeyLimits(begin, limits.expires_at if self.expires_at is UNSET else self.expires_at)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.binding import UNBOUND, Confirmation
+from groat.protocol.client_settings import DEFAULTS, MAX_ASSERTION_LIFETIME, ClientSettings
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
@@ -19,7 +20,6 @@ API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE = 10, 60
-MAX_ASSERTION_LIFETIME: Final = 3600
 # Proxies commonly take 4 to 8 KiB of headers, and a token is one of several (AT-14).
 MAX_TOKEN_CHARS: Final = 4096
 MAX_EXTRA_BYTES: Final = 1024
@@ -33,13 +33,6 @@ class Profile(StrEnum):
 
     DEFAULT = "default"
     FAPI2 = "fapi2"
-
-
-class AssertionAudience(StrEnum):
-    """What a client's assertions may name as their one audience."""
-
-    ISSUER = "issuer"
-    ISSUER_OR_TOKEN_ENDPOINT = "issuer-or-token-endpoint"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,21 +116,14 @@ class Permission:
 class Client:
     """A registered client, with everything that judging its requests needs.
 
-    `signing_alg` pins one algorithm (token_endpoint_auth_signing_alg of RFC 7591 2); `max_assertion_lifetime`
-    overrides the policy's, in seconds; `limits` by kid: keys without any are not in there.
+    `keys`: also those that it publishes itself; `limits` by kid: keys without any are not in there.
     """
 
     client_id: str
     keys: tuple[PublicKey, ...]
     permissions: tuple[Permission, ...] = ()
     enabled: bool = True
-    default_scopes: tuple[str, ...] = ()
-    grant_types: frozenset[str] = frozenset({"client_credentials"})
-    assertion_audience: AssertionAudience = AssertionAudience.ISSUER
-    max_assertion_lifetime: int | None = None
-    signing_alg: str | None = None
-    strict_typ: bool = False
-    publishes: bool = False  # its keys, at a jwks_uri: for hints
+    settings: ClientSettings = DEFAULTS
     limits: Mapping[str, KeyLimits] = field(default_factory=dict, repr=False)
     # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
     shown_keys: str = field(init=False, default="none", repr=False)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from groat.protocol.client_settings import SettingsChange
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import (
     generate_private_key,
@@ -141,7 +142,7 @@ def test_every_change_acts_on_the_next_request(lab: Lab) -> None:
     )
 
     def update(**settings: Any) -> None:
-        lab.operate(lambda op: operations.update_client(op, "changing", settings=settings))
+        lab.operate(lambda op: operations.update_client(op, "changing", change=SettingsChange(**settings)))
 
     for _ in range(2):
         check_ok(lab.ask(party.assertion(), scope="orders:write"))

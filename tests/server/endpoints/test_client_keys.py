@@ -17,7 +17,7 @@ from groat.keys.client_keys import ClientExpiry, Expiry
 from groat.keys.files import read_private_key
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import KeyLimits, LimitsChange
 from groat.server import operations
 from groat.server.chores.client_key_watch import DAY, ClientKeyWatch
 from groat.server.endpoints.exposition import MAX_NAMED, Metrics
@@ -39,7 +39,11 @@ WARNING = 14 * DAY
 
 
 def limit(lab: Lab, party: Party, *, force: bool = True, **changes: int | None) -> None:
-    lab.operate(lambda op: operations.update_client_key(op, party.client_id, party.key.kid, changes, force=force))
+    lab.operate(
+        lambda op: operations.update_client_key(
+            op, party.client_id, party.key.kid, LimitsChange(**changes), force=force
+        )
+    )
 
 
 def last_used(lab: Lab, client_id: str) -> dict[str, int | None]:
@@ -103,7 +107,7 @@ def test_the_only_valid_key_is_not_taken_by_accident(lab: Lab, changes: dict[str
     async def take(op: Operator, kid: str, force: bool) -> object:
         if changes is None:
             return await operations.remove_client_key(op, party.client_id, kid, force=force)
-        return await operations.update_client_key(op, party.client_id, kid, changes, force=force)
+        return await operations.update_client_key(op, party.client_id, kid, LimitsChange(**changes), force=force)
 
     with pytest.raises(ConfigError, match="only valid key"):
         lab.operate(lambda op: take(op, party.key.kid, False))

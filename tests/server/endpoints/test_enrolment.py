@@ -10,6 +10,7 @@ from groat.keys.invitation import Invitations
 from groat.protocol.enrolment import ENDORSEMENT_TYP, PROOF_TYP, code_digest, endorsement_claims, proof_claims
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, base64url_encode, generate_private_key
+from groat.protocol.key_limits import LimitsChange
 from groat.server import operations
 from groat.server.endpoints.client_keys import CHANGES
 from groat.server.http import throttle
@@ -165,7 +166,7 @@ def test_an_interrupted_rotation_is_finished_by_its_repetition(lab: Lab) -> None
     party, new = lab.add_client("halfway"), generate_private_key("ES256")
     fields = {"proof": proof(new, "halfway"), "endorsement": endorsement(party, new, 3600)}
     assert send(lab, **fields).status == 201
-    forever: dict[str, int | None] = {"expires_at": None}
+    forever = LimitsChange(expires_at=None)
     lab.operate(lambda op: operations.update_client_key(op, "halfway", party.key.kid, forever))
     assert send(lab, **fields).status == 200
     keys = lab.operate(lambda op: operations.list_client_keys(op, "halfway"))

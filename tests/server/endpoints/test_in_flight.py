@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from groat.protocol.client_settings import SettingsChange
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
 from groat.server.operations import Operator
@@ -53,7 +54,7 @@ async def _swap_keys(operator: Operator) -> None:
 
 
 async def _pin(operator: Operator) -> None:
-    await operations.update_client(operator, "billing", settings={"signing_alg": "PS256"})
+    await operations.update_client(operator, "billing", change=SettingsChange(signing_alg="PS256"))
 
 
 @pytest.mark.rule("A17", "AS-CA-24", "I6", "T12")

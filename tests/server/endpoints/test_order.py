@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.order import ORDER
@@ -39,7 +40,7 @@ class Draft:
     def register(self, lab: Lab) -> None:
         """Make the client what the draft says, once its jti was used up where it is to be."""
         name, key = self.party.client_id, self.party.key.public
-        settings = {"default_scopes": ("orders:read",), **self.settings}
+        settings = ClientSettings(default_scopes=("orders:read",), **self.settings)
         allow = {"orders": ["orders:read"]}
         lab.operate(lambda op: operations.add_client(op, name, allow, (key,), settings, limits=self.limits))
         if self.used:

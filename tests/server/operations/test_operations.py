@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from groat.protocol.client_settings import ClientSettings, SettingsChange
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
@@ -27,7 +28,9 @@ async def _two_operators(path: Path) -> tuple[Operator, Operator]:
     one, two = (Operator(DistantStore.open(path), Policy("https://as.example")) for _ in range(2))
     await operations.add_api(one, "orders", "https://orders.example.com", ["read", "write"])
     key = generate_private_key("ES256").public
-    await operations.add_client(one, "billing", {"orders": ["read", "write"]}, [key], {"default_scopes": ("write",)})
+    await operations.add_client(
+        one, "billing", {"orders": ["read", "write"]}, [key], ClientSettings(default_scopes=("write",))
+    )
     return one, two
 
 
@@ -38,12 +41,12 @@ def test_two_operators_change_one_client(tmp_path: Path) -> None:
     async def work() -> None:
         one, two = await _two_operators(tmp_path / "groat.db")
         await asyncio.gather(
-            operations.update_client(one, "billing", settings={"strict_typ": True}),
+            operations.update_client(one, "billing", change=SettingsChange(strict_typ=True)),
             operations.update_client(two, "billing", {"orders": ["write"]}),
             operations.enable_client(two, "billing", enabled=False),
         )
         after = await operations.find_client(one, "billing")
-        assert (after.strict_typ, after.allow, after.enabled) == (True, {"orders": ("write",)}, False)
+        assert (after.settings.strict_typ, after.allow, after.enabled) == (True, {"orders": ("write",)}, False)
         for operator in (one, two):
             await operator.store.close()
 
@@ -60,7 +63,7 @@ def test_a_scope_and_its_grants_go_together(tmp_path: Path) -> None:
         await operations.update_api(one, "orders", remove_scopes=["write"])
         assert await two.store.registry_version() == before + 1
         after = await operations.find_client(two, "billing")
-        assert (after.allow, after.default_scopes) == ({"orders": ("read",)}, ())
+        assert (after.allow, after.settings.default_scopes) == ({"orders": ("read",)}, ())
         for operator in (one, two):
             await operator.store.close()
 

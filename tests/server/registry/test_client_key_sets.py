@@ -15,6 +15,7 @@ import pytest
 
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.outbound.published import MAX_AGE, Fetched, Postponed, Refused
+from groat.protocol.client_settings import ClientSettings, SettingsChange
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
@@ -272,11 +273,11 @@ def test_an_address_that_is_taken_back_vouches_for_nothing(tmp_path: Path) -> No
         sets = source.sets()
         registry = Registry(store, kek, sets)
         await operations.add_api(operator, "orders", "https://orders.example", ["read"])
-        settings = {"jwks_uri": "https://a.example/k"}
+        settings = ClientSettings(jwks_uri="https://a.example/k")
         await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), settings)
         seen = []
         for uri in ("https://a.example/k", None, "https://b.example/k"):
-            await operations.update_client(operator, "publisher", settings={"jwks_uri": uri})
+            await operations.update_client(operator, "publisher", change=SettingsChange(jwks_uri=uri))
             for _ in range(2):
                 await registry.refresh()
                 client = await registry.find_client("publisher")
@@ -310,7 +311,7 @@ def test_publishers_are_followed_and_kept_while_the_store_is_away(tmp_path: Path
         assert publishers.conceivable
         await publishers.warm()
         assert not publishers.conceivable
-        await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), {"jwks_uri": URI})
+        await operations.add_client(operator, "publisher", {"orders": ["read"]}, (), ClientSettings(jwks_uri=URI))
         await registry.refresh()
         assert publishers.conceivable
         await publishers.warm()

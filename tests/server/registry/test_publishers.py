@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from groat.keys.files import read_private_key
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.models import Policy
@@ -53,7 +54,7 @@ def publish(groat: "Groat", name: str, uri: str) -> None:
 
     async def add() -> None:
         store = SqliteStore.open(groat.directory / "data" / "groat.db")
-        settings = {"jwks_uri": uri, "default_scopes": ("read",)}
+        settings = ClientSettings(jwks_uri=uri, default_scopes=("read",))
         await operations.add_client(Operator(store, Policy(ISSUER)), name, {"orders": ["read"]}, (), settings)
         await store.close()
 

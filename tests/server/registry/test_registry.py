@@ -12,6 +12,7 @@ import pytest
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead, SigningKey
 from groat.outbound.published import Fetched
+from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
@@ -206,7 +207,7 @@ def test_the_setting_bounds_the_memory(tmp_path: Path) -> None:
 
     async def register(operator: Operator) -> None:
         for party in parties:
-            keys, settings = (party.key.public,), {"default_scopes": ("orders:read",)}
+            keys, settings = (party.key.public,), ClientSettings(default_scopes=("orders:read",))
             await operations.add_client(operator, party.client_id, {"orders": ["orders:read"]}, keys, settings)
 
     lab.operate(register)
@@ -342,7 +343,7 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
 
     async def work() -> None:
         async with Scene(tmp_path) as scene:
-            settings = {"jwks_uri": "https://keys.example/jwks", "default_scopes": ("read",)}
+            settings = ClientSettings(jwks_uri="https://keys.example/jwks", default_scopes=("read",))
             await operations.add_client(scene.operator, "own-keys", {"orders": ["read"]}, (), settings)
             sets = ClientKeySets(fetch)
             known = Registry(scene.store, scene.kek, sets)

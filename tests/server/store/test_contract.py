@@ -18,9 +18,10 @@ import pytest
 
 from groat.keys.ring.keyring import SigningKey
 from groat.outbound.clocks import Clocks
+from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, AssertionAudience, ClientSettings
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
-from groat.protocol.models import AssertionAudience, OneTimeKind, OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import (
     PURGE_CHUNK,
     BeforeFloor,
@@ -137,7 +138,9 @@ def issuance(token_id: str, client_id: str = "billing", **changes: Any) -> Issua
 
 
 def client(client_id: str = "billing", **changes: Any) -> ClientRecord:
-    return replace(ClientRecord(client_id, {"orders": ("read",)}, NOW), **changes)
+    """A record with changes to its fields and to its settings."""
+    settings = {name: changes.pop(name) for name in CLIENT_SETTINGS if name in changes}
+    return replace(ClientRecord(client_id, {"orders": ("read",)}, NOW, settings=ClientSettings(**settings)), **changes)
 
 
 def key_record(key: PrivateKey, client_id: str = "billing", **changes: Any) -> ClientKeyRecord:
@@ -814,8 +817,9 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
     full = client(
         allow={"orders": ("read", "write"), "z": ()}, enabled=False, default_scopes=("read",), grant_types=("a", "b"),
         assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT, max_assertion_lifetime=77, signing_alg="ES256",
-        strict_typ=True,
+        strict_typ=True, jwks_uri="https://keys.example/jwks",
     )  # fmt: skip
+    assert not [name for name in CLIENT_SETTINGS if getattr(full.settings, name) == getattr(DEFAULTS, name)]
     ring = (signing(KEYS[2], retires_at=NOW + 1, removes_at=NOW + 2), signing(KEYS[3], activates_at=NOW + 1))
 
     async def work() -> None:
@@ -982,9 +986,9 @@ def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
             read = await one.find_client("billing")
             assert read is not None
             await two.switch_client("billing", enabled=False)
-            await one.update_client(replace(read, default_scopes=("read",)))
+            await one.update_client(replace(read, settings=ClientSettings(default_scopes=("read",))))
             after = await two.find_client("billing")
-            assert after == replace(read, default_scopes=("read",), enabled=False)
+            assert after == replace(read, settings=ClientSettings(default_scopes=("read",)), enabled=False)
             await one.switch_client("billing", enabled=True)
             assert await two.find_client("billing") == replace(after, enabled=True)
 
@@ -1046,12 +1050,14 @@ def test_a_writer_who_read_too_early_is_told(place: Place) -> None:
             seen = await one.registry_version()
             read = await one.find_client("billing")
             assert read is not None
-            await two.update_client(replace(read, default_scopes=("read",)), await two.registry_version())
+            await two.update_client(
+                replace(read, settings=ClientSettings(default_scopes=("read",))), await two.registry_version()
+            )
             with pytest.raises(RegistryMoved):
                 await one.update_client(read, seen)
             after = await two.find_client("billing")
             assert after is not None
-            assert after.default_scopes == ("read",)
+            assert after.settings.default_scopes == ("read",)
 
     run(work())
 

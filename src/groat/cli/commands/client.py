@@ -1,83 +1,38 @@
 """`groat client`: who may ask for tokens, with which keys."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, TypeVar
 
 import click
 
+from groat.cli.client_settings import CLEARED, settings_options, with_cleared
 from groat.cli.commands.client_key import client_key
 from groat.cli.commands.enrolment import invite, join
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
-from groat.cli.instants import span_of_time, when
+from groat.cli.instants import when
 from groat.cli.options import parse_allow
-from groat.cli.session import Session, plain
+from groat.cli.session import Session
 from groat.keys import files
 from groat.keys.private_key import CURVE_ALGORITHMS
 from groat.keys.public_key import DEFAULT_RSA_ALGORITHM
+from groat.protocol.client_settings import DEFAULTS, ClientSettings, SettingsChange
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, PublicKey, generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
-from groat.protocol.models import AssertionAudience
+from groat.protocol.unset import UNSET
 from groat.server import operations
 from groat.server.store.records import ClientRecord
 
 # Of a list; one client is shown with everything.
 COLUMNS = ("client_id", "enabled", "allow", "default_scopes")
-Function = TypeVar("Function", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
 
 
 @click.group()
 def client() -> None:
     """Clients: what they may ask, with which keys."""
-
-
-def _settings_options(function: Function) -> Function:
-    """The settings of a client, the same for add and update."""
-    # In reverse, because the decorator that is applied last stands first in the help.
-    for option in reversed(
-        (
-            click.option("--default-scope", "default_scopes", multiple=True, help="Granted when none is asked."),
-            click.option(
-                "--assertion-audience",
-                type=click.Choice([value.value for value in AssertionAudience]),
-                help="What assertions may name as aud; default: the issuer alone.",
-            ),
-            click.option("--max-assertion-lifetime", type=span_of_time, metavar="SPAN", help="Such as 60s or 5m."),
-            click.option("--signing-alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Pin one algorithm."),
-            click.option("--strict-typ/--lenient-typ", default=None, help="Demand the explicit assertion typ."),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    """What was said: click gives None for an option that was left out, and () for one that may be repeated."""
-    return {name: value for name, value in settings.items() if value not in (None, ())}
-
-
-# What `--clear` may take back, as an operator would call it, and what the setting is without it.
-CLEARED: Final[Mapping[str, tuple[str, Any]]] = MappingProxyType(
-    {
-        "default-scope": ("default_scopes", ()),
-        "max-assertion-lifetime": ("max_assertion_lifetime", None),
-        "signing-alg": ("signing_alg", None),
-    }
-)
-
-
-def _cleared(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings to take back. Raises UsageError where one is set and cleared at once."""
-    cleared = dict(CLEARED[name] for name in names)
-    both = sorted(cleared.keys() & _given(settings).keys())
-    if both:
-        raise click.UsageError(f"--clear and a new value for {', '.join(both)}: say one of them")
-    return cleared
 
 
 @client.command("add")
@@ -88,12 +43,11 @@ def _cleared(names: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
 @click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
 @click.option("--public-key", type=_FILE, help="Public keys as SPKI PEM: each PUBLIC KEY block.")
-@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself.")
 @click.option(
     "--key-not-before", type=when, metavar="WHEN", help="The keys count from then on: 2027-01-31T00:00Z, 90d."
 )
 @click.option("--key-expires", type=when, metavar="WHEN", help="The keys count until then.")
-@_settings_options
+@settings_options
 @click.pass_obj
 def add(
     session: Session,
@@ -105,28 +59,27 @@ def add(
     rsa_bits: int,
     jwks: Path | None,
     public_key: Path | None,
-    jwks_uri: str | None,
     key_not_before: int | None,
     key_expires: int | None,
-    **settings: Any,
+    change: SettingsChange,
 ) -> None:
     """Register a client."""
     # One source: of two it would have to be guessed which of them the client will sign by.
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
-    if len(sources) + (jwks_uri is not None) != 1:
+    publishes = change.jwks_uri is not UNSET
+    if len(sources) + publishes != 1:
         raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
     limits = KeyLimits(key_not_before, key_expires)
-    if jwks_uri is not None and limits != UNLIMITED:
+    if publishes and limits != UNLIMITED:
         raise click.UsageError("keys that a client publishes itself have no limits here")
     # Read before the store is asked, so that a bad file leaves nothing behind.
     keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else ()
-    settings["jwks_uri"] = jwks_uri
-    newcomer = _Newcomer(session, client_id, parse_allow(allow), settings, limits)
+    newcomer = _Newcomer(session, client_id, parse_allow(allow), change.applied(DEFAULTS), limits)
     if new_key is None:
         record = newcomer.register(keys)
     else:
         record = newcomer.register_new_key(new_key, alg or "ES256", rsa_bits)
-    session.show(record, client_id)
+    session.show(record.document(), client_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +89,13 @@ class _Newcomer:
     session: Session
     client_id: str
     allow: dict[str, list[str]]
-    settings: dict[str, Any]
+    settings: ClientSettings
     limits: KeyLimits
 
     def register(self, keys: Sequence[PublicKey]) -> ClientRecord:
-        settings = _given(self.settings)
         return self.session.operate(
             lambda operator: operations.add_client(
-                operator, self.client_id, self.allow, keys, settings, limits=self.limits
+                operator, self.client_id, self.allow, keys, self.settings, limits=self.limits
             )
         )
 
@@ -192,7 +144,8 @@ def _discard(session: Session, client_id: str, kid: str, path: Path) -> None:
 @click.pass_obj
 def list_(session: Session) -> None:
     """List all clients."""
-    session.show_list(session.operate(operations.list_clients), COLUMNS, "client_id")
+    clients = [one.document() for one in session.operate(operations.list_clients)]
+    session.show_list(clients, COLUMNS, "client_id")
 
 
 @client.command()
@@ -200,7 +153,8 @@ def list_(session: Session) -> None:
 @click.pass_obj
 def show(session: Session, client_id: str) -> None:
     """Show one client."""
-    session.show(session.operate(lambda operator: operations.find_client(operator, client_id)), client_id)
+    record = session.operate(lambda operator: operations.find_client(operator, client_id))
+    session.show(record.document(), client_id)
 
 
 @client.command()
@@ -208,8 +162,7 @@ def show(session: Session, client_id: str) -> None:
 @click.option(
     "--allow", multiple=True, metavar="API=scope[,scope]", help="Replace the scopes of this API; API= for none."
 )
-@click.option("--jwks-uri", metavar="URL", help="Where the client publishes its keys itself; empty for nowhere.")
-@_settings_options
+@settings_options
 @click.option("--clear", multiple=True, type=click.Choice(list(CLEARED)), help="Back to the default.")
 @DRY_RUN
 @click.pass_obj
@@ -218,23 +171,19 @@ def update(
     /,
     client_id: str,
     allow: tuple[str, ...],
-    jwks_uri: str | None,
     clear: tuple[str, ...],
     dry_run: bool,
-    **settings: Any,
+    change: SettingsChange,
 ) -> None:
     """Change what a client may ask, or how it must sign; says what it loses by that."""
     # What is not named stays as it is: an API keeps its scopes, a setting its value.
-    permissions = parse_allow(allow)
-    # An empty address is an answer, too: the client publishes its keys nowhere any more.
-    address = {} if jwks_uri is None else {"jwks_uri": jwks_uri or None}
-    changes = {**_given(settings), **address, **_cleared(clear, settings)}
+    permissions, wished = parse_allow(allow), with_cleared(change, clear)
     # Planned and done are two transactions: what is told is what was so a moment before.
-    plan = session.operate(lambda operator: operations.plan_client_update(operator, client_id, permissions, changes))
+    plan = session.operate(lambda operator: operations.plan_client_update(operator, client_id, permissions, wished))
     if dry_run:
-        show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)
-    record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, changes))
-    show_done(session, record, client_id, plan.losses)
+        show_dry_run(session, (plan.after or plan.before).document(), plan.losses, changes=plan.changes)
+    record = session.operate(lambda operator: operations.update_client(operator, client_id, permissions, wished))
+    show_done(session, record.document(), client_id, plan.losses)
 
 
 @client.command()
@@ -244,7 +193,7 @@ def enable(session: Session, client_id: str) -> None:
     """Let a client ask again, from its next request on."""
     # It loses nothing by this, so there is nothing to plan.
     record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=True))
-    session.show(record, client_id)
+    session.show(record.document(), client_id)
 
 
 @client.command()
@@ -257,7 +206,7 @@ def disable(session: Session, client_id: str, dry_run: bool) -> None:
     if dry_run:
         show_dry_run(session, {"client_id": client_id}, plan.losses, changes=plan.changes)
     record = session.operate(lambda operator: operations.enable_client(operator, client_id, enabled=False))
-    show_done(session, record, client_id, plan.losses)
+    show_done(session, record.document(), client_id, plan.losses)
 
 
 @client.command()

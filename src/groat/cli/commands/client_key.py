@@ -1,7 +1,7 @@
 """`groat client key`: the public keys of a client, from when to when they count, and which of them may go."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,8 @@ from groat.cli.session import Session, plain
 from groat.keys import files
 from groat.keys.client_keys import ClientKeyState, removal_verdict
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import KeyLimits, LimitsChange
+from groat.protocol.unset import UNSET, Unset
 from groat.server import operations
 from groat.server.operations.client_keys import key_life
 from groat.server.store.records import ClientKeyRecord
@@ -27,6 +28,7 @@ COLUMNS: Final = ("kid", "algorithm", "state", "added", "last_used", "safe_to_re
 _FILE = click.Path(path_type=Path)
 _NOT_BEFORE = click.option("--not-before", type=when, metavar="WHEN", help="It counts from then on: a date, or 90d.")
 _EXPIRES = click.option("--expires", "expires_at", type=when, metavar="WHEN", help="It counts until then.")
+_LIMITS: Final = {"not-before": "not_before", "expires": "expires_at"}
 _FORCE = click.option("--force", is_flag=True, help="Even if the client has no other valid key.")
 
 
@@ -108,7 +110,7 @@ def _for_people(document: dict[str, Any], now: float) -> dict[str, Any]:
 @click.argument("kid")
 @_NOT_BEFORE
 @_EXPIRES
-@click.option("--clear", multiple=True, type=click.Choice(["not-before", "expires"]), help="Take a limit away.")
+@click.option("--clear", multiple=True, type=click.Choice(list(_LIMITS)), help="Take a limit away.")
 @_FORCE
 @click.pass_obj
 def update(
@@ -121,18 +123,23 @@ def update(
     force: bool,
 ) -> None:
     """Change from when to when a key counts, with effect on the next request."""
-    given = {"not_before": not_before, "expires_at": expires_at}
-    changes: dict[str, int | None] = {name: at for name, at in given.items() if at is not None}
-    cleared = {{"not-before": "not_before", "expires": "expires_at"}[name]: None for name in clear}
-    if both := changes.keys() & cleared.keys():
-        raise click.UsageError(f"--clear and a new value for {min(both)}: say one of them")
-    if not changes and not cleared:
+    change = LimitsChange(_wished("not-before", not_before, clear), _wished("expires", expires_at, clear))
+    if change == LimitsChange():
         raise click.UsageError("say --not-before, --expires or --clear")
     record = session.operate(
-        lambda operator: operations.update_client_key(operator, client_id, kid, {**changes, **cleared}, force=force),
+        lambda operator: operations.update_client_key(operator, client_id, kid, change, force=force),
         dated=True,
     )
     session.show(record, kid)
+
+
+def _wished(name: str, at: int | None, clear: Sequence[str]) -> int | Unset | None:
+    """What becomes of one limit. Raises UsageError where it is set and cleared at once."""
+    if name not in clear:
+        return UNSET if at is None else at
+    if at is not None:
+        raise click.UsageError(f"--clear and a new value for {_LIMITS[name]}: say one of them")
+    return None
 
 
 @client_key.command("remove")

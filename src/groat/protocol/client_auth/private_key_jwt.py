@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from groat.protocol import jose
 from groat.protocol.client_auth.standing import disabled
+from groat.protocol.client_settings import MAX_ASSERTION_LIFETIME, AssertionAudience
 from groat.protocol.client_signature import prove_signature
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import PublicKey
 from groat.protocol.models import (
-    MAX_ASSERTION_LIFETIME,
-    AssertionAudience,
     AuthenticatedClient,
     Client,
     ClientRequest,
@@ -103,9 +102,9 @@ def _check_algorithm(header: jose.Header, policy: Policy) -> None:
 
 
 def _check_header(header: jose.Header, client: Client) -> None:
-    if client.signing_alg not in (None, header.algorithm.name):
-        raise InvalidClient("assertion_algorithm", f"the client is pinned to {client.signing_alg}")
-    if client.strict_typ:
+    if client.settings.signing_alg not in (None, header.algorithm.name):
+        raise InvalidClient("assertion_algorithm", f"the client is pinned to {client.settings.signing_alg}")
+    if client.settings.strict_typ:
         _check_type(header, _STRICT_TYPES)
 
 
@@ -123,7 +122,7 @@ def _check_claims(
         found = f"iss is {shown(claims.get('iss'))}, sub is {shown(claims.get('sub'))}"
         raise InvalidClient("assertion_issuer", f"iss and sub must both be the client id; {found}")
     audience = _check_audience(claims, client, policy)
-    lifetime = client.max_assertion_lifetime or policy.max_assertion_lifetime
+    lifetime = client.settings.max_assertion_lifetime or policy.max_assertion_lifetime
     exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
     jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
     ends = math.ceil(exp) + policy.clock_tolerance
@@ -138,7 +137,7 @@ def _check_audience(claims: Mapping[str, Any], client: Client, policy: Policy) -
     values = jose.audience(claims)
     allowed = {policy.issuer}
     strict = policy.profile is Profile.FAPI2  # FAPI 2.0 5.3.2.1 (8): the issuer, as a string, whatever the client says
-    if client.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT and not strict:
+    if client.settings.assertion_audience is AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT and not strict:
         allowed.add(policy.token_endpoint)
     array_refused = strict and not isinstance(claims["aud"], str)
     if len(values) != 1 or values[0] not in allowed or array_refused:

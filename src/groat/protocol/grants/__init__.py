@@ -33,6 +33,6 @@ def decide_grant(request: TokenRequest, client: AuthenticatedClient, policy: Pol
 
     `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, and whatever the grant's rule raises.
     """
-    if request.grant_type not in client.client.grant_types:
+    if request.grant_type not in client.client.settings.grant_types:
         raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
     return GRANTS[request.grant_type].decide(request, client, policy)

@@ -25,7 +25,7 @@ def decide(request: TokenRequest, client: AuthenticatedClient, policy: Policy) -
 @lru_cache(maxsize=2048)
 def _decide(scope: str | None, targets: tuple[str, ...], client: Client, policy: Policy) -> Grant:
     named = _named_permission(targets, client)
-    wanted = parse_scope(scope) if scope is not None else client.default_scopes
+    wanted = parse_scope(scope) if scope is not None else client.settings.default_scopes
     permission = named or _implied_permission(wanted, client)
     scopes = _granted(wanted, permission, client, explicit=scope is not None)
     return Grant(client.client_id, permission.api, scopes, policy.token_lifetime)

@@ -1,13 +1,13 @@
 """What an operator may do with the public keys of clients; `operations` lists these with the rest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
-from groat.protocol.key_limits import UNLIMITED, KeyLimits
+from groat.protocol.key_limits import UNLIMITED, KeyLimits, LimitsChange
 from groat.server.operations.losses import Loss, losses_of_client_key
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.records import ClientKeyRecord, ClientRecord
@@ -126,16 +126,17 @@ async def retire_client_key(operator: Operator, client_id: str, kid: str, at: in
 
 @again_if_moved
 async def update_client_key(
-    operator: Operator, client_id: str, kid: str, changes: Mapping[str, int | None], *, force: bool = False
+    operator: Operator, client_id: str, kid: str, change: LimitsChange, *, force: bool = False
 ) -> ClientKeyRecord:
-    """Change not_before and expires_at (None: no limit). Raises ConfigError if that ends the only valid key."""
+    """Change from when to when a key counts. Raises ConfigError if that ends the only valid key."""
     seen = await operator.store.registry_version()
     chosen = await _choose(operator, client_id, kid)
-    changed = replace(chosen.record, **changes)  # type: ignore[arg-type]
+    limits = change.applied(chosen.record.limits)
+    changed = replace(chosen.record, not_before=limits.not_before, expires_at=limits.expires_at)
     if not key_life(changed).valid(operator.now) and not force:
         _refuse_last(operator, chosen)
-    await operator.store.limit_client_key(client_id, kid, changed.limits, seen)
-    operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(changed.limits)})
+    await operator.store.limit_client_key(client_id, kid, limits, seen)
+    operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(limits)})
     return changed
 
 
@@ -176,7 +177,7 @@ async def remove_client_key(
 
 def _refuse_last(operator: Operator, chosen: _Chosen) -> None:
     """Not for a client that publishes keys itself as well: nobody here knows which of them is its last."""
-    replaced = chosen.client.jwks_uri is not None or any(other.valid(operator.now) for other in chosen.others)
+    replaced = chosen.client.settings.jwks_uri is not None or any(other.valid(operator.now) for other in chosen.others)
     if key_life(chosen.record).valid(operator.now) and not replaced:
         raise ConfigError(
             f"{chosen.record.kid} is the only valid key of client {chosen.client.client_id}: without it the client "

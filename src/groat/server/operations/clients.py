@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from groat.keys.invitation import Invitations
+from groat.protocol.client_settings import DEFAULTS, UNCHANGED, ClientSettings, SettingsChange
 from groat.protocol.grammar import CLIENT_ID
-from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
+from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
-from groat.protocol.models import MAX_ASSERTION_LIFETIME, AssertionAudience
 from groat.protocol.shell import command
-from groat.protocol.uris import key_set_fault
 from groat.server.operations.apis import check, checked_scopes
 from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
@@ -25,21 +24,18 @@ async def add_client(
     client_id: str,
     allow: Mapping[str, Sequence[str]],
     keys: Sequence[PublicKey] | None,
-    settings: Mapping[str, Any] | None = None,
+    settings: ClientSettings = DEFAULTS,
     *,
     limits: KeyLimits = UNLIMITED,
 ) -> ClientRecord:
-    """Register a client with its public keys, valid within `limits`; None: it is invited to bring them later.
-
-    `settings`: fields of ClientRecord to set, as in `update_client`.
-    """
+    """Register a client with its public keys, valid within `limits`; None: it is invited to bring them later."""
     check(
         CLIENT_ID.fullmatch(client_id),
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
-    check(keys or keys is None or (settings or {}).get("jwks_uri"), "a client needs at least one public key")
-    record = ClientRecord(client_id, await _allow(operator, allow), operator.now)
-    record = await _with_settings(operator, record, settings or {})
+    check(keys or keys is None or settings.jwks_uri, "a client needs at least one public key")
+    record = ClientRecord(client_id, await _allow(operator, allow), operator.now, settings=settings)
+    _check_settings(operator, record)
     await operator.store.add_client(record, key_records(operator, client_id, keys or (), limits))
     operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
     return record
@@ -77,7 +73,7 @@ async def plan_client_update(
     operator: Operator,
     client_id: str,
     allow: Mapping[str, Sequence[str]] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    change: SettingsChange = UNCHANGED,
 ) -> ClientChange:
     """What `update_client` would do; changes nothing."""
     seen = await operator.store.registry_version()
@@ -85,7 +81,8 @@ async def plan_client_update(
     if allow:
         merged = {**record.allow, **await _allow(operator, allow)}
         record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
-    record = await _with_settings(operator, record, settings or {})
+    record = replace(record, settings=change.applied(record.settings))
+    _check_settings(operator, record)
     keys = await operator.store.client_keys(client_id)
     if has_key(before, keys) and not has_key(record, keys):
         loss = everything_of(record, "none of its keys counts any more")
@@ -99,10 +96,10 @@ async def update_client(
     operator: Operator,
     client_id: str,
     allow: Mapping[str, Sequence[str]] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    change: SettingsChange = UNCHANGED,
 ) -> ClientRecord:
     """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
-    plan = await plan_client_update(operator, client_id, allow, settings)
+    plan = await plan_client_update(operator, client_id, allow, change)
     record = plan.after or plan.before
     await operator.store.update_client(record, plan.seen)
     operator.audit.operated("client.updated", {"client": client_id})
@@ -157,20 +154,11 @@ async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict
     return checked
 
 
-async def _with_settings(operator: Operator, record: ClientRecord, settings: Mapping[str, Any]) -> ClientRecord:
-    changed = replace(record, **settings)
-    granted = {scope for scopes in changed.allow.values() for scope in scopes}
-    missing = sorted(set(changed.default_scopes) - granted)
+def _check_settings(operator: Operator, record: ClientRecord) -> None:
+    """What the settings alone cannot know: what else the client has, and what the policy allows."""
+    settings = record.settings
+    granted = {scope for scopes in record.allow.values() for scope in scopes}
+    missing = sorted(set(settings.default_scopes) - granted)
     check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
-    lifetime = changed.max_assertion_lifetime
-    check(
-        lifetime is None or 10 <= lifetime <= MAX_ASSERTION_LIFETIME,
-        f"max_assertion_lifetime must be 10 to {MAX_ASSERTION_LIFETIME} seconds",
-    )
-    fault = "" if changed.jwks_uri is None else key_set_fault(changed.jwks_uri)
-    check(not fault, fault)
-    if changed.signing_alg is not None:
-        known = ALGORITHM_NAMES.get(changed.signing_alg)
-        check(known and known.name in operator.policy.algorithms, f"unknown algorithm {changed.signing_alg}")
-        changed = replace(changed, signing_alg=known.name if known else None)
-    return replace(changed, assertion_audience=AssertionAudience(changed.assertion_audience))
+    pinned = settings.signing_alg
+    check(pinned is None or pinned in operator.policy.algorithms, f"unknown algorithm {pinned}")

@@ -34,7 +34,7 @@ def loss_between(before: ClientRecord, after: ClientRecord, why: str = "") -> Lo
     return Loss(
         before.client_id,
         tuple(dict.fromkeys(scope for scopes in gone.values() for scope in scopes)),
-        tuple(scope for scope in before.default_scopes if scope not in after.default_scopes),
+        tuple(scope for scope in before.settings.default_scopes if scope not in after.settings.default_scopes),
         tuple(api for api in before.allow if not after.allow.get(api) and (gone[api] or api not in after.allow)),
         why,
     )
@@ -42,12 +42,14 @@ def loss_between(before: ClientRecord, after: ClientRecord, why: str = "") -> Lo
 
 def everything_of(client: ClientRecord, why: str) -> Loss:
     """A client that gets no token any more."""
-    return loss_between(client, replace(client, allow={}, default_scopes=()), why)
+    return loss_between(client, _with_grants(client, {}), why)
 
 
 def has_key(client: ClientRecord, keys: Iterable[ClientKeyRecord]) -> bool:
     """Whether it may have a key that its settings let count. Not checked: limits, and what it publishes itself."""
-    return client.jwks_uri is not None or any(client.signing_alg in (None, key.algorithm) for key in keys)
+    return client.settings.jwks_uri is not None or any(
+        client.settings.signing_alg in (None, key.algorithm) for key in keys
+    )
 
 
 def without_scopes(clients: Iterable[ClientRecord], api: ApiRecord, gone: set[str]) -> list[ClientRecord]:
@@ -73,8 +75,8 @@ def without_api(clients: Iterable[ClientRecord], api: ApiRecord) -> list[ClientR
 def _with_grants(client: ClientRecord, left: dict[str, tuple[str, ...]]) -> ClientRecord:
     allow = {name: scopes for name, scopes in left.items() if scopes}
     still = {scope for scopes in allow.values() for scope in scopes}
-    defaults = tuple(scope for scope in client.default_scopes if scope in still)
-    return replace(client, allow=allow, default_scopes=defaults)
+    defaults = tuple(scope for scope in client.settings.default_scopes if scope in still)
+    return replace(client, allow=allow, settings=replace(client.settings, default_scopes=defaults))
 
 
 def losses_of_api(
@@ -98,7 +100,7 @@ def losses_of_client_key(client: ClientRecord, key: KeyLife, others: Sequence[Ke
     """Whom the removal of a client's key hits: the client whose last one it is, and the host that uses it."""
     if not key.valid(now):
         return ()
-    if client.jwks_uri is None and not any(other.valid(now) for other in others):
+    if client.settings.jwks_uri is None and not any(other.valid(now) for other in others):
         return (everything_of(client, "it has no other valid key"),)
     used = key.last_used_at
     return () if used is None else (Loss(client.client_id, why=f"it used this key {span(now - used)} ago"),)
@@ -117,7 +119,7 @@ def losses_of_signing_key(
     return tuple(
         Loss(client.client_id, why="the tokens that it has are refused; it must get new ones")
         for client in clients
-        if client.jwks_uri is not None or used.get(client.client_id, 0) >= since - LAST_USE_RESOLUTION
+        if client.settings.jwks_uri is not None or used.get(client.client_id, 0) >= since - LAST_USE_RESOLUTION
     )
 
 

@@ -133,7 +133,7 @@ class Registry:
         if found is None:
             return None, None
         changes = self._changes
-        known = to_client(*found, await self.apis(), self._public_key), found[0].jwks_uri
+        known = to_client(*found, await self.apis(), self._public_key), found[0].settings.jwks_uri
         if changes != self._changes:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
         self._clients[client_id] = known
@@ -304,11 +304,5 @@ def to_client(
         limits={key.kid: key.limits for key in keys if key.limits != UNLIMITED},
         permissions=permissions,
         enabled=record.enabled,
-        default_scopes=record.default_scopes,
-        grant_types=frozenset(record.grant_types),
-        assertion_audience=record.assertion_audience,
-        max_assertion_lifetime=record.max_assertion_lifetime,
-        signing_alg=record.signing_alg,
-        strict_typ=record.strict_typ,
-        publishes=record.jwks_uri is not None,
+        settings=record.settings,
     )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from groat.protocol.client_settings import DEFAULTS, ClientSettings
 from groat.protocol.key_limits import KeyLimits
-from groat.protocol.models import AssertionAudience
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,15 @@ class ClientKeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
-    """A registered client without its keys. `allow`: API name to scopes. Lifetimes in seconds."""
+    """A registered client without its keys. `allow`: API name to scopes; `created_at` in epoch seconds."""
 
     client_id: str
     allow: dict[str, tuple[str, ...]]
     created_at: int
     enabled: bool = True
-    default_scopes: tuple[str, ...] = ()
-    grant_types: tuple[str, ...] = ("client_credentials",)
-    assertion_audience: AssertionAudience = AssertionAudience.ISSUER
-    max_assertion_lifetime: int | None = None
-    signing_alg: str | None = None
-    strict_typ: bool = False
-    jwks_uri: str | None = None
+    settings: ClientSettings = DEFAULTS
+
+    def document(self) -> dict[str, Any]:
+        """Everything, as people and programs are shown it."""
+        own = {name: getattr(self, name) for name in ("client_id", "allow", "created_at", "enabled")}
+        return own | self.settings.document()

@@ -9,13 +9,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.errors import JoseError
+from groat.protocol.client_settings import ClientSettings
+from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
-from groat.protocol.models import AssertionAudience
 from groat.server.store import StoreUnavailable
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 
@@ -35,7 +34,7 @@ def _reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source
         def checked(source: Source) -> Result:
             try:
                 return read(source)
-            except (LookupError, TypeError, ValueError, AttributeError, JoseError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, JoseError, ConfigError) as error:
                 fault = f"{type(error).__name__}: {error}" if isinstance(error, JoseError) else type(error).__name__
                 raise StoreUnavailable(f"the store holds {what} that cannot be read ({fault})") from None
 
@@ -57,10 +56,7 @@ def replica_name() -> str:
 
 def client_document(client: ClientRecord) -> str:
     """What of a client stands in the JSON column; the rest has columns of its own."""
-    document = asdict(client)
-    for name in ("client_id", "enabled", "created_at"):
-        del document[name]
-    return json.dumps(document)
+    return json.dumps({"allow": client.allow, **client.settings.document()})
 
 
 @_reads("a client")
@@ -71,13 +67,7 @@ def client_record(row: Row) -> ClientRecord:
         enabled=bool(row["enabled"]),
         created_at=row["created_at"],
         allow={api: tuple(scopes) for api, scopes in document["allow"].items()},
-        default_scopes=tuple(document["default_scopes"]),
-        grant_types=tuple(document["grant_types"]),
-        assertion_audience=AssertionAudience(document["assertion_audience"]),
-        max_assertion_lifetime=document["max_assertion_lifetime"],
-        signing_alg=document["signing_alg"],
-        strict_typ=document["strict_typ"],
-        jwks_uri=document.get("jwks_uri"),  # clients that were registered before there was such a thing
+        settings=ClientSettings.of(document),
     )
 
 
@@ -86,7 +76,7 @@ def published_at(rows: Iterable[Row]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for row in rows:
         with contextlib.suppress(StoreUnavailable):
-            if uri := client_record(row).jwks_uri:
+            if uri := client_record(row).settings.jwks_uri:
                 found[uri] = None
     return tuple(found)
 

@@ -1,0 +1,195 @@
+"""What an operator may set for one client: each setting once, with how it is read and what it is for.
+
+The stored document, the output and the options of the command line, the rules and docs/reference/cli.md follow from
+the fields of `ClientSettings`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum, StrEnum
+from typing import Any, Final, Self
+
+from groat.protocol.errors import ConfigError
+from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.protocol.unset import UNSET, Unset
+from groat.protocol.uris import key_set_fault
+
+MIN_ASSERTION_LIFETIME: Final = 10
+MAX_ASSERTION_LIFETIME: Final = 3600
+
+
+class AssertionAudience(StrEnum):
+    """What a client's assertions may name as their one audience."""
+
+    ISSUER = "issuer"
+    ISSUER_OR_TOKEN_ENDPOINT = "issuer-or-token-endpoint"
+
+
+class Kind(Enum):
+    """How a setting is written, wherever people write it."""
+
+    WORDS = "some words"
+    CHOICE = "one of a few"
+    SPAN = "a span of time"
+    SWITCH = "yes or no"
+    URL = "a URL, empty for none"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What there is to know of one setting besides its type and default.
+
+    `read` takes the value as JSON has it, or as it is, and raises ConfigError, ValueError or TypeError; `about` is for
+    people, and empty where nobody is offered it; `off` is what the negation is called; `later`: there are documents
+    without it.
+    """
+
+    read: Callable[[Any], Any]
+    kind: Kind
+    about: str = ""
+    choices: tuple[str, ...] = ()
+    off: str = ""
+    later: bool = False
+
+
+def _told(read: Callable[[Any], Any], kind: Kind, about: str = "", **more: Any) -> dict[type, Described]:
+    return {Described: Described(read, kind, about, **more)}
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(word, str) for word in value):
+        raise TypeError
+    return tuple(value)
+
+
+def _lifetime(value: Any) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int):
+        raise TypeError
+    if not MIN_ASSERTION_LIFETIME <= value <= MAX_ASSERTION_LIFETIME:
+        raise ConfigError(
+            f"max_assertion_lifetime must be {MIN_ASSERTION_LIFETIME} to {MAX_ASSERTION_LIFETIME} seconds"
+        )
+    return value
+
+
+def _algorithm(value: Any) -> str | None:
+    """By its one name, of those that it has. Not checked: whether the profile allows it."""
+    if value is not None and value not in ALGORITHM_NAMES:
+        raise ConfigError(f"unknown algorithm {value}")
+    return None if value is None else ALGORITHM_NAMES[value].name
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _address(value: Any) -> str | None:
+    if value in (None, ""):
+        return None
+    if fault := key_set_fault(value):
+        raise ConfigError(fault)
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """The settings of one client. `max_assertion_lifetime`, in seconds, and `signing_alg` (RFC 7591 2) override the
+    policy's.
+
+    Raises ConfigError for what cannot be right. Not checked: what depends on the policy or on the client's APIs.
+    """
+
+    default_scopes: tuple[str, ...] = field(
+        default=(), metadata=_told(_words, Kind.WORDS, "Granted when none is asked.")
+    )
+    grant_types: tuple[str, ...] = field(default=("client_credentials",), metadata=_told(_words, Kind.WORDS))
+    assertion_audience: AssertionAudience = field(
+        default=AssertionAudience.ISSUER,
+        metadata=_told(
+            AssertionAudience,
+            Kind.CHOICE,
+            "What assertions may name as aud; default: the issuer alone.",
+            choices=tuple(AssertionAudience),
+        ),
+    )
+    max_assertion_lifetime: int | None = field(
+        default=None, metadata=_told(_lifetime, Kind.SPAN, "How far ahead exp of an assertion may lie, such as 5m.")
+    )
+    signing_alg: str | None = field(
+        default=None, metadata=_told(_algorithm, Kind.CHOICE, "Pin one algorithm.", choices=tuple(ALGORITHM_NAMES))
+    )
+    strict_typ: bool = field(
+        default=False, metadata=_told(_switch, Kind.SWITCH, "Demand the explicit assertion typ.", off="lenient-typ")
+    )
+    jwks_uri: str | None = field(
+        default=None,
+        metadata=_told(
+            _address, Kind.URL, "Where the client publishes its keys itself; empty for nowhere.", later=True
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        _read_all(self)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """What `document` has written, of a larger one. Raises LookupError where it is not whole, else as reading."""
+        return cls(**{n: document[n] for n, told in CLIENT_SETTINGS.items() if not told.later or n in document})
+
+    def document(self) -> dict[str, Any]:
+        """The members of a JSON document."""
+        return {name: _plain(getattr(self, name)) for name in CLIENT_SETTINGS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChange:
+    """What becomes of a client's settings: those of ClientSettings, where UNSET leaves one as it is. Raises alike."""
+
+    default_scopes: tuple[str, ...] | Unset = UNSET
+    grant_types: tuple[str, ...] | Unset = UNSET
+    assertion_audience: AssertionAudience | Unset = UNSET
+    max_assertion_lifetime: int | Unset | None = UNSET
+    signing_alg: str | Unset | None = UNSET
+    strict_typ: bool | Unset = UNSET
+    jwks_uri: str | Unset | None = UNSET
+
+    def __post_init__(self) -> None:
+        _read_all(self)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """The change to what this document has, as JSON would have it. Raises TypeError for any other member."""
+        return cls(**document)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is set, by name."""
+        found = {name: getattr(self, name) for name in CLIENT_SETTINGS}
+        return {name: value for name, value in found.items() if value is not UNSET}
+
+    def applied(self, settings: ClientSettings) -> ClientSettings:
+        """The settings after this change."""
+        return replace(settings, **self.given)
+
+
+# Every setting of a client by name, and what there is to know of it.
+CLIENT_SETTINGS: Final[Mapping[str, Described]] = {one.name: one.metadata[Described] for one in fields(ClientSettings)}
+
+
+def _read_all(settings: ClientSettings | SettingsChange) -> None:
+    for name, told in CLIENT_SETTINGS.items():
+        value = getattr(settings, name)
+        if value is not UNSET:
+            object.__setattr__(settings, name, told.read(value))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+DEFAULTS: Final = ClientSettings()
+UNCHANGED: Final = SettingsChange()

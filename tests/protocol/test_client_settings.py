@@ -1,0 +1,112 @@
+"""The settings of a client: read alike from a document and as they are, and changed one by one."""
+
+from dataclasses import fields, replace
+from typing import Any, get_type_hints
+
+import pytest
+
+from groat.protocol.client_settings import (
+    CLIENT_SETTINGS,
+    DEFAULTS,
+    UNCHANGED,
+    AssertionAudience,
+    ClientSettings,
+    SettingsChange,
+)
+from groat.protocol.errors import ConfigError
+from groat.protocol.key_limits import KeyLimits, LimitsChange
+from groat.protocol.unset import UNSET, Unset
+
+FULL = ClientSettings(
+    default_scopes=("read", "write"),
+    grant_types=("a", "b"),
+    assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT,
+    max_assertion_lifetime=77,
+    signing_alg="ES256",
+    strict_typ=True,
+    jwks_uri="https://keys.example/jwks",
+)
+WRITTEN = {
+    "default_scopes": ["read", "write"],
+    "grant_types": ["a", "b"],
+    "assertion_audience": "issuer-or-token-endpoint",
+    "max_assertion_lifetime": 77,
+    "signing_alg": "ES256",
+    "strict_typ": True,
+    "jwks_uri": "https://keys.example/jwks",
+}
+
+
+def test_a_change_knows_every_setting() -> None:
+    """The same fields in the same order, each with UNSET besides what the setting may be, and nothing given at first."""
+    known, changed = get_type_hints(ClientSettings), get_type_hints(SettingsChange)
+    assert [one.name for one in fields(SettingsChange)] == [one.name for one in fields(ClientSettings)]
+    assert {name: kind | Unset for name, kind in known.items()} == changed
+    assert (UNCHANGED.given, UNCHANGED.applied(FULL), repr(UNSET)) == ({}, FULL, "UNSET")
+
+
+def test_a_document_has_what_the_settings_have() -> None:
+    """JSON there and back; members of something else do no harm."""
+    assert FULL.document() == WRITTEN
+    assert ClientSettings.of({**WRITTEN, "allow": {}}) == FULL
+    assert ClientSettings.of(DEFAULTS.document()) == DEFAULTS
+
+
+@pytest.mark.parametrize("name", CLIENT_SETTINGS)
+def test_a_document_without_a_setting(name: str) -> None:
+    """Those that came later have a default; of the others a document that is damaged must not make laxer ones."""
+    damaged = {member: value for member, value in WRITTEN.items() if member != name}
+    if name == "jwks_uri":
+        assert ClientSettings.of(damaged) == replace(FULL, jwks_uri=None)
+    else:
+        with pytest.raises(KeyError):
+            ClientSettings.of(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("default_scopes", "read", TypeError),
+        ("default_scopes", [1], TypeError),
+        ("grant_types", None, TypeError),
+        ("assertion_audience", "everybody", ValueError),
+        ("max_assertion_lifetime", 9, ConfigError),
+        ("max_assertion_lifetime", 3601, ConfigError),
+        ("max_assertion_lifetime", "60", TypeError),
+        ("signing_alg", "none", ConfigError),
+        ("strict_typ", 1, TypeError),
+        ("jwks_uri", "http://keys.example/", ConfigError),
+    ],
+)
+@pytest.mark.parametrize("made", [ClientSettings, SettingsChange])
+def test_what_a_setting_cannot_be(made: Any, name: str, value: Any, error: type[Exception]) -> None:
+    """Neither in settings nor in a change to them."""
+    with pytest.raises(error):
+        made(**{name: value})
+
+
+@pytest.mark.parametrize("name", CLIENT_SETTINGS)
+def test_a_change_changes_what_it_names(name: str) -> None:
+    """There and back, and leaves the others alone; a value is read as in a document."""
+    change = SettingsChange.of({name: WRITTEN[name]})
+    assert change.given == {name: getattr(FULL, name)}
+    changed = change.applied(DEFAULTS)
+    assert changed == replace(DEFAULTS, **{name: getattr(FULL, name)})
+    assert SettingsChange(**{name: getattr(DEFAULTS, name)}).applied(changed) == DEFAULTS
+
+
+def test_an_algorithm_has_one_name_and_an_empty_address_is_none() -> None:
+    """However they were written."""
+    assert SettingsChange(signing_alg="EdDSA").given == {"signing_alg": "Ed25519"}
+    assert ClientSettings(signing_alg="EdDSA").signing_alg == "Ed25519"
+    assert SettingsChange(jwks_uri="").given == {"jwks_uri": None}
+
+
+def test_limits_of_a_key_change_one_by_one() -> None:
+    """None takes a limit away, UNSET leaves it, and what no key can be is refused as ever."""
+    limits = KeyLimits(100, 200)
+    assert LimitsChange().applied(limits) == limits
+    assert LimitsChange(expires_at=300).applied(limits) == KeyLimits(100, 300)
+    assert LimitsChange(not_before=None).applied(limits) == KeyLimits(None, 200)
+    with pytest.raises(ConfigError, match="after its not-before"):
+        LimitsChange(not_before=200).applied(limits)
