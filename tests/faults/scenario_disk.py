@@ -1,53 +1,29 @@
 """F10: the disk is full, for the database, the log, or both; afterwards everything goes on without repair."""
 
 import contextlib
-import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load.presenter import BackgroundLoad
-from tests.missing import Missing, skip
+from tests.disks import filled, small_disk
 from tests.postgres import PostgresServer
 
 from .deployment import Deployment, ended, wait_until
 from .verdicts import judge, record, require_kept
 
 
-@contextlib.contextmanager
-def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of this size; skips where this process may not mount one."""
-    directory.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        skip(Missing.ROOT)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
-
-
-@contextlib.contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Not one byte left on this disk, until the block ends."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"\0" * 4096)
-    try:
-        yield
-    finally:
-        filler.unlink()
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 @pytest.mark.rule("I2", "I10", "I11")
 def test_f10_the_disk_of_sqlite_is_full(tmp_path: Path) -> None:
     """Database and log on a full disk: 503, and tokens again as soon as there is room; the file is intact."""
-    with small_disk(tmp_path / "disk", 24) as disk, ended(Deployment.on_sqlite(disk)) as deployment:
+    with small_disk(_folder(tmp_path / "disk"), 24) as disk, ended(Deployment.on_sqlite(disk)) as deployment:
         (caller,) = deployment.initialise("billing")
         (replica,) = deployment.start(1)
         with BackgroundLoad(caller.sign(6000), deployment.targets, 300, 8) as load:
@@ -75,7 +51,7 @@ def test_f10_the_disk_of_postgres_is_full(tmp_path: Path, monkeypatch: pytest.Mo
         # Below /tmp itself: PostgreSQL runs as nobody, who may not walk through pytest's folders.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
-        disk = stack.enter_context(small_disk(folder / "disk", 160))
+        disk = stack.enter_context(small_disk(_folder(folder / "disk"), 160))
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         server = stack.enter_context(PostgresServer.running(settings))
         monkeypatch.undo()

@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.chores import forgetting, upkeep
 from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
-from tests.missing import Missing, skip
+from tests.disks import filled, small_disk
 from tests.server.builders import NOW, Party, base
 from tests.server.lab import Lab, prepare
 from tests.server.wire import FORM, Address, Answer, Connection, check_ec, check_ok, check_refused, post, send
@@ -171,15 +170,10 @@ def _small_disk(groat: "Groat") -> Iterator[Path]:
     data = groat.directory / "data"
     saved = groat.directory / "saved"
     shutil.copytree(data, saved)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(data)], capture_output=True)
-    if done.returncode:
-        skip(Missing.ROOT, done.stderr.decode())
-    try:
+    with small_disk(data, 3, "mode=0700"):
         for file in saved.iterdir():
             shutil.copy(file, data / file.name)
         yield data
-    finally:
-        subprocess.run(["umount", "-l", str(data)], check=True)
 
 
 def _until_refused(server: "Server", party: Party, limit: int) -> tuple[list[str], list[str]]:
@@ -238,13 +232,9 @@ def test_a_full_disk(make_groat: "Callable[[str], Groat]") -> None:
         before = [party.assertion() for _ in range(20)]
         for assertion in before:
             check_ok(post(server.address, base(assertion)))
-        with (data / "ballast").open("wb") as ballast:
-            with contextlib.suppress(OSError):
-                while True:
-                    os.write(ballast.fileno(), bytes(4096))
+        with filled(data):
             acknowledged, refused = _until_refused(server, party, 500)
             refused += _check_full(server, party)
-        (data / "ballast").unlink()
         _check_healed(server, party, before + acknowledged, refused)
         server.stop()
         with contextlib.closing(sqlite3.connect(data / "groat.db")) as connection:

@@ -1,14 +1,13 @@
 """A store that takes no writes, while nobody asks for a token: everything that an operator looks at says so, and recovers."""
 
-import contextlib
 import json
 import resource
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.disks import filled
 from tests.server.builders import base
 from tests.server.test_broken_store import _install, _small_disk
 from tests.server.wire import check_ok, post, send
@@ -42,19 +41,6 @@ def check_recovered(server: "Server") -> None:
         "server.unready", "server.ready"]  # fmt: skip
 
 
-@contextlib.contextmanager
-def ballast(disk: Path) -> Iterator[None]:
-    """Not one byte left."""
-    file = disk / "ballast"
-    with file.open("wb", buffering=0) as open_file, contextlib.suppress(OSError):
-        while True:
-            open_file.write(bytes(4096))
-    try:
-        yield
-    finally:
-        file.unlink()
-
-
 @pytest.mark.rule("OP-1", "F10", "I15")
 def test_a_full_disk_is_told_though_nobody_asks(make_groat: "Callable[[str], Groat]") -> None:
     """/readyz, health, doctor, store show, config check, a second server, the log; all green when there is room."""
@@ -62,7 +48,7 @@ def test_a_full_disk_is_told_though_nobody_asks(make_groat: "Callable[[str], Gro
     with _small_disk(groat) as data:
         server = groat.serve(1)
         url = f"http://{server.address[0]}:{server.address[1]}"
-        with ballast(data):
+        with filled(data):
             check_told(groat, server, "full")
             shown = groat.run("--json", "store", "show", check=False)
             assert (shown.returncode, "full" in json.loads(shown.stdout)["write_fault"]) == (7, True)

@@ -1,9 +1,7 @@
 """A PostgreSQL that cannot write where the used values lie: told by the store itself though nobody asks for a token."""
 
 import asyncio
-import contextlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from groat.server.store import StoreUnavailable
 from groat.server.store.postgres.link import Target
 from groat.server.store.postgres.schema import migrate
 from groat.server.store.postgres.writer import FRESH_SECONDS
-from tests.missing import Missing, skip
+from tests.disks import filled, small_disk
 from tests.postgres import NOBODY, GivenServer, PostgresServer
 from tests.server.store.test_postgres import Event, _until_used, execute, opened, run, use
 
@@ -26,25 +24,8 @@ def disk() -> Iterator[Path]:
         os.chmod(directory, 0o755)
         place = Path(directory) / "disk"
         place.mkdir()
-        words = ["mount", "-t", "tmpfs", "-o", f"size=2m,mode=0700,uid={NOBODY},gid={NOBODY}", "tmpfs", str(place)]
-        if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode != 0:
-            skip(Missing.ROOT)
-        try:
+        with small_disk(place, 2, f"mode=0700,uid={NOBODY},gid={NOBODY}"):
             yield place
-        finally:
-            subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@contextlib.contextmanager
-def full(disk: Path) -> Iterator[None]:
-    file = disk / "ballast"
-    with file.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
-        while True:
-            ballast.write(bytes(4096))
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 @pytest.mark.rule("OP-1", "F10", "I15")
@@ -59,7 +40,7 @@ def test_a_full_tablespace(postgres_server: PostgresServer, disk: Path) -> None:
     async def work() -> None:
         async with opened(url, events) as store:
             await _until_used(store, "before")
-            with full(disk):
+            with filled(disk):
                 await asyncio.sleep(FRESH_SECONDS)
                 for n in range(300):  # until the pages that the table has are full
                     try:
