@@ -30,8 +30,9 @@ lint: $(STAMP)   ## Style, format, import contracts, docs/rules.md up to date
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.rules_index --check
 
-types: $(STAMP)  ## mypy --strict over sources, tests and benchmarks
+types: $(STAMP)  ## mypy --strict over everything; what users write (typing_tests) by pyright, too
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 
 fmt: $(STAMP)    ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,83 @@
+"""What type checkers know of groat.client; nothing here is run."""
+
+import asyncio
+from typing import assert_type
+
+import httpx
+import httpx2
+
+from groat.client import (
+    ClientError,
+    Clocks,
+    KeyFile,
+    MachineClient,
+    RefreshPolicy,
+    RetryPolicy,
+    Token,
+    TokenRequestRefused,
+    WorkloadIdentity,
+    private_key_from_text,
+    raise_for_scope,
+)
+from groat.protocol.jwk import PrivateKey
+
+ISSUER, RESOURCE = "https://auth.example.com", "https://orders.example.com"
+
+machine = MachineClient(issuer=ISSUER, client_id="billing", key="billing.key.json")
+assert_type(machine, MachineClient)
+assert_type(MachineClient.from_env(timeout=2.0), MachineClient)
+assert_type(machine.token(resource=RESOURCE, scopes=["orders:read"]), Token)
+assert_type(machine.token().expires_at, float)
+assert_type(machine.token().scopes, tuple[str, ...])
+assert_type(asyncio.run(machine.atoken(RESOURCE, "orders:read")), Token)
+
+
+class InAKms:
+    """A key that lives elsewhere is whatever has these three."""
+
+    kid = "k1"
+    algorithm = "ES256"
+
+    def sign(self, data: bytes, /) -> bytes:
+        return data
+
+
+MachineClient(ISSUER, "billing", InAKms())
+MachineClient(ISSUER, "billing", WorkloadIdentity("/var/run/token"))
+MachineClient(ISSUER, "billing", KeyFile("billing.pem", algorithm="PS256", allow_shared=True))
+assert_type(private_key_from_text("{}"), PrivateKey)
+MachineClient(ISSUER, "billing", private_key_from_text("{}"), refresh=RefreshPolicy(soft=0.5), retry=RetryPolicy(1))
+MachineClient(ISSUER, "billing", "key.json", http=httpx2.Client, clocks=Clocks(sleep=lambda _: None))
+
+auth = machine.auth(resource=RESOURCE, scopes=["orders:read"])
+httpx2.Client(auth=auth)
+httpx2.AsyncClient(auth=auth)
+httpx.Client(auth=auth)
+httpx.AsyncClient(auth=auth)
+
+
+def call(api: httpx2.Client) -> int:
+    try:
+        response = api.get("/orders")
+        raise_for_scope(response)
+    except TokenRequestRefused as error:
+        assert_type(error.code, str)
+        return error.status
+    except ClientError as error:
+        assert_type(error.retry_after, float | None)
+        assert_type(error.request_id, str | None)
+        return 0
+    return response.status_code
+
+
+with MachineClient(ISSUER, "billing", "key.json") as inside:
+    assert_type(inside, MachineClient)
+
+# What must not pass: each of these lines is an error, and it would be one if it were none.
+MachineClient(issuer=ISSUER, client_id="billing")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+MachineClient(ISSUER, "billing", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+MachineClient(ISSUER, "billing", "key.json", algorithm="PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+MachineClient(ISSUER, "billing", "key.json", None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+machine.token(scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+machine.token().value = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+KeyFile("key.json", "PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,103 @@
+"""What type checkers know of groat.verifier; nothing here is run."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, assert_type
+
+from fastapi import FastAPI
+
+from groat.verifier import (
+    AnyOf,
+    Caller,
+    Clocks,
+    InsufficientScope,
+    KeysUnavailable,
+    Observer,
+    Refusal,
+    Response,
+    TrustedIssuer,
+    VerificationError,
+    Verifier,
+    any_of,
+    bearer_token,
+    presets,
+    refusal,
+)
+from groat.verifier.asgi import GroatMiddleware
+from groat.verifier.fastapi import Guard
+
+ISSUER, AUDIENCE = "https://auth.example.com", "https://orders.example.com"
+
+verifier = Verifier(issuer=ISSUER, audience=AUDIENCE)
+assert_type(verifier, Verifier)
+assert_type(Verifier.from_env(cache_size=100), Verifier)
+assert_type(Verifier.keycloak("https://sso.example.com", "acme", AUDIENCE, realm="orders"), Verifier)
+assert_type(Verifier.cognito("eu-west-1", "pool", client_id="c", algorithms=["RS256"]), Verifier)
+assert_type(presets.auth0("acme.eu.auth0.com"), TrustedIssuer)
+Verifier(issuers=[presets.entra("8f5e"), ISSUER], audience=AUDIENCE, clocks=Clocks(now=lambda: 0.0))
+
+caller = verifier.verify("token", scopes=["orders:read"])
+assert_type(caller, Caller)
+assert_type(caller.client_id, str)
+assert_type(caller.scopes, frozenset[str])
+assert_type(caller.expires_at, float)
+assert_type(caller.token_id, str | None)
+assert_type(caller.claims, Mapping[str, Any])
+assert_type(caller.is_client, bool)
+assert_type(any_of("a", "b"), AnyOf)
+assert_type(verifier.verify(b"token", any_of("a", "b")), Caller)
+assert_type(verifier.verify_request([b"Bearer x"], b"a=b"), Caller)
+assert_type(verifier.jwks_age(), float | None)
+assert_type(bearer_token(["Bearer x"]), str)
+
+
+async def on_an_event_loop() -> None:
+    assert_type(await verifier.averify("token"), Caller)
+    assert_type(await verifier.averify_request([b"Bearer x"]), Caller)
+    assert_type(await verifier.warm(), None)
+
+
+def answer(error: VerificationError) -> Refusal:
+    assert_type(error.status, int)
+    assert_type(error.reason, str)
+    if isinstance(error, KeysUnavailable):
+        assert_type(error.retry_after, int)
+    if isinstance(error, InsufficientScope):
+        assert_type(error.required, tuple[str, ...])
+    return refusal(error)
+
+
+def through_a_proxy(url: str, headers: Mapping[str, str]) -> Response:
+    return Response(200, headers, url.encode())
+
+
+class Figures(Observer):
+    def verified(self, result: str, reason: str) -> None:
+        print(result, reason)
+
+
+Verifier(ISSUER, AUDIENCE, http=through_a_proxy, observer=Figures())
+
+guard = Guard(verifier, scopes={"orders:read": "Read orders"})
+app = FastAPI()
+
+
+@app.get("/orders")
+async def orders(caller: Annotated[Caller, guard("orders:read")]) -> list[str]:
+    return [caller.client_id]
+
+
+GroatMiddleware(app, verifier, scopes=any_of("a", "b"), exempt=["/health"])
+
+# What must not pass: each of these lines is an error, and it would be one if it were none.
+Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier(issuer=ISSUER, audience=AUDIENCE, max_stall=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Verifier.from_env(max_stale="1d")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier.auth0("acme.eu.auth0.com")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+verifier.verify(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+verifier.verify("token", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+caller.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]  # pyright: ignore
