@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import tokenize
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import chain
@@ -258,3 +259,15 @@ def _defined(module: str) -> Iterator[str]:
             elif isinstance(node, ast.AnnAssign | ast.Assign):
                 targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
                 yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_the_versions_of_python_agree() -> None:
+    """What the package says it runs on is what the README asks for, and the images take the newest of them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    versions = [
+        match[1] for line in project["classifiers"] if (match := re.fullmatch(r".*:: Python :: (3\.\d+)", line))
+    ]
+    assert project["requires-python"] == f">={versions[0]}"
+    assert f"Python {versions[0]} to {versions[-1]}" in (ROOT / "README.md").read_text("utf-8")
+    for file in (ROOT / "deploy").rglob("Dockerfile"):
+        assert f"ARG BASE=python:{versions[-1]}-slim\n" in file.read_text("utf-8")
