@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from groat.server import operations
 from groat.server.settings.table import BY_NAME
 from tests import settings_page
 
@@ -271,3 +272,26 @@ def test_the_versions_of_python_agree() -> None:
     assert f"Python {versions[0]} to {versions[-1]}" in (ROOT / "README.md").read_text("utf-8")
     for file in (ROOT / "deploy").rglob("Dockerfile"):
         assert f"ARG BASE=python:{versions[-1]}-slim\n" in file.read_text("utf-8")
+
+
+def test_an_endpoint_is_known_to_one_module() -> None:
+    """ARCHITECTURE.md: an endpoint is one module and one row in app.py; nothing else has to be touched for one."""
+    endpoints = [
+        module for module in modules()
+        if module.startswith("groat.server.endpoints.") and any(name.endswith("Endpoint") for name in _defined(module))
+    ]  # fmt: skip
+    arrows = _arrows()
+    known_to = {one: {module for module in arrows if one in arrows[module]} for one in endpoints}
+    assert len(endpoints) >= 5
+    assert {one: others for one, others in known_to.items() if others != {"groat.app"}} == {}
+
+
+def test_an_operator_action_stands_in_the_list() -> None:
+    """ARCHITECTURE.md: whatever the command line calls of an operation's module is in the one list of operations."""
+    listed = set(operations.__all__)
+    for module in modules():
+        if not module.startswith("groat.cli.commands"):
+            continue
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "operations":
+                assert node.attr in listed, f"{module} calls operations.{node.attr}"
