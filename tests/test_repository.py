@@ -3,8 +3,8 @@
 import ast
 import importlib
 import io
+import os
 import re
-import subprocess
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -187,9 +187,9 @@ def test_every_setting_is_documented() -> None:
     assert settings_page.TARGET.read_text("utf-8") == settings_page.document()
 
 
-_EVENT: Final = re.compile(r"(admin|api|client|clock|config|key|proxy|request|server|store|token|worker)\.[a-z_]+")
+_EVENT: Final = re.compile(r"[a-z]+\.[a-z_]+")
 # Words of that form which are something else: files, and what other programs call their loggers and messages.
-_NO_EVENTS: Final = {"admin.lock"}
+_NO_EVENTS: Final = {"admin.lock", "http.disconnect", "http.request", "uvicorn.error"}
 
 
 def test_every_log_event_is_documented() -> None:
@@ -224,13 +224,18 @@ _PATH: Final = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sql|yaml|t
 _OF_OTHERS: Final = {"groat.toml"}
 
 
+_NOT_OURS: Final = {".git", ".venv", "node_modules", "__pycache__", "dist"}
+
+
 @cache
 def tracked() -> tuple[str, ...]:
-    """Every file of the repository, and every folder with its slash."""
-    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [name for name in listed.splitlines() if (ROOT / name).exists()]
-    folders = {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents}
+    """Every file of the repository, and every folder with its slash; read without git, which a copy may lack."""
+    folders, files = {"./"}, []
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if name not in _NOT_OURS and not name.endswith(".egg-info")]
+        place = Path(folder).relative_to(ROOT)
+        folders |= {f"{(place / name).as_posix()}/" for name in inner}
+        files += [(place / name).as_posix() for name in names]
     return (*files, *folders)
 
 
