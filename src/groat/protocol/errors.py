@@ -212,11 +212,15 @@ class JoseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One mistake in a configuration: where it stands, what is wrong, what would be right."""
+    """One mistake in a configuration: where it stands, what is wrong, what would be right.
+
+    `setting`: which one it is about, where whoever found it knows; a reader of files can then say where it stands.
+    """
 
     message: str
     file: str | None = None
     line: int | None = None
+    setting: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.file and self.line else ""

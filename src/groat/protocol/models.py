@@ -11,7 +11,7 @@ from typing import Any, Final
 from groat.protocol import strict_json
 from groat.protocol.binding import UNBOUND, Confirmation
 from groat.protocol.client_settings import DEFAULTS, MAX_ASSERTION_LIFETIME, ClientSettings
-from groat.protocol.errors import ConfigError
+from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.uris import issuer_fault
@@ -54,8 +54,7 @@ class Policy:
     jwks_uri: str = field(init=False)
 
     def __post_init__(self) -> None:
-        findings = [message for message in self._findings() if message]
-        if findings:
+        if findings := self._findings():
             raise ConfigError(*findings)
         root = self.issuer.rstrip("/")
         derived = {
@@ -69,30 +68,28 @@ class Policy:
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
-    def _findings(self) -> tuple[str, ...]:
+    def _findings(self) -> list[Finding]:
+        claims, tolerance = "tokens.extra_claims", "assertions.clock_tolerance"
         overridden = sorted(REGISTERED_CLAIMS & self.extra_claims.keys())
-        return (
-            issuer_fault(self.issuer, self.allow_http_hosts),
+        faults = (
+            ("issuer", issuer_fault(self.issuer, self.allow_http_hosts)),
             _outside("tokens.lifetime", self.token_lifetime, MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME),
             _outside("assertions.max_lifetime", self.max_assertion_lifetime, 10, MAX_ASSERTION_LIFETIME),
-            _outside(
-                "assertions.clock_tolerance",
-                self.clock_tolerance,
-                MIN_CLOCK_TOLERANCE,
-                MAX_CLOCK_TOLERANCE,
-            ),
-            f"tokens.extra_claims must not set {', '.join(overridden)}" if overridden else "",
-            _too_long("tokens.extra_claims", self.extra_claims),
+            _outside(tolerance, self.clock_tolerance, MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE),
+            (claims, f"{claims} must not set {', '.join(overridden)}" if overridden else ""),
+            _too_long(claims, self.extra_claims),
         )
+        return [Finding(fault, setting=setting) for setting, fault in faults if fault]
 
 
-def _too_long(name: str, claims: Mapping[str, Any]) -> str:
+def _too_long(setting: str, claims: Mapping[str, Any]) -> tuple[str, str]:
     size = len(strict_json.dumps(dict(claims)))
-    return f"{name} must be at most {MAX_EXTRA_BYTES} bytes of JSON, not {size}" if size > MAX_EXTRA_BYTES else ""
+    long = f"{setting} must be at most {MAX_EXTRA_BYTES} bytes of JSON, not {size}"
+    return setting, long if size > MAX_EXTRA_BYTES else ""
 
 
-def _outside(name: str, value: int, low: int, high: int) -> str:
-    return "" if low <= value <= high else f"{name} must be {low} to {high} seconds, not {value}"
+def _outside(setting: str, value: int, low: int, high: int) -> tuple[str, str]:
+    return setting, "" if low <= value <= high else f"{setting} must be {low} to {high} seconds, not {value}"
 
 
 @dataclass(frozen=True, slots=True)

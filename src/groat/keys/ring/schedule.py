@@ -24,6 +24,7 @@ from groat.keys.ring.keyring import (
     published_keys,
 )
 from groat.keys.ring.plans import earliest, relinked
+from groat.protocol.errors import Finding
 
 MAX_PUBLISHED: Final = 20  # keys in a JWKS; some verifiers read no more
 ROTATE_EVERY: Final = 30 * 86400
@@ -81,26 +82,28 @@ class Change:
         return Change(self.event, relinked(keys, now, lead, moved))
 
 
-def timing_faults(timing: Timing) -> list[str]:
-    """What makes these settings unfit for a schedule; each message begins with the name of its setting."""
+def timing_faults(timing: Timing) -> list[Finding]:
+    """What makes these settings unfit for a schedule."""
     faults = [
         _outside("keys.jwks_max_age", timing.jwks_max_age, 60, 3600),
         _outside("keys.verifier_cache", timing.verifier_cache, 60, 7 * 86400),
         _outside("keys.rotate_every", timing.rotate_every, timing.clock_skew, 3650 * 86400)
         if timing.rotate_every
-        else "",
+        else None,
     ]
-    found = [fault for fault in faults if fault]
+    found = [fault for fault in faults if fault is not None]
     if not found and timing.most_published > MAX_PUBLISHED:
-        found.append(
+        many = (
             f"keys.rotate_every {timing.rotate_every} seconds, with a lead of {timing.lead.publish}, would put"
             f" {timing.most_published} keys into the JWKS; at most {MAX_PUBLISHED} are safe"
         )
+        found.append(Finding(many, setting="keys.rotate_every"))
     return found
 
 
-def _outside(name: str, value: int, low: int, high: int) -> str:
-    return "" if low <= value <= high else f"{name} must be {low} to {high} seconds, not {value}"
+def _outside(name: str, value: int, low: int, high: int) -> Finding | None:
+    wrong = f"{name} must be {low} to {high} seconds, not {value}"
+    return None if low <= value <= high else Finding(wrong, setting=name)
 
 
 def next_step(keys: Sequence[SigningKey], timing: Timing, now: int, spared: Collection[str] = ()) -> Change | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from groat.protocol.errors import ConfigError
+from groat.protocol.errors import ConfigError, Finding
 
 MAX_SOCKET_PATH: Final = 100  # bytes; the operating system allows 107
 
@@ -24,12 +24,14 @@ class AdminAddress:
     def parse(cls, listen: str, socket: Path | None) -> "AdminAddress":
         """Read "HOST:PORT" (or ""). Raises ConfigError; also for a socket path too long to be bound."""
         if socket is not None and len(os.fsencode(socket)) > MAX_SOCKET_PATH:
-            raise ConfigError(f"admin.socket is longer than {MAX_SOCKET_PATH} bytes: {socket}")
+            long = f"admin.socket is longer than {MAX_SOCKET_PATH} bytes: {socket}"
+            raise ConfigError(Finding(long, setting="admin.socket"))
         if not listen:
             return cls(socket=socket)
         host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError('admin.listen must be HOST:PORT, for example "127.0.0.1:9464"')
+            wrong = 'admin.listen must be HOST:PORT, for example "127.0.0.1:9464"'
+            raise ConfigError(Finding(wrong, setting="admin.listen"))
         return cls(host.strip("[]"), int(port), socket)
 
     def __str__(self) -> str:

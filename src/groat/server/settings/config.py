@@ -165,6 +165,7 @@ def _policy(
     values: Mapping[str, Any], origins: Mapping[str, str], path: Path, lines: Callable[[str], int | None]
 ) -> Policy:
     try:
+        # Rules know settings by name and no files; where each of them stands is said below.
         policy = Policy(
             issuer=values["issuer"],
             profile=Profile(values["profile"]),
@@ -187,12 +188,14 @@ def _check_combinations(values: Mapping[str, Any], policy: Policy) -> None:
     """What each setting may be and not all of them together. Raises ConfigError."""
     algorithm = ALGORITHM_NAMES[values["keys.algorithm"]].name
     if algorithm not in policy.algorithms:
-        raise ConfigError(f"keys.algorithm {algorithm} is outside profile {policy.profile}")
+        outside = f"keys.algorithm {algorithm} is outside profile {policy.profile}"
+        raise ConfigError(Finding(outside, setting="keys.algorithm"))
     if values["server.tls_key_file"] and not values["server.tls_certificate_file"]:
-        raise ConfigError("server.tls_key_file needs server.tls_certificate_file; without it there is no TLS")
+        alone = "server.tls_key_file needs server.tls_certificate_file; without it there is no TLS"
+        raise ConfigError(Finding(alone, setting="server.tls_key_file"))
     for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle"):
         if values[name] > MAX_DAYS * 86400:
-            raise ConfigError(f"{name} must be {MAX_DAYS} days at most")
+            raise ConfigError(Finding(f"{name} must be {MAX_DAYS} days at most", setting=name))
 
 
 def _timing(values: Mapping[str, Any], policy: Policy) -> Timing:
@@ -332,6 +335,6 @@ def _located(message: str, name: str, origin: str, path: Path, lines: Callable[[
 
 
 def _relocated(finding: Finding, origins: Mapping[str, str], path: Path, lines: Callable[[str], int | None]) -> Finding:
-    """A rule of the policy names the setting first in its message; say where that setting stands."""
-    name = finding.message.split(" ")[0].rstrip(";")
+    """What a rule found, which knows settings and no files: where that setting stands."""
+    name = finding.setting
     return _located(finding.message, name, origins.get(name, "default"), path, lines)
