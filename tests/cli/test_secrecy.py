@@ -24,7 +24,7 @@ GET = ("token", "get", "--local", "--client-id", "billing", "--key", "billing.ke
 def secrets_in(home: Home) -> dict[str, str]:
     """Every secret of an installation, by what it is."""
     config = load_config(home.directory / "groat.toml", {})
-    kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+    kek = KeyEncryptionKey.load(config.key_files.encryption_key_file)
     store = SqliteStore.open(config.database)
     signing = asyncio.run(store.signing_keys())
     asyncio.run(store.close())

@@ -157,7 +157,7 @@ class Kept:
     def signing_key(self) -> PrivateKey:
         """The issuer's own key, as only the server can have it."""
         config = load_config(self.directory / "groat.toml", {})
-        kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+        kek = KeyEncryptionKey.load(config.key_files.encryption_key_file)
 
         async def unseal() -> PrivateKey:
             store = open_store(config)

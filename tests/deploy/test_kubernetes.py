@@ -83,6 +83,6 @@ def test_the_configuration_is_one_that_groat_takes(tmp_path: Any) -> None:
     (tmp_path / "groat.toml").write_text(BY_KIND["ConfigMap"]["data"]["groat.toml"])
     config = load_config(tmp_path / "groat.toml", {})
     (container,) = BY_KIND["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert config["server.port"] == container["ports"][0]["containerPort"]
+    assert config.listener.port == container["ports"][0]["containerPort"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert str(config.path("keys.encryption_key_file").parent) in mounts
+    assert str(config.key_files.encryption_key_file.parent) in mounts

@@ -233,7 +233,7 @@ def prepare(directory: Path, clock: Callable[[], float], settings: str = SETTING
     (directory / "groat.toml").write_text(settings)
     config = load_config(directory / "groat.toml", {})
     config.database.parent.mkdir(mode=0o700)
-    kek, key = KeyEncryptionKey.create(config.path("keys.encryption_key_file")), generate_private_key("ES256")
+    kek, key = KeyEncryptionKey.create(config.key_files.encryption_key_file), generate_private_key("ES256")
 
     async def fill() -> None:
         store = SqliteStore.create(config.database)
@@ -258,7 +258,7 @@ def revoke(config: Config, clock: FastClock, kid: str) -> float:
 
     async def work() -> None:
         store = SqliteStore.open(config.database)
-        kek = KeyEncryptionKey.load(config.path("keys.encryption_key_file"))
+        kek = KeyEncryptionKey.load(config.key_files.encryption_key_file)
         operator = Operator(store, config.policy, quiet(), clock)
         await operations.revoke_signing_key(operator, kek, kid, "ES256", config.timing.lead)
         await store.close()

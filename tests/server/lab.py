@@ -138,7 +138,7 @@ def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algori
     (directory / "groat.toml").write_text(f'issuer = "{issuer}"\n{settings}')
     config = load_config(directory / "groat.toml", {})
     config.database.parent.mkdir(mode=0o700)
-    kek = KeyEncryptionKey.create(config.path("keys.encryption_key_file"))
+    kek = KeyEncryptionKey.create(config.key_files.encryption_key_file)
     asyncio.run(SqliteStore.create(config.database).close())
     log = directory / "log"
     stream = log.open("a")

@@ -394,7 +394,7 @@ def test_a_key_revoked_in_this_moment_signs_nothing(shared: Replicated) -> None:
             break
     check_refused(answers[0], "temporarily_unavailable", 503)
     config = load_config(shared.groat.directory / "groat.toml", shared.env)
-    assert config.on_postgres
+    assert config.storage.on_postgres
 
 
 @pytest.mark.rule("KEY-23", "AS-CA-24", "F15", "I6")

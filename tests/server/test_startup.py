@@ -98,7 +98,7 @@ def test_nothing_starts_without_init(tmp_path: Path, groat: "Groat") -> None:
     lab.stream.close()
     empty = groat.run("--config", str(tmp_path / "groat.toml"), "serve", "--port", "0", check=False)
     assert (empty.returncode, "groat key rotate" in empty.stderr) == (5, True)
-    lab.config.path("keys.encryption_key_file").unlink()
+    lab.config.key_files.encryption_key_file.unlink()
     assert groat.run("--config", str(tmp_path / "groat.toml"), "serve", "--port", "0", check=False).returncode == 3
     lab.database.unlink()
     with pytest.raises((ConfigError, StoreUnavailable)):

@@ -26,7 +26,7 @@ from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.config import Config, plain_http_warning
-from groat.server.settings.reload import Source, pretty_format, report_refused
+from groat.server.settings.reload import Source, report_refused
 from groat.server.settings.tls_files import TlsFiles
 from groat.server.unavailable import Unavailable
 from groat.serving.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
@@ -47,10 +47,10 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise_limit()
-    tls = None if config.tls is None else TlsFiles(*config.tls)
+    tls = None if config.listener.tls is None else TlsFiles(*config.listener.tls)
     if tls is not None:
         tls.check()
-    log = configure_logging(config["log.level"], pretty_format(config))
+    log = configure_logging(config.logging.level, config.logging.pretty)
     asyncio.run(check_ready(config, partial(_warn_of_key, log)))
     listener = _listen(config)
     _announce(config, listener, log)
@@ -66,9 +66,9 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
 
 def _listen(config: Config) -> socket.socket:
     """The listener, once it is sure that the admin address can be had, too."""
-    listener = bind(config["server.host"], config["server.port"])
+    listener = bind(config.listener.host, config.listener.port)
     try:
-        _check_admin(config.admin)
+        _check_admin(config.admin_listener.address)
     except ConfigError:
         listener.close()
         raise
@@ -111,7 +111,7 @@ def _worker_app(source: Source) -> ASGIApp:
     try:
         return worker_app(source)
     except (ConfigError, Unavailable) as error:
-        log = configure_logging(source.config["log.level"], pretty_format(source.config))
+        log = configure_logging(source.config.logging.level, source.config.logging.pretty)
         with contextlib.suppress(OSError):
             log.emit("error", "worker.failed", {"pid": os.getpid(), "hint": str(error)})
         sys.exit(1)
@@ -132,7 +132,7 @@ def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
         ssl_context_factory=None if tls is None else tls.context,
-        workers=config["server.workers"],
+        workers=config.listener.workers,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
@@ -281,8 +281,8 @@ def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     shown = f"[{host}]" if ":" in host else host
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"{'http' if config.tls is None else 'https'}://{shown}:{port}",
-        "workers": config["server.workers"],
+        "address": f"{'http' if config.listener.tls is None else 'https'}://{shown}:{port}",
+        "workers": config.listener.workers,
         "profile": str(config.policy.profile),
     }
     with contextlib.suppress(OSError):  # a full disk: tokens wait until the log can be written

@@ -83,7 +83,7 @@ def test_one_issuer_everywhere(lab: Lab) -> None:
     """The configured issuer, the metadata's, the token's iss and the assertion's aud are one string."""
     issuer = lab.get(METADATA).json["issuer"]
     claims = decoded(lab.token(lab.party.assertion(aud=issuer)))[1]
-    assert issuer == claims["iss"] == lab.config["issuer"] == ISS
+    assert issuer == claims["iss"] == lab.config.policy.issuer == ISS
 
 
 @pytest.mark.rule("AS-MD-04", "H07", "OPS-02")

@@ -126,7 +126,7 @@ def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     """A container needs no file; paths are relative to where it would be."""
     config = load(tmp_path, None, {"GROAT_ISSUER": ISSUER})
     assert (config.policy.issuer, config.origins["issuer"]) == (ISSUER, "GROAT_ISSUER")
-    assert config.path("keys.encryption_key_file") == tmp_path / "data/key-encryption.key"
+    assert config.key_files.encryption_key_file == tmp_path / "data/key-encryption.key"
     assert config.database == tmp_path / "data/groat.db"
 
 
@@ -135,7 +135,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     config = load(
         tmp_path / ".", HEAD + 'storage.url = "sqlite:////srv/g.db"\nkeys.encryption_key_file = "/run/secrets/kek"\n'
     )
-    assert (config.database, config.path("keys.encryption_key_file")) == (Path("/srv/g.db"), Path("/run/secrets/kek"))
+    assert (config.database, config.key_files.encryption_key_file) == (Path("/srv/g.db"), Path("/run/secrets/kek"))
 
 
 def test_paths_do_not_depend_on_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     """The variable with _FILE names it; the value loses its line end, and the origin tells."""
     private(tmp_path / "url", "sqlite:///secret.db\n")
     config = load(tmp_path, HEAD, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")})
-    assert config["storage.url"] == "sqlite:///secret.db"
+    assert config.storage.url == "sqlite:///secret.db"
     assert config.origins["storage.url"] == "GROAT_STORAGE__URL_FILE"
 
 
@@ -240,8 +240,8 @@ def test_a_database_password_stays_out_of_everything(tmp_path: Path, form: str, 
     private(tmp_path / "url", url)
     for env in ({"GROAT_STORAGE__URL": url}, {"GROAT_STORAGE__URL_FILE": str(tmp_path / "url")}):
         config = load(tmp_path, HEAD, env)
-        assert config["storage.url"] == url
-        assert config.on_postgres
+        assert config.storage.url == url
+        assert config.storage.on_postgres
         assert not any(
             part in f"{config.shown()} {config!r} {sample_config(ISSUER, 'ES256', url)}" for part in ("hun", "ter2")
         )

@@ -41,7 +41,7 @@ def test_every_line_says_what_is_the_default(tmp_path: Path) -> None:
 def test_what_is_chosen_is_read_back(tmp_path: Path, algorithm: str) -> None:
     """Algorithm and store, whether they are the defaults or not."""
     config = load(tmp_path, sample_config(ISSUER, algorithm, "sqlite:///other/place.db"))
-    assert (config["keys.algorithm"], config["storage.url"]) == (algorithm, "sqlite:///other/place.db")
+    assert (config.key_files.algorithm, config.storage.url) == (algorithm, "sqlite:///other/place.db")
 
 
 @given(path=st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=30))

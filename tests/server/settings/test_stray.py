@@ -217,5 +217,5 @@ def test_what_may_be_meant_is_let_pass(tmp_path: Path) -> None:
             "\ufeffPATH": "/bin",
         },
     )
-    assert len(config["server.trusted_proxies"]) == 2
+    assert len(config.capacity.trusted_proxies) == 2
     assert config.policy.extra_claims["name"] == "O\u2019Brien\u00a0Ltd"

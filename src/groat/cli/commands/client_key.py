@@ -22,7 +22,7 @@ from groat.server.operations.client_keys import key_life
 from groat.server.store.records import ClientKeyRecord
 
 if TYPE_CHECKING:
-    from groat.server.settings.config import Config
+    from groat.server.settings.slices import ClientKeys
 
 COLUMNS: Final = ("kid", "algorithm", "state", "added", "last_used", "safe_to_remove", "why")
 _FILE = click.Path(path_type=Path)
@@ -72,7 +72,7 @@ def list_(session: Session, client_id: str | None, everybody: bool, expiring: bo
         records = session.operate(operations.list_all_client_keys)
     else:
         records = session.operate(lambda operator: operations.list_client_keys(operator, client_id))
-    documents = _documents(records, config, now)
+    documents = _documents(records, config.client_keys, now)
     if expiring:
         soon = (ClientKeyState.EXPIRING, ClientKeyState.EXPIRED)
         documents = [document for document in documents if document["state"] in soon]
@@ -80,15 +80,15 @@ def list_(session: Session, client_id: str | None, everybody: bool, expiring: bo
     session.show_list(rows, COLUMNS if client_id is not None else ("client_id", *COLUMNS), "kid")
 
 
-def _documents(records: Iterable[ClientKeyRecord], config: "Config", now: float) -> list[dict[str, Any]]:
+def _documents(records: Iterable[ClientKeyRecord], spans: "ClientKeys", now: float) -> list[dict[str, Any]]:
     """Every key with its state and the verdict on its removal; `records` client by client."""
     documents = []
     for _, group in groupby(records, key=lambda record: record.client_id):
         keys = list(group)
         lives = [key_life(key) for key in keys]
         for key, life in zip(keys, lives, strict=True):
-            verdict = removal_verdict(life, lives, now, config["clients.key_idle"])
-            state = life.state(now, config["clients.key_warning"])
+            verdict = removal_verdict(life, lives, now, spans.key_idle)
+            state = life.state(now, spans.key_warning)
             documents.append({**plain(key), "state": state, "safe_to_remove": verdict.safe, "why": verdict.why})
     return documents
 
@@ -150,7 +150,7 @@ def _wished(name: str, at: int | None, clear: Sequence[str]) -> int | Unset | No
 @click.pass_obj
 def remove(session: Session, client_id: str, kid: str, force: bool, dry_run: bool) -> None:
     """Remove a public key, with effect on the next request; the only valid one needs --force."""
-    idle = session.config()["clients.key_idle"]
+    idle = session.config().client_keys.key_idle
     plan = session.operate(lambda operator: operations.plan_client_key_removal(operator, client_id, kid, idle))
     if dry_run:
         facts = {"client_id": client_id, "kid": kid, "safe_to_remove": plan.verdict.safe, "why": plan.verdict.why}

@@ -152,14 +152,14 @@ class Examination:
     def _visit(self, uri: str) -> str:
         """Why this key set cannot be fetched; empty if it can."""
         try:
-            fetch_key_set(uri, self.config["keys.client_networks"])
+            fetch_key_set(uri, self.config.publishing.client_networks)
         except Refused as error:
             return str(error)
         return ""
 
     def client_keys(self) -> str:
         """No client may be about to lose its last key, or have lost it lately."""
-        warning = self.config["clients.key_warning"]
+        warning = self.config.client_keys.key_warning
         now = time.time()
         found = self.session.operate(lambda operator: client_expiries(operator.store, now, warning))
         lost = [f"{one.client_id}: {one.words(now)}" for one in found if not one.expiry.replaced]

@@ -48,8 +48,8 @@ def unready_reason(body: bytes) -> str:
 def _own_server(session: Session) -> tuple[str, int, bytes]:
     """The listener itself, wherever the public name leads; its certificate must still be for the public name."""
     config = session.config()
-    host, port = config.local_address
-    name = urlsplit(config.policy.issuer).hostname if config.tls is not None else None
+    host, port = config.listener.local_address
+    name = urlsplit(config.policy.issuer).hostname if config.listener.tls is not None else None
     scheme = "http" if name is None else "https"
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}:{port}{READY_PATH}", *_asked(host, port, name, READY_PATH)

@@ -55,7 +55,7 @@ def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: b
     config = session.config()
     if dated:
         _check_clock(session)
-    custody, algorithm = open_custody(config), alg or config["keys.algorithm"]
+    custody, algorithm = open_custody(config), alg or config.key_files.algorithm
     changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead))
     now = time.time()
     session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")

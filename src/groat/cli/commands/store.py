@@ -61,11 +61,11 @@ def fence(session: Session, clock_was_ahead: bool) -> None:
 def backup(session: Session, file: Path) -> None:
     """Write a consistent copy of the SQLite store to FILE, a new file of mode 0600, also while servers run."""
     config = session.config()
-    if config.on_postgres:
+    if config.storage.on_postgres:
         raise ConfigError(f"the store is on PostgreSQL: {_pg('pg_dump --format=custom --file', file, config)}")
     done = session.operate(lambda operator: store_operations.backup_store(operator, file))
     session.show(done, str(file))
-    key = config.path("keys.encryption_key_file")
+    key = config.key_files.encryption_key_file
     session.note(f"the signing keys in it are sealed by {key}: keep a copy of that too, but elsewhere")
 
 
@@ -75,7 +75,7 @@ def backup(session: Session, file: Path) -> None:
 def restore(session: Session, file: Path) -> None:
     """Put a backup in the place of the store's contents, and refuse every assertion signed up to now (see fence)."""
     config = session.config()
-    if config.on_postgres:
+    if config.storage.on_postgres:
         way = _pg("pg_restore --clean --if-exists --no-owner", file, config)
         raise ConfigError(f"the store is on PostgreSQL: stop the servers, then: {way}; then: groat store fence")
     check_backup(file)
@@ -105,7 +105,7 @@ def _ask_to_replace(session: Session, database: Path, file: Path) -> None:
 
 def _pg(program: str, file: Path, config: "Config") -> str:
     """The command that does it there; passwords are left to the client's own ways."""
-    url = url_without_password(config["storage.url"])
+    url = url_without_password(config.storage.url)
     dump = program.startswith("pg_dump")
     return (
         f"{program} {shell_word(str(file))} {shell_word(url)}"

@@ -64,11 +64,11 @@ def _asked(session: Session, issuer: str | None, *, local: bool) -> Asked:
         return Asked(named)
     config = session.config()
     name = named or config.policy.issuer
-    if config.tls is not None:
+    if config.listener.tls is not None:
         if local:
             raise ConfigError(f"--local: this server speaks TLS, and its certificate is for the name in {name}")
         return Asked(name)
-    host, port = config.local_address
+    host, port = config.listener.local_address
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}{issuer_path(name)}"
     if not local:
         return Asked(name, elsewhere=None if name.rstrip("/") == address else address)

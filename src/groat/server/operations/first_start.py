@@ -54,7 +54,7 @@ async def initialise(
     config = _settings(path, {n: v for n, v in chosen.items() if v is not None}, env)
     fresh_store = not await _store_exists(config)  # asked before anything is written: it may be out of reach
     steps = [Step("configuration", str(path), _written(path, config))]
-    kek_path = config.path("keys.encryption_key_file")
+    kek_path = config.key_files.encryption_key_file
     make_private_directory(kek_path.parent)
     kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
@@ -82,12 +82,12 @@ async def begin_memory(store: Store, clock: Callable[[], float] = time.time) -> 
 
 def store_name(config: Config) -> str:
     """Where the store is, without a password."""
-    return url_without_password(config["storage.url"]) if config.on_postgres else str(config.database)
+    return url_without_password(config.storage.url) if config.storage.on_postgres else str(config.database)
 
 
 async def _store_exists(config: Config) -> bool:
     """Whether there may be signing keys already, which only the key-encryption key of then can open."""
-    if not config.on_postgres:
+    if not config.storage.on_postgres:
         return _is_there(config.database)
     store = open_postgres(config, patience=OPERATOR_PATIENCE)
     try:
@@ -102,7 +102,7 @@ def _is_there(path: Path) -> bool:
 
 
 async def _create_store(config: Config) -> Store:
-    if not config.on_postgres:
+    if not config.storage.on_postgres:
         make_private_directory(config.database.parent)
         return SqliteStore.create(config.database)
     store = open_postgres(config, patience=OPERATOR_PATIENCE)
@@ -122,7 +122,7 @@ def _settings(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> 
     exists = path.exists()
     config = load_config(path, env if exists else {**{BY_NAME[n].env: v for n, v in chosen.items()}, **env})
     for name, value in chosen.items():
-        if value not in (config[name], url_without_password(str(config[name]))):
+        if not config.says(name, value):
             where = path if config.origins[name] in ("file", "default") else config.origins[name]
             raise ConfigError(f"{where} says {name} {config.shown()[name]}, not {value}; nothing was changed")
     return config
@@ -133,7 +133,7 @@ def _written(path: Path, config: Config) -> bool:
     if path.exists():
         return False
     make_directory(path.parent)
-    return _unless_there(path, sample_config(config["issuer"], config["keys.algorithm"], config["storage.url"]))
+    return _unless_there(path, sample_config(config.policy.issuer, config.key_files.algorithm, config.storage.url))
 
 
 def _unless_there(path: Path, text: str) -> bool:
@@ -173,6 +173,6 @@ async def _first_key(operator: Operator, config: Config, custody: Custody) -> St
         if fault := (await TrustedTime(operator.store, operator.clock).read()).fault:
             raise Unavailable("clock_skew", fault)  # where the first start was broken off, the store may know the time
         with contextlib.suppress(StoreConflict):
-            first = await first_signing_key(operator, custody, config["keys.algorithm"])
+            first = await first_signing_key(operator, custody, config.key_files.algorithm)
             return Step("signing key", first.kid, True)
     raise ConfigError("the store keeps changing; run groat init again")

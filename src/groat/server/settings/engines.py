@@ -23,10 +23,10 @@ def open_engine(config: Config, notify: Notify = silent, patience: int = 1, turn
     Raises ConfigError, StoreUnavailable. Not checked: whether PostgreSQL answers; it is asked at the first use.
     """
     store: SqliteStore | PostgresStore
-    if config.on_postgres:
+    if config.storage.on_postgres:
         store = open_postgres(config, notify, patience)
     else:
-        store = SqliteStore.open(config.database, config["storage.retention"], notify)
+        store = SqliteStore.open(config.database, config.storage.retention, notify)
     if turns is not None:
         store.wait_for(turns)
     return store
@@ -34,8 +34,8 @@ def open_engine(config: Config, notify: Notify = silent, patience: int = 1, turn
 
 def open_postgres(config: Config, notify: Notify = silent, patience: int = 1) -> "PostgresStore":
     """The store on PostgreSQL, not connected yet. Raises ConfigError without the driver."""
-    spans = Spans(config["storage.retention"], config["assertions.clock_tolerance"])
-    return _postgres()(config["storage.url"], spans, notify, patience=patience)
+    spans = Spans(config.storage.retention, config.policy.clock_tolerance)
+    return _postgres()(config.storage.url, spans, notify, patience=patience)
 
 
 def open_url(url: str, directory: Path) -> Store:

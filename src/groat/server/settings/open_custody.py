@@ -14,6 +14,7 @@ from groat.keys.custody.sealed import KeyEncryptionKey, SealedInStore
 from groat.keys.custody.several import STORE, Custodians
 from groat.keys.invitation import Invitations
 from groat.server.settings.config import Config
+from groat.server.settings.slices import KeyFiles
 
 
 def open_custody(config: Config) -> Custody:
@@ -21,24 +22,22 @@ def open_custody(config: Config) -> Custody:
 
     Raises ConfigError: a key-encryption key is missing or unfit.
     """
-    first, *others = _key_encryption_keys(config)
+    files = config.key_files
+    first, *others = _key_encryption_keys(files)
     sealed = SealedInStore(first, others)
     openers: dict[str, Callable[[], Custody]] = {
         STORE: lambda: sealed,
-        FILES: lambda: EncryptedFiles.open(config.path("keys.directory"), config.path("keys.passphrase_file")),
-        PKCS11: lambda: Pkcs11Token.open(
-            Path(config["keys.pkcs11_module"]), config["keys.pkcs11_token"], config.path("keys.pkcs11_pin_file")
-        ),
+        FILES: lambda: EncryptedFiles.open(files.directory, files.passphrase_file),
+        PKCS11: lambda: Pkcs11Token.open(Path(files.pkcs11_module), files.pkcs11_token, files.pkcs11_pin_file),
         AWS_KMS: AwsKms.open,
     }
-    return Custodians(config["keys.custody"], openers)
+    return Custodians(files.custody, openers)
 
 
 def open_invitations(config: Config) -> Invitations:
     """Who makes and reads join codes. Raises ConfigError."""
-    return Invitations(_key_encryption_keys(config))
+    return Invitations(_key_encryption_keys(config.key_files))
 
 
-def _key_encryption_keys(config: Config) -> list[KeyEncryptionKey]:
-    files = [config["keys.encryption_key_file"], *config["keys.other_encryption_key_files"]]
-    return [KeyEncryptionKey.load(config.directory / name) for name in files]
+def _key_encryption_keys(files: KeyFiles) -> list[KeyEncryptionKey]:
+    return [KeyEncryptionKey.load(path) for path in (files.encryption_key_file, *files.other_encryption_key_files)]

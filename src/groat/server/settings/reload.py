@@ -58,8 +58,8 @@ class Reloader:
         after = self.source.config
         applied = sorted(name for name in RELOADED if before.values[name] != after.values[name])
         self.apply(after)
-        self.log.adjust(after["log.level"], pretty_format(after))
-        set_library_level(after["log.level"])
+        self.log.adjust(after.logging.level, after.logging.pretty)
+        set_library_level(after.logging.level)
         facts = {"pid": os.getpid(), "applied": applied, "needs_restart": later, **until}
         with contextlib.suppress(OSError):  # the settings are in force, whether that can be logged or not
             self.log.emit("warning" if later else "info", "config.reloaded", facts)
@@ -67,7 +67,7 @@ class Reloader:
 
 def pretty_format(config: Config) -> bool | None:
     """The log format as EventLog wants it."""
-    return {"json": False, "pretty": True}.get(config["log.format"])
+    return config.logging.pretty
 
 
 def report_refused(log: EventLog, error: ConfigError) -> None:
