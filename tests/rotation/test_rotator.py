@@ -23,6 +23,7 @@ from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations.operator import Operator
 from groat.server.store import StoreUnavailable
+from groat.server.store.changes import Change
 from groat.server.store.sqlite.store import SqliteStore
 
 from .clock import DAY, KEK, NOW, Clock, settled_time
@@ -37,10 +38,10 @@ class Dying(SqliteStore):
 
     when: str = ""
 
-    async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
+    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
         if self.when == "before":
             raise Killed
-        await super().save_signing_keys(keys, seen)
+        await super().change(seen, many)
         if self.when == "after":
             raise Killed
 

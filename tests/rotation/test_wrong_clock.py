@@ -13,6 +13,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.chores.rotator import SPARE_SECONDS, Rotator
 from groat.server.store import Issuance, StoreUnavailable
+from groat.server.store.changes import SwitchClient
 from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
 from groat.server.unavailable import Unavailable
 
@@ -173,7 +174,7 @@ def test_what_happens_while_uses_are_looked_for(tmp_path: Path, event: str) -> N
             if event == "closed":
                 await store.shut(NOW)
             else:
-                await store.switch_client("nobody", enabled=False)
+                await store.change(None, [SwitchClient("nobody", enabled=False)])
             return found
 
         store.names_key = slowly  # type: ignore[method-assign]

@@ -1,15 +1,19 @@
 """Operations of several operators at once: nobody's change is lost."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from groat.protocol.client_settings import ClientSettings, SettingsChange
 from groat.protocol.jwk import generate_private_key
+from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.operations import Operator
+from groat.server.operations.client_keys import MAX_OWN_KEYS
+from groat.server.store import StoreConflict
 from groat.server.store.records import ClientRecord
 from groat.server.store.sqlite.store import SqliteStore
 
@@ -66,5 +70,32 @@ def test_a_scope_and_its_grants_go_together(tmp_path: Path) -> None:
         assert (after.allow, after.settings.default_scopes) == ({"orders": ("read",)}, ())
         for operator in (one, two):
             await operator.store.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.rule("AS-CA-24", "KEY-23")
+def test_a_key_makes_room_only_for_one_that_comes(tmp_path: Path) -> None:
+    """At the limit the key that expired first goes in the change that brings the new one, and stays if that is refused."""
+    keys = [generate_private_key("Ed25519").public for _ in range(MAX_OWN_KEYS)]
+    foreign, new = (generate_private_key("Ed25519").public for _ in range(2))
+    now = 2_000_000_000.0
+
+    async def work() -> None:
+        SqliteStore.create(tmp_path / "groat.db")
+        operator = Operator(SqliteStore.open(tmp_path / "groat.db"), Policy("https://as.example"), clock=lambda: now)
+        await operations.add_client(operator, "other", {}, [foreign])
+        await operations.add_client(operator, "billing", {}, keys[1:])
+        await operations.add_client_keys(operator, "billing", keys[:1], KeyLimits(expires_at=int(now) + 1))
+        later = replace(operator, clock=lambda: now + 2)
+        before = await operator.store.registry_version()
+        with pytest.raises(StoreConflict):
+            await operations.enrol_client_key(later, "billing", foreign, "code")
+        assert keys[0].kid in {key.kid for key in await operations.list_client_keys(operator, "billing")}
+        await operations.enrol_client_key(later, "billing", new, "code")
+        kids = {key.kid for key in await operations.list_client_keys(operator, "billing")}
+        assert kids == {key.kid for key in (*keys[1:], new)}
+        assert await operator.store.registry_version() == before + 1
+        await operator.store.close()
 
     asyncio.run(work())

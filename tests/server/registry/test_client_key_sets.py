@@ -24,7 +24,7 @@ from groat.server.registry.host_turns import AT_ONCE, PER_HOST, TROUBLED
 from groat.server.registry.key_sets import COOLDOWN, LONGEST_COOLDOWN, MAX_SETS, ClientKeySets
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
-from groat.server.store.sqlite.registration import PUBLISHED
+from groat.server.store.registry_sql import PUBLISHED
 from groat.server.store.sqlite.store import SqliteStore
 from tests.key_set_server import KEY
 from tests.waiting import eventually
@@ -330,5 +330,5 @@ def test_publishers_are_found_by_an_index(tmp_path: Path) -> None:
     """Among a million clients the few that publish keys are not searched for."""
     SqliteStore.create(tmp_path / "groat.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "groat.db")) as database:
-        plan = database.execute(f"EXPLAIN QUERY PLAN {PUBLISHED}", (10,)).fetchall()
+        plan = database.execute(f"EXPLAIN QUERY PLAN {PUBLISHED.sqlite}", (10,)).fetchall()
     assert ["clients_publishing" in row[-1] for row in plan] == [True]

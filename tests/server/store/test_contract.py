@@ -3,21 +3,16 @@
 import asyncio
 import os
 import re
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg
 import pytest
 
 from groat.keys.ring.keyring import SigningKey
-from groat.outbound.clocks import Clocks
 from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, AssertionAudience, ClientSettings
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
@@ -29,100 +24,32 @@ from groat.server.store import (
     Issuance,
     Receipt,
     RegistryMoved,
-    Spans,
     Store,
     StoreClosed,
     StoreConflict,
     StoreUnavailable,
 )
-from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING, Limits
-from groat.server.store.postgres.store import PostgresStore
+from groat.server.store.changes import (
+    AddApi,
+    AddClient,
+    AddClientKey,
+    LimitClientKey,
+    RemoveApi,
+    RemoveClient,
+    RemoveClientKey,
+    ReplaceApi,
+    ReplaceClient,
+    SaveSigningKey,
+    SwitchClient,
+)
+from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
-from groat.server.store.sqlite.store import SqliteStore
+from tests.server.store.places import Place
 
 NOW = 1_800_000_000
 Result = TypeVar("Result")
 ORDERS = ApiRecord("orders", "https://orders.example", ("read", "write"), NOW)
-# Tests are about what is promised, not about how fast the machine is at the moment.
-PATIENT = Limits(queue_seconds=10, total_seconds=20)
 KEYS = [generate_private_key("ES256") for _ in range(4)]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One store's place: every `store()` is another process's view of the same one."""
-
-    create: Callable[[], Coroutine[Any, Any, Store]]
-    open: Callable[[], Store]
-    # Hold up every write for as long as the returned function is not called.
-    block: Callable[[], Callable[[], None]]
-    # As `open`, but forgetting waits until no batch under way can be older than the horizon; not for seconds, though.
-    open_careful: Callable[[], Store]
-
-    @asynccontextmanager
-    async def store(self, *, careful: bool = False) -> AsyncIterator[Store]:
-        store = self.open_careful() if careful else self.open()
-        try:
-            yield store
-        finally:
-            await store.close()
-
-
-def _sqlite(path: Path, retention: int) -> Place:
-    async def create() -> Store:
-        return SqliteStore.create(path)
-
-    def block() -> Callable[[], None]:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        connection.execute("BEGIN IMMEDIATE")
-        return connection.close
-
-    def opened() -> Store:
-        return SqliteStore.open(path, retention)
-
-    return Place(create, opened, block, opened)
-
-
-def _postgres(url: str, retention: int) -> Place:
-    async def create() -> Store:
-        return await PostgresStore.create(url)
-
-    def block() -> Callable[[], None]:
-        connection = psycopg.connect(url)
-        connection.execute("LOCK TABLE used_once, registry IN EXCLUSIVE MODE")
-        return connection.close
-
-    def opened(haste: float) -> Store:
-        return PostgresStore(
-            url, Spans(retention), limits=PATIENT, clocks=Clocks(monotonic=lambda: time.monotonic() * haste)
-        )
-
-    return Place(create, lambda: opened(1e6), block, lambda: opened(10.0))
-
-
-def _made(request: pytest.FixtureRequest, path: Path, retention: int = 0) -> Place:
-    if request.param == "sqlite":
-        made = _sqlite(path / "groat.db", retention)
-    else:
-        made = _postgres(request.getfixturevalue("postgres").database(), retention)
-
-    async def create() -> None:
-        await (await made.create()).close()
-
-    asyncio.run(create())
-    return made
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A fresh, empty store."""
-    return _made(request, tmp_path)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A fresh, empty store that keeps its records for an hour."""
-    return _made(request, tmp_path, 3600)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -240,9 +167,9 @@ def test_a_receipt_tells_the_version_in_force(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store, place.store() as operator:
-            await operator.add_api(ORDERS)
+            await operator.change(None, [AddApi(ORDERS)])
             for n in range(10):
-                await operator.update_api(replace(ORDERS, scopes=(f"s{n}",)))
+                await operator.change(None, [ReplaceApi(replace(ORDERS, scopes=(f"s{n}",)))])
                 receipt = await store.use_once(once(f"v{n}"), issuance(f"t{n}"))
                 assert receipt.registry_version == await operator.registry_version()
                 assert receipt.registry_version == await store.registry_version()
@@ -298,12 +225,12 @@ def test_a_registration_that_cannot_be_written(place: Place) -> None:
             release = place.block()
             try:
                 with pytest.raises(StoreUnavailable):
-                    await store.add_api(ORDERS)
+                    await store.change(None, [AddApi(ORDERS)])
             finally:
                 release()
             assert await store.list_apis() == ()
             assert await store.registry_version() == before
-            await store.add_api(ORDERS)
+            await store.change(None, [AddApi(ORDERS)])
 
     run(work())
 
@@ -502,7 +429,7 @@ def test_a_closed_store_takes_nothing(place: Place) -> None:
                 with pytest.raises(StoreClosed):
                     await store.use_once(once("b"), issuance("t"))
                 with pytest.raises(StoreClosed):
-                    await store.switch_client("billing", enabled=False)
+                    await store.change(None, [SwitchClient("billing", enabled=False)])
                 assert await store.find_client("billing") == client()
             await two.shut(None)
             assert (await one.use_once(once("b"), issuance("t"))).fresh
@@ -763,23 +690,27 @@ def test_a_filled_store_knows_the_horizon(place: Place) -> None:
 
 Write = Callable[[Store], Coroutine[Any, Any, None]]
 WRITES: dict[str, Write] = {
-    "add_api": lambda store: store.add_api(replace(ORDERS, name="new", audience="https://new.example")),
-    "update_api": lambda store: store.update_api(replace(ORDERS, scopes=("read",))),
-    "remove_api": lambda store: store.remove_api("orders"),
-    "add_client": lambda store: store.add_client(client("new"), [key_record(KEYS[1], "new")]),
-    "update_client": lambda store: store.update_client(client(default_scopes=("read",))),
-    "switch_client": lambda store: store.switch_client("billing", enabled=False),
-    "remove_client": lambda store: store.remove_client("billing"),
-    "add_client_keys": lambda store: store.add_client_keys([key_record(KEYS[1])]),
-    "remove_client_key": lambda store: store.remove_client_key("billing", KEYS[0].kid),
-    "limit_client_key": lambda store: store.limit_client_key("billing", KEYS[0].kid, KeyLimits(NOW, NOW + 1)),
-    "save_signing_keys": lambda store: store.save_signing_keys([signing(KEYS[2])]),
+    "add_api": lambda store: store.change(None, [AddApi(replace(ORDERS, name="new", audience="https://new.example"))]),
+    "update_api": lambda store: store.change(None, [ReplaceApi(replace(ORDERS, scopes=("read",)))]),
+    "remove_api": lambda store: store.change(None, [RemoveApi("orders")]),
+    "add_client": lambda store: store.change(
+        None, [AddClient(client("new")), AddClientKey(key_record(KEYS[1], "new"))]
+    ),
+    "update_client": lambda store: store.change(None, [ReplaceClient(client(default_scopes=("read",)))]),
+    "switch_client": lambda store: store.change(None, [SwitchClient("billing", enabled=False)]),
+    "remove_client": lambda store: store.change(None, [RemoveClient("billing")]),
+    "add_client_keys": lambda store: store.change(None, [AddClientKey(key_record(KEYS[1]))]),
+    "remove_client_key": lambda store: store.change(None, [RemoveClientKey("billing", KEYS[0].kid)]),
+    "limit_client_key": lambda store: store.change(
+        None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW, NOW + 1))]
+    ),
+    "save_signing_keys": lambda store: store.change(None, [SaveSigningKey(signing(KEYS[2]))]),
 }
 
 
 async def _furnish(store: Store) -> None:
-    await store.add_api(ORDERS)
-    await store.add_client(client(), [key_record(KEYS[0])])
+    await store.change(None, [AddApi(ORDERS)])
+    await store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[0]))])
 
 
 @pytest.mark.rule("AS-CA-24", "I6")
@@ -824,10 +755,10 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store, place.store() as other:
-            await store.add_api(ORDERS)
+            await store.change(None, [AddApi(ORDERS)])
             limited = key_record(KEYS[1], not_before=NOW + 5, expires_at=NOW + 9, last_used_at=NOW + 7)
-            await store.add_client(full, [key_record(KEYS[0]), limited])
-            await store.save_signing_keys(ring)
+            await store.change(None, [AddClient(full), AddClientKey(key_record(KEYS[0])), AddClientKey(limited)])
+            await store.change(None, [*map(SaveSigningKey, ring)])
             assert await other.list_apis() == (ORDERS,)
             assert await other.find_client("billing") == full
             assert await other.list_clients() == (full,)
@@ -850,13 +781,13 @@ def test_where_clients_publish_their_keys(place: Place) -> None:
         async with place.store() as store:
             assert await store.published_at(10) == ()
             for name, uri in (("a", one), ("b", two), ("c", one), ("d", None), ("e", "https://e.example/")):
-                await store.add_client(client(client_id=name, jwks_uri=uri), ())
-            await store.switch_client("e", enabled=False)
+                await store.change(None, [AddClient(client(client_id=name, jwks_uri=uri))])
+            await store.change(None, [SwitchClient("e", enabled=False)])
             assert await store.published_at(10) == (one, two)
             assert await store.published_at(1) == (one,)
-            await store.update_client(client(client_id="a", jwks_uri=None))
+            await store.change(None, [ReplaceClient(client(client_id="a", jwks_uri=None))])
             assert await store.published_at(10) == (two, one)
-            await store.remove_client("b")
+            await store.change(None, [RemoveClient("b")])
             assert await store.published_at(10) == (one,)
 
     run(work())
@@ -883,10 +814,10 @@ def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as operator:
             await _furnish(operator)
-            await operator.add_client(client("silent"), ())
+            await operator.change(None, [AddClient(client("silent"))])
             known = ("billing", "silent")
             for enabled in (False, True, False):
-                await operator.switch_client("silent", enabled=enabled)
+                await operator.change(None, [SwitchClient("silent", enabled=enabled)])
                 version = await operator.registry_version()
                 names = [*known, "nobody", "billing\0", *known]
                 answers = await asyncio.gather(*map(store.look_up, names))
@@ -904,19 +835,33 @@ def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(lambda store: store.add_api(ORDERS), id="same-api"),
-        pytest.param(lambda store: store.add_api(replace(ORDERS, name="x")), id="same-audience"),
-        pytest.param(lambda store: store.add_client(client(), [key_record(KEYS[1])]), id="same-client"),
-        pytest.param(lambda store: store.add_client(client("x"), [key_record(KEYS[0], "x")]), id="same-key"),
-        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[0])]), id="key-again"),
-        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[1]), key_record(KEYS[1])]), id="key-twice"),
-        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[2])]), id="key-of-the-server"),
+        pytest.param(lambda store: store.change(None, [AddApi(ORDERS)]), id="same-api"),
+        pytest.param(lambda store: store.change(None, [AddApi(replace(ORDERS, name="x"))]), id="same-audience"),
         pytest.param(
-            lambda store: store.add_client_keys([replace(key_record(KEYS[1]), kid=KEYS[0].kid)]), id="same-kid"
+            lambda store: store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))]), id="same-client"
         ),
-        pytest.param(lambda store: store.add_client_keys([key_record(KEYS[1], "nobody")]), id="key-of-nobody"),
-        pytest.param(lambda store: store.save_signing_keys([signing(KEYS[0])]), id="clients-key-as-servers"),
-        pytest.param(lambda store: store.save_signing_keys([signing(KEYS[3]), signing(KEYS[0])]), id="all-or-none"),
+        pytest.param(
+            lambda store: store.change(None, [AddClient(client("x")), AddClientKey(key_record(KEYS[0], "x"))]),
+            id="same-key",
+        ),
+        pytest.param(lambda store: store.change(None, [AddClientKey(key_record(KEYS[0]))]), id="key-again"),
+        pytest.param(
+            lambda store: store.change(None, [AddClientKey(key_record(KEYS[1])), AddClientKey(key_record(KEYS[1]))]),
+            id="key-twice",
+        ),
+        pytest.param(lambda store: store.change(None, [AddClientKey(key_record(KEYS[2]))]), id="key-of-the-server"),
+        pytest.param(
+            lambda store: store.change(None, [AddClientKey(replace(key_record(KEYS[1]), kid=KEYS[0].kid))]),
+            id="same-kid",
+        ),
+        pytest.param(
+            lambda store: store.change(None, [AddClientKey(key_record(KEYS[1], "nobody"))]), id="key-of-nobody"
+        ),
+        pytest.param(lambda store: store.change(None, [SaveSigningKey(signing(KEYS[0]))]), id="clients-key-as-servers"),
+        pytest.param(
+            lambda store: store.change(None, [SaveSigningKey(signing(KEYS[3])), SaveSigningKey(signing(KEYS[0]))]),
+            id="all-or-none",
+        ),
     ],
 )
 def test_collisions(place: Place, write: Write) -> None:
@@ -931,12 +876,12 @@ def test_collisions(place: Place, write: Write) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             await _furnish(store)
-            await store.save_signing_keys([signing(KEYS[2])])
+            await store.change(None, [SaveSigningKey(signing(KEYS[2]))])
             before = await snapshot(other)
             with pytest.raises(StoreConflict):
                 await write(store)
             assert await snapshot(other) == before
-            await store.update_api(replace(ORDERS, scopes=()))
+            await store.change(None, [ReplaceApi(replace(ORDERS, scopes=()))])
 
     run(work())
 
@@ -948,16 +893,16 @@ def test_a_removed_client_is_gone_for_good(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.remove_client("billing")
+            await store.change(None, [RemoveClient("billing")])
             assert await store.find_client("billing") is None
             assert await store.list_clients() == ()
             assert await store.client_keys("billing") == ()
-            await store.update_client(client())
-            await store.switch_client("billing", enabled=True)
+            await store.change(None, [ReplaceClient(client())])
+            await store.change(None, [SwitchClient("billing", enabled=True)])
             assert await store.find_client("billing") is None
             with pytest.raises(StoreConflict):
-                await store.add_client(client(), [key_record(KEYS[1])])
-            await store.add_client(client("heir"), [key_record(KEYS[0], "heir")])
+                await store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))])
+            await store.change(None, [AddClient(client("heir")), AddClientKey(key_record(KEYS[0], "heir"))])
 
     run(work())
 
@@ -969,9 +914,9 @@ def test_a_removed_client_takes_no_keys(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.remove_client("billing")
+            await store.change(None, [RemoveClient("billing")])
             with pytest.raises(StoreConflict):
-                await store.add_client_keys([key_record(KEYS[1])])
+                await store.change(None, [AddClientKey(key_record(KEYS[1]))])
 
     run(work())
 
@@ -985,11 +930,12 @@ def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
             await _furnish(one)
             read = await one.find_client("billing")
             assert read is not None
-            await two.switch_client("billing", enabled=False)
-            await one.update_client(replace(read, settings=ClientSettings(default_scopes=("read",))))
+            changed = replace(read, settings=ClientSettings(default_scopes=("read",)))
+            await two.change(None, [SwitchClient("billing", enabled=False)])
+            await one.change(None, [ReplaceClient(changed)])
             after = await two.find_client("billing")
-            assert after == replace(read, settings=ClientSettings(default_scopes=("read",)), enabled=False)
-            await one.switch_client("billing", enabled=True)
+            assert after == replace(changed, enabled=False)
+            await one.change(None, [SwitchClient("billing", enabled=True)])
             assert await two.find_client("billing") == replace(after, enabled=True)
 
     run(work())
@@ -1002,11 +948,11 @@ def test_of_two_plans_for_one_ring_one_is_written(place: Place) -> None:
     async def work() -> None:
         async with place.store() as one, place.store() as two:
             seen = await one.registry_version()
-            await two.save_signing_keys([signing(KEYS[2])], seen)
+            await two.change(seen, [SaveSigningKey(signing(KEYS[2]))])
             with pytest.raises(StoreConflict):
-                await one.save_signing_keys([signing(KEYS[3])], seen)
+                await one.change(seen, [SaveSigningKey(signing(KEYS[3]))])
             assert [key.kid for key in await one.signing_keys()] == [KEYS[2].kid]
-            await one.save_signing_keys([signing(KEYS[3])], await one.registry_version())
+            await one.change(await one.registry_version(), [SaveSigningKey(signing(KEYS[3]))])
 
     run(work())
 
@@ -1016,8 +962,8 @@ def test_saving_signing_keys_replaces_by_kid(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.save_signing_keys([signing(KEYS[2]), signing(KEYS[3])])
-            await store.save_signing_keys([signing(KEYS[2], retires_at=NOW + 9)])
+            await store.change(None, [SaveSigningKey(signing(KEYS[2])), SaveSigningKey(signing(KEYS[3]))])
+            await store.change(None, [SaveSigningKey(signing(KEYS[2], retires_at=NOW + 9))])
             instants = {key.kid: key.retires_at for key in await store.signing_keys()}
             assert instants == {KEYS[2].kid: NOW + 9, KEYS[3].kid: None}
 
@@ -1033,7 +979,7 @@ def test_many_writers_of_the_registry(place: Place) -> None:
             apis = [ApiRecord(f"a{n}", f"https://a{n}.example", (), NOW) for n in range(40)]
             for first in range(0, 40, 8):  # each waits for those before it, and behind a slow disk forty would be late
                 some = enumerate(apis[first : first + 8])
-                await asyncio.gather(*((one, two)[n % 2].add_api(api) for n, api in some))
+                await asyncio.gather(*((one, two)[n % 2].change(None, [AddApi(api)]) for n, api in some))
             assert await two.registry_version() == before + 40
             assert len(await one.list_apis()) == 40
 
@@ -1050,11 +996,10 @@ def test_a_writer_who_read_too_early_is_told(place: Place) -> None:
             seen = await one.registry_version()
             read = await one.find_client("billing")
             assert read is not None
-            await two.update_client(
-                replace(read, settings=ClientSettings(default_scopes=("read",))), await two.registry_version()
-            )
+            changed = replace(read, settings=ClientSettings(default_scopes=("read",)))
+            await two.change(await two.registry_version(), [ReplaceClient(changed)])
             with pytest.raises(RegistryMoved):
-                await one.update_client(read, seen)
+                await one.change(seen, [ReplaceClient(read)])
             after = await two.find_client("billing")
             assert after is not None
             assert after.settings.default_scopes == ("read",)
@@ -1069,18 +1014,18 @@ def test_limits_of_a_key_are_replaced(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             await _furnish(store)
-            await store.add_client_keys([key_record(KEYS[1])])
+            await store.change(None, [AddClientKey(key_record(KEYS[1]))])
             seen = await store.registry_version()
-            await store.limit_client_key("billing", KEYS[0].kid, KeyLimits(NOW + 1, NOW + 2), seen)
+            await store.change(seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW + 1, NOW + 2))])
             limits = {key.kid: key.limits for key in await other.client_keys("billing")}
             assert limits == {KEYS[0].kid: KeyLimits(NOW + 1, NOW + 2), KEYS[1].kid: KeyLimits()}
             for late in (
-                store.limit_client_key("billing", KEYS[0].kid, KeyLimits(), seen),
-                store.remove_client_key("billing", KEYS[0].kid, seen),
+                store.change(seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())]),
+                store.change(seen, [RemoveClientKey("billing", KEYS[0].kid)]),
             ):
                 with pytest.raises(RegistryMoved):
                     await late
-            await store.limit_client_key("billing", KEYS[0].kid, KeyLimits())
+            await store.change(None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())])
             assert {key.limits for key in await other.client_keys("billing")} == {KeyLimits()}
 
     run(work())
@@ -1094,7 +1039,7 @@ def test_noted_uses_only_go_up(place: Place) -> None:
     async def work() -> None:
         async with place.store() as one, place.store() as two:
             await _furnish(one)
-            await one.add_client(client("other"), [key_record(KEYS[1], "other")])
+            await one.change(None, [AddClient(client("other")), AddClientKey(key_record(KEYS[1], "other"))])
             before = await one.registry_version()
             await one.note_key_uses([("billing", own, NOW + 8), ("billing", foreign, NOW), ("nobody", "none", NOW)])
             await two.note_key_uses([("billing", own, NOW + 5)])
@@ -1118,13 +1063,13 @@ def test_many_note_uses_beside_registrations(place: Place) -> None:
 
     async def registering(store: Store) -> None:
         for turn in range(20):
-            await store.add_client(client(f"c{turn}"), [])
-            await store.remove_client(f"c{turn}")
-            await store.remove_client_key("billing", keys[turn].kid)
+            await store.change(None, [AddClient(client(f"c{turn}"))])
+            await store.change(None, [RemoveClient(f"c{turn}")])
+            await store.change(None, [RemoveClientKey("billing", keys[turn].kid)])
 
     async def work() -> None:
         async with place.store() as a, place.store() as b, place.store() as c, place.store() as d:
-            await a.add_client(client(), [key_record(key) for key in keys])
+            await a.change(None, [AddClient(client()), *(AddClientKey(key_record(key)) for key in keys)])
             await asyncio.gather(noting(a, 0), noting(b, 1), noting(c, 2), registering(d))
             assert {key.last_used_at for key in await a.client_keys("billing")} == {NOW + 19}
             assert len(await a.client_keys("billing")) == 10
@@ -1155,10 +1100,12 @@ def test_keys_that_expire_soon_come_with_their_siblings(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             for (name, expires_at), key in zip(spans.items(), new, strict=False):
-                await store.add_client(client(name), [key_record(key, name, expires_at=expires_at)])
-            await store.add_client_keys([key_record(new[6], "early")])
-            await store.switch_client("off", enabled=False)
-            await store.remove_client("gone")
+                await store.change(
+                    None, [AddClient(client(name)), AddClientKey(key_record(key, name, expires_at=expires_at))]
+                )
+            await store.change(None, [AddClientKey(key_record(new[6], "early"))])
+            await store.change(None, [SwitchClient("off", enabled=False)])
+            await store.change(None, [RemoveClient("gone")])
             found = await store.keys_of_expiring(NOW, NOW + 100, 10)
             assert {(key.client_id, key.expires_at) for key in found} == {
                 ("early", NOW + 10), ("early", None), ("edge", NOW + 99)}  # fmt: skip

@@ -17,12 +17,13 @@ import pytest
 from groat.outbound.clocks import Clocks
 from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, Spans, StoreUnavailable
+from groat.server.store.changes import AddClient, SwitchClient
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres.link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
-from groat.server.store.postgres.registration import PUBLISHED
 from groat.server.store.postgres.schema import SCHEMA_VERSION, Unsafe, migrate, open_link
 from groat.server.store.postgres.store import LIMITS, PostgresStore
 from groat.server.store.records import ClientRecord
+from groat.server.store.registry_sql import PUBLISHED
 from tests.postgres import GivenServer, PostgresServer
 
 Result = TypeVar("Result")
@@ -83,7 +84,7 @@ from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance
 from groat.server.store.group_commit import MAX_BATCH
 from groat.server.store.group_commit import Limits
-from groat.server.store.postgres import PostgresStore
+from groat.server.store.postgres.store import PostgresStore
 async def main(url, name, step):
     store = PostgresStore(url, limits=Limits(10, 20))
     await store.condition()
@@ -379,7 +380,7 @@ def test_a_caller_that_is_cancelled_leaves_a_clean_connection(url: str) -> None:
             for n in range(60):
                 tasks = [
                     asyncio.ensure_future(store.list_apis()),
-                    asyncio.ensure_future(store.switch_client("x", enabled=True)),
+                    asyncio.ensure_future(store.change(None, [SwitchClient("x", enabled=True)])),
                 ]
                 await asyncio.sleep(0.0003 * (n % 12))
                 for task in tasks:
@@ -510,7 +511,7 @@ class Restless(PostgresStore):
 
     async def switch(self) -> None:
         enabled = len(self.enabled_at) % 2 == 0
-        await self.operator.switch_client("silent", enabled=enabled)
+        await self.operator.change(None, [SwitchClient("silent", enabled=enabled)])
         self.enabled_at[await self.operator.registry_version()] = enabled
 
 
@@ -520,7 +521,7 @@ def test_a_look_up_is_of_one_moment(url: str) -> None:
 
     async def work() -> None:
         async with opened(url) as operator:
-            await operator.add_client(ClientRecord("silent", {}, 1), ())
+            await operator.change(None, [AddClient(ClientRecord("silent", {}, 1))])
             store = Restless(url, operator)
             await store.switch()
             for _ in range(6):
@@ -808,5 +809,5 @@ def test_publishers_are_found_by_an_index(url: str) -> None:
     """The condition of the question is that of the partial index: among a million clients none is searched for."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")
-        plan = connection.execute(f"EXPLAIN {PUBLISHED.replace('$1', '10')}").fetchall()
+        plan = connection.execute(f"EXPLAIN {PUBLISHED.postgres.replace('$1', '10')}").fetchall()
     assert any("clients_publishing" in line for (line,) in plan)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from groat.server.store import StoreUnavailable
+from groat.server.store.changes import AddApi
 from groat.server.store.postgres.link import Target
 from groat.server.store.postgres.schema import migrate
 from groat.server.store.postgres.writer import FRESH_SECONDS
+from groat.server.store.records import ApiRecord
 from tests.disks import filled, small_disk
 from tests.postgres import NOBODY, GivenServer, PostgresServer
 from tests.server.store.test_postgres import Event, _until_used, execute, opened, run, use
@@ -86,3 +88,28 @@ def test_rows_that_cannot_be_written_though_nobody_asks(postgres: PostgresServer
             assert execute(url, "SELECT count(*) FROM used_once WHERE client_id = 'trial'") == [(0,)]
 
     run(work())
+
+
+@pytest.mark.rule("OP-1", "AS-TE-30")
+def test_a_change_on_a_full_tablespace(postgres_server: PostgresServer, disk: Path) -> None:
+    """StoreUnavailable, and nothing of it is there; once there is room, the same change is made whole."""
+    url = postgres_server.database()
+    run(migrate(Target(url)))
+    execute(postgres_server.url(), f"CREATE TABLESPACE small LOCATION '{disk}'")
+    execute(url, "ALTER TABLE apis SET TABLESPACE small")
+    many = [AddApi(ApiRecord(f"a{n}", f"https://a{n}.example/{'x' * 200}", ("read",), 1)) for n in range(200)]
+
+    async def work() -> None:
+        async with opened(url) as store:
+            before = await store.registry_version()
+            with filled(disk), pytest.raises(StoreUnavailable, match="space"):
+                await store.change(before, many)
+            assert (await store.list_apis(), await store.registry_version()) == ((), before)
+            await store.change(before, many)
+            assert len(await store.list_apis()) == 200
+
+    try:
+        run(work())
+    finally:
+        execute(url, "ALTER TABLE apis SET TABLESPACE pg_default")
+        execute(postgres_server.url(), "DROP TABLESPACE small")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import sqlite3
 import stat
 import threading
@@ -16,7 +17,9 @@ import pytest
 
 from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import Issuance, StoreUnavailable
+from groat.server.store.changes import AddApi, AddClient, RemoveApi
 from groat.server.store.group_commit import GATHER_UP_TO, MAX_BATCH, Use
+from groat.server.store.records import ApiRecord, ClientRecord
 from groat.server.store.sqlite.faults import FRESH_SECONDS
 from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from groat.server.store.sqlite.writer import CHECK_SECONDS
@@ -362,4 +365,48 @@ def test_a_writer_that_cannot_open_the_file_yet(tmp_path: Path) -> None:
         await store.close()
 
     _create(tmp_path / "groat.db")
+    asyncio.run(work())
+
+
+# Changes of the registry
+
+
+def _apis(count: int) -> list[AddApi]:
+    return [AddApi(ApiRecord(f"a{n}", f"https://a{n}.example/{'x' * 200}", ("read",), NOW)) for n in range(count)]
+
+
+@pytest.mark.rule("AS-CA-24", "I6")
+def test_a_change_is_one_step(tmp_path: Path) -> None:
+    """However many objects: no other coroutine gets a turn in which it would read what is not committed yet."""
+    store = SqliteStore.create(tmp_path / "groat.db")
+    change = store.change(None, [*_apis(300), AddClient(ClientRecord("billing", {}, NOW)), RemoveApi("a1")])
+    with pytest.raises(StopIteration):
+        change.send(None)
+    assert len(asyncio.run(store.list_apis())) == 299
+
+
+@pytest.mark.rule("OP-1", "AS-TE-30")
+def test_a_change_on_a_full_disk(tmp_path: Path) -> None:
+    """StoreUnavailable, and nothing of it is there; once there is room, the same change is made whole.
+
+    Full is what a limit on the size of files says here, at the COMMIT of what fitted into memory.
+    """
+
+    async def work() -> None:
+        store = SqliteStore.create(tmp_path / "groat.db")
+        before = await store.registry_version()
+        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "groat.db-wal").stat().st_size + 50_000, usual[1]))
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.change(before, _apis(1000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        other = SqliteStore.open(tmp_path / "groat.db")
+        assert (await other.list_apis(), await other.registry_version()) == ((), before)
+        await store.change(before, _apis(1000))
+        assert len(await other.list_apis()) == 1000
+        for opened in (store, other):
+            await opened.close()
+
     asyncio.run(work())

@@ -10,6 +10,7 @@ from groat.protocol.models import API_NAME, Policy
 from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.store.changes import AddApi, RemoveApi, ReplaceApi, ReplaceClient
 from groat.server.store.records import ApiRecord, ClientRecord
 
 
@@ -17,7 +18,7 @@ async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence
     """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
     check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
     api = ApiRecord(name, _audience(operator.policy, audience), checked_scopes(scopes), operator.now)
-    await operator.store.add_api(api)
+    await operator.store.change(None, [AddApi(api)])
     operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
     return api
 
@@ -91,7 +92,7 @@ async def update_api(
     plan = await plan_api_update(operator, name, audience, add_scopes, remove_scopes)
     refuse_others(agreed, plan.losses)
     changed = plan.after or plan.before
-    await operator.store.update_api(changed, plan.clients, plan.seen)
+    await operator.store.change(plan.seen, [ReplaceApi(changed), *map(ReplaceClient, plan.clients)])
     operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)})
     return changed
 
@@ -110,7 +111,7 @@ async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | 
     """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""
     plan = await plan_api_removal(operator, name)
     refuse_others(agreed, plan.losses)
-    await operator.store.remove_api(name, plan.clients, plan.seen)
+    await operator.store.change(plan.seen, [RemoveApi(name), *map(ReplaceClient, plan.clients)])
     operator.audit.operated("api.removed", {"api": name, **_hit(plan.losses)})
 
 

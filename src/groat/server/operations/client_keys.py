@@ -10,6 +10,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits, LimitsChange
 from groat.server.operations.losses import Loss, losses_of_client_key
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.store.changes import AddClientKey, LimitClientKey, RemoveClientKey
 from groat.server.store.records import ClientKeyRecord, ClientRecord
 
 MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
@@ -68,7 +69,7 @@ async def add_client_keys(
     """Register further public keys, so that the client can change over without a gap."""
     await _found(operator, client_id)
     records = key_records(operator, client_id, keys, limits)
-    await operator.store.add_client_keys(records)
+    await operator.store.change(None, [*map(AddClientKey, records)])
     facts = {"client": client_id, "keys": [key.kid for key in keys], **_shown(limits)}
     operator.audit.operated("client.key_added", facts)
     return records
@@ -85,30 +86,35 @@ async def list_all_client_keys(operator: Operator) -> tuple[ClientKeyRecord, ...
     return tuple([key for client in clients for key in await operator.store.client_keys(client.client_id)])
 
 
+@again_if_moved
 async def enrol_client_key(
     operator: Operator, client_id: str, key: PublicKey, by: str, lifetime: int = 0
 ) -> ClientKeyRecord:
     """Register a key that the client brought itself, `by` code or endorsement, for `lifetime` seconds (0: for good).
 
-    At the limit the key that expired first makes room. Raises ConfigError where none has expired.
+    At the limit the key that expired first makes room, in the same change. Raises ConfigError where none has expired.
     """
-    known = await list_client_keys(operator, client_id)
-    if len(known) >= MAX_OWN_KEYS:
-        await _make_room(operator, client_id, known)
+    seen = await operator.store.registry_version()
+    oldest = _in_the_way(operator, client_id, await list_client_keys(operator, client_id))
     limits = KeyLimits(expires_at=operator.now + lifetime) if lifetime else UNLIMITED
     (record,) = key_records(operator, client_id, (key,), limits)
-    await operator.store.add_client_keys((record,))
+    if oldest is None:  # whatever else changes meanwhile: the client's only right to this is used up already
+        await operator.store.change(None, [AddClientKey(record)])
+    else:
+        await operator.store.change(seen, [RemoveClientKey(client_id, oldest), AddClientKey(record)])
+        operator.audit.operated("client.key_removed", {"client": client_id, "kid": oldest, "hint": "made room"})
     operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by, **_shown(limits)})
     return record
 
 
-async def _make_room(operator: Operator, client_id: str, known: Sequence[ClientKeyRecord]) -> None:
+def _in_the_way(operator: Operator, client_id: str, known: Sequence[ClientKeyRecord]) -> str | None:
+    """The key that has to go before there can be another one, if any."""
+    if len(known) < MAX_OWN_KEYS:
+        return None
     expired = [key for key in known if key.expires_at is not None and key.expires_at <= operator.now]
     if not expired:
         raise ConfigError(f"client {client_id} has {len(known)} keys; remove one first")
-    oldest = min(expired, key=lambda key: key.expires_at or 0)
-    await operator.store.remove_client_key(client_id, oldest.kid)
-    operator.audit.operated("client.key_removed", {"client": client_id, "kid": oldest.kid, "hint": "made room"})
+    return min(expired, key=lambda key: key.expires_at or 0).kid
 
 
 @again_if_moved
@@ -120,7 +126,7 @@ async def retire_client_key(operator: Operator, client_id: str, kid: str, at: in
         if record.kid == kid and (record.expires_at is None or record.expires_at > at):
             # A key whose time has not come yet endorses nothing, so `at` is after its not-before; never trust that.
             begin = None if record.not_before is None or record.not_before >= at else record.not_before
-            await operator.store.limit_client_key(client_id, kid, KeyLimits(begin, at), seen)
+            await operator.store.change(seen, [LimitClientKey(client_id, kid, KeyLimits(begin, at))])
             operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, "expires_at": at})
 
 
@@ -135,7 +141,7 @@ async def update_client_key(
     changed = replace(chosen.record, not_before=limits.not_before, expires_at=limits.expires_at)
     if not key_life(changed).valid(operator.now) and not force:
         _refuse_last(operator, chosen)
-    await operator.store.limit_client_key(client_id, kid, limits, seen)
+    await operator.store.change(seen, [LimitClientKey(client_id, kid, limits)])
     operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(limits)})
     return changed
 
@@ -170,7 +176,7 @@ async def remove_client_key(
     if not force:
         _refuse_last(operator, chosen)
     verdict = removal_verdict(key_life(chosen.record), chosen.others, operator.now, idle)
-    await operator.store.remove_client_key(client_id, kid, seen)
+    await operator.store.change(seen, [RemoveClientKey(client_id, kid)])
     operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
     return verdict
 

@@ -14,6 +14,7 @@ from groat.server.operations.apis import check, checked_scopes
 from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.store.changes import AddClient, AddClientKey, RemoveClient, ReplaceClient, SwitchClient
 from groat.server.store.records import ClientRecord
 
 MAX_INVITATION: Final = 7 * 86400  # seconds
@@ -36,7 +37,8 @@ async def add_client(
     check(keys or keys is None or settings.jwks_uri, "a client needs at least one public key")
     record = ClientRecord(client_id, await _allow(operator, allow), operator.now, settings=settings)
     _check_settings(operator, record)
-    await operator.store.add_client(record, key_records(operator, client_id, keys or (), limits))
+    records = key_records(operator, client_id, keys or (), limits)
+    await operator.store.change(None, [AddClient(record), *map(AddClientKey, records)])
     operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
     return record
 
@@ -101,7 +103,7 @@ async def update_client(
     """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
     plan = await plan_client_update(operator, client_id, allow, change)
     record = plan.after or plan.before
-    await operator.store.update_client(record, plan.seen)
+    await operator.store.change(plan.seen, [ReplaceClient(record)])
     operator.audit.operated("client.updated", {"client": client_id})
     return record
 
@@ -118,7 +120,7 @@ async def plan_client_end(operator: Operator, client_id: str, *, for_good: bool)
 async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:
     """Switch a client on or off, with effect on the next request."""
     record = replace(await find_client(operator, client_id), enabled=enabled)
-    await operator.store.switch_client(client_id, enabled=enabled)
+    await operator.store.change(None, [SwitchClient(client_id, enabled)])
     operator.audit.operated("client.enabled" if enabled else "client.disabled", {"client": client_id})
     return record
 
@@ -126,7 +128,7 @@ async def enable_client(operator: Operator, client_id: str, *, enabled: bool) ->
 async def remove_client(operator: Operator, client_id: str) -> None:
     """Remove a client and its keys; the id is never given to another one."""
     await find_client(operator, client_id)
-    await operator.store.remove_client(client_id)
+    await operator.store.change(None, [RemoveClient(client_id)])
     operator.audit.operated("client.removed", {"client": client_id})
 
 

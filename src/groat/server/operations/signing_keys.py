@@ -26,6 +26,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.operations.losses import Loss, losses_of_signing_key
 from groat.server.operations.operator import Operator, again_if_moved
 from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict, StoreUnavailable
+from groat.server.store.changes import SaveSigningKey
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable
 
@@ -44,7 +45,7 @@ async def first_signing_key(operator: Operator, custody: Custody, algorithm: str
     if await operator.store.signing_keys():
         raise StoreConflict("there is a signing key already")
     (first,) = plan_rotation((), await _fresh_key(operator, custody, algorithm), operator.now, Lead())
-    await operator.store.save_signing_keys((first,), seen)
+    await operator.store.change(seen, [SaveSigningKey(first)])
     operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
     return first
 
@@ -56,7 +57,7 @@ async def rotate_signing_key(operator: Operator, custody: Custody, algorithm: st
     changed = plan_promotion(keys, operator.now, lead)
     if not changed:
         changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
-    await operator.store.save_signing_keys(changed, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.rotated", {"kid": changed[0].kid, "activates_at": changed[0].activates_at})
     return changed
 
@@ -66,7 +67,7 @@ async def prepare_signing_key(operator: Operator, custody: Custody, algorithm: s
     """Publish a further key that waits until an operator, or the schedule, lets it sign."""
     seen, _ = await _ring(operator, custody)
     changed = plan_preparation(await _fresh_key(operator, custody, algorithm))
-    await operator.store.save_signing_keys(changed, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.prepared", {"kid": changed[0].kid})
     return changed
 
@@ -78,7 +79,7 @@ async def activate_signing_key(
     """Let this pending key take over, as early as is safe or `at_once`."""
     seen, keys = await _ring(operator, custody)
     changed = plan_activation(keys, kid, operator.now, lead, at_once=at_once)
-    await operator.store.save_signing_keys(changed, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.activated", {"kid": kid, "activates_at": changed[0].activates_at})
     return changed
 
@@ -95,7 +96,7 @@ async def retire_signing_key(
     if at_once:
         changed, needs_key = plan_taint(keys, kid, operator.now, lead)
         changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
-        await operator.store.save_signing_keys(changed, seen)
+        await operator.store.change(seen, [*map(SaveSigningKey, changed)])
         operator.audit.operated("key.tainted", {"kid": kid})
         return changed
     key = next((key for key in keys if key.kid == kid), None)
@@ -107,7 +108,7 @@ async def retire_signing_key(
         raise ConfigError(f"key {kid} signs in place of a lost one: groat key activate {kid}, or revoke it")
     else:
         changed = plan_withdrawal(keys, kid, operator.now, lead)
-    await operator.store.save_signing_keys(changed, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.retired", {"kid": kid})
     return changed
 
@@ -144,7 +145,7 @@ async def revoke_signing_key(
     seen, keys = await _ring(operator, custody)
     changed, needs_key = plan_revocation(keys, kid, operator.now, lead)
     changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
-    await operator.store.save_signing_keys(changed, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.revoked", {"kid": kid})
     return changed
 
@@ -161,7 +162,7 @@ async def reseal_signing_keys(operator: Operator, custody: Custody) -> Keys:
     anew = [(key, await custody.reseal(key.public, key.sealed)) for key in keys if key.sealed]
     changed = tuple(replace(key, sealed=sealed) for key, sealed in anew if sealed is not None)
     if changed:
-        await operator.store.save_signing_keys(changed, seen)
+        await operator.store.change(seen, [*map(SaveSigningKey, changed)])
         operator.audit.operated("key.resealed", {"keys": [key.kid for key in changed]})
     return changed
 
@@ -186,7 +187,7 @@ async def apply_next_step(
         change = change.with_fresh(keys, await _fresh_key(operator, custody, algorithm, now), now, timing.lead)
     if change.destroy is not None:
         await _destroy(operator, custody, change.destroy, seen, time)
-    await operator.store.save_signing_keys(change.keys, seen)
+    await operator.store.change(seen, [*map(SaveSigningKey, change.keys)])
     first = change.keys[0]
     operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
     return change

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeValue
+from groat.server.store.changes import Change
+from groat.server.store.conflicts import RegistryMoved as RegistryMoved
+from groat.server.store.conflicts import StoreConflict as StoreConflict
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.unavailable import BeforeFloor as BeforeFloor
 from groat.server.unavailable import BeforeHorizon as BeforeHorizon
@@ -21,14 +23,6 @@ FORGET_AFTER: Final = 600
 MAX_SKEW_SECONDS: Final = 30.0
 # An operator waits for a slow disk rather than being told that nobody knows what became of his change.
 OPERATOR_PATIENCE: Final = 10
-
-
-class StoreConflict(Exception):
-    """A registration collides with one that exists (or existed: client ids are never reassigned)."""
-
-
-class RegistryMoved(StoreConflict):
-    """The registry is past the version that the writer had read; nothing was written. Read again, try again."""
 
 
 class Issuance(NamedTuple):
@@ -93,11 +87,7 @@ class Spans:
 
 
 class Store(Protocol):
-    """Methods named for intent. All raise StoreUnavailable; writers raise StoreConflict. Times in epoch seconds.
-
-    Every write to APIs, clients or keys raises the registry version in the same transaction. Writers that replace
-    what somebody read take `seen`, the version at that reading, and raise RegistryMoved if it is not in force.
-    """
+    """Methods named for intent. All raise StoreUnavailable; `change` and `fill` raise StoreConflict. Epoch seconds."""
 
     async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
@@ -159,31 +149,13 @@ class Store(Protocol):
 
     async def signing_keys(self) -> tuple[SigningKey, ...]: ...
 
-    async def add_api(self, api: ApiRecord) -> None: ...
+    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
+        """Make all of these changes, in this order, or none; the version goes up once, however many they are.
 
-    async def update_api(self, api: ApiRecord, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
-        """Replace an API together with the clients whose grants change with it."""
+        `seen`: the version under which that was decided which they are; None: they hold whatever else has changed.
+        Raises RegistryMoved if another one is in force. Not checked: whether what they replace or remove is there.
+        """
         ...
-
-    async def remove_api(self, name: str, clients: Sequence[ClientRecord] = (), seen: int | None = None) -> None:
-        """Remove an API and what the clients were granted of it."""
-        ...
-
-    async def add_client(self, client: ClientRecord, keys: Sequence[ClientKeyRecord]) -> None: ...
-
-    async def update_client(self, client: ClientRecord, seen: int | None = None) -> None: ...
-
-    async def switch_client(self, client_id: str, *, enabled: bool) -> None: ...
-
-    async def remove_client(self, client_id: str) -> None: ...
-
-    async def add_client_keys(self, keys: Sequence[ClientKeyRecord]) -> None: ...
-
-    async def limit_client_key(self, client_id: str, kid: str, limits: KeyLimits, seen: int | None = None) -> None:
-        """Replace the limits of a key."""
-        ...
-
-    async def remove_client_key(self, client_id: str, kid: str, seen: int | None = None) -> None: ...
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
         """Raise the last uses of these keys, each named once; does not raise the registry version.
@@ -195,10 +167,6 @@ class Store(Protocol):
 
     async def names_key(self, kid: str) -> bool:
         """Whether a use that is remembered names this signing key; reads them all where none does."""
-        ...
-
-    async def save_signing_keys(self, keys: Sequence[SigningKey], seen: int | None = None) -> None:
-        """Insert or replace these keys, all or none."""
         ...
 
     async def condition(self) -> Condition:

@@ -15,8 +15,8 @@ from groat.keys.ring.keyring import SigningKey
 from groat.protocol.client_settings import ClientSettings
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
-from groat.server.store import StoreUnavailable
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.unavailable import StoreUnavailable
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")

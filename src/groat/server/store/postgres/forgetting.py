@@ -14,10 +14,6 @@ from groat.server.store.postgres.link import Link
 
 IN_FORCE_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 5
-RAISE_HORIZON: Final = "UPDATE registry SET horizon = $1 WHERE horizon < $1 AND closed_at IS NULL"
-LOWER_HORIZON: Final = """
-UPDATE registry SET horizon = least(horizon, $1), floor = greatest(floor, $2), version = greatest(version + 1, $2)
-"""
 # The lesser of two: a database that went back in time has an earlier horizon than this process knows.
 _FORGET: Final = """
 DELETE FROM used_once WHERE digest IN (

@@ -34,11 +34,6 @@ Connect = Callable[[], sqlite3.Connection]
 COLUMNS = "digest, client_id, token_id, kid, issued_at, replica, expires_at"
 _VALUES: Final = ", ".join(f"column{n}" for n in range(1, 8))  # the eighth is the value's own expiry
 FRESH: Final = "column8 > (SELECT horizon FROM registry WHERE closed_at IS NULL)"
-# Whoever writes holds the file's write lock, so that a value is judged by the horizon that stands when it is written.
-RAISE_HORIZON: Final = "UPDATE registry SET horizon = ?1 WHERE horizon < ?1 AND closed_at IS NULL"
-LOWER_HORIZON: Final = """
-UPDATE registry SET horizon = min(horizon, ?1), floor = max(floor, ?2), version = max(version + 1, ?2)
-"""
 FORGET: Final = """
 DELETE FROM used_once WHERE rowid IN (
     SELECT rowid FROM used_once WHERE expires_at <= (SELECT horizon FROM registry WHERE closed_at IS NULL)

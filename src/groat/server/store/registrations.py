@@ -1,0 +1,126 @@
+"""What a store knows of APIs, clients and keys, and how that changes: written once, over whatever engine.
+
+An engine brings two things, `_rows` and `_transaction`, with its own connections, locks and errors behind them; what is
+said to it stands in `registry_sql`, what is wanted of it in `changes`. Single use is no part of this.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from groat.keys.ring.keyring import SigningKey
+from groat.server.store import TABLES, ClientWithKeys, RegistryMoved, Rows, StoreClosed, StoreConflict, StoreUnavailable
+from groat.server.store import registry_sql as sql
+from groat.server.store.changes import Change, Transaction, Value
+from groat.server.store.conflicts import Collision
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.registry_sql import Statement, alike
+from groat.server.store.rows import Row, api_record, client_key_record, client_record, published_at, signing_key
+
+
+class Filling(Transaction, Protocol):
+    """A transaction in which nobody else writes anything, used values included, for as long as it takes."""
+
+    async def insert(self, table: str, rows: Rows) -> None:
+        """Raises Collision."""
+        ...
+
+
+class Registrations(ABC):
+    """The registry's half of a `Store`."""
+
+    @abstractmethod
+    async def _rows(self, statement: Statement, *values: Value) -> Sequence[Row]:
+        """One statement by itself. Raises StoreUnavailable."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """All or nothing: committed where the block ends, rolled back where it raises. Raises StoreUnavailable."""
+
+    @abstractmethod
+    def _filling(self) -> AbstractAsyncContextManager[Filling]:
+        """The same, with everybody else kept out."""
+
+    @abstractmethod
+    async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
+        """As in `Store`. Each engine has its own way to read both at one moment, in as few steps as it can."""
+
+    # Reading
+
+    async def find_client(self, client_id: str) -> ClientRecord | None:
+        _, found = await self.look_up(client_id)
+        return found[0] if found else None
+
+    async def client_keys(self, client_id: str) -> tuple[ClientKeyRecord, ...]:
+        _, found = await self.look_up(client_id)
+        return found[1] if found else ()
+
+    async def keys_of_expiring(self, after: int, before: int, clients: int) -> tuple[ClientKeyRecord, ...]:
+        return tuple(map(client_key_record, await self._rows(sql.KEYS_OF_EXPIRING, after, before, clients)))
+
+    async def list_clients(self) -> tuple[ClientRecord, ...]:
+        return tuple(map(client_record, await self._rows(sql.LIST_CLIENTS)))
+
+    async def published_at(self, limit: int) -> tuple[str, ...]:
+        return published_at(await self._rows(sql.PUBLISHED, limit))
+
+    async def list_apis(self) -> tuple[ApiRecord, ...]:
+        return tuple(map(api_record, await self._rows(sql.LIST_APIS)))
+
+    async def signing_keys(self) -> tuple[SigningKey, ...]:
+        return tuple(map(signing_key, await self._rows(sql.SIGNING_KEYS)))
+
+    # Changing
+
+    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
+        async with self._transaction() as transaction:
+            await _check(transaction, seen)
+            for change in many:
+                try:
+                    await change.write(transaction)
+                except Collision:
+                    raise StoreConflict(change.conflict) from None
+            # In the same transaction, so that no server can miss it; once, so that each reads once.
+            await transaction.change(sql.RAISE_VERSION)
+
+    # As a whole
+
+    async def raise_floor(self, floor: int) -> None:
+        async with self._transaction() as transaction:
+            await transaction.change(sql.RAISE_FLOOR, floor)
+
+    async def lower_horizon(self, horizon: int, floor: int) -> None:
+        async with self._transaction() as transaction:
+            await transaction.change(sql.LOWER_HORIZON, horizon, floor)
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
+        async with self._filling() as filling:
+            for table in TABLES:
+                if await filling.rows(alike(f"SELECT 1 AS found FROM {table} LIMIT 1")):
+                    raise StoreConflict(f"the target is not empty: it has {table}")
+            try:
+                async for table, rows in contents:
+                    await filling.insert(known_table(table), rows)
+            except Collision as error:
+                raise StoreConflict(f"the contents do not fit: {error}") from None
+            await filling.change(sql.TAKE_OVER, version, floor, horizon)
+
+
+async def _check(transaction: Transaction, seen: int | None) -> None:
+    """Take hold of the registry, before anything else is read or locked. Raises StoreClosed, RegistryMoved."""
+    rows = await transaction.rows(sql.IN_FORCE)
+    if not rows:
+        raise StoreUnavailable("the registry is empty: this store was restored in part only")
+    if rows[0]["closed_at"] is not None:
+        raise StoreClosed
+    # What was decided on what is no longer so must be decided anew.
+    if seen is not None and rows[0]["version"] != seen:
+        raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
+
+
+def known_table(table: str) -> str:
+    """Raises StoreConflict for a name that is none of TABLES, before it gets into a statement."""
+    if table not in TABLES:
+        raise StoreConflict(f"no table {table}")
+    return table

@@ -1,0 +1,139 @@
+"""Every statement about the registry, once, in the spelling of each engine.
+
+They are written as PostgreSQL has them. Where SQLite says the same in the same words, its spelling is derived; where
+the two differ, both stand beside each other here. What only one of them says (how values are used up, forgotten and
+missed) is in that engine's room.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
+_BY_BYTES: Final = ' COLLATE "C"'
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement as each engine wants it; `$1` or `?1` is the first value."""
+
+    postgres: str
+    sqlite: str
+
+
+def alike(sql: str) -> Statement:
+    """A statement that both have; to compare texts by their bytes is said to PostgreSQL and is SQLite's habit."""
+    return Statement(sql, _PLACEHOLDER.sub(r"?\1", sql.replace(_BY_BYTES, "")))
+
+
+# The one row of the registry. Whoever changes anything reads it first and holds it to the end: on PostgreSQL by its
+# lock, so that changes come one after the other and lock everything else in one order; on SQLite the transaction itself
+# began with the lock of the file.
+IN_FORCE: Final = Statement(
+    postgres="SELECT version, closed_at FROM registry FOR UPDATE",
+    sqlite="SELECT version, closed_at FROM registry",
+)
+RAISE_VERSION: Final = alike("UPDATE registry SET version = version + 1")
+CLOSE: Final = alike("UPDATE registry SET closed_at = $1, version = version + 1")
+TAKE_OVER: Final = alike("UPDATE registry SET version = version + $1, floor = $2, horizon = $3")
+# Versions count on from a number that no replica can remember another registry under.
+RAISE_FLOOR: Final = Statement(
+    postgres="UPDATE registry SET floor = greatest(floor, $1), version = greatest(version + 1, $1)",
+    sqlite="UPDATE registry SET floor = max(floor, ?1), version = max(version + 1, ?1)",
+)
+# On SQLite whoever writes holds the file's lock, so that a value is judged by the horizon that stands when it is
+# written; postgres/forgetting.py says why a moment passes there before anything is forgotten.
+RAISE_HORIZON: Final = alike("UPDATE registry SET horizon = $1 WHERE horizon < $1 AND closed_at IS NULL")
+LOWER_HORIZON: Final = Statement(
+    postgres="""
+UPDATE registry SET horizon = least(horizon, $1), floor = greatest(floor, $2), version = greatest(version + 1, $2)
+""",
+    sqlite="""
+UPDATE registry SET horizon = min(horizon, ?1), floor = max(floor, ?2), version = max(version + 1, ?2)
+""",
+)
+
+# APIs
+
+LIST_APIS: Final = alike('SELECT * FROM apis ORDER BY name COLLATE "C"')
+ADD_API: Final = alike("INSERT INTO apis (name, audience, scopes, created_at) VALUES ($1, $2, $3, $4)")
+REPLACE_API: Final = alike("UPDATE apis SET audience = $1, scopes = $2 WHERE name = $3")
+REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
+
+# Clients. A removed one leaves its row behind.
+
+LIST_CLIENTS: Final = alike('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')
+FIND_CLIENT: Final = alike("SELECT * FROM clients WHERE client_id = $1 AND removed_at IS NULL")
+ADD_CLIENT: Final = alike("INSERT INTO clients (client_id, document, enabled, created_at) VALUES ($1, $2, $3, $4)")
+# Not `enabled`: whoever read the record before it was switched off must not switch it on again.
+REPLACE_CLIENT: Final = alike("UPDATE clients SET document = $1 WHERE client_id = $2")
+SWITCH_CLIENT: Final = alike("UPDATE clients SET enabled = $1 WHERE client_id = $2")
+REMOVE_CLIENT: Final = Statement(
+    postgres="UPDATE clients SET removed_at = extract(epoch FROM clock_timestamp())::bigint, enabled = false "
+    "WHERE client_id = $1",
+    sqlite="UPDATE clients SET removed_at = unixepoch(), enabled = 0 WHERE client_id = ?1",
+)
+# Of the form that `client_document` writes, so that the partial index answers; the reader looks once more.
+PUBLISHED: Final = Statement(
+    postgres="""
+SELECT * FROM clients WHERE position('"jwks_uri": "' in document) > 0 AND enabled AND removed_at IS NULL
+ORDER BY client_id COLLATE "C" LIMIT $1
+""",
+    sqlite="""
+SELECT * FROM clients WHERE instr(document, '"jwks_uri": "') > 0 AND enabled AND removed_at IS NULL
+ORDER BY client_id LIMIT ?1
+""",
+)
+
+# Keys of clients
+
+KEYS_OF: Final = alike('SELECT * FROM client_keys WHERE client_id = $1 ORDER BY created_at, kid COLLATE "C"')
+KEYS_OF_EXPIRING: Final = alike(
+    """
+SELECT * FROM client_keys WHERE client_id IN (
+    SELECT k.client_id FROM client_keys AS k JOIN clients AS c ON c.client_id = k.client_id AND c.enabled
+    WHERE k.expires_at >= $1 AND k.expires_at < $2
+    GROUP BY k.client_id ORDER BY min(k.expires_at), k.client_id COLLATE "C" LIMIT $3)
+ORDER BY client_id COLLATE "C", created_at, kid COLLATE "C"
+"""
+)
+KEYS_LIKE: Final = alike("SELECT thumbprint FROM client_keys WHERE client_id = $1 AND (kid = $2 OR thumbprint = $3)")
+CLIENT_WITH_KEY: Final = alike("SELECT 1 AS found FROM client_keys WHERE thumbprint = $1")
+ADD_CLIENT_KEY: Final = alike(
+    "INSERT INTO client_keys (thumbprint, client_id, kid, algorithm, jwk, created_at, not_before, expires_at, "
+    "last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+)
+LIMIT_CLIENT_KEY: Final = alike(
+    "UPDATE client_keys SET not_before = $1, expires_at = $2 WHERE client_id = $3 AND kid = $4"
+)
+REMOVE_CLIENT_KEY: Final = alike("DELETE FROM client_keys WHERE client_id = $1 AND kid = $2")
+REMOVE_KEYS_OF: Final = alike("DELETE FROM client_keys WHERE client_id = $1")
+# On PostgreSQL it locks the registry's row before any key's, as every change does: so neither waits for the other in a
+# circle.
+NOTE_USES: Final = Statement(
+    postgres="""
+WITH gate AS (SELECT closed_at FROM registry FOR UPDATE)
+UPDATE client_keys AS k SET last_used_at = (n.value->>2)::bigint
+FROM gate, json_array_elements($1::json) AS n (value)
+WHERE gate.closed_at IS NULL AND k.thumbprint = n.value->>1 AND k.client_id = n.value->>0
+    AND coalesce(k.last_used_at, 0) < (n.value->>2)::bigint
+""",
+    sqlite="""
+UPDATE client_keys SET last_used_at = noted.at FROM (
+    SELECT json_extract(value, '$[0]') AS client_id, json_extract(value, '$[1]') AS thumbprint,
+           json_extract(value, '$[2]') AS at FROM json_each(?1)) AS noted
+WHERE client_keys.thumbprint = noted.thumbprint AND client_keys.client_id = noted.client_id
+    AND coalesce(client_keys.last_used_at, 0) < noted.at AND (SELECT closed_at FROM registry) IS NULL
+""",
+)
+
+# The issuer's own keys
+
+SIGNING_KEYS: Final = alike('SELECT * FROM signing_keys ORDER BY activates_at, kid COLLATE "C"')
+SIGNING_KEY_LIKE: Final = alike("SELECT 1 AS found FROM signing_keys WHERE thumbprint = $1")
+SAVE_SIGNING_KEY: Final = alike(
+    "INSERT INTO signing_keys (kid, thumbprint, jwk, sealed, created_at, activates_at, retires_at, removes_at) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kid) DO UPDATE SET "
+    "(thumbprint, jwk, sealed, created_at, activates_at, retires_at, removes_at) = ($2, $3, $4, $5, $6, $7, $8)"
+)
+NAMES_KEY: Final = alike("SELECT EXISTS (SELECT 1 FROM used_once WHERE kid = $1) AS named")
