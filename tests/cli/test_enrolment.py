@@ -29,7 +29,7 @@ from groat.protocol.enrolment import (
 from groat.protocol.errors import JoseError
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import PrivateKey, generate_private_key
-from groat.server.log.audit import AUDITED
+from groat.server.endpoints import ROUTES
 from tests.ports import free_port
 
 from .running import AUDIENCE, Home
@@ -64,8 +64,9 @@ class Site:
 
     def reason(self) -> str:
         """Why the last refusal was one, from the log."""
+        events = {route.ledger.event for route in ROUTES}
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if 'refused"' in line]
-        return str([line["reason"] for line in lines if line["event"] in AUDITED.values()][-1])
+        return str([line["reason"] for line in lines if line["event"] in events][-1])
 
     def proof(self, key: PrivateKey, code: str | None, typ: str = PROOF_TYP, **changes: Any) -> str:
         claims = proof_claims("billing", self.issuer, key.public.jwk, int(time.time()), code) | changes

@@ -1,7 +1,7 @@
 """The metadata document, and the policy that it is computed from."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +19,21 @@ from groat.protocol.metadata import (
     server_metadata,
 )
 from groat.protocol.models import Client, Grant, Policy
+from groat.server.endpoints import ROUTES
+from groat.server.http.routes import advertised
 
 from .builders import API, CID, CLIENT, FAPI2, ISS, KEYS, POLICY, TE, assertion, authenticate
+
+
+def _document(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
+    """As the endpoint makes it of the table of endpoints."""
+    return server_metadata(policy, scopes, advertised(ROUTES, policy))
 
 
 @pytest.mark.rule("AS-MD-03", "AS-MD-05", "AS-MD-06", "AS-MD-07", "AS-MD-10")
 def test_the_whole_document() -> None:
     """Every member, and no other."""
-    assert server_metadata(POLICY, ["write", "read", "read"]) == {
+    assert _document(POLICY, ["write", "read", "read"]) == {
         "issuer": ISS,
         "token_endpoint": TE,
         "jwks_uri": f"{ISS}/.well-known/jwks.json",
@@ -48,7 +55,7 @@ def test_the_whole_document() -> None:
 )
 def test_every_listed_algorithm_works_and_no_other(policy: Policy, listed: set[str]) -> None:
     """The list is the one by which assertions are judged; none and the COSE names are not in it."""
-    document = server_metadata(policy, [])
+    document = _document(policy, [])
     names = document["token_endpoint_auth_signing_alg_values_supported"]
     assert (set(names), len(names)) == (listed, len(listed))
     works = set()
@@ -66,7 +73,7 @@ def test_every_listed_algorithm_works_and_no_other(policy: Policy, listed: set[s
 @pytest.mark.rule("AS-MD-08")
 def test_the_lists_are_the_tables() -> None:
     """Grants and methods are read from the tables that decide."""
-    document = server_metadata(POLICY, [])
+    document = _document(POLICY, [])
     assert document["grant_types_supported"] == list(GRANTS)
     assert document["token_endpoint_auth_methods_supported"] == list(CLIENT_AUTH_METHODS)
 
@@ -81,7 +88,7 @@ def _values(value: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("scopes", [[], ["a"]])
 def test_no_array_is_empty(scopes: list[str]) -> None:
     """What has no value is left out, response_types_supported with it."""
-    document = json.loads(json.dumps(server_metadata(POLICY, scopes)))
+    document = json.loads(json.dumps(_document(POLICY, scopes)))
     assert [] not in list(_values(document))
     assert "response_types_supported" not in document
     assert ("scopes_supported" in document) is bool(scopes)
@@ -92,7 +99,7 @@ def test_the_issuer_is_one_string_everywhere() -> None:
     """Metadata, token and assertion audience agree to the byte, slash or no slash."""
     for issuer in (ISS, f"{ISS}/", f"{ISS}/tenant", f"{ISS}/tenant/"):
         policy = Policy(issuer)
-        assert server_metadata(policy, [])["issuer"] == issuer
+        assert _document(policy, [])["issuer"] == issuer
         assert json.loads(access_token_claims(Grant(CID, API, (), 60), policy, 0, "j"))["iss"] == issuer
         assert authenticate(assertion(aud=issuer), CLIENT, policy).client is CLIENT
 
@@ -179,7 +186,7 @@ def test_a_finding_says_where(finding: Finding, text: str) -> None:
 
 # --- reading somebody's document
 
-DOCUMENT = json.loads(json.dumps(server_metadata(POLICY, ["read"])))
+DOCUMENT = json.loads(json.dumps(_document(POLICY, ["read"])))
 
 
 @pytest.mark.rule("CL-01", "RS-17", "AS-MD-03")

@@ -87,7 +87,7 @@ from groat.protocol.client_settings import ClientSettings
 from groat.protocol.grants import *
 from groat.protocol.jwk import *
 from groat.protocol.key_set import *
-from groat.protocol.metadata import server_metadata
+from groat.protocol.metadata import server_metadata, token_members
 from groat.protocol.models import *
 from groat.protocol.token_request import *
 from groat.protocol.errors import *
@@ -121,7 +121,7 @@ def flow():
     caller = check_access_token(jwt, jose.select_key(jwt.header, import_key_set(public_key_set([server_key.public]))),
                                 expected, NOW)
     require_scopes(caller, ["read"])
-    server_metadata(policy, ["read"])
+    server_metadata(policy, ["read"], token_members(policy))
 
 flow()  # caches fill, lazy imports of libraries happen
 events = []

@@ -29,7 +29,7 @@ def test_replicas_on_postgresql_rotate_without_a_leader(postgres: PostgresServer
         stores = [PostgresStore(url) for _ in range(REPLICAS)]
         await stores[0].migrate()
         operators = [Operator(store, Policy("https://as.example"), clock=clock) for store in stores]
-        rotators = [Rotator(op, KEK, "ES256", Timing(), DistantTime(op.store, clock, clock)) for op in operators]
+        rotators = [Rotator(op, KEK, "ES256", Timing, DistantTime(op.store, clock, clock)) for op in operators]
         await operations.first_signing_key(operators[0], KEK, "ES256")
         for day, steps in ((0, 1), (32, 2), (64, 2)):
             clock.now = NOW + day * DAY

@@ -62,7 +62,7 @@ class Scene:
         audit = Audit(EventLog(self.stream, "info", False))
         operator = Operator(store, Policy("https://as.example"), audit, self.clock)
         options.setdefault("time", settled_time(store, self.clock))
-        return Rotator(operator, KEK, "ES256", timing or Timing(), **options)
+        return Rotator(operator, KEK, "ES256", lambda: timing or Timing(), **options)
 
     async def keys(self) -> tuple[SigningKey, ...]:
         return await self.stores[0].signing_keys()
@@ -232,7 +232,7 @@ def test_the_operations_on_a_running_ring(tmp_path: Path) -> None:
 
     async def work(made: Scene) -> None:
         rotator = made.rotator()
-        op, lead = rotator.operator, rotator.timing.lead
+        op, lead = rotator.operator, rotator.timing().lead
         (held,) = await operations.prepare_signing_key(op, KEK, "ES256")
         assert held.held
         await operations.activate_signing_key(op, KEK, held.kid, lead)

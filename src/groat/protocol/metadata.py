@@ -16,22 +16,27 @@ OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/.well-known/jwks.json"
 
 
-def server_metadata(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
-    """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2)."""
-    algorithms = sorted(policy.algorithms)
-    algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
-    document: dict[str, Any] = {
-        "issuer": policy.issuer,
-        "token_endpoint": policy.token_endpoint,
-        "jwks_uri": policy.jwks_uri,
-        "grant_types_supported": list(grants.GRANTS),
-        "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": algorithms,
-    }
+def server_metadata(policy: Policy, scopes: Iterable[str], endpoints: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2).
+
+    `endpoints`: what follows from the table of those that are served.
+    """
+    document: dict[str, Any] = {"issuer": policy.issuer, **endpoints}
     listed = sorted(set(scopes))
     if listed:
         document["scopes_supported"] = listed
     return document
+
+
+def token_members(policy: Policy) -> dict[str, Any]:
+    """What there is to say of the token endpoint besides where it is: what the two tables hold, and the algorithms."""
+    algorithms = sorted(policy.algorithms)
+    algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
+    return {
+        "grant_types_supported": list(grants.GRANTS),
+        "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+    }
 
 
 def issuer_path(issuer: str) -> str:

@@ -11,6 +11,7 @@ from groat.server.connection.shedding import Shedding, sole_request
 from groat.server.http.admission import Admission
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
+from groat.server.log.tally import TOKEN_REQUESTS
 
 PLAIN = post_request(b"grant_type=client_credentials")
 HEAD, _, BODY = PLAIN.partition(b"\r\n\r\n")
@@ -77,6 +78,6 @@ def test_a_plain_request_is_refused_in_full(tmp_path: Path) -> None:
         fields
     )
     assert json.loads(body)["error"] == "temporarily_unavailable"
-    assert audit.tally.refused["temporarily_unavailable", "overloaded"] == 3
+    assert audit.tally.answered[TOKEN_REQUESTS, "temporarily_unavailable", "overloaded"] == 3
     (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert (line["event"], line["refused"]) == ("server.overloaded", 3)

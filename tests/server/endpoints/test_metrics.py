@@ -7,7 +7,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from groat.keys.files import read_private_key
 from groat.protocol.errors import ConfigError
+from groat.server.chores.admin_listener import MAX_ADMIN_CONNECTIONS
 from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
@@ -273,6 +274,31 @@ def test_an_oversized_head_is_refused(running: "tuple[Server, int]") -> None:
     _, port = running
     settled(port, "groat_token_requests_total", 0)
     assert b" 400 " in raw(("127.0.0.1", port), b"GET /metrics HTTP/1.1\r\nx: " + b"a" * 70_000)
+
+
+def test_connections_are_bounded(running: "tuple[Server, int]") -> None:
+    """Of more than there may be, those that waited longest make room, and who asks is served."""
+    _, port = running
+    settled(port, "groat_token_requests_total", 0)
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
+            for _ in range(MAX_ADMIN_CONNECTIONS + 8)
+        ]
+        scrape(port)
+        deadline = time.monotonic() + 10
+        while sum(_is_closed(connection) for connection in silent) < 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 @pytest.mark.rule("ST-4", "F11")

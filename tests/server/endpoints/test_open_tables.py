@@ -11,7 +11,7 @@ import pytest
 from groat.protocol import client_auth, grants, token_request
 from groat.protocol.client_auth import read_credential
 from groat.protocol.errors import InvalidRequest
-from groat.protocol.metadata import server_metadata
+from groat.protocol.metadata import token_members
 from groat.protocol.models import Policy, TokenRequest
 from groat.protocol.token_request import check_query, form_fields, parse_token_request, read_token_request
 from groat.server import operations
@@ -145,6 +145,6 @@ def test_declared_parameters_obey_the_rules_of_all(name: str, monkeypatch: pytes
 @pytest.mark.rule("AS-MD-06")
 def test_the_metadata_tells_of_every_row() -> None:
     """RFC 8414 2: what the tables hold."""
-    document = server_metadata(Policy(ISS), ())
+    document = token_members(Policy(ISS))
     assert document["grant_types_supported"] == ["client_credentials", voucher.NAME]
     assert document["token_endpoint_auth_methods_supported"] == ["ticket", "workload", "private_key_jwt"]

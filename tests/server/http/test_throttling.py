@@ -4,7 +4,8 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from groat.protocol.errors import InvalidClient, TooManyRequests
 from groat.protocol.jwk import generate_private_key
+from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.gcra import MAX_TRACKED, Gcra
 from groat.server.http import throttle
 from groat.server.http.entrance import MAX_CHEAP_LINES
 from groat.server.http.exchange import Exchange
+from groat.server.http.in_force import InForce, Limits
 from groat.server.http.throttle import (
     BLOCK_FACTOR,
     DOUBT_SHARE,
@@ -215,8 +218,14 @@ def test_exactly_the_limit_fits_at_once(limit: int) -> None:
     assert gcra.wait("k", 5.0 + wait + 1e-9) == 0
 
 
-def _exchange(source: str, now: float, client: str | None = None, proving: float = 0.0) -> Exchange:
-    return Exchange("r", source, now, client=client, proving=proving)
+UNSHARED = Limits(failure_share=int(NO_SHARE))
+IN_FORCE = InForce(Policy("https://as.example"))
+
+
+def _exchange(
+    source: str, now: float, client: str | None = None, proving: float = 0.0, limits: Limits = IN_FORCE.limits
+) -> Exchange:
+    return Exchange("r", source, now, replace(IN_FORCE, limits=limits), client=client, proving=proving)
 
 
 @pytest.mark.rule("I9", "AS-TE-31", "ST-11", "I14")
@@ -258,27 +267,29 @@ def test_a_source_at_its_limit_is_not_forgotten(kind: str, at_limit: str) -> Non
 @pytest.mark.parametrize(("kind", "newcomer"), [("one /48", "2001:db8:77:ffff::/64"), ("one /24", "10.0.0.255")])
 def test_neighbouring_networks_share_a_count(kind: str, newcomer: str) -> None:
     """Whoever has many addresses of one block gains a multiple of one source's tries, not one each."""
-    counts = Throttle(_failing=Share(NO_SHARE))
+    asks = partial(_exchange, limits=UNSHARED)
+    counts = Throttle()
     sources = _networks("one /48", 40_000) if kind == "one /48" else _networks("IPv4", 250) * 160
-    refusals = [counts.failed(_exchange(source, 1.0, None), REFUSAL) for source in sources]
+    refusals = [counts.failed(asks(source, 1.0, None), REFUSAL) for source in sources]
     tried = sum(isinstance(refusal, InvalidClient) for refusal in refusals)
     assert tried == pytest.approx(counts.per_source.limit * BLOCK_FACTOR, abs=1)
-    assert isinstance(counts.failed(_exchange(newcomer, 1.0, None), REFUSAL), TooManyRequests)
-    assert isinstance(counts.failed(_exchange("198.51.100.1", 1.0, None), REFUSAL), InvalidClient)
+    assert isinstance(counts.failed(asks(newcomer, 1.0, None), REFUSAL), TooManyRequests)
+    assert isinstance(counts.failed(asks("198.51.100.1", 1.0, None), REFUSAL), InvalidClient)
 
 
 @pytest.mark.rule("ST-11", "I14")
 def test_where_no_table_has_room_one_count_is_for_all() -> None:
     """Twenty thousand blocks fail at once: those that nobody can count apart are counted together, and forgotten in time."""
-    counts = Throttle(_failing=Share(NO_SHARE))
+    asks = partial(_exchange, limits=UNSHARED)
+    counts = Throttle()
     for n in range(MAX_TRACKED):
-        counts.failed(_exchange(f"2001:{n >> 12:x}:{n & 4095:x}::/64", 1.0, None), REFUSAL)
-    answers = [counts.failed(_exchange(f"s{n}", 1.0, None), REFUSAL) for n in range(5000)]
+        counts.failed(asks(f"2001:{n >> 12:x}:{n & 4095:x}::/64", 1.0, None), REFUSAL)
+    answers = [counts.failed(asks(f"s{n}", 1.0, None), REFUSAL) for n in range(5000)]
     tried = sum(isinstance(answer, InvalidClient) for answer in answers)
     assert tried == pytest.approx(counts.per_source.limit * BLOCK_FACTOR, abs=1)
     assert isinstance(answers[-1], TooManyRequests)
-    assert isinstance(counts.failed(_exchange("2001:0:1::/64", 1.0, None), REFUSAL), InvalidClient)
-    later = [counts.failed(_exchange(f"s{n}", 70.0, None), REFUSAL) for n in range(5000)]
+    assert isinstance(counts.failed(asks("2001:0:1::/64", 1.0, None), REFUSAL), InvalidClient)
+    later = [counts.failed(asks(f"s{n}", 70.0, None), REFUSAL) for n in range(5000)]
     assert not any(isinstance(answer, TooManyRequests) for answer in later)
 
 
@@ -299,14 +310,15 @@ def test_a_share_of_time() -> None:
 @pytest.mark.rule("ST-5", "I14", "T9")
 def test_failures_of_sources_in_doubt_take_their_share_and_no_more() -> None:
     """However fast they come, of a second they take a fifth, and at the beginning as much at once."""
-    counts, looked_at, now = Throttle(per_source=Gcra(1, 60.0)), 0.0, 100.0
-    counts.failed(_exchange("s", now, "x"), REFUSAL)
+    asks = partial(_exchange, limits=Limits(source_failures=1))
+    counts, looked_at, now = Throttle(), 0.0, 100.0
+    counts.failed(asks("s", now, "x"), REFUSAL)
     for _ in range(20_000):
         now += 0.0005
         with contextlib.suppress(TooManyRequests):
-            counts.check(_exchange("s", now))
+            counts.check(asks("s", now))
             looked_at += 0.001
-            counts.failed(_exchange("s", now, "x", 0.001 - FAILURE_SECONDS), REFUSAL)
+            counts.failed(asks("s", now, "x", 0.001 - FAILURE_SECONDS), REFUSAL)
     assert looked_at <= (DOUBT_SHARE * 11) * 1.01
     assert looked_at >= DOUBT_SHARE * 5
 
@@ -314,21 +326,22 @@ def test_failures_of_sources_in_doubt_take_their_share_and_no_more() -> None:
 @pytest.mark.rule("ST-5", "I14", "L10")
 def test_a_flood_from_one_source_leaves_room_for_the_neighbours_of_another() -> None:
     """Half of the share is for sources that fail little: behind them a good signature is looked at every time."""
-    counts, refused, now = Throttle(per_source=Gcra(60, 60.0)), 0, 100.0
+    asks = partial(_exchange, limits=Limits(source_failures=60))
+    counts, refused, now = Throttle(), 0, 100.0
     for source in ("flood", "office"):
         for _ in range(60):
-            counts.failed(_exchange(source, now, "x"), REFUSAL)
+            counts.failed(asks(source, now, "x"), REFUSAL)
     for step in range(20_000):
         now += 0.0005
         with contextlib.suppress(TooManyRequests):
-            counts.check(_exchange("flood", now))
-            counts.failed(_exchange("flood", now, "x", 0.0003), REFUSAL)
+            counts.check(asks("flood", now))
+            counts.failed(asks("flood", now, "x", 0.0003), REFUSAL)
         if step % 200 == 0:  # ten times a second, one of them a failure
             try:
-                counts.check(_exchange("office", now))
+                counts.check(asks("office", now))
             except TooManyRequests:
                 refused += 1
-            counts.failed(_exchange("office", now, "x", 0.0003), REFUSAL)
+            counts.failed(asks("office", now, "x", 0.0003), REFUSAL)
     assert refused == 0
 
 
@@ -354,28 +367,41 @@ def test_a_flood_from_everywhere_puts_newcomers_in_doubt() -> None:
 def test_no_bound_for_all_where_there_is_none_for_one(source_failures: int, bounded: bool) -> None:
     """Whoever turns the throttle off for every source has turned it off; a share is of the time that was set."""
     counts = Throttle()
-    counts.adjust(10**6, source_failures, 10)
-    refusals = [counts.failed(_exchange(f"s{n}", 1.0, None, 0.001), REFUSAL) for n in range(200)]
+    limits = Limits(10**6, source_failures, 10)
+    refusals = [counts.failed(_exchange(f"s{n}", 1.0, None, 0.001, limits), REFUSAL) for n in range(200)]
     assert any(isinstance(refusal, TooManyRequests) for refusal in refusals) is bounded
+
+
+@pytest.mark.rule("ST-5", "AS-TE-31")
+@pytest.mark.parametrize("last", [2, 4])
+def test_each_request_is_counted_by_the_limits_it_began_with(last: int) -> None:
+    """At a reload the counts go on, by other limits: after three failures a fourth is too many by two, and not by four."""
+    counts = Throttle()
+    for _ in range(3):
+        assert counts.failed(_exchange("s", 1.0, limits=Limits(source_failures=4)), REFUSAL) is REFUSAL
+    refusal = counts.failed(_exchange("s", 1.0, limits=Limits(source_failures=last)), REFUSAL)
+    assert isinstance(refusal, TooManyRequests) is (last == 2)
 
 
 @pytest.mark.rule("ST-5")
 def test_service_is_forgotten_after_an_hour() -> None:
     """A source that was served counts as known for an hour from then."""
-    counts = Throttle(_doubt=Share(0.0), _failing=Share(0.0))
-    counts.succeeded(_exchange("s", 0.0))
-    counts.check(_exchange("s", SERVED_SECONDS - 1))
+    asks = partial(_exchange, limits=Limits(failure_share=0))
+    counts = Throttle(_doubt=Share(0.0))
+    counts.succeeded(asks("s", 0.0))
+    counts.check(asks("s", SERVED_SECONDS - 1))
     with pytest.raises(TooManyRequests):
-        counts.check(_exchange("s", SERVED_SECONDS + 1))
+        counts.check(asks("s", SERVED_SECONDS + 1))
     with pytest.raises(TooManyRequests):
-        counts.check(_exchange("t", 1.0))
+        counts.check(asks("t", 1.0))
 
 
 @pytest.mark.rule("AS-TE-31")
 def test_names_cannot_run_into_sources() -> None:
     """No client id makes the count of another pair: ids have no spaces, and the source stands first."""
-    counts = Throttle(per_client=Gcra(1, 60.0))
-    counts.failed(_exchange("10.0.0.1", 0.0, "a"), REFUSAL)
-    assert isinstance(counts.failed(_exchange("10.0.0.1", 0.0, "a"), REFUSAL), TooManyRequests)
-    assert isinstance(counts.failed(_exchange("10.0.0.1", 0.0, "a2"), REFUSAL), InvalidClient)
-    assert isinstance(counts.failed(_exchange("10.0.0.11", 0.0, "a"), REFUSAL), InvalidClient)
+    asks = partial(_exchange, limits=Limits(client_failures=1))
+    counts = Throttle()
+    counts.failed(asks("10.0.0.1", 0.0, "a"), REFUSAL)
+    assert isinstance(counts.failed(asks("10.0.0.1", 0.0, "a"), REFUSAL), TooManyRequests)
+    assert isinstance(counts.failed(asks("10.0.0.1", 0.0, "a2"), REFUSAL), InvalidClient)
+    assert isinstance(counts.failed(asks("10.0.0.11", 0.0, "a"), REFUSAL), InvalidClient)

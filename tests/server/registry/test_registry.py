@@ -22,10 +22,13 @@ from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.token import TokenEndpoint
-from groat.server.http.entrance import Entrance, not_found
+from groat.server.http.entrance import Entrance
+from groat.server.http.in_force import Current, InForce
+from groat.server.http.routes import POST, Served
 from groat.server.http.waiting_room import WaitingRoom
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
+from groat.server.log.tally import Ledger
 from groat.server.operations import Operator
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.publishers import Publishers
@@ -345,10 +348,11 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
             with (tmp_path / "log").open("w") as log:
                 audit = Audit(EventLog(log, "debug", False))
                 asking = Asking(
-                    Policy(ISS), known, scene.store, clock=lambda: NOW,
-                    publishers=Publishers(scene.store, known, sets), room=WaitingRoom(patience=10),
+                    known, scene.store, Publishers(scene.store, known, sets), lambda: NOW,
+                    room=WaitingRoom(patience=10),
                 )  # fmt: skip
-                entrance = Entrance({"/token": TokenEndpoint(asking, audit)}, not_found, audit)
+                token = Served(TokenEndpoint(asking, audit), POST, Ledger("token"))
+                entrance = Entrance({"/token": token}, Current(InForce(Policy(ISS))), audit)
                 asked = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
                 await asyncio.to_thread(fetching.wait, 10)
                 assert not asked.done()

@@ -18,13 +18,32 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from groat.protocol.errors import ConfigError
+from groat.server.connection.crowd import Crowd
+from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.protocol import OneWriteProtocol
+from groat.server.endpoints import ADMIN, ADMIN_ROUTES
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
+from groat.server.endpoints.parts import Parts
+from groat.server.http.in_force import Current, InForce, Room
+from groat.server.http.own_host import OwnHost
+from groat.server.http.routes import served
 from groat.server.log.event_log import EventLog
 from groat.server.settings.admin_address import AdminAddress
+from groat.server.settings.config import Config
 
 RETRY_SECONDS: Final = 1.0
 MAX_ADMIN_CONNECTIONS: Final = 64
+
+
+def admin_entrance(config: Config, parts: Parts) -> GuardedEntrance:
+    """Where operators come in: proxies have no business here, and no reload changes anything."""
+    # Room of its own: whoever fills the public listener must not keep the operator from seeing that.
+    current, audit = Current(InForce(config.policy, room=Room(MAX_ADMIN_CONNECTIONS))), parts.audit
+    return GuardedEntrance(
+        served(ADMIN_ROUTES, parts, config.policy.issuer), current, audit,
+        own_host=OwnHost(frozenset(config["admin.hosts"])), elsewhere=ADMIN,
+        crowd=Crowd(current, audit.crowded, audit.tally),
+    )  # fmt: skip
 
 
 async def serve_admin(app: ASGIApp, address: AdminAddress, log: EventLog) -> None:
@@ -92,7 +111,8 @@ async def _close(server: asyncio.Server) -> None:
 
 def _protocol(app: ASGIApp) -> Callable[[], Any]:
     config = uvicorn.Config(
-        app, http=OneWriteProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
-    )
+        app, http=OneWriteProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False,
+    )  # fmt: skip
     config.load()
     return functools.partial(OneWriteProtocol, config=config, server_state=ServerState(), app_state={})

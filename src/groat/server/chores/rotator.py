@@ -30,7 +30,7 @@ MAX_STEPS: Final = 50  # of one look; what is left then is done at the next
 
 @dataclass(slots=True)
 class Rotator:
-    """Looks every half minute or so, by the `timing` then in force.
+    """Looks every half minute or so, by the `timing` that is then in force.
 
     `sleep` and `jitter` (0 to 1) are arguments so that a test can turn the clock.
     """
@@ -38,7 +38,7 @@ class Rotator:
     operator: Operator
     custody: Custody
     algorithm: str
-    timing: Timing
+    timing: Callable[[], Timing]
     time: TrustedTime
     sleep: Sleep = asyncio.sleep
     jitter: Callable[[], float] = random.SystemRandom().random
@@ -49,7 +49,8 @@ class Rotator:
     @property
     def pause(self) -> float:
         """Seconds from one look to the next; a tenth of a rotation where keys change faster than that."""
-        often = self.timing.rotate_every / 10 if self.timing.rotate_every else LOOK_SECONDS
+        rotate_every = self.timing().rotate_every
+        often = rotate_every / 10 if rotate_every else LOOK_SECONDS
         return min(LOOK_SECONDS, often) * (0.5 + self.jitter())
 
     async def run(self) -> None:
@@ -85,7 +86,7 @@ class Rotator:
         known = set(self._spared)
         try:
             return await apply_next_step(
-                self.operator, self.custody, self.algorithm, self.timing, self.time, self._spared
+                self.operator, self.custody, self.algorithm, self.timing(), self.time, self._spared
             )
         finally:
             for kid in self._spared - known - self._told:

@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
 from groat.server.registry.key_uses import KeyUses
-from groat.server.settings.reload import Reloader
 from groat.server.store import Store
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
@@ -43,15 +41,6 @@ async def _keep_doing(chore: Chore, audit: Audit) -> None:
         except Exception:
             audit.broken({})
         await asyncio.sleep(CHORE_PAUSE_SECONDS)
-
-
-async def reload_at_hangup(reloader: Reloader) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reloader.reload)
-    try:
-        await loop.create_future()
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def count_forever(metrics: Metrics) -> None:

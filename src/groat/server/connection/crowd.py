@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from groat.server.connection.states import SECONDS_WHEN_CROWDED, State
-from groat.server.http.source import Networks, is_trusted, read_address, request_source
+from groat.server.http.in_force import Current, Room
+from groat.server.http.source import is_trusted, read_address, request_source
 from groat.server.log.tally import Tally
 
 # Bytes of heads, bodies and pipelined requests that are not whole or not begun, of all connections together. In memory
@@ -69,13 +70,11 @@ def _nobody(_: dict[str, Any]) -> None:
 class Crowd:
     """The connections of one listener in one process.
 
-    `limit`: of all; `source_limit`: of one address (IPv6: /64), but for `exempt` ones: proxies speak for many. `tell`
-    hears once a second what had to be done.
+    How many there may be, of all and of one address (IPv6: /64), is what is in force at the moment; trusted proxies,
+    which speak for many, may have as many as there are. `tell` hears once a second what had to be done.
     """
 
-    limit: float = math.inf
-    source_limit: float = math.inf
-    exempt: Networks = ()
+    current: Current
     tell: Callable[[dict[str, Any]], None] = _nobody
     tally: Tally = field(default_factory=Tally)
     beside: set[Any] = field(default_factory=set, init=False)  # tasks of requests that want no token
@@ -120,8 +119,12 @@ class Crowd:
             self._give_back_soon()
 
     @property
+    def _room(self) -> Room:
+        return self.current.now.room
+
+    @property
     def is_crowded(self) -> bool:
-        return self.count >= self.limit * CROWDED_SHARE
+        return self.count >= self._room.connections * CROWDED_SHARE
 
     def hold(self, member: Member, size: int) -> None:
         """So many bytes more are kept for it; where that is too much for all, the one that waits longest goes."""
@@ -164,21 +167,24 @@ class Crowd:
         return itertools.chain.from_iterable(self._by_source.values())
 
     def _is_exempt(self, peer: str | None) -> bool:
-        if not self.exempt or not peer:
+        exempt = self.current.now.trusted_proxies
+        if not exempt or not peer:
             return peer is None
         address = read_address(peer)
-        return address is not None and is_trusted(address, self.exempt)
+        return address is not None and is_trusted(address, exempt)
 
     def _has_room(self, newcomer: Member) -> bool:
-        own = self._by_source.get(newcomer.source, {})
-        if not newcomer.exempt and len(own) >= self.source_limit:
+        room, own = self._room, self._by_source.get(newcomer.source, {})
+        if not newcomer.exempt and len(own) >= room.source_connections:
             self._worst = newcomer.source
-            if not self._make_room(own, self.source_limit, "source"):
+            if not self._make_room(own, room.source_connections, "source"):
                 return self._turn_away("source_refused")
-        if self.count >= self.limit:
+        if self.count >= room.connections:
             others = (member for member in self if not member.exempt)
             # An idle connection of a proxy may have a request on its way, so these are asked last.
-            if not self._make_room(others, self.limit, "full") and not self._make_room(self, self.limit, "full"):
+            if not self._make_room(others, room.connections, "full") and not self._make_room(
+                self, room.connections, "full"
+            ):
                 return self._turn_away("full_refused")
         return True
 
@@ -232,10 +238,10 @@ class Crowd:
 
     def _report(self) -> None:
         """One line a second while it goes on."""
-        facts: dict[str, Any] = {"connections": self.count, "limit": self.limit, **self._unreported}
+        facts: dict[str, Any] = {"connections": self.count, "limit": self._room.connections, **self._unreported}
         facts["hint"] = next((hint for reason, hint in _HINTS.items() if self._unreported[reason]), _OTHERWISE)
         if self._worst:
-            facts |= {"source": self._worst, "source_limit": self.source_limit}
+            facts |= {"source": self._worst, "source_limit": self._room.source_connections}
         self._unreported.clear()
         self._worst = ""
         self.tell(facts)

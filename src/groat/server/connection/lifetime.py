@@ -35,7 +35,7 @@ class Lifetime(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.crowd: Crowd = getattr(self.app, "crowd", None) or Crowd()
+        self.crowd: Crowd = self.app.crowd
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

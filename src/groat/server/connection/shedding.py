@@ -17,6 +17,7 @@ from groat.server.http.admission import RETRY_AFTER_SECONDS, Admission
 from groat.server.http.answers import refusal_body
 from groat.server.http.ids import RandomIds
 from groat.server.log.audit import Audit
+from groat.server.log.tally import TOKEN_REQUESTS
 
 REPORT_SECONDS: Final = 1.0
 _HEAD: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t\x20-\x7e]*\r\n)+)\r\n" % TOKEN.encode("ascii"))
@@ -60,7 +61,7 @@ class Shedding:
         """
         if not self.admission.is_full(under_way) or sole_request(data) != self.path:
             return None
-        self.audit.tally.refused[_REFUSAL.code, _REFUSAL.reason] += 1
+        self.audit.tally.answer(TOKEN_REQUESTS, _REFUSAL.code, _REFUSAL.reason)
         if not self._refused:
             asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report)
         self._refused += 1

@@ -1,1 +1,31 @@
-"""What is served: one module for each endpoint or each few of a kind; app.py says at which path."""
+"""What is served: a module for each endpoint or each few of a kind, and a row for each in one of these tables."""
+
+from typing import Final
+
+from groat.protocol.metadata import JWKS_PATH, metadata_paths, token_members
+from groat.server.endpoints.client_keys import COUNTER as CLIENT_KEY_REQUESTS
+from groat.server.endpoints.client_keys import EnrolmentEndpoint
+from groat.server.endpoints.discovery import JwksEndpoint, MetadataEndpoint
+from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
+from groat.server.endpoints.metrics import MetricsEndpoint
+from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.token import TokenEndpoint
+from groat.server.http.routes import POST, READ, Route, at, below
+from groat.server.log.tally import TOKEN_REQUESTS, Ledger
+
+_TOKEN: Final = Ledger("token", "token.refused", TOKEN_REQUESTS, "Requests answered, by OAuth error code", timed=True)
+_CLIENT_KEYS: Final = Ledger(
+    "client-keys", "client.key_refused", CLIENT_KEY_REQUESTS, "Requests of clients to register a key"
+)
+ADMIN: Final = Ledger("admin")
+
+ROUTES: Final[tuple[Route[Parts], ...]] = (
+    Route(below("/token"), POST, TokenEndpoint.of, _TOKEN, member="token_endpoint", says=token_members),
+    Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
+    Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),
+    Route(metadata_paths, READ, lambda parts: MetadataEndpoint.of(parts, ROUTES), Ledger("metadata")),
+    Route(at("/health", "/livez"), READ, LiveEndpoint.of, Ledger("health")),
+    Route(at("/readyz"), READ, ReadyEndpoint.of, Ledger("health")),
+)
+# At the admin listener; each answers its own host alone.
+ADMIN_ROUTES: Final[tuple[Route[Parts], ...]] = (Route(at("/metrics"), READ, MetricsEndpoint.of, ADMIN),)

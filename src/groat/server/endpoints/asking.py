@@ -25,7 +25,6 @@ from groat.protocol.models import (
     Credential,
     OneTimeKind,
     OneTimeValue,
-    Policy,
 )
 from groat.protocol.token_request import check_query, read_client_request
 from groat.server.http.admission import Admission
@@ -63,13 +62,12 @@ class Asking:
     used up is that of the token.
     """
 
-    policy: Policy
     registry: Registry
     store: Store
-    throttle: Throttle = field(default_factory=Throttle)
+    publishers: Publishers
     clock: Clock = time.time
+    throttle: Throttle = field(default_factory=Throttle)
     admission: Admission = field(default_factory=Admission)
-    publishers: Publishers | None = None
     room: WaitingRoom = field(default_factory=WaitingRoom)
     uses: KeyUses = field(default_factory=KeyUses)
     failures: Pacing = field(default_factory=Pacing)
@@ -158,7 +156,7 @@ class Asking:
     async def _wait_for_keys(self, claimant: Claimant, client: Client | None) -> Judged | None:
         """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""
         client_id = claimant.credential.client_id
-        if self.publishers is None or not self.publishers.conceivable:
+        if not self.publishers.conceivable:
             return None
         until = asyncio.get_running_loop().time() + self.room.patience
         with self.room.seat(client_id, claimant.exchange.source) as seated, self.admission.away():
@@ -181,7 +179,7 @@ class Asking:
         """Raises InvalidClient; the time that it took goes on the account of failures."""
         began = time.thread_time()
         try:
-            return authenticate_client(claimant.credential, client, self.policy, claimant.now)
+            return authenticate_client(claimant.credential, client, claimant.exchange.in_force.policy, claimant.now)
         except InvalidClient:
             claimant.exchange.proving += time.thread_time() - began
             raise

@@ -4,7 +4,7 @@ The private half never travels; the answer is the same for a bad code, an unknow
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, Final, Self
 
 from starlette.types import Receive, Scope, Send
 
@@ -20,19 +20,19 @@ from groat.protocol.errors import (
 )
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
-from groat.protocol.models import Client, OneTimeKind, OneTimeValue
+from groat.protocol.models import Client, OneTimeKind, OneTimeValue, Policy
 from groat.protocol.token_request import form_fields
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.parts import Parts
 from groat.server.gcra import Gcra
 from groat.server.http.answers import send_private_json
-from groat.server.http.entrance import require_method
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operations.operator import Operator
 from groat.server.store import StoreConflict
 
-PATH: Final = "/client-keys"
+COUNTER: Final = "groat_client_key_requests"
 CHANGES: Final = 20  # of the registry that one client may cause in CHANGE_SECONDS
 CHANGE_SECONDS: Final = 60.0
 
@@ -41,21 +41,23 @@ CHANGE_SECONDS: Final = 60.0
 class EnrolmentEndpoint:
     """Refusals are raised, `Entrance` writes them. Repeating a request whose answer was lost is answered anew."""
 
-    name: ClassVar[str] = "client-keys"
     asking: Asking  # its proofs are others; who may try, what a failure counts and what counts once are the same
     operator: Operator
     invitations: Invitations
     key_lifetime: int = 0  # seconds
     changes: Gcra = field(default_factory=lambda: Gcra(CHANGES, CHANGE_SECONDS))
 
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(parts.asking, parts.operator, parts.invitations, parts.key_lifetime)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "POST")
         exchange = exchange_of(scope)
         body, _ = await read_form(scope, receive, self.asking.admission)
         with self.asking.admission:
             self.asking.throttle.check(exchange)
             known, document = await self._serve(body, exchange)
-        self.operator.audit.tally.enrol("known" if known else "registered")
+        self.operator.audit.tally.answer(COUNTER, "known" if known else "registered")
         await send_private_json(scope, send, 200 if known else 201, strict_json.dumps(document))
 
     async def _serve(self, body: bytes, exchange: Exchange) -> tuple[bool, dict[str, Any]]:
@@ -79,7 +81,7 @@ class EnrolmentEndpoint:
         """The caller brings the key that his signature is checked with: what that takes is counted, whoever he is."""
         with exchange.timed():
             try:
-                return read_proof(text, self.operator.policy, now)
+                return read_proof(text, exchange.in_force.policy, now)
             except JoseError as error:
                 raise InvalidRequest(f"proof_{error.reason}", error.hint) from None
 
@@ -90,7 +92,7 @@ class EnrolmentEndpoint:
         await self.asking.registry.refresh()
         client = await self.asking.registry.find_client(new.client_id)
         with exchange.timed():
-            right = self._right(fields, client, new, now)
+            right = self._right(fields, client, new, exchange.in_force.policy, now)
         if client is None or not client.enabled:
             raise InvalidClient("client_unknown", "no enabled client of that name is registered")
         known = next((key for key in client.keys if key.thumbprint == new.key.thumbprint), None)
@@ -132,10 +134,12 @@ class EnrolmentEndpoint:
             raise InvalidRequest("enrolment_key", str(error)) from None
         return record.expires_at
 
-    def _right(self, fields: dict[str, str], client: Client | None, new: NewKey, now: float) -> Endorsement:
+    def _right(
+        self, fields: dict[str, str], client: Client | None, new: NewKey, policy: Policy, now: float
+    ) -> Endorsement:
         """What gives the right to register; a join code counts as the key's word for itself. Raises InvalidClient."""
         if "endorsement" in fields:
-            return check_endorsement(fields["endorsement"], client, new, self.operator.policy, now)
+            return check_endorsement(fields["endorsement"], client, new, policy, now)
         try:
             invitation = self.invitations.read(fields["code"], now)
         except (JoseError, UnicodeDecodeError) as error:

@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Self
 
 from starlette.types import Receive, Scope, Send
 
@@ -12,9 +12,10 @@ from groat.keys.ring.keyring import JWKS_MAX_AGE
 from groat.protocol import strict_json
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import server_metadata
-from groat.protocol.models import Policy
+from groat.server.endpoints.parts import Parts
 from groat.server.http.answers import etag_matches, send_json
-from groat.server.http.entrance import require_method
+from groat.server.http.exchange import exchange_of
+from groat.server.http.routes import Route, advertised
 from groat.server.registry.registry import Registry
 
 
@@ -35,18 +36,22 @@ async def _send_document(scope: Scope, send: Send, document: Any, media_type: by
 
 @dataclass(frozen=True, slots=True)
 class MetadataEndpoint:
-    """The metadata document: the policy and the tables, never the request, decide what it says."""
+    """The metadata document: the policy and the tables, never what a request says, decide what it says."""
 
-    name: ClassVar[str] = "metadata"
-    policy: Policy
     registry: Registry
+    routes: Sequence[Route[Any]]
     max_age: int = JWKS_MAX_AGE
 
+    @classmethod
+    def of(cls, parts: Parts, routes: Sequence[Route[Any]]) -> Self:
+        return cls(parts.asking.registry, routes, parts.jwks_max_age)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
         await self.registry.refresh_if_possible()
         apis = (await self.registry.apis()).values()
-        document = server_metadata(self.policy, (s for api in apis for s in api.scopes))
+        policy = exchange_of(scope).in_force.policy
+        scopes = (s for api in apis for s in api.scopes)
+        document = server_metadata(policy, scopes, advertised(self.routes, policy))
         await _send_document(scope, send, document, b"application/json", self.max_age)
 
 
@@ -54,13 +59,15 @@ class MetadataEndpoint:
 class JwksEndpoint:
     """The published signing keys, public halves only. `max_age` is the one that the schedule counts on (KEY-19)."""
 
-    name: ClassVar[str] = "jwks"
     registry: Registry
     clock: Callable[[], float] = time.time
     max_age: int = JWKS_MAX_AGE
 
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(parts.asking.registry, parts.asking.clock, parts.jwks_max_age)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
         await self.registry.refresh_if_possible()
         document = public_key_set(await self.registry.published(self.clock()))
         await _send_document(scope, send, document, b"application/jwk-set+json", self.max_age)

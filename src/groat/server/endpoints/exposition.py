@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from groat import __version__
 from groat.keys.client_keys import ClientExpiry
 from groat.keys.ring.keyring import SigningKey, active_key, published_keys
-from groat.server.log.tally import MILLISECONDS, Durations, Tally
+from groat.server.log.tally import MILLISECONDS, TOKEN_REQUESTS, Durations, Ledger, Tally
 from groat.server.store.trusted_time import Clocks
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -50,18 +50,18 @@ class CountedHistogram(Histogram):
 class Metrics:
     """The numbers of this process, and of its siblings where there are any."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, ledgers: Iterable[Ledger] = ()) -> None:
+        """`ledgers`: of the endpoints, of which some have a counter."""
         self._tally = tally
         self._registry = own = CollectorRegistry()
         self._issued = Counter(
             "groat_tokens_issued", "Access tokens issued", ("grant", "auth_method", "alg"), registry=own
         )
-        self._requests = Counter(
-            "groat_token_requests", "Requests answered, by OAuth error code", ("result", "reason"), registry=own
-        )
-        self._enrolments = Counter(
-            "groat_client_key_requests", "Requests of clients to register a key", ("result", "reason"), registry=own
-        )
+        self._answered = {
+            ledger.counter: Counter(ledger.counter, ledger.about, ("result", "reason"), registry=own)
+            for ledger in ledgers
+            if ledger.counter
+        }
         self._turned_away = Counter(
             "groat_requests_refused", "Refusals beside those two endpoints", ("endpoint", "reason"), registry=own
         )
@@ -79,18 +79,14 @@ class Metrics:
     def absorb(self) -> None:
         """Take over what was counted since the last time."""
         tally = self._tally
-        issued, refused, durations = tally.issued, tally.refused, tally.durations
-        tally.issued, tally.refused, tally.durations = Counts(), Counts(), Durations()
+        issued, durations = tally.issued, tally.durations
+        tally.issued, tally.durations = Counts(), Durations()
         fetched, tally.fetched = tally.fetched, Counts()
         for labels, count in issued.items():
             self._issued.labels(*labels).inc(count)
-        for (result, reason), count in refused.items():
-            self._requests.labels(result, reason).inc(count)
-            if reason == REPLAYED:
-                self._replays.inc(count)
         if issued:
-            self._requests.labels("issued", "").inc(issued.total())
-        self._absorb_others()
+            self._answered[TOKEN_REQUESTS].labels("issued", "").inc(issued.total())
+        self._absorb_answers()
         for result, count in fetched.items():
             self._fetches.labels(result).inc(count)
         cut, tally.cut = tally.cut, Counts()
@@ -98,12 +94,16 @@ class Metrics:
             self._cut.labels(reason).inc(count)
         self._durations.absorb(durations)
 
-    def _absorb_others(self) -> None:
+    def _absorb_answers(self) -> None:
         tally = self._tally
-        for counted, counter in ((tally.enrolments, self._enrolments), (tally.turned_away, self._turned_away)):
-            for labels, count in counted.items():
-                counter.labels(*labels).inc(count)
-            counted.clear()
+        for (counter, result, reason), count in tally.answered.items():
+            self._answered[counter].labels(result, reason).inc(count)
+            if reason == REPLAYED:
+                self._replays.inc(count)
+        for labels, count in tally.turned_away.items():
+            self._turned_away.labels(*labels).inc(count)
+        tally.answered.clear()
+        tally.turned_away.clear()
 
     def render(
         self,

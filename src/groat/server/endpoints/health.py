@@ -1,13 +1,13 @@
 """Alive and ready: what a balancer or an orchestrator asks."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
 from groat.protocol import strict_json
+from groat.server.endpoints.parts import Parts
 from groat.server.http.answers import send_private_json
-from groat.server.http.entrance import require_method
 from groat.server.registry.health import Health
 
 
@@ -15,10 +15,11 @@ from groat.server.registry.health import Health
 class LiveEndpoint:
     """Alive: the process answers. Says nothing about anything else."""
 
-    name: ClassVar[str] = "health"
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
         await send_private_json(scope, send, 200, b'{"status":"ok"}')
 
 
@@ -26,11 +27,13 @@ class LiveEndpoint:
 class ReadyEndpoint:
     """Ready: the store takes writes, a key can sign, the log takes lines, the clocks agree; else 503 and the reason."""
 
-    name: ClassVar[str] = "health"
     health: Health
 
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(parts.health)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
         if fault := await self.health.fault():
             body = strict_json.dumps({"status": "unavailable", "reason": fault.reason})
             await send_private_json(scope, send, 503, body, (b"retry-after", b"1"))

@@ -2,13 +2,14 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
 from groat.keys.ring.keyring import SigningKey
 from groat.server.endpoints.exposition import CONTENT_TYPE, Metrics
+from groat.server.endpoints.parts import Parts
 from groat.server.http.answers import send_json
-from groat.server.http.entrance import require_method
 from groat.server.operations.expiries import client_expiries
 from groat.server.registry.registry import Registry
 from groat.server.store import Store, StoreUnavailable
@@ -25,8 +26,11 @@ class MetricsEndpoint:
     key_warning: int
     time: TrustedTime
 
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(parts.metrics, parts.asking.registry, parts.asking.store, parts.key_warning, parts.time)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "GET", "HEAD")
         now, keys, expiring, clocks = self.time.clock(), tuple[SigningKey, ...](), None, None
         with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
             await self.registry.refresh()

@@ -5,7 +5,7 @@ Its phases: parse, ask (who is it? once?), decide, sign, record, answer. Request
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,8 +18,8 @@ from groat.protocol.jwk import base64url_encode
 from groat.protocol.models import MAX_TOKEN_CHARS, AuthenticatedClient, Grant
 from groat.protocol.token_request import read_token_request
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.parts import Parts
 from groat.server.http.answers import send_private_json
-from groat.server.http.entrance import require_method
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
 from groat.server.http.ids import RandomIds
@@ -32,15 +32,18 @@ from groat.server.turns import Turns
 class TokenEndpoint:
     """The token endpoint as an ASGI app; refusals are raised, `Entrance` writes them."""
 
-    name: ClassVar[str] = "token"
     asking: Asking
     audit: Audit
     turns: Turns = field(default_factory=Turns)
     ids: RandomIds = field(default_factory=RandomIds)
 
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(parts.asking, parts.audit, parts.turns)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require_method(scope, "POST")
         exchange, asking, turns = exchange_of(scope), self.asking, self.turns
+        policy = exchange.in_force.policy
         form = await read_form(scope, receive, asking.admission)
         with asking.admission:
             request = asking.parse(read_token_request, form, exchange)
@@ -50,8 +53,8 @@ class TokenEndpoint:
             signer = await asking.registry.signer(claimant.now)
             issuance = Issuance(self.ids.next(), claimant.credential.client_id, signer.public.kid, int(claimant.now))
             client = await asking.use_up(claimant, judged, issuance)
-            grant = decide_grant(request, client, asking.policy)
-            claims = access_token_claims(grant, asking.policy, issuance.issued_at, issuance.token_id)
+            grant = decide_grant(request, client, policy)
+            claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id)
             unsigned = jose.signing_input(_header(signer.public.algorithm, issuance.kid), claims)
             await turns.next()  # as above: whoever shares the batch signs in the same turn
             token = await sign_token(unsigned, signer)

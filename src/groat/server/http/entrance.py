@@ -19,11 +19,14 @@ from groat.server.http.answers import send_refusal
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import ClientDisconnected
 from groat.server.http.ids import RandomIds
+from groat.server.http.in_force import Current
+from groat.server.http.own_host import OwnHost
 from groat.server.http.proxied import read_origin
-from groat.server.http.source import Networks
+from groat.server.http.routes import Served
 from groat.server.http.throttle import THROTTLED
-from groat.server.log.audit import AUDITED, Audit
+from groat.server.log.audit import Audit
 from groat.server.log.scarce import ScarceLines
+from groat.server.log.tally import Ledger
 from groat.server.unavailable import Unavailable
 
 RETRY_AFTER_SECONDS: Final = 1
@@ -33,41 +36,39 @@ _FORM_REASONS: Final = ("method", "content_type", "content_encoding", "query", "
 _CHEAP: Final = frozenset([THROTTLED, *_FORM_REASONS, "disconnected", "overloaded"])
 
 
-def require_method(scope: Scope, *methods: str) -> None:
-    """Raise MethodNotAllowed unless the method is one of these (RFC 9110 15.5.6)."""
-    if scope["method"] not in methods:
-        raise MethodNotAllowed("method", ", ".join(methods))
-
-
-async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    """Whatever has no route."""
-    raise NotFound("path", f"nothing is at {printable(scope['path'])}")
-
-
 @dataclass(slots=True)
 class Entrance:
     """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer.
 
-    `endpoints` by their exact path: a table of fixed strings needs no pattern to be tried.
+    `endpoints` by their exact path. `own_host`: whom they answer, if not everybody. `elsewhere`: for requests that none
+    of them got.
     """
 
-    endpoints: Mapping[str, ASGIApp]
-    lifespan: ASGIApp
+    endpoints: Mapping[str, Served]
+    current: Current
     audit: Audit
-    trusted_proxies: Networks = ()
-    elsewhere: str = "none"  # what a request is logged under that no endpoint of a name got
+    lifespan: ASGIApp | None = None
+    own_host: OwnHost | None = None
+    elsewhere: Ledger = Ledger("none")  # noqa: RUF009 - frozen
     ids: RandomIds = field(default_factory=RandomIds)
     scarce: ScarceLines = field(default_factory=ScarceLines)
     cheap: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_CHEAP_LINES))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
+            if scope["type"] == "lifespan" and self.lifespan is not None:
                 await self.lifespan(scope, receive, send)
             return
         exchange = scope["groat"] = self._exchange(scope)
         try:
-            await self.endpoints.get(scope["path"], not_found)(scope, receive, send)
+            served = self.endpoints.get(scope["path"])
+            if served is None:
+                raise NotFound("path", f"nothing is at {printable(scope['path'])}")
+            if self.own_host is not None:
+                self.own_host.check(scope)
+            if scope["method"] not in served.methods:  # RFC 9110 15.5.6
+                raise MethodNotAllowed("method", ", ".join(served.methods))
+            await served.app(scope, receive, send)
         except OAuthError as error:
             await self._refuse(scope, send, error)
         except Unavailable as error:
@@ -80,13 +81,13 @@ class Entrance:
             await send_refusal(scope, send, ServerError("bug"))
 
     def _exchange(self, scope: Scope) -> Exchange:
-        now, peer = time.monotonic(), scope["client"][0] if scope.get("client") else None
-        if peer and not self.trusted_proxies and ":" not in peer:
-            return Exchange(self.ids.next(), peer, now)  # nearly every request of a server without a proxy
-        origin = read_origin(peer, scope["headers"], self.trusted_proxies)
+        now, in_force, peer = time.monotonic(), self.current.now, scope["client"][0] if scope.get("client") else None
+        if peer and not in_force.trusted_proxies and ":" not in peer:
+            return Exchange(self.ids.next(), peer, now, in_force)  # nearly every request of a server without a proxy
+        origin = read_origin(peer, scope["headers"], in_force.trusted_proxies)
         if origin.source.unreadable is not None:
             self._report_unreadable(str(peer), origin.source.unreadable, now)
-        return Exchange(origin.request_id or self.ids.next(), origin.source.name, now, origin.trace)
+        return Exchange(origin.request_id or self.ids.next(), origin.source.name, now, in_force, origin.trace)
 
     def _report_unreadable(self, peer: str, hop: str, now: float) -> None:
         held_back = self.scarce.admit("unreadable", now)
@@ -102,10 +103,11 @@ class Entrance:
 
     def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
         """Count it where it belongs, and log it; of what is cheap, or beside the clients' endpoints, some only."""
-        name = str(getattr(self.endpoints.get(scope["path"]), "name", self.elsewhere))
+        served = self.endpoints.get(scope["path"])
+        ledger = self.elsewhere if served is None else served.ledger
         held_back: int | None = 0
-        if name not in AUDITED:
-            held_back = self.scarce.admit(name, time.monotonic())
+        if not ledger.event:
+            held_back = self.scarce.admit(ledger.name, time.monotonic())
         elif reason in _CHEAP:
-            held_back = self.cheap.admit(f"{name} {reason}", time.monotonic())
-        self.audit.refused(name, reason, facts, held_back)
+            held_back = self.cheap.admit(f"{ledger.name} {reason}", time.monotonic())
+        self.audit.refused(ledger, reason, facts, held_back)

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from groat.server.http.in_force import InForce
 from groat.server.http.proxied import Trace
 
 
@@ -15,14 +16,15 @@ from groat.server.http.proxied import Trace
 class Exchange:
     """One request and what is learnt about it on the way, for the log line at its end.
 
-    `started`: monotonic seconds; `client`: the claimed client id, proven only in an issued line, empty where one was
-    claimed that cannot be read; `proving`: seconds of this thread that went into signatures which prove nothing: those
-    of others on a busy host do not count.
+    `started`: monotonic seconds; `in_force`: what it is judged by to its end; `client`: the claimed client id, proven
+    only in an issued line, empty where one was claimed that cannot be read; `proving`: seconds of this thread that went
+    into signatures which prove nothing: those of others on a busy host do not count.
     """
 
     request_id: str
     source: str
     started: float
+    in_force: InForce
     trace: Trace | None = None
     client: str | None = None
     authorization_scheme: str | None = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from groat.protocol.errors import InvalidRequest
 from groat.protocol.jwk import printable
@@ -22,23 +22,22 @@ def _host_name(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OwnHost:
-    """Answers only whoever means this listener: its own address, localhost, or one of `hosts`.
+    """Lets in only whoever means this listener: its own address, localhost, or one of `hosts`.
 
     A web page can have its own name lead to any address (DNS rebinding), and an operator's browser is inside.
     Not checked: anything at a socket file, which no browser reaches; the port, which may be mapped.
     """
 
-    app: ASGIApp
     hosts: frozenset[str]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def check(self, scope: Scope) -> None:
+        """Raises InvalidRequest."""
         server = scope.get("server")
         if server is not None and server[1] is not None:
             for value in header_values(scope, b"host"):
-                self._check(_host_name(value), server[0])
-        await self.app(scope, receive, send)
+                self._check_name(_host_name(value), server[0])
 
-    def _check(self, name: str, own: str) -> None:
+    def _check_name(self, name: str, own: str) -> None:
         if name not in _LOCAL and name != own.partition("%")[0].removeprefix("::ffff:") and name not in self.hosts:
             hint = f"the admin listener was asked as {printable(name)}; if that is its name, add it to admin.hosts"
             raise InvalidRequest("admin_host", hint)

@@ -13,6 +13,7 @@ from typing import Final
 from groat.protocol.errors import OAuthError, TooManyRequests
 from groat.server.gcra import MAX_TRACKED, Gcra
 from groat.server.http.exchange import Exchange
+from groat.server.http.in_force import Limits
 from groat.server.http.source import wider
 
 THROTTLED: Final = "throttled"
@@ -57,22 +58,26 @@ class Throttle:
     _doubted: Gcra = field(default_factory=lambda: Gcra(DOUBTED_RATE, 1.0))
     _doubt: Share = field(default_factory=lambda: Share(DOUBT_SHARE))
     _failing: Share = field(default_factory=lambda: Share(FAILING_SHARE / 100))
+    _limits: Limits = field(default_factory=Limits)
     _served: "OrderedDict[str, float]" = field(default_factory=OrderedDict, repr=False)
 
-    def adjust(self, client_failures: int, source_failures: int, failure_share: int) -> None:
-        """Other limits from now on: failures a minute, and percent of the time that all of them may take.
+    def _go_by(self, limits: Limits) -> None:
+        """The counts go on, by the limits of the request at hand.
 
         Where a single source may fail UNTHROTTLED times, there is no bound for all of them, either.
         """
-        self.per_client.limit, self.per_source.limit = client_failures, source_failures
-        self.per_block.limit = self._untracked.limit = source_failures * BLOCK_FACTOR
-        self._failing.share = failure_share / 100 if source_failures < UNTHROTTLED else NO_SHARE
+        self._limits, per_source = limits, limits.source_failures
+        self.per_client.limit, self.per_source.limit = limits.client_failures, per_source
+        self.per_block.limit = self._untracked.limit = per_source * BLOCK_FACTOR
+        self._failing.share = limits.failure_share / 100 if per_source < UNTHROTTLED else NO_SHARE
 
     def check(self, exchange: Exchange) -> None:
         """Raise TooManyRequests for a source in doubt whose next failure would take more than its share of time.
 
         Half of the share is for whoever comes, the other half for sources that fail less than DOUBTED_RATE.
         """
+        if exchange.in_force.limits is not self._limits:
+            self._go_by(exchange.in_force.limits)
         source, now = exchange.source, exchange.started
         wait = self._wait(source, now)
         if not wait and (self._served.get(source, 0.0) > now or self._failing.used(now) < 1):
@@ -92,6 +97,8 @@ class Throttle:
 
     def failed(self, exchange: Exchange, error: OAuthError) -> OAuthError:
         """Count a failure; returns the refusal to send: the given one, or TooManyRequests past a limit."""
+        if exchange.in_force.limits is not self._limits:
+            self._go_by(exchange.in_force.limits)
         source, now, seconds = exchange.source, exchange.started, exchange.proving + FAILURE_SECONDS
         wait, what = self._wait(source, now), "source"
         overdone = self._failing.used(now) >= 1

@@ -4,14 +4,11 @@ import contextlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from groat.server.log.event_log import EventLog, Gathered
-from groat.server.log.tally import Tally
+from groat.server.log.tally import Ledger, Tally
 from groat.server.unavailable import Unavailable
-
-# The endpoints where every refusal has a line, and what it is called.
-AUDITED: Final[Mapping[str, str]] = {"token": "token.refused", "client-keys": "client.key_refused"}
 
 
 class Line(NamedTuple):
@@ -46,21 +43,21 @@ class Audit:
         """
         return Line(self.log.gather("token.issued", facts), self.tally, labels, facts["ms"])
 
-    def refused(self, endpoint: str, reason: str, facts: Mapping[str, Any], held_back: int | None = 0) -> None:
+    def refused(self, ledger: Ledger, reason: str, facts: Mapping[str, Any], held_back: int | None = 0) -> None:
         """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms.
 
-        `held_back`: lines of this endpoint that were not written since the last one; None: this one is not, either.
+        `held_back`: lines of this kind that were not written since the last one; None: this one is not, either.
         """
-        self.tally.refuse(endpoint, facts, reason)
+        self.tally.refuse(ledger, facts, reason)
         if held_back is None:
             return
         record = {"reason": reason, **facts}
-        if endpoint not in AUDITED:
-            record["endpoint"] = endpoint
+        if not ledger.event:
+            record["endpoint"] = ledger.name
         if held_back:
             record["held_back"] = held_back
         with contextlib.suppress(OSError):
-            self.log.emit("warning", AUDITED.get(endpoint, "request.refused"), record)
+            self.log.emit("warning", ledger.event or "request.refused", record)
 
     def overloaded(self, refused: int, hint: str) -> None:
         """So many token requests of the last second were refused unread."""

@@ -10,6 +10,25 @@ from typing import Any, Final
 MILLISECONDS: Final = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 
 
+TOKEN_REQUESTS: Final = "groat_token_requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where the refusals of an endpoint are written down.
+
+    `event`: its own in the log, where each then has a line; without one, some have a line `request.refused` that has
+    the `name`. `counter`: its own of the metrics, by result and reason, with what it is `about`; without one they are
+    counted by name. `timed`: how long they take is counted, too.
+    """
+
+    name: str
+    event: str = ""
+    counter: str = ""
+    about: str = ""
+    timed: bool = False
+
+
 @dataclass(slots=True)
 class Durations:
     """How many lasted how long: a count for each of MILLISECONDS, one for what is beyond; `total` in milliseconds."""
@@ -28,8 +47,7 @@ class Tally:
     """What one process has counted since the last hand-over."""
 
     issued: Counts[tuple[str, str, str]] = field(default_factory=Counts)
-    refused: Counts[tuple[str, str]] = field(default_factory=Counts)
-    enrolments: Counts[tuple[str, str]] = field(default_factory=Counts)
+    answered: Counts[tuple[str, str, str]] = field(default_factory=Counts)  # counter, result, reason
     turned_away: Counts[tuple[str, str]] = field(default_factory=Counts)
     durations: Durations = field(default_factory=Durations)  # of token requests
     fetched: Counts[str] = field(default_factory=Counts)  # key sets of clients: ok, failed
@@ -40,16 +58,15 @@ class Tally:
         self.issued[grant, auth_method, algorithm] += 1
         self.durations.add(milliseconds)
 
-    def refuse(self, endpoint: str, facts: Mapping[str, Any], reason: str) -> None:
-        """Count a refusal by its OAuth error code and its reason, or beside the clients' endpoints by where it was."""
-        if endpoint == "token":
-            self.refused[facts.get("error", "none"), reason] += 1
-            self.durations.add(facts["ms"])
-        elif endpoint == "client-keys":
-            self.enrolments[facts.get("error", "none"), reason] += 1
-        else:
-            self.turned_away[endpoint, reason] += 1
+    def answer(self, counter: str, result: str, reason: str = "") -> None:
+        """Count what came of a request, in the counter of its endpoint."""
+        self.answered[counter, result, reason] += 1
 
-    def enrol(self, result: str) -> None:
-        """Count a key that a client brought."""
-        self.enrolments[result, ""] += 1
+    def refuse(self, ledger: Ledger, facts: Mapping[str, Any], reason: str) -> None:
+        """Count a refusal by its OAuth error code and its reason; where there is no counter for that, by the name."""
+        if ledger.counter:
+            self.answer(ledger.counter, facts.get("error", "none"), reason)
+        else:
+            self.turned_away[ledger.name, reason] += 1
+        if ledger.timed:
+            self.durations.add(facts["ms"])

@@ -1,0 +1,33 @@
+"""What endpoints are made of."""
+
+from dataclasses import dataclass
+
+from groat.keys.invitation import Invitations
+from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.exposition import Metrics
+from groat.server.log.audit import Audit
+from groat.server.operations.operator import Operator
+from groat.server.registry.health import Health
+from groat.server.store.trusted_time import TrustedTime
+from groat.server.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a process that some endpoint needs; each takes its own in `of`.
+
+    Spans in seconds, those of the start: the rotation counts on `jwks_max_age` for as long as a process runs. What a
+    reload may change comes with each request (`InForce`).
+    """
+
+    asking: Asking
+    audit: Audit
+    operator: Operator
+    invitations: Invitations
+    health: Health
+    metrics: Metrics
+    time: TrustedTime
+    turns: Turns
+    jwks_max_age: int
+    key_lifetime: int
+    key_warning: int

@@ -1,0 +1,77 @@
+"""An endpoint as a row of a table: where it is, what it takes, what it adds to the metadata, where refusals go."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp
+
+from groat.protocol.metadata import issuer_path
+from groat.protocol.models import Policy
+from groat.server.log.tally import Ledger
+
+Parts = TypeVar("Parts")
+Paths = Callable[[str], tuple[str, ...]]  # from the issuer
+Says = Callable[[Policy], Mapping[str, Any]]
+
+READ: Final = ("GET", "HEAD")
+POST: Final = ("POST",)
+
+
+def at(*paths: str) -> Paths:
+    """These paths, whoever the issuer is."""
+    return lambda issuer: paths
+
+
+def below(path: str) -> Paths:
+    """This path behind that of the issuer."""
+    return lambda issuer: (issuer_path(issuer) + path,)
+
+
+def _nothing(policy: Policy) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[Parts]):
+    """One endpoint. `make`: from the parts of a process; refusals are raised there, and go to the `ledger`.
+
+    `member`: of the metadata, for its URL, if it is to be found there; `says`: what else there is to say of it
+    (RFC 8414 2).
+    """
+
+    paths: Paths
+    methods: tuple[str, ...]
+    make: Callable[[Parts], ASGIApp]
+    ledger: Ledger
+    member: str = ""
+    says: Says = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A row in service."""
+
+    app: ASGIApp
+    methods: tuple[str, ...]
+    ledger: Ledger
+
+
+def served(routes: Iterable[Route[Parts]], parts: Parts, issuer: str) -> dict[str, Served]:
+    """By exact path, who answers there: a table of fixed strings needs no pattern to be tried."""
+    table: dict[str, Served] = {}
+    for route in routes:
+        found = Served(route.make(parts), route.methods, route.ledger)
+        table.update(dict.fromkeys(route.paths(issuer), found))
+    return table
+
+
+def advertised(routes: Sequence[Route[Any]], policy: Policy) -> dict[str, Any]:
+    """The members of the metadata that follow from the rows: first where they are, then what they can do."""
+    parts = urlsplit(policy.issuer)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    members: dict[str, Any] = {row.member: origin + row.paths(policy.issuer)[0] for row in routes if row.member}
+    for row in routes:
+        members.update(row.says(policy))
+    return members
