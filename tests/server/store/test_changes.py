@@ -27,6 +27,7 @@ from groat.server.store.changes import (
     Transaction,
 )
 from groat.server.store.records import ApiRecord
+from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement, alike
 from tests.server.store.places import Place
 from tests.server.store.test_contract import KEYS, NOW, ORDERS, client, key_record, run, signing
@@ -256,6 +257,43 @@ def test_two_processes_change_at_once(place: Place) -> None:
             assert sorted(after.settings.default_scopes) == sorted(f"{name}{n}" for name in "ab" for n in range(times))
             assert len(await store.list_apis()) == 2 * times + 1
             assert await store.registry_version() == before + 2 * times
+
+    run(work())
+
+
+# What is to come
+
+
+@dataclass(frozen=True, slots=True)
+class Trust(Change):
+    """A row of a table that there is not yet."""
+
+    issuer: str
+
+    async def write(self, transaction: Transaction) -> None:
+        await transaction.change(alike("INSERT INTO trusted (issuer) VALUES ($1)"), self.issuer)
+
+
+def test_a_new_table_touches_no_engine(place: Place) -> None:
+    """Its changes and its reading are values that either engine takes as they are, collisions and `seen` included."""
+    table = "CREATE TABLE trusted (issuer text PRIMARY KEY)"
+    if place.url.startswith("sqlite:"):
+        with sqlite3.connect(place.url.removeprefix("sqlite:///")) as connection:
+            connection.execute(table)
+    else:
+        with psycopg.connect(place.url) as database:
+            database.execute(table)
+
+    async def work() -> None:
+        async with place.store() as store:
+            assert isinstance(store, Registrations)
+            await store.change(await store.registry_version(), [Trust("https://b.example"), Trust("https://a.example")])
+            with pytest.raises(StoreConflict):
+                await store.change(None, [Trust("https://c.example"), Trust("https://a.example")])
+            with pytest.raises(RegistryMoved):
+                await store.change(0, [Trust("https://d.example")])
+            found = await store._rows(alike('SELECT issuer FROM trusted ORDER BY issuer COLLATE "C"'))
+            assert [row["issuer"] for row in found] == ["https://a.example", "https://b.example"]
 
     run(work())
 

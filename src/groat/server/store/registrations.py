@@ -1,7 +1,7 @@
 """What a store knows of APIs, clients and keys, and how that changes: written once, over whatever engine.
 
-An engine brings two things, `_rows` and `_transaction`, with its own connections, locks and errors behind them; what is
-said to it stands in `registry_sql`, what is wanted of it in `changes`. Single use is no part of this.
+An engine brings what is abstract here, with its own connections, locks and errors behind it; what is said to it stands
+in `registry_sql`, what is wanted of it in `changes`. Single use is no part of this.
 """
 
 from abc import ABC, abstractmethod
