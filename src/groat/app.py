@@ -30,6 +30,7 @@ from groat.server.http.routes import served
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.operations.operator import Operator
+from groat.server.operations.signing_keys import Ring
 from groat.server.registry.health import Health
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses
@@ -38,7 +39,7 @@ from groat.server.registry.registry import Registry
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody, open_invitations
 from groat.server.settings.open_store import open_store
-from groat.server.settings.reload import Reloader, Source, pretty_format
+from groat.server.settings.reload import Reloader, Source
 from groat.server.store import Store
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.turns import Turns
@@ -59,8 +60,8 @@ def join_parts(
     """What the endpoints of one process are made of. Raises ConfigError."""
     audit = Audit(log)
     trusted = TrustedTime(store, clockwork.clock, clockwork.monotonic, log)
-    key_sets = ClientKeySets(partial(fetch_key_set, allowed=config["keys.client_networks"]), audit.fetched)
-    remembered, lead = config["server.remembered_clients"], config.timing.lead.publish
+    key_sets = ClientKeySets(partial(fetch_key_set, allowed=config.publishing.client_networks), audit.fetched)
+    remembered, lead = config.capacity.remembered_clients, config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
     publishers, uses = Publishers(store, registry, key_sets), KeyUses(latest=trusted.latest)
     return Parts(
@@ -73,14 +74,14 @@ def join_parts(
         time=trusted,
         turns=turns,
         jwks_max_age=config.timing.jwks_max_age,
-        key_lifetime=config["clients.key_lifetime"],
-        key_warning=config["clients.key_warning"],
+        key_lifetime=config.client_keys.key_lifetime,
+        key_warning=config.client_keys.key_warning,
     )
 
 
 def list_chores(config: Config, parts: Parts, custody: Custody, current: Current, sleep: Sleep) -> list[Chore]:
     """What is done beside the requests, each for ever."""
-    asking, algorithm = parts.asking, config["keys.algorithm"]
+    asking, ring = parts.asking, Ring(parts.operator, custody, config.key_files.algorithm)
 
     def timing() -> Timing:
         return current.now.timing
@@ -88,14 +89,14 @@ def list_chores(config: Config, parts: Parts, custody: Custody, current: Current
     chores: list[Chore] = [
         Forgetter(asking.store, parts.time).run,
         parts.health.watch,
-        Rotator(parts.operator, custody, algorithm, timing, parts.time, sleep).run,
+        Rotator(ring, timing, parts.time, sleep).run,
         ClientKeyWatch(parts.operator, parts.key_warning).run,
         partial(asking.uses.flush_forever, asking.store),
         asking.publishers.run,
         partial(count_forever, parts.metrics),
     ]
-    if config.admin:
-        chores.append(partial(serve_admin, admin_entrance(config, parts), config.admin, parts.audit.log))
+    if address := config.admin.address:
+        chores.append(partial(serve_admin, admin_entrance(config, parts), address, parts.audit.log))
     return chores
 
 
@@ -135,7 +136,7 @@ def worker_app(source: Source) -> ASGIApp:
     import gc
 
     config = source.config
-    log = configure_logging(config["log.level"], pretty_format(config))
+    log = configure_logging(config.logging.level, config.logging.pretty)
     app = create_app(config, log=log, source=source)
     # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
     gc.collect()

@@ -74,7 +74,7 @@ def at_once(home: Home, works: Sequence[Work]) -> list[Any]:
 def test_of_two_rotations_at_once_one_wins(home: Home) -> None:
     """There is one successor; the other operator is told, and the ring is what one rotation makes."""
     kek = KeyEncryptionKey.load(home.directory / "data" / "key-encryption.key")
-    work: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
+    work: Work = lambda operator: operations.rotate_signing_key(operations.Ring(operator, kek, "ES256", Lead()))  # noqa: E731
     results = at_once(home, [work, work])
     assert sum(isinstance(result, Exception) for result in results) == 1
     states = [key["state"] for key in home.ok("--json", "key", "list").json]
@@ -86,8 +86,8 @@ def test_a_revocation_beside_a_rotation_is_not_lost(home: Home) -> None:
     """The emergency goes through, and the stolen key does not come back, because somebody rotated meanwhile."""
     kek = KeyEncryptionKey.load(home.directory / "data" / "key-encryption.key")
     (first,) = home.ok("--json", "key", "list").json
-    rotate: Work = lambda operator: operations.rotate_signing_key(operator, kek, "ES256", Lead())  # noqa: E731
-    revoke: Work = lambda operator: operations.revoke_signing_key(operator, kek, first["kid"], "ES256")  # noqa: E731
+    rotate: Work = lambda operator: operations.rotate_signing_key(operations.Ring(operator, kek, "ES256", Lead()))  # noqa: E731
+    revoke: Work = lambda operator: operations.revoke_signing_key(operations.Ring(operator, kek, "ES256"), first["kid"])  # noqa: E731
     results = at_once(home, [rotate, revoke])
     states = {key["kid"]: key["state"] for key in home.ok("--json", "key", "list").json}
     assert not isinstance(results[1], Exception)
@@ -104,7 +104,7 @@ def test_of_two_first_keys_at_once_one_is_made(empty: Home) -> None:
         path.unlink()
     asyncio.run(SqliteStore.create(data / "groat.db").close())
     kek = KeyEncryptionKey.load(data / "key-encryption.key")
-    work: Work = lambda operator: operations.first_signing_key(operator, kek, "ES256")  # noqa: E731
+    work: Work = lambda operator: operations.first_signing_key(operations.Ring(operator, kek, "ES256"))  # noqa: E731
     at_once(empty, [work, work])
     assert [key["state"] for key in empty.ok("--json", "key", "list").json] == ["active"]
 

@@ -239,7 +239,7 @@ def prepare(directory: Path, clock: Callable[[], float], settings: str = SETTING
         store = SqliteStore.create(config.database)
         await begin_memory(store, clock)
         operator = Operator(store, config.policy, quiet(), lambda: clock() - 3600)
-        await operations.first_signing_key(operator, kek, "ES256")
+        await operations.first_signing_key(operations.Ring(operator, kek, "ES256"))
         await operations.add_api(operator, "orders", AUDIENCE, ["read"])
         defaults = ClientSettings(default_scopes=("read",))
         await operations.add_client(operator, "load", {"orders": ["read"]}, (key.public,), defaults)
@@ -260,7 +260,7 @@ def revoke(config: Config, clock: FastClock, kid: str) -> float:
         store = SqliteStore.open(config.database)
         kek = KeyEncryptionKey.load(config.key_files.encryption_key_file)
         operator = Operator(store, config.policy, quiet(), clock)
-        await operations.revoke_signing_key(operator, kek, kid, "ES256", config.timing.lead)
+        await operations.revoke_signing_key(operations.Ring(operator, kek, "ES256", config.timing.lead), kid)
         await store.close()
 
     asyncio.run(work())

@@ -29,8 +29,9 @@ def test_replicas_on_postgresql_rotate_without_a_leader(postgres: PostgresServer
         stores = [PostgresStore(url) for _ in range(REPLICAS)]
         await stores[0].migrate()
         operators = [Operator(store, Policy("https://as.example"), clock=clock) for store in stores]
-        rotators = [Rotator(op, KEK, "ES256", Timing, DistantTime(op.store, clock, clock)) for op in operators]
-        await operations.first_signing_key(operators[0], KEK, "ES256")
+        by_each = [operations.Ring(operator, KEK, "ES256") for operator in operators]
+        rotators = [Rotator(ring, Timing, DistantTime(ring.operator.store, clock, clock)) for ring in by_each]
+        await operations.first_signing_key(by_each[0])
         for day, steps in ((0, 1), (32, 2), (64, 2)):
             clock.now = NOW + day * DAY
             assert sum(await asyncio.gather(*(rotator.look() for rotator in rotators))) == steps
@@ -40,7 +41,7 @@ def test_replicas_on_postgresql_rotate_without_a_leader(postgres: PostgresServer
             assert sum(key.state(clock.now) is KeyState.PENDING for key in rings[0]) == 1
         stolen = active_key(rings[0], clock.now)
         assert stolen is not None
-        await operations.revoke_signing_key(operators[0], KEK, stolen.kid, "ES256", Timing().lead)
+        await operations.revoke_signing_key(operations.Ring(operators[0], KEK, "ES256", Timing().lead), stolen.kid)
         for store in stores:
             signer = active_key(await store.signing_keys(), clock.now - 60)
             assert signer is not None

@@ -62,7 +62,7 @@ class Scene:
         audit = Audit(EventLog(self.stream, "info", False))
         operator = Operator(store, Policy("https://as.example"), audit, self.clock)
         options.setdefault("time", settled_time(store, self.clock))
-        return Rotator(operator, KEK, "ES256", lambda: timing or Timing(), **options)
+        return Rotator(operations.Ring(operator, KEK, "ES256"), lambda: timing or Timing(), **options)
 
     async def keys(self) -> tuple[SigningKey, ...]:
         return await self.stores[0].signing_keys()
@@ -77,7 +77,7 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
     await SqliteStore.create(directory / "groat.db").close()
     with (directory / "log").open("a") as stream:
         made = Scene(directory / "groat.db", Clock(), directory / "log", stream)
-        await operations.first_signing_key(made.rotator().operator, KEK, "ES256")
+        await operations.first_signing_key(operations.Ring(made.rotator().ring.operator, KEK, "ES256"))
         stream.truncate(0)
         yield made
         for store in made.stores:
@@ -147,8 +147,8 @@ def test_a_crash_between_any_two_steps_costs_nothing_but_time(tmp_path: Path, wh
             made.clock.now = at
             before = await made.keys()
             dying = made.rotator(Dying)
-            assert isinstance(dying.operator.store, Dying)
-            dying.operator.store.when = when
+            assert isinstance(dying.ring.operator.store, Dying)
+            dying.ring.operator.store.when = when
             try:
                 await dying.look()
             except Killed:
@@ -204,7 +204,8 @@ def test_a_bug_in_a_custodian_does_not_end_rotation(tmp_path: Path) -> None:
                 raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await replace(made.rotator(sleep=sleep), custody=Broken(bytes(32))).run()
+            rotator = made.rotator(sleep=sleep)
+            await replace(rotator, ring=replace(rotator.ring, custody=Broken(bytes(32)))).run()
         (line,) = [json.loads(line) for line in made.log.read_text().splitlines()]
         assert (line["event"], line["hint"]) == ("key.rotation_failed", "ZeroDivisionError: a bug")
 
@@ -232,20 +233,22 @@ def test_the_operations_on_a_running_ring(tmp_path: Path) -> None:
 
     async def work(made: Scene) -> None:
         rotator = made.rotator()
-        op, lead = rotator.operator, rotator.timing().lead
-        (held,) = await operations.prepare_signing_key(op, KEK, "ES256")
+        op, lead = rotator.ring.operator, rotator.timing().lead
+        (held,) = await operations.prepare_signing_key(operations.Ring(op, KEK, "ES256"))
         assert held.held
-        await operations.activate_signing_key(op, KEK, held.kid, lead)
+        await operations.activate_signing_key(operations.Ring(op, KEK, "ES256", lead), held.kid)
         made.clock.now += lead.publish
         assert active_key(await made.keys(), made.clock.now).kid == held.kid  # type: ignore[union-attr]
-        fresh, outgoing = await operations.retire_signing_key(op, KEK, held.kid, "ES256", lead)
+        fresh, outgoing = await operations.retire_signing_key(operations.Ring(op, KEK, "ES256", lead), held.kid)
         assert outgoing.kid == held.kid
-        gone, stays = await operations.retire_signing_key(op, KEK, fresh.kid, "ES256", lead)
+        gone, stays = await operations.retire_signing_key(operations.Ring(op, KEK, "ES256", lead), fresh.kid)
         assert (gone.state(made.clock.now), stays.kid, stays.retires_at) == ("removed", held.kid, None)
-        tainted, heir = await operations.retire_signing_key(op, KEK, held.kid, "ES256", lead, at_once=True)
+        tainted, heir = await operations.retire_signing_key(
+            operations.Ring(op, KEK, "ES256", lead), held.kid, at_once=True
+        )
         assert (tainted.state(made.clock.now), heir.state(made.clock.now)) == ("retiring", "active")
-        await operations.prepare_signing_key(op, KEK, "ES256")
-        revoked, promoted = await operations.revoke_signing_key(op, KEK, heir.kid, "ES256", lead)
+        await operations.prepare_signing_key(operations.Ring(op, KEK, "ES256"))
+        revoked, promoted = await operations.revoke_signing_key(operations.Ring(op, KEK, "ES256", lead), heir.kid)
         assert (revoked.revoked, promoted.state(made.clock.now)) == (True, "active")
         expected = ["prepared", "activated", "retired", "retired", "tainted", "prepared", "revoked"]
         assert made.events() == [f"key.{event}" for event in expected]

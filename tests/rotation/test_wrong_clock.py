@@ -1,6 +1,6 @@
 """The rotator by clocks that are wrong: no step while the time is in doubt, and never the end of a key that is in use."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -56,9 +56,9 @@ class Suspect:
         monotonic, vault = Clock(1000.0), Vault()
         made.clock.now += ahead
         rotator = made.rotator()
-        rotator.time = TrustedTime(rotator.operator.store, made.clock, monotonic)
-        rotator.custody = vault
-        await rotator.operator.store.raise_horizon(NOW - 600)
+        rotator.time = TrustedTime(rotator.ring.operator.store, made.clock, monotonic)
+        rotator.ring = replace(rotator.ring, custody=vault)
+        await rotator.ring.operator.store.raise_horizon(NOW - 600)
         return cls(made, rotator, monotonic, vault)
 
     def wait(self, seconds: float) -> None:
@@ -79,7 +79,7 @@ class Suspect:
         """A token is signed with this key; the store remembers it for a year."""
         at = int(self.made.clock.now)
         value = OneTimeValue(OneTimeKind.ASSERTION, "c", f"j{self.monotonic.now}", at + 365 * DAY)
-        await self.rotator.operator.store.use_once(value, Issuance(f"t{self.monotonic.now}", "c", kid, at))
+        await self.rotator.ring.operator.store.use_once(value, Issuance(f"t{self.monotonic.now}", "c", kid, at))
 
 
 @pytest.mark.rule("CL-3", "I12", "I13")
@@ -166,8 +166,8 @@ def test_what_happens_while_uses_are_looked_for(tmp_path: Path, event: str) -> N
         suspect = await Suspect.of(made)
         await suspect.rotator.look()
         suspect.wait(32 * DAY)
-        await suspect.rotator.operator.store.raise_horizon(int(made.clock.now) - 600)
-        store, names_key = suspect.rotator.operator.store, suspect.rotator.operator.store.names_key
+        await suspect.rotator.ring.operator.store.raise_horizon(int(made.clock.now) - 600)
+        store, names_key = suspect.rotator.ring.operator.store, suspect.rotator.ring.operator.store.names_key
 
         async def slowly(kid: str) -> bool:
             found = await names_key(kid)
@@ -193,7 +193,7 @@ def test_uses_that_cannot_be_looked_through_in_time(tmp_path: Path) -> None:
         suspect = await Suspect.of(made)
         await suspect.rotator.look()
         suspect.wait(32 * DAY)
-        store, looks = suspect.rotator.operator.store, 0
+        store, looks = suspect.rotator.ring.operator.store, 0
         await store.raise_horizon(int(made.clock.now) - 600)
 
         async def never(kid: str) -> bool:

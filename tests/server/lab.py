@@ -97,7 +97,7 @@ class Lab:
         return party
 
     def rotate(self, lead: Lead | None = None, algorithm: str = "ES256") -> None:
-        self.operate(lambda op: operations.rotate_signing_key(op, self.kek, algorithm, lead or Lead()))
+        self.operate(lambda op: operations.rotate_signing_key(operations.Ring(op, self.kek, algorithm, lead or Lead())))
 
     def ask(self, assertion: str | None = None, **fields: Any) -> Answer:
         """BASE, with a fresh A of the lab's own client unless one is given, and fields changed."""

@@ -126,7 +126,9 @@ def test_the_private_half_is_gone(tmp_path: Path) -> None:
     sql(lab, "UPDATE signing_keys SET sealed = x''")
     with running(lab):
         check_reason(lab, "signing_key_lost", f"groat key retire {key.kid} --now")
-        lab.operate(lambda op: operations.retire_signing_key(op, lab.kek, key.kid, "ES256", LEAD, at_once=True))
+        lab.operate(
+            lambda op: operations.retire_signing_key(operations.Ring(op, lab.kek, "ES256", LEAD), key.kid, at_once=True)
+        )
         assert lab.get("/readyz").status == 200
         check_ok(lab.ask())
         assert key.kid in lab.kids()
@@ -139,12 +141,16 @@ def test_a_published_key_stands_in(tmp_path: Path, published: int) -> None:
     lab = prepare(tmp_path)
     (key,) = lab.operate(operations.list_signing_keys)
     with lab.clock.at(NOW - published):
-        (heir,) = lab.operate(lambda op: operations.prepare_signing_key(op, lab.kek, "ES256"))
+        (heir,) = lab.operate(lambda op: operations.prepare_signing_key(operations.Ring(op, lab.kek, "ES256")))
     sql(lab, "UPDATE signing_keys SET sealed = x'' WHERE kid = ?", key.kid)
     with running(lab):
         if published < PUBLISH_LEAD:
             check_reason(lab, "signing_key_lost", "groat key activate")
-            lab.operate(lambda op: operations.activate_signing_key(op, lab.kek, heir.kid, LEAD, at_once=True))
+            lab.operate(
+                lambda op: operations.activate_signing_key(
+                    operations.Ring(op, lab.kek, "ES256", LEAD), heir.kid, at_once=True
+                )
+            )
         assert kid_of(lab.token()) == heir.kid
         assert lab.get("/readyz").status == 200
         if published == PUBLISH_LEAD:
@@ -236,7 +242,7 @@ def test_a_custodian_that_loses_the_key(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(app, "open_custody", lambda config: devices)
     (key,) = lab.operate(operations.list_signing_keys)
     with lab.clock.at(NOW - PUBLISH_LEAD):
-        (heir,) = lab.operate(lambda op: operations.prepare_signing_key(op, lab.kek, "ES256"))
+        (heir,) = lab.operate(lambda op: operations.prepare_signing_key(operations.Ring(op, lab.kek, "ES256")))
     with running(lab):
         check_ok(lab.ask())
         devices.lost = key.kid

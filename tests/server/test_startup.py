@@ -53,7 +53,7 @@ def test_issuers(tmp_path: Path, issuer: str, good: bool) -> None:
     """https everywhere, plain http on loopback alone; no query, fragment or user name."""
     (tmp_path / "groat.toml").write_text(f"issuer = {json.dumps(issuer)}\n")
     if good:
-        assert load_config(tmp_path / "groat.toml", {})["issuer"] == issuer
+        assert load_config(tmp_path / "groat.toml", {}).policy.issuer == issuer
     else:
         with pytest.raises(ConfigError):
             load_config(tmp_path / "groat.toml", {})

@@ -68,7 +68,7 @@ def _listen(config: Config) -> socket.socket:
     """The listener, once it is sure that the admin address can be had, too."""
     listener = bind(config.listener.host, config.listener.port)
     try:
-        _check_admin(config.admin_listener.address)
+        _check_admin(config.admin.address)
     except ConfigError:
         listener.close()
         raise

@@ -213,7 +213,7 @@ def test_a_revoked_key_is_gone_at_once(fresh_lab: Callable[..., Lab]) -> None:
     lab = fresh_lab()
     (old,) = lab.kids()
     token = lab.token()
-    lab.operate(lambda op: operations.revoke_signing_key(op, lab.kek, old, "ES256"))
+    lab.operate(lambda op: operations.revoke_signing_key(operations.Ring(op, lab.kek, "ES256"), old))
     assert old not in lab.kids()
     assert decoded(lab.token())[0]["kid"] != old
     with pytest.raises(JoseError):
@@ -227,7 +227,7 @@ def test_a_pending_successor_is_promoted(fresh_lab: Callable[..., Lab]) -> None:
     (old,) = lab.kids()
     lab.rotate()
     (new,) = set(lab.kids()) - {old}
-    lab.operate(lambda op: operations.revoke_signing_key(op, lab.kek, old, "ES256"))
+    lab.operate(lambda op: operations.revoke_signing_key(operations.Ring(op, lab.kek, "ES256"), old))
     assert lab.kids() == [new]
     assert decoded(lab.token())[0]["kid"] == new
 

@@ -85,7 +85,7 @@ def test_a_signing_key_that_is_revoked_in_flight(fresh_lab: Callable[..., Lab]) 
     (old,) = lab.kids()
     check_ok(lab.ask())
     with held_up(lab) as answers:
-        lab.operate(lambda op: operations.revoke_signing_key(op, lab.kek, old, "ES256"))
+        lab.operate(lambda op: operations.revoke_signing_key(operations.Ring(op, lab.kek, "ES256"), old))
     check_refused(answers[0], "temporarily_unavailable", 503)
     assert decoded(check_ok(lab.ask())["access_token"])[0]["kid"] != old
 

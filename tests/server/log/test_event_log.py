@@ -199,7 +199,7 @@ def test_nothing_secret_in_a_whole_session(fresh_lab: Callable[..., Lab]) -> Non
     lab.post(encoded([("grant_type", "client_credentials")]), FORM, ("Authorization", "Basic canary-secret"))
     post(lab.address, base(lab.party.assertion()), (("Content-Type", FORM),), "/token?client_secret=canary-secret")
     lab.rotate()
-    lab.operate(lambda op: operations.revoke_signing_key(op, lab.kek, lab.kids()[0], "ES256"))
+    lab.operate(lambda op: operations.revoke_signing_key(operations.Ring(op, lab.kek, "ES256"), lab.kids()[0]))
     for key in lab.operate(operations.list_signing_keys):
         secrets.append(str(lab.kek.unseal(key.sealed, key.kid).private_jwk()["d"]))
     text = lab.log.read_text()

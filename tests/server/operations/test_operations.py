@@ -1,6 +1,8 @@
 """Operations of several operators at once: nobody's change is lost."""
 
+import ast
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +101,22 @@ def test_a_key_makes_room_only_for_one_that_comes(tmp_path: Path) -> None:
         await operator.store.close()
 
     asyncio.run(work())
+
+
+def _readings(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How often a function asks an operator what time it is."""
+    return len(re.findall(r"operator\.(?:now\b|clock\(\))", ast.unparse(function)))
+
+
+@pytest.mark.parametrize("name", ["apis", "client_keys", "clients", "signing_keys", "store"])
+def test_an_operation_takes_its_instant_once(name: str) -> None:
+    """And tells it to whatever it calls: what is written in one act is of one moment."""
+    path = Path(operations.__file__).with_name(f"{name}.py")
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    assert sum(map(_readings, functions)) > 0
+    for function in functions:
+        assert _readings(function) <= (0 if function.name.startswith("_") else 1), function.name

@@ -57,7 +57,7 @@ class Scene:
     async def __aenter__(self) -> "Scene":
         await operations.add_api(self.operator, "orders", "https://orders.example", ["read", "write"])
         await operations.add_client(self.operator, "billing", {"orders": ["read"]}, (KEY.public,))
-        await operations.rotate_signing_key(self.operator, self.kek, "ES256", Lead())
+        await operations.rotate_signing_key(operations.Ring(self.operator, self.kek, "ES256", Lead()))
         await self.registry.refresh()
         return self
 
@@ -387,7 +387,7 @@ def test_the_signer_follows_the_clock_and_the_version(tmp_path: Path) -> None:
     async def work() -> None:
         async with Scene(tmp_path) as scene:
             first = (await scene.registry.signer(NOW)).public.kid
-            await operations.rotate_signing_key(scene.operator, scene.kek, "ES256", Lead(publish=100))
+            await operations.rotate_signing_key(operations.Ring(scene.operator, scene.kek, "ES256", Lead(publish=100)))
             await scene.registry.refresh()
             kids = [(await scene.registry.signer(NOW + t)).public.kid for t in (0, 99, 99.9, 100, 101, 5000)]
             assert kids[:3] == [first] * 3
@@ -427,8 +427,10 @@ def test_no_signer_after_a_first_start_by_a_clock_that_was_ahead(tmp_path: Path)
             assert f"groat key activate {key.kid} --now" in caught.value.hint
             early = replace(scene.operator, clock=lambda: NOW - 60 * 86400)
             with pytest.raises(ConfigError, match="groat key activate KID --now"):
-                await operations.rotate_signing_key(early, scene.kek, "ES256", Lead(publish=100))
-            await operations.activate_signing_key(early, scene.kek, key.kid, Lead(), at_once=True)
+                await operations.rotate_signing_key(operations.Ring(early, scene.kek, "ES256", Lead(publish=100)))
+            await operations.activate_signing_key(
+                operations.Ring(early, scene.kek, "ES256", Lead()), key.kid, at_once=True
+            )
             assert (await scene.registry.signer(NOW - 60 * 86400)).public.kid == key.kid
 
     run(work())

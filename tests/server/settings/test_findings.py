@@ -188,7 +188,7 @@ def test_assertion_lifetimes_have_limits(tmp_path: Path, value: str, fine: bool)
 def _check_limit(folder: Path, name: str, value: str, fine: bool) -> None:
     text = f"{HEAD}{name} = {value}"
     if fine:
-        assert load(folder, text)[name] == int(value)
+        assert load(folder, text).values[name] == int(value)
     else:
         (said,) = findings(folder, text)
         assert said.startswith(f"groat.toml:2: {name} must be ")

@@ -8,7 +8,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from groat.server.settings.slices import SLICES, Slice, cut, cut_policy, cut_timing
+from groat.server.settings.config import Config
+from groat.server.settings.slices import SECTIONS, Slice, cut, cut_policy, cut_timing
 from groat.server.settings.table import BY_NAME
 from tests.server.settings.loading import HEAD, load
 
@@ -32,7 +33,7 @@ def test_every_setting_reaches_somebody(tmp_path: Path) -> None:
     values = Noting(dict(load(tmp_path).values))
     cut_policy(values)
     cut_timing(values)
-    for kind in SLICES:
+    for kind in SECTIONS:
         cut(kind, values, tmp_path)
     assert values.asked == BY_NAME.keys()
 
@@ -41,12 +42,12 @@ def test_every_setting_reaches_somebody(tmp_path: Path) -> None:
 WRITTEN: dict[Any, Any] = {Path: str, Path | None: str, tuple[Path, ...]: tuple[str, ...]}
 
 
-@pytest.mark.parametrize("kind", SLICES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", SECTIONS, ids=lambda kind: kind.__name__)
 def test_a_slice_expects_what_the_table_reads(kind: type[Slice]) -> None:
     """The type of a field is that of the function that reads the setting; the type checker cannot see this step."""
     hints = get_type_hints(kind)
     for one in fields(kind):
-        setting = BY_NAME[f"{kind.section}.{one.name}"]
+        setting = BY_NAME[f"{SECTIONS[kind]}.{one.name}"]
         expected = hints[one.name]
         assert WRITTEN.get(expected, expected) == get_type_hints(setting.read)["return"], setting.name
 
@@ -85,13 +86,11 @@ def _names_one(text: str) -> bool:
 
 def test_nobody_looks_a_setting_up_by_its_name() -> None:
     """Outside of the room of settings: what comes of that is Any, and a wrong one is found by nobody."""
-    found = {
-        str(path.relative_to(SOURCE)): lookups
-        for path in sorted(SOURCE.rglob("*.py"))
-        if "settings" not in path.parts
-        and path.name != "app.py"
-        and (lookups := [*_lookups(ast.parse(path.read_text("utf-8")))])
-    }
+    assert not hasattr(Config, "__getitem__")
+    room = SOURCE / "server" / "settings"
+    others = [path for path in SOURCE.rglob("*.py") if not path.is_relative_to(room)]
+    assert len(others) > 100
+    found = {path.name: lookups for path in others if (lookups := [*_lookups(ast.parse(path.read_text("utf-8")))])}
     assert found == {}
 
 

@@ -46,7 +46,7 @@ def test_windows_line_ends_are_all_right_in_the_file(tmp_path: Path) -> None:
     """TOML has them."""
     path = tmp_path / "groat.toml"
     path.write_bytes((HEAD + "[server]\nport = 3002\n").replace("\n", "\r\n").encode())
-    assert load_config(path, {})["server.port"] == 3002
+    assert load_config(path, {}).listener.port == 3002
 
 
 ODD_VALUES: Final = {

@@ -9,10 +9,9 @@ import click
 
 from groat.cli.consequences import DRY_RUN, agree, show_dry_run
 from groat.cli.session import Session
-from groat.keys.custody import Custody
 from groat.keys.files import public_key_pem
 from groat.keys.ring.invariants import ring_faults
-from groat.keys.ring.keyring import KeyState, Lead, SigningKey, published_keys
+from groat.keys.ring.keyring import KeyState, SigningKey, published_keys
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_set import public_key_set
@@ -20,9 +19,7 @@ from groat.protocol.shell import command
 from groat.server import operations
 
 if TYPE_CHECKING:
-    from groat.server.operations import Operator
-
-    Work = Callable[[Operator, Custody, str, Lead], Coroutine[Any, Any, tuple[SigningKey, ...]]]
+    Work = Callable[[operations.Ring], Coroutine[Any, Any, tuple[SigningKey, ...]]]
 
 COLUMNS = ("kid", "algorithm", "state", "created_at", "activates_at", "retires_at", "removes_at")
 _ALGORITHM = click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm; default: keys.algorithm.")
@@ -56,7 +53,7 @@ def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: b
     if dated:
         _check_clock(session)
     custody, algorithm = open_custody(config), alg or config.key_files.algorithm
-    changed = session.operate(lambda operator: work(operator, custody, algorithm, config.timing.lead))
+    changed = session.operate(lambda operator: work(operations.Ring(operator, custody, algorithm, config.timing.lead)))
     now = time.time()
     session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
     return changed
@@ -120,9 +117,7 @@ def timeline(session: Session) -> None:
 @click.pass_obj
 def prepare(session: Session, alg: str | None) -> None:
     """Publish a further key; it waits until `activate`, or until the schedule needs one."""
-    changed = _operate(
-        session, lambda operator, custody, alg, _: operations.prepare_signing_key(operator, custody, alg), alg
-    )
+    changed = _operate(session, operations.prepare_signing_key, alg)
     session.note(f"{changed[0].kid} is published. When it shall sign: {command('key activate', changed[0].kid)}")
 
 
@@ -135,12 +130,7 @@ def activate(session: Session, kid: str, at_once: bool) -> None:
     # Otherwise nothing can go wrong: the key takes over when every cache has it.
     if at_once:
         session.confirm(f"Let {kid} sign now? Verifiers that do not know it yet will refuse its tokens.")
-    changed = _operate(
-        session,
-        lambda operator, custody, _, lead: operations.activate_signing_key(
-            operator, custody, kid, lead, at_once=at_once
-        ),
-    )
+    changed = _operate(session, lambda ring: operations.activate_signing_key(ring, kid, at_once=at_once))
     _tell_takeover(session, changed[0])
 
 
@@ -174,12 +164,7 @@ def retire(session: Session, kid: str, at_once: bool, dry_run: bool) -> None:
     """End a key's service: the active one hands over, a pending one is withdrawn. No client loses a token by it."""
     if dry_run:
         _show_dry_run(session, kid, KeyState.PENDING, KeyState.ACTIVE)
-    changed = _operate(
-        session,
-        lambda operator, custody, alg, lead: operations.retire_signing_key(
-            operator, custody, kid, alg, lead, at_once=at_once
-        ),
-    )
+    changed = _operate(session, lambda ring: operations.retire_signing_key(ring, kid, at_once=at_once))
     # Where one was withdrawn nobody takes over; where one handed over, its successor stands among the changed ones.
     signs = [record for record in changed if record.state(time.time()) is KeyState.ACTIVE or not record.removes_at]
     for record in signs[:1]:
@@ -197,10 +182,7 @@ def revoke(session: Session, kid: str, dry_run: bool) -> None:
     # Asked of the store before the question is put: who would be hit is what an answer depends on.
     plan = session.operate(lambda operator: operations.plan_signing_key_end(operator, kid))
     agree(session, f"Revoke signing key {kid}? Tokens that it signed will be refused.", plan.losses)
-    _operate(
-        session,
-        lambda operator, custody, alg, lead: operations.revoke_signing_key(operator, custody, kid, alg, lead),
-    )
+    _operate(session, lambda ring: operations.revoke_signing_key(ring, kid))
 
 
 def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = False) -> NoReturn:
@@ -220,9 +202,7 @@ def _show_dry_run(session: Session, kid: str, *ended: KeyState, revoked: bool = 
 def reseal(session: Session) -> None:
     """Seal every private key under keys.encryption_key_file, so that the others of the list can go."""
     # No instants are written here, so a host whose clock is wrong may do this.
-    changed = _operate(
-        session, lambda operator, custody, _alg, _lead: operations.reseal_signing_keys(operator, custody), dated=False
-    )
+    changed = _operate(session, operations.reseal_signing_keys, dated=False)
     if not changed:
         session.note("every key is sealed by keys.encryption_key_file already")
 

@@ -41,7 +41,7 @@ def admin_entrance(config: Config, parts: Parts) -> GuardedEntrance:
     current, audit = Current(InForce(config.policy, room=Room(MAX_ADMIN_CONNECTIONS))), parts.audit
     return GuardedEntrance(
         served(ADMIN_ROUTES, parts, config.policy.issuer), current, audit,
-        own_host=OwnHost(frozenset(config["admin.hosts"])), elsewhere=ADMIN,
+        own_host=OwnHost(frozenset(config.admin.hosts)), elsewhere=ADMIN,
         crowd=Crowd(current, audit.crowded, audit.tally),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ import signal
 from typing import Final
 
 from groat.server.connection.descriptors import room
-from groat.server.http.in_force import InForce, Limits
+from groat.server.http.in_force import InForce
 from groat.server.settings.config import Config
 from groat.server.settings.reload import Reloader
 
@@ -14,13 +14,13 @@ _LIMITS: Final = ("client_failures", "source_failures", "failure_share")
 
 def in_force(settings: Config) -> InForce:
     """What RELOADED lists, but for the log, which is adjusted where it is read."""
-    connections = settings["server.connections"], settings["server.source_connections"]
+    capacity, secure = settings.capacity, settings.listener.tls is not None
     return InForce(
         policy=settings.policy,
         timing=settings.timing,
-        limits=Limits(*(settings[f"throttle.{name}"] for name in _LIMITS)),
-        room=room(*connections, secure=settings.tls is not None),
-        trusted_proxies=settings["server.trusted_proxies"],
+        limits=settings.limits,
+        room=room(capacity.connections, capacity.source_connections, secure=secure),
+        trusted_proxies=capacity.trusted_proxies,
     )
 
 

@@ -10,11 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from groat.keys.custody import Custody
 from groat.keys.ring.schedule import Change, Timing
 from groat.protocol.errors import ConfigError
-from groat.server.operations.operator import Operator
-from groat.server.operations.signing_keys import apply_next_step
+from groat.server.operations.signing_keys import Ring, apply_next_step
 from groat.server.store import StoreConflict
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.unavailable import Unavailable
@@ -35,9 +33,7 @@ class Rotator:
     `sleep` and `jitter` (0 to 1) are arguments so that a test can turn the clock.
     """
 
-    operator: Operator
-    custody: Custody
-    algorithm: str
+    ring: Ring
     timing: Callable[[], Timing]
     time: TrustedTime
     sleep: Sleep = asyncio.sleep
@@ -85,13 +81,11 @@ class Rotator:
     async def _step(self) -> Change | None:
         known = set(self._spared)
         try:
-            return await apply_next_step(
-                self.operator, self.custody, self.algorithm, self.timing(), self.time, self._spared
-            )
+            return await apply_next_step(self.ring, self.timing(), self.time, self._spared)
         finally:
             for kid in self._spared - known - self._told:
                 self._told.add(kid)
-                self.operator.audit.operated("key.spared", {"kid": kid, "hint": SPARED})
+                self.ring.operator.audit.operated("key.spared", {"kid": kid, "hint": SPARED})
 
     def _forget_spared(self) -> None:
         """Ask again now and then whether they are still in use; not at each look, for it may read every use."""
@@ -108,5 +102,5 @@ class Rotator:
         problem = "clock_in_doubt" if doubt else hint
         if problem != before:
             event = "key.rotation_waits" if doubt else "key.rotation_failed"
-            self.operator.audit.troubled(event, {"hint": hint})
+            self.ring.operator.audit.troubled(event, {"hint": hint})
         return problem

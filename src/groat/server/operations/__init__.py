@@ -37,6 +37,7 @@ from groat.server.operations.clients import (
 )
 from groat.server.operations.operator import NotRegistered, Operator
 from groat.server.operations.signing_keys import (
+    Ring,
     activate_signing_key,
     first_signing_key,
     list_signing_keys,
@@ -51,6 +52,7 @@ from groat.server.operations.signing_keys import (
 __all__ = [
     "NotRegistered",
     "Operator",
+    "Ring",
     "activate_signing_key",
     "add_api",
     "add_client",

@@ -8,6 +8,7 @@ from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits, LimitsChange
+from groat.protocol.models import Policy
 from groat.server.operations.losses import Loss, losses_of_client_key
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddClientKey, LimitClientKey, RemoveClientKey
@@ -22,18 +23,16 @@ def key_life(record: ClientKeyRecord) -> KeyLife:
 
 
 def key_records(
-    operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED
+    policy: Policy, client_id: str, keys: Sequence[PublicKey], now: int, limits: KeyLimits = UNLIMITED
 ) -> tuple[ClientKeyRecord, ...]:
     """New records of these keys. Raises ConfigError for an algorithm outside the profile, or an end that is past."""
     for key in keys:
-        if key.algorithm not in operator.policy.algorithms:
-            raise ConfigError(
-                f"key {key.kid} is for {key.algorithm}, which profile {operator.policy.profile} refuses",
-            )
-    if limits.expires_at is not None and limits.expires_at <= operator.now:
+        if key.algorithm not in policy.algorithms:
+            raise ConfigError(f"key {key.kid} is for {key.algorithm}, which profile {policy.profile} refuses")
+    if limits.expires_at is not None and limits.expires_at <= now:
         raise ConfigError("the key would have expired already")
     return tuple(
-        ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), operator.now,
+        ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), now,
                         limits.not_before, limits.expires_at)
         for key in keys
     )  # fmt: skip
@@ -68,7 +67,7 @@ async def add_client_keys(
 ) -> tuple[ClientKeyRecord, ...]:
     """Register further public keys, so that the client can change over without a gap."""
     await _found(operator, client_id)
-    records = key_records(operator, client_id, keys, limits)
+    records = key_records(operator.policy, client_id, keys, operator.now, limits)
     await operator.store.change(None, [*map(AddClientKey, records)])
     facts = {"client": client_id, "keys": [key.kid for key in keys], **_shown(limits)}
     operator.audit.operated("client.key_added", facts)
@@ -94,10 +93,10 @@ async def enrol_client_key(
 
     At the limit the key that expired first makes room, in the same change. Raises ConfigError where none has expired.
     """
-    seen = await operator.store.registry_version()
-    oldest = _in_the_way(operator, client_id, await list_client_keys(operator, client_id))
-    limits = KeyLimits(expires_at=operator.now + lifetime) if lifetime else UNLIMITED
-    (record,) = key_records(operator, client_id, (key,), limits)
+    now, seen = operator.now, await operator.store.registry_version()
+    oldest = _in_the_way(client_id, await list_client_keys(operator, client_id), now)
+    limits = KeyLimits(expires_at=now + lifetime) if lifetime else UNLIMITED
+    (record,) = key_records(operator.policy, client_id, (key,), now, limits)
     if oldest is None:  # whatever else changes meanwhile: the client's only right to this is used up already
         await operator.store.change(None, [AddClientKey(record)])
     else:
@@ -107,11 +106,11 @@ async def enrol_client_key(
     return record
 
 
-def _in_the_way(operator: Operator, client_id: str, known: Sequence[ClientKeyRecord]) -> str | None:
+def _in_the_way(client_id: str, known: Sequence[ClientKeyRecord], now: int) -> str | None:
     """The key that has to go before there can be another one, if any."""
     if len(known) < MAX_OWN_KEYS:
         return None
-    expired = [key for key in known if key.expires_at is not None and key.expires_at <= operator.now]
+    expired = [key for key in known if key.expires_at is not None and key.expires_at <= now]
     if not expired:
         raise ConfigError(f"client {client_id} has {len(known)} keys; remove one first")
     return min(expired, key=lambda key: key.expires_at or 0).kid
@@ -135,12 +134,12 @@ async def update_client_key(
     operator: Operator, client_id: str, kid: str, change: LimitsChange, *, force: bool = False
 ) -> ClientKeyRecord:
     """Change from when to when a key counts. Raises ConfigError if that ends the only valid key."""
-    seen = await operator.store.registry_version()
+    now, seen = operator.now, await operator.store.registry_version()
     chosen = await _choose(operator, client_id, kid)
     limits = change.applied(chosen.record.limits)
     changed = replace(chosen.record, not_before=limits.not_before, expires_at=limits.expires_at)
-    if not key_life(changed).valid(operator.now) and not force:
-        _refuse_last(operator, chosen)
+    if not key_life(changed).valid(now) and not force:
+        _refuse_last(chosen, now)
     await operator.store.change(seen, [LimitClientKey(client_id, kid, limits)])
     operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(limits)})
     return changed
@@ -156,10 +155,10 @@ class KeyRemoval:
 
 async def plan_client_key_removal(operator: Operator, client_id: str, kid: str, idle: int = 0) -> KeyRemoval:
     """Whom `remove_client_key` would hit; changes nothing. Raises NotRegistered. `idle`: as in `removal_verdict`."""
-    chosen = await _choose(operator, client_id, kid)
+    now, chosen = operator.now, await _choose(operator, client_id, kid)
     life = key_life(chosen.record)
-    verdict = removal_verdict(life, chosen.others, operator.now, idle)
-    losses = () if verdict.safe else losses_of_client_key(chosen.client, life, chosen.others, operator.now)
+    verdict = removal_verdict(life, chosen.others, now, idle)
+    losses = () if verdict.safe else losses_of_client_key(chosen.client, life, chosen.others, now)
     return KeyRemoval(verdict, losses)
 
 
@@ -171,20 +170,20 @@ async def remove_client_key(
 
     Raises ConfigError for the only valid key of a client, unless `force`. `idle`: as in `removal_verdict`.
     """
-    seen = await operator.store.registry_version()
+    now, seen = operator.now, await operator.store.registry_version()
     chosen = await _choose(operator, client_id, kid)
     if not force:
-        _refuse_last(operator, chosen)
-    verdict = removal_verdict(key_life(chosen.record), chosen.others, operator.now, idle)
+        _refuse_last(chosen, now)
+    verdict = removal_verdict(key_life(chosen.record), chosen.others, now, idle)
     await operator.store.change(seen, [RemoveClientKey(client_id, kid)])
     operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
     return verdict
 
 
-def _refuse_last(operator: Operator, chosen: _Chosen) -> None:
+def _refuse_last(chosen: _Chosen, now: int) -> None:
     """Not for a client that publishes keys itself as well: nobody here knows which of them is its last."""
-    replaced = chosen.client.settings.jwks_uri is not None or any(other.valid(operator.now) for other in chosen.others)
-    if key_life(chosen.record).valid(operator.now) and not replaced:
+    replaced = chosen.client.settings.jwks_uri is not None or any(other.valid(now) for other in chosen.others)
+    if key_life(chosen.record).valid(now) and not replaced:
         raise ConfigError(
             f"{chosen.record.kid} is the only valid key of client {chosen.client.client_id}: without it the client "
             "gets no token. Add another one first, or say --force"

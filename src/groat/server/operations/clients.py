@@ -35,9 +35,10 @@ async def add_client(
         "client id must be 1 to 128 printable ASCII characters without space, quote or backslash",
     )
     check(keys or keys is None or settings.jwks_uri, "a client needs at least one public key")
-    record = ClientRecord(client_id, await _allow(operator, allow), operator.now, settings=settings)
+    now = operator.now
+    record = ClientRecord(client_id, await _allow(operator, allow), now, settings=settings)
     _check_settings(operator, record)
-    records = key_records(operator, client_id, keys or (), limits)
+    records = key_records(operator.policy, client_id, keys or (), now, limits)
     await operator.store.change(None, [AddClient(record), *map(AddClientKey, records)])
     operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
     return record
@@ -141,8 +142,9 @@ async def invite_client(
         await add_client(operator, client_id, allow, None)
     else:
         await find_client(operator, client_id)
-    operator.audit.operated("client.invited", {"client": client_id, "expires_at": operator.now + lifetime})
-    return invitations.make(client_id, operator.now, operator.now + lifetime)
+    now = operator.now
+    operator.audit.operated("client.invited", {"client": client_id, "expires_at": now + lifetime})
+    return invitations.make(client_id, now, now + lifetime)
 
 
 async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from groat.keys.ring.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator
-from groat.server.operations.signing_keys import check_custody, first_signing_key, list_signing_keys
+from groat.server.operations.signing_keys import Ring, check_custody, first_signing_key, list_signing_keys
 from groat.server.settings.config import Config, load_config
 from groat.server.settings.engines import open_postgres
 from groat.server.settings.open_custody import open_custody
@@ -173,6 +173,6 @@ async def _first_key(operator: Operator, config: Config, custody: Custody) -> St
         if fault := (await TrustedTime(operator.store, operator.clock).read()).fault:
             raise Unavailable("clock_skew", fault)  # where the first start was broken off, the store may know the time
         with contextlib.suppress(StoreConflict):
-            first = await first_signing_key(operator, custody, config.key_files.algorithm)
+            first = await first_signing_key(Ring(operator, custody, config.key_files.algorithm))
             return Step("signing key", first.kid, True)
     raise ConfigError("the store keeps changing; run groat init again")

@@ -6,7 +6,7 @@ ConfigError for what cannot be right, StoreUnavailable when the store cannot ans
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from groat.keys.custody import Custody, KeyLost
 from groat.keys.ring.keyring import KeyState, Lead, SigningKey
@@ -33,81 +33,92 @@ from groat.server.unavailable import Unavailable
 Keys = tuple[SigningKey, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """What every operation on the signing keys works with: whose they are, who keeps them, how new ones are made.
+
+    `lead`: how far ahead things must happen; the schedule has one of its own.
+    """
+
+    operator: Operator
+    custody: Custody
+    algorithm: str
+    lead: Lead = field(default_factory=Lead)
+
+
 async def list_signing_keys(operator: Operator) -> Keys:
     """All signing keys, oldest first."""
     return await operator.store.signing_keys()
 
 
 @again_if_moved
-async def first_signing_key(operator: Operator, custody: Custody, algorithm: str) -> SigningKey:
+async def first_signing_key(ring: Ring) -> SigningKey:
     """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
+    operator, now = ring.operator, ring.operator.now
     seen = await operator.store.registry_version()
     if await operator.store.signing_keys():
         raise StoreConflict("there is a signing key already")
-    (first,) = plan_rotation((), await _fresh_key(operator, custody, algorithm), operator.now, Lead())
+    (first,) = plan_rotation((), await _fresh_key(ring, now), now, ring.lead)
     await operator.store.change(seen, [SaveSigningKey(first)])
     operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
     return first
 
 
 @again_if_moved
-async def rotate_signing_key(operator: Operator, custody: Custody, algorithm: str, lead: Lead) -> Keys:
+async def rotate_signing_key(ring: Ring) -> Keys:
     """Let the next key take over once every verifier can know it; make it where none is published (KEY-19, KEY-20)."""
-    seen, keys = await _ring(operator, custody)
-    changed = plan_promotion(keys, operator.now, lead)
-    if not changed:
-        changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
+    operator, now = ring.operator, ring.operator.now
+    seen, keys = await _read(ring)
+    changed = await _handed_over(ring, keys, now)
     await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.rotated", {"kid": changed[0].kid, "activates_at": changed[0].activates_at})
     return changed
 
 
 @again_if_moved
-async def prepare_signing_key(operator: Operator, custody: Custody, algorithm: str) -> Keys:
+async def prepare_signing_key(ring: Ring) -> Keys:
     """Publish a further key that waits until an operator, or the schedule, lets it sign."""
-    seen, _ = await _ring(operator, custody)
-    changed = plan_preparation(await _fresh_key(operator, custody, algorithm))
+    operator, now = ring.operator, ring.operator.now
+    seen, _ = await _read(ring)
+    changed = plan_preparation(await _fresh_key(ring, now))
     await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.prepared", {"kid": changed[0].kid})
     return changed
 
 
 @again_if_moved
-async def activate_signing_key(
-    operator: Operator, custody: Custody, kid: str, lead: Lead, *, at_once: bool = False
-) -> Keys:
+async def activate_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> Keys:
     """Let this pending key take over, as early as is safe or `at_once`."""
-    seen, keys = await _ring(operator, custody)
-    changed = plan_activation(keys, kid, operator.now, lead, at_once=at_once)
+    operator, now = ring.operator, ring.operator.now
+    seen, keys = await _read(ring)
+    changed = plan_activation(keys, kid, now, ring.lead, at_once=at_once)
     await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.activated", {"kid": kid, "activates_at": changed[0].activates_at})
     return changed
 
 
 @again_if_moved
-async def retire_signing_key(
-    operator: Operator, custody: Custody, kid: str, algorithm: str, lead: Lead, *, at_once: bool = False
-) -> Keys:
+async def retire_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> Keys:
     """End a key's service: the active one hands over as in a rotation, a pending one is withdrawn.
 
     `at_once` taints the active key: it signs nothing from now on, and what it signed stays good (compare `revoke`).
     """
-    seen, keys = await _ring(operator, custody)
+    operator, now = ring.operator, ring.operator.now
+    seen, keys = await _read(ring)
     if at_once:
-        changed, needs_key = plan_taint(keys, kid, operator.now, lead)
-        changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
+        changed, needs_key = plan_taint(keys, kid, now, ring.lead)
+        changed += await _in_its_place(ring, now) if needs_key else ()
         await operator.store.change(seen, [*map(SaveSigningKey, changed)])
         operator.audit.operated("key.tainted", {"kid": kid})
         return changed
     key = next((key for key in keys if key.kid == kid), None)
-    if key is not None and key.state(operator.now) == "active":
-        changed = plan_promotion(keys, operator.now, lead)
-        if not changed:
-            changed = plan_rotation(keys, await _fresh_key(operator, custody, algorithm), operator.now, lead)
-    elif key is not None and key.state(operator.now) == "pending" and await operator.store.names_key(kid):
+    state = None if key is None else key.state(now)
+    if state is KeyState.ACTIVE:
+        changed = await _handed_over(ring, keys, now)
+    elif state is KeyState.PENDING and await operator.store.names_key(kid):
         raise ConfigError(f"key {kid} signs in place of a lost one: groat key activate {kid}, or revoke it")
     else:
-        changed = plan_withdrawal(keys, kid, operator.now, lead)
+        changed = plan_withdrawal(keys, kid, now, ring.lead)
     await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.retired", {"kid": kid})
     return changed
@@ -137,29 +148,33 @@ async def plan_signing_key_end(operator: Operator, kid: str) -> KeyEnd:
 
 
 @again_if_moved
-async def revoke_signing_key(
-    operator: Operator, custody: Custody, kid: str, algorithm: str, lead: Lead | None = None
-) -> Keys:
+async def revoke_signing_key(ring: Ring, kid: str) -> Keys:
     """Take a stolen key out of signing and the JWKS at once; another signs from the same moment (KEY-21)."""
-    lead = lead or Lead()
-    seen, keys = await _ring(operator, custody)
-    changed, needs_key = plan_revocation(keys, kid, operator.now, lead)
-    changed += await _in_its_place(operator, custody, algorithm, lead) if needs_key else ()
+    operator, now = ring.operator, ring.operator.now
+    seen, keys = await _read(ring)
+    changed, needs_key = plan_revocation(keys, kid, now, ring.lead)
+    changed += await _in_its_place(ring, now) if needs_key else ()
     await operator.store.change(seen, [*map(SaveSigningKey, changed)])
     operator.audit.operated("key.revoked", {"kid": kid})
     return changed
 
 
-async def _in_its_place(operator: Operator, custody: Custody, algorithm: str, lead: Lead) -> Keys:
+async def _handed_over(ring: Ring, keys: Keys, now: int) -> Keys:
+    """What changes where the next key takes over: one that is published already, or else one that is made."""
+    return plan_promotion(keys, now, ring.lead) or plan_rotation(keys, await _fresh_key(ring, now), now, ring.lead)
+
+
+async def _in_its_place(ring: Ring, now: int) -> Keys:
     """A key that signs from this moment on, though not every verifier can know it yet: the one before must not."""
-    return (emergency_key(await _fresh_key(operator, custody, algorithm), operator.now, lead),)
+    return (emergency_key(await _fresh_key(ring, now), now, ring.lead),)
 
 
 @again_if_moved
-async def reseal_signing_keys(operator: Operator, custody: Custody) -> Keys:
+async def reseal_signing_keys(ring: Ring) -> Keys:
     """Seal every private key anew under the key-encryption key in force; returns those that another one had sealed."""
-    seen, keys = await _ring(operator, custody)
-    anew = [(key, await custody.reseal(key.public, key.sealed)) for key in keys if key.sealed]
+    operator = ring.operator
+    seen, keys = await _read(ring)
+    anew = [(key, await ring.custody.reseal(key.public, key.sealed)) for key in keys if key.sealed]
     changed = tuple(replace(key, sealed=sealed) for key, sealed in anew if sealed is not None)
     if changed:
         await operator.store.change(seen, [*map(SaveSigningKey, changed)])
@@ -167,14 +182,12 @@ async def reseal_signing_keys(operator: Operator, custody: Custody) -> Keys:
     return changed
 
 
-async def apply_next_step(
-    operator: Operator, custody: Custody, algorithm: str, timing: Timing, time: TrustedTime, spared: set[str]
-) -> Change | None:
+async def apply_next_step(ring: Ring, timing: Timing, time: TrustedTime, spared: set[str]) -> Change | None:
     """Do the one thing that the schedule says is due, if anything is; `spared` gets the kids that are in use.
 
     Raises Unavailable while the time is in doubt, RegistryMoved when another process was first.
     """
-    now = await trusted_now(operator.store, time)
+    operator, now = ring.operator, await trusted_now(ring.operator.store, time)
     seen = await operator.store.registry_version()
     keys = await operator.store.signing_keys()
     change = next_step(keys, timing, now, spared)
@@ -184,9 +197,9 @@ async def apply_next_step(
     if change is None:
         return None
     if change.fresh_at is not None:
-        change = change.with_fresh(keys, await _fresh_key(operator, custody, algorithm, now), now, timing.lead)
+        change = change.with_fresh(keys, await _fresh_key(ring, now), now, timing.lead)
     if change.destroy is not None:
-        await _destroy(operator, custody, change.destroy, seen, time)
+        await _destroy(ring, change.destroy, seen, time)
     await operator.store.change(seen, [*map(SaveSigningKey, change.keys)])
     first = change.keys[0]
     operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
@@ -212,19 +225,19 @@ async def trusted_now(store: Store, time: TrustedTime) -> int:
     return reading.now
 
 
-async def _destroy(operator: Operator, custody: Custody, key: SigningKey, seen: int, time: TrustedTime) -> None:
+async def _destroy(ring: Ring, key: SigningKey, seen: int, time: TrustedTime) -> None:
     """The private half, for ever. First, and again after a crash: the note that it is gone must never be wrong."""
-    await trusted_now(operator.store, time)  # to look for uses may have taken a minute
-    if await operator.store.registry_version() != seen:
+    await trusted_now(ring.operator.store, time)  # to look for uses may have taken a minute
+    if await ring.operator.store.registry_version() != seen:
         raise RegistryMoved("the registry was changed meanwhile; nothing was destroyed")
-    await custody.destroy(key.public, key.sealed)
+    await ring.custody.destroy(key.public, key.sealed)
 
 
-async def _ring(operator: Operator, custody: Custody) -> tuple[int, Keys]:
+async def _read(ring: Ring) -> tuple[int, Keys]:
     """The keys and the version they were read under; the wrong key-encryption key must show now, not in a month."""
-    seen = await operator.store.registry_version()
-    keys = await operator.store.signing_keys()
-    await check_custody(custody, keys)
+    seen = await ring.operator.store.registry_version()
+    keys = await ring.operator.store.signing_keys()
+    await check_custody(ring.custody, keys)
     return seen, keys
 
 
@@ -235,9 +248,9 @@ async def check_custody(custody: Custody, keys: Sequence[SigningKey]) -> None:
             await custody.signer(key.public, key.sealed)
 
 
-async def _fresh_key(operator: Operator, custody: Custody, algorithm: str, now: int | None = None) -> SigningKey:
-    if ALGORITHM_NAMES[algorithm].name not in operator.policy.algorithms:
-        raise ConfigError(f"{algorithm} is outside profile {operator.policy.profile}")
-    public, sealed = await custody.generate(algorithm)
-    now = operator.now if now is None else now
+async def _fresh_key(ring: Ring, now: int) -> SigningKey:
+    policy = ring.operator.policy
+    if ALGORITHM_NAMES[ring.algorithm].name not in policy.algorithms:
+        raise ConfigError(f"{ring.algorithm} is outside profile {policy.profile}")
+    public, sealed = await ring.custody.generate(ring.algorithm)
     return SigningKey(public, now, now, sealed=sealed)

@@ -48,10 +48,11 @@ async def take_back_horizon(operator: Operator) -> Condition:
     offset = condition.clock_offset or 0.0
     if abs(offset) > MAX_SKEW_SECONDS:
         await check_clock(operator.store, operator.clock)
-    if condition.horizon < operator.clock():
+    now = operator.clock()
+    if condition.horizon < now:
         raise ConfigError("the store has seen no later time than this host's clock says; nothing was done")
-    floor = math.ceil(operator.clock() + max(offset, 0.0)) + operator.policy.clock_tolerance
-    await operator.store.lower_horizon(operator.now - FORGET_AFTER, floor)
+    floor = math.ceil(now + max(offset, 0.0)) + operator.policy.clock_tolerance
+    await operator.store.lower_horizon(int(now) - FORGET_AFTER, floor)
     condition = await operator.store.condition()
     operator.audit.operated("store.fenced", {"floor": condition.floor, "horizon": condition.horizon})
     return condition

@@ -17,6 +17,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.models import Policy
 from groat.protocol.stray import blanks, stray, without_user
 from groat.protocol.uris import LOOPBACK_HOSTS
+from groat.server.http.in_force import Limits
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.slices import (
     Admin,
@@ -27,7 +28,6 @@ from groat.server.settings.slices import (
     Logging,
     Publishing,
     Storage,
-    Throttling,
     cut,
     cut_policy,
     cut_timing,
@@ -58,20 +58,9 @@ class Config:
     client_keys: ClientKeys
     listener: Listener
     capacity: Capacity
-    throttling: Throttling
+    limits: Limits
     logging: Logging
-    admin_listener: Admin
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-    @property
-    def admin(self) -> AdminAddress:
-        return self.admin_listener.address
-
-    @property
-    def tls(self) -> tuple[Path, Path] | None:
-        return self.listener.tls
+    admin: Admin
 
     @property
     def database(self) -> Path:
@@ -178,9 +167,9 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: P
         client_keys=cut(ClientKeys, values, directory),
         listener=cut(Listener, values, directory),
         capacity=cut(Capacity, values, directory),
-        throttling=cut(Throttling, values, directory),
+        limits=cut(Limits, values, directory),
         logging=cut(Logging, values, directory),
-        admin_listener=cut(Admin, values, directory),
+        admin=cut(Admin, values, directory),
     )
 
 

@@ -65,11 +65,6 @@ class Reloader:
             self.log.emit("warning" if later else "info", "config.reloaded", facts)
 
 
-def pretty_format(config: Config) -> bool | None:
-    """The log format as EventLog wants it."""
-    return config.logging.pretty
-
-
 def report_refused(log: EventLog, error: ConfigError) -> None:
     """Say why the settings stay as they are: file, line, what, what was probably meant."""
     findings = [str(finding) for finding in error.findings]

@@ -7,10 +7,11 @@ directory of the configuration file until it is here; None where the setting is 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 from groat.keys.ring.schedule import Timing
 from groat.protocol.models import Policy, Profile
+from groat.server.http.in_force import Limits
 from groat.server.http.source import Networks
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.store.url import POSTGRES_SCHEMES
@@ -20,7 +21,6 @@ from groat.server.store.url import POSTGRES_SCHEMES
 class Storage:
     """Where the store is, and how long records stay in it, in seconds."""
 
-    section: ClassVar = "storage"
     url: str
     retention: int
 
@@ -34,7 +34,6 @@ class Storage:
 class KeyFiles:
     """How new signing keys are made, and where each custodian finds its own; `pkcs11_module` as a loader takes it."""
 
-    section: ClassVar = "keys"
     algorithm: str
     custody: str
     encryption_key_file: Path
@@ -50,7 +49,6 @@ class KeyFiles:
 class Publishing:
     """Where keys may be that clients publish themselves."""
 
-    section: ClassVar = "keys"
     client_networks: Networks
 
 
@@ -58,7 +56,6 @@ class Publishing:
 class ClientKeys:
     """How long clients' own keys count, in seconds; see the table of settings."""
 
-    section: ClassVar = "clients"
     key_lifetime: int
     key_warning: int
     key_idle: int
@@ -68,7 +65,6 @@ class ClientKeys:
 class Listener:
     """Where to listen, in how many processes, and with what certificate."""
 
-    section: ClassVar = "server"
     host: str
     port: int
     workers: int
@@ -92,7 +88,6 @@ class Listener:
 class Capacity:
     """How much one process takes in: clients in memory, and connections, of which those of proxies count apart."""
 
-    section: ClassVar = "server"
     remembered_clients: int
     connections: int
     source_connections: int
@@ -100,20 +95,9 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class Throttling:
-    """Failed authentications a minute, and the percent of the time that they may cost."""
-
-    section: ClassVar = "throttle"
-    client_failures: int
-    source_failures: int
-    failure_share: int
-
-
-@dataclass(frozen=True, slots=True)
 class Logging:
     """What is logged, and how."""
 
-    section: ClassVar = "log"
     level: str
     format: str
 
@@ -127,7 +111,6 @@ class Logging:
 class Admin:
     """Where the admin listener stands, and the names it answers to besides its address."""
 
-    section: ClassVar = "admin"
     listen: str
     socket: Path | None
     hosts: tuple[str, ...]
@@ -138,24 +121,25 @@ class Admin:
         return AdminAddress.parse(self.listen, self.socket)
 
 
-SLICES: Final[tuple[type[Any], ...]] = (
-    Storage,
-    KeyFiles,
-    Publishing,
-    ClientKeys,
-    Listener,
-    Capacity,
-    Throttling,
-    Logging,
-    Admin,
-)
-Slice = TypeVar("Slice", Storage, KeyFiles, Publishing, ClientKeys, Listener, Capacity, Throttling, Logging, Admin)
+# Which section of the table each is cut from.
+SECTIONS: Final[Mapping[type[Any], str]] = {
+    Storage: "storage",
+    KeyFiles: "keys",
+    Publishing: "keys",
+    ClientKeys: "clients",
+    Listener: "server",
+    Capacity: "server",
+    Limits: "throttle",
+    Logging: "log",
+    Admin: "admin",
+}
+Slice = TypeVar("Slice", Storage, KeyFiles, Publishing, ClientKeys, Listener, Capacity, Limits, Logging, Admin)
 
 
 def cut(kind: type[Slice], values: Mapping[str, Any], directory: Path) -> Slice:
     """One slice. Not checked here: the types of the values; a test holds the table against the fields."""
-    hints = get_type_hints(kind)
-    own = {one.name: _found(values[f"{kind.section}.{one.name}"], hints[one.name], directory) for one in fields(kind)}
+    hints, section = get_type_hints(kind), SECTIONS[kind]
+    own = {one.name: _found(values[f"{section}.{one.name}"], hints[one.name], directory) for one in fields(kind)}
     return kind(**own)
 
 
