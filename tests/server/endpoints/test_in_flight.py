@@ -104,7 +104,8 @@ def test_an_unrelated_change_in_flight_disturbs_nobody(fresh_lab: Callable[..., 
 def test_an_enabled_client_is_served_at_once(fresh_lab: Callable[..., Lab]) -> None:
     """What is refused from memory is looked up before it is refused: a new client works on its first request."""
     lab = fresh_lab()
-    party = lab.add_client("late", enabled=False)
+    party = lab.add_client("late")
+    lab.operate(lambda op: operations.enable_client(op, "late", enabled=False))
     check_ec(lab.ask(party.assertion()))
     lab.operate(lambda op: operations.enable_client(op, "late", enabled=True))
     check_ok(lab.ask(party.assertion()))

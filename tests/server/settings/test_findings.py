@@ -94,6 +94,20 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_all_that_does_not_go_together_is_said_at_once(tmp_path: Path) -> None:
+    """Settings that are fine alone, each finding with the line of the one that it is about."""
+    text = (
+        HEAD + 'profile = "fapi2"\nkeys.algorithm = "RS256"\nkeys.jwks_max_age = "2h"\n'
+        'server.tls_key_file = "key.pem"\nclients.key_idle = "4000d"\n'
+    )
+    assert findings(tmp_path, text) == [
+        "groat.toml:3: keys.algorithm RS256 is outside profile fapi2",
+        "groat.toml:5: server.tls_key_file needs server.tls_certificate_file; without it there is no TLS",
+        "groat.toml:6: clients.key_idle must be 3650 days at most",
+        "groat.toml:4: keys.jwks_max_age must be 60 to 3600 seconds, not 7200",
+    ]
+
+
 def test_unknown_settings_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     """Two runs on the same file say the same."""
     text = "".join(f"x{number} = 1\n" for number in range(20, 0, -1))
