@@ -15,11 +15,12 @@ from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import generate_private_key
 from groat.server import endpoints, operations
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.exposition import Metrics
 from groat.server.endpoints.parts import Parts
 from groat.server.http.answers import send_private_json
 from groat.server.http.routes import POST, Route, below
 from groat.server.http.waiting_room import PATIENCE
-from groat.server.log.tally import Ledger
+from groat.server.log.tally import Ledger, Tally
 from tests.server.builders import ISS, NOW, Party, base_fields
 from tests.server.lab import Lab, prepare, running
 from tests.server.wire import Answer, check_ec, check_ok, check_private_json, check_refused, encoded, post, send
@@ -44,7 +45,8 @@ class Whoami:
         await send_private_json(scope, send, 200, strict_json.dumps(answer))
 
 
-ROW = Route(below(PATH), POST, Whoami.of, Ledger("whoami", "whoami.refused"), member="whoami_endpoint")
+LEDGER = Ledger("whoami", "whoami.refused", "groat_whoami_requests", "Who asked who it is")
+ROW = Route(below(PATH), POST, Whoami.of, LEDGER, member="whoami_endpoint")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -171,6 +173,17 @@ def test_refusals_wait_where_clients_publish_keys(fresh_lab: Callable[..., Lab])
 
 @pytest.mark.rule("AS-MD-08")
 def test_the_metadata_names_a_new_row(lab: Lab) -> None:
-    """Its member has the URL at which it is served; counters and log follow from the row, too."""
+    """Its member has the URL at which it is served."""
     document = json.loads(lab.get("/.well-known/oauth-authorization-server").body)
     assert document["whoami_endpoint"] == ISS + PATH
+
+
+def test_a_new_row_has_its_counter() -> None:
+    """Its refusals are counted in the counter that its ledger names, among the metrics of all."""
+    tally = Tally()
+    metrics = Metrics(tally, [row.ledger for row in endpoints.ROUTES])
+    tally.refuse(LEDGER, {"error": "invalid_client"}, "client_unknown")
+    tally.answer(LEDGER.counter, "told")
+    shown = metrics.render((), NOW).decode()
+    assert 'groat_whoami_requests_total{reason="client_unknown",result="invalid_client"} 1.0' in shown
+    assert 'groat_whoami_requests_total{reason="",result="told"} 1.0' in shown
