@@ -1,8 +1,10 @@
 """An endpoint that a client authenticates at is a few lines and a row: a toy is served here, by a real server."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from groat import app
-from groat.protocol import strict_json
+from groat.protocol import client_auth, strict_json
 from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import generate_private_key
 from groat.server import endpoints, operations
@@ -24,6 +26,8 @@ from groat.server.log.tally import Ledger, Tally
 from tests.server.builders import ISS, NOW, Party, base_fields
 from tests.server.lab import Lab, prepare, running
 from tests.server.wire import Answer, check_ec, check_ok, check_private_json, check_refused, encoded, post, send
+
+from .toys import ticket
 
 PATH = "/whoami"
 LIMITS = "[throttle]\nclient_failures = 2\nsource_failures = 4\n[keys]\nrotate_every = 0\n"
@@ -155,6 +159,22 @@ def test_what_is_changed_about_a_client_counts_at_the_next_request(fresh_lab: Ca
     assert _ask(lab, lab.party.assertion()).status == 200
     lab.operate(lambda op: operations.enable_client(op, "billing", enabled=False))
     refused = _ask(lab, lab.party.assertion())
+    check_ec(refused)
+    assert lab.reason(refused) == "client_disabled"
+
+
+@pytest.mark.rule("AS-CA-23", "AS-CA-24", "A17")
+def test_a_proof_with_nothing_to_use_up(fresh_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written for it, it may come again, and a client that was disabled meanwhile is refused all the same."""
+    monkeypatch.setattr(client_auth, "CLIENT_AUTH_METHODS", {ticket.NAME: ticket.ROW})
+    lab = fresh_lab()
+    form = encoded([("client_id", "billing"), ("ticket", "gnillib")])
+    told = [post(lab.address, form, target=PATH) for _ in range(2)]
+    assert [answer.json for answer in told] == [{"client": "billing", "key": None}] * 2
+    with closing(sqlite3.connect(lab.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM used_once").fetchone() == (0,)
+    lab.operate(lambda op: operations.enable_client(op, "billing", enabled=False))
+    refused = post(lab.address, form, target=PATH)
     check_ec(refused)
     assert lab.reason(refused) == "client_disabled"
 
