@@ -1,9 +1,11 @@
 """The ASGI middleware and the FastAPI guard: the same bytes for the same request."""
 
+import ast
 import asyncio
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
@@ -499,3 +501,12 @@ def test_the_middleware_covers_the_rest(running: Issuer) -> None:
     assert answer(app, "/mounted/endpoint", bearer(running.token())).status_code == 200
     with pytest.raises(WebSocketDisconnect), TestClient(app).websocket_connect("/socket"):
         pass
+
+
+def test_adapters_ask_the_verifier_in_one_place() -> None:
+    """What more of a request the verifier is to see is said once, for all of them."""
+    asked = []
+    for path in Path(groat.verifier.fastapi.__file__).parent.glob("*.py"):
+        names = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+        asked += [path.name for name in names if name in ("verify_request", "averify_request")]
+    assert asked == ["asgi.py"]

@@ -52,9 +52,7 @@ class GroatMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._verifier.averify_request(
-                authorization_values(scope), scope.get("query_string", b""), self._scopes
-            )
+            caller = await verified(self._verifier, scope, self._scopes)
         except VerificationError as error:
             await send_refusal(refusal(error, explain=self._verifier.explain), scope, receive, send)
             return
@@ -63,6 +61,11 @@ class GroatMiddleware:
     def _with_caller(self, scope: Scope, caller: Caller) -> Scope:
         state = {**scope.get("state", {}), self._state_key: caller}
         return {**scope, "state": state, CALLER_KEY: caller}
+
+
+async def verified(verifier: Verifier, scope: Scope, scopes: RequiredScopes) -> Caller:
+    """Who sent this request: the one place that says what of it the verifier sees. Raises VerificationError."""
+    return await verifier.averify_request(authorization_values(scope), scope.get("query_string", b""), scopes)
 
 
 def path_inside(scope: Scope) -> str:

@@ -105,9 +105,7 @@ class Guard:
     async def _judge(self, connection: HTTPConnection, required: tuple[str, ...] | AnyOf) -> Caller:
         scope = connection.scope
         try:
-            caller = await self._verifier.averify_request(
-                asgi.authorization_values(scope), scope.get("query_string", b""), required
-            )
+            caller = await asgi.verified(self._verifier, scope, required)
         except VerificationError as error:
             if scope["type"] == "websocket":
                 raise WebSocketException(asgi.close_code(error.status)) from None
