@@ -45,6 +45,11 @@ class OAuthError(Exception):
         self.hint = hint
         self.retry_after = retry_after
 
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What its answer says outside of the body, names in lower case; a kind of refusal may add its own."""
+        return () if self.retry_after is None else (("retry-after", str(self.retry_after)),)
+
 
 class InvalidRequest(OAuthError):
     code = "invalid_request"
@@ -57,8 +62,14 @@ class NotFound(InvalidRequest):
 
 
 class MethodNotAllowed(InvalidRequest):
+    """`hint`: those that are allowed, as the answer lists them."""
+
     status = 405
     description = "The method is not allowed here."
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (*super().headers, ("allow", self.hint))
 
 
 class RequestTimeout(InvalidRequest):

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from groat import app
 from groat.protocol import client_auth, strict_json
 from groat.protocol.client_settings import ClientSettings
+from groat.protocol.errors import InvalidRequest
 from groat.protocol.jwk import generate_private_key
 from groat.server import endpoints, operations
 from groat.server.endpoints.asking import Asking
@@ -33,6 +34,14 @@ PATH = "/whoami"
 LIMITS = "[throttle]\nclient_failures = 2\nsource_failures = 4\n[keys]\nrotate_every = 0\n"
 
 
+class Colourless(InvalidRequest):
+    """A refusal that tells which colours there are."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (*super().headers, ("colours", self.hint))
+
+
 @dataclass(frozen=True, slots=True)
 class Whoami:
     """Tells a client who it is, and its colour."""
@@ -45,6 +54,8 @@ class Whoami:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client, own = await self.asking.authenticate(scope, receive, ("colour",))
+        if own.get("colour") == "none":
+            raise Colourless("form", "red, blue", retry_after=3)
         answer = {"client": client.client.client_id, "key": client.key and client.key.kid, **own}
         await send_private_json(scope, send, 200, strict_json.dumps(answer))
 
@@ -207,3 +218,10 @@ def test_a_new_row_has_its_counter() -> None:
     shown = metrics.render((), NOW).decode()
     assert 'groat_whoami_requests_total{reason="client_unknown",result="invalid_client"} 1.0' in shown
     assert 'groat_whoami_requests_total{reason="",result="told"} 1.0' in shown
+
+
+def test_a_refusal_brings_headers_of_its_own(lab: Lab) -> None:
+    """Nobody else has to know of a kind of refusal for its answer to be whole."""
+    answer = _ask(lab, lab.party.assertion(), ("colour", "none"))
+    check_refused(answer, "invalid_request", 400)
+    assert (answer.header("retry-after"), answer.header("colours")) == ("3", "red, blue")

@@ -8,7 +8,6 @@ from starlette.types import Scope, Send
 from groat.protocol import strict_json
 from groat.protocol.errors import (
     InvalidClient,
-    MethodNotAllowed,
     OAuthError,
     PayloadTooLarge,
     RequestTimeout,
@@ -50,15 +49,11 @@ def refusal_body(error: OAuthError) -> bytes:
 
 
 def _refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
-    headers: Headers = []
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(error.retry_after).encode()))
+    headers = [(name.encode(), value.encode()) for name, value in error.headers]
     if isinstance(error, InvalidClient) and exchange.authorization_scheme is not None:
         # RFC 6749 5.2: a challenge of the scheme that the client used, and only then.
         scheme = _CHALLENGES.get(exchange.authorization_scheme, b"Basic")
         headers.append((b"www-authenticate", scheme + b' realm="groat"'))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", error.hint.encode()))
     return headers
 
 
