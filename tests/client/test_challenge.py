@@ -53,6 +53,6 @@ def test_anything_is_survived(value: str) -> None:
 def test_no_slow_header(prefix: str, unit: str) -> None:
     """The largest header that the libraries let through is read in no time, whatever it repeats."""
     value = prefix + unit * (64_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     parse_challenges(value)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

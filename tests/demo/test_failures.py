@@ -27,15 +27,14 @@ _NO_AUDIENCE: Final = (
 )
 _NO_MEMORY: Final = (
     "from groat.server.store.sqlite.store import SqliteStore\n"
-    "    from dataclasses import replace\n"
     "    real = SqliteStore.use_once\n"
     "    async def forgetful(self, once, issuance):\n"
-    "        return replace(await real(self, once, issuance), fresh=True)\n"
+    "        return (await real(self, once, issuance))._replace(fresh=True)\n"
     "    SqliteStore.use_once = forgetful\n"
 )
 _ROGUE: Final = (
     "from groat.protocol import access_token\n    access_token.TYP = 'JWT'\n"
-    "    from groat.server import token_endpoint\n    token_endpoint.TYP = 'JWT'\n"
+    "    from groat.server.endpoints import token\n    token.TYP = 'JWT'\n"
 )
 FAULTS: Final = {
     "the API does not start": (_IN_API + "os._exit(3)\n", "call", "the api ended with exit code 3"),

@@ -150,7 +150,7 @@ def test_a_worker_that_cannot_start(groat: "Groat", running: "Server") -> None:
 
 # What Python runs first in every process: start-up meets a bug.
 BROKEN_START: Final = """
-from groat.server.registry import Registry
+from groat.server.registry.registry import Registry
 
 async def warm(self):
     raise RuntimeError("broken on purpose")
