@@ -69,3 +69,17 @@ def test_who_went_away_takes_no_turn() -> None:
         assert pacing.waiting == 0
 
     asyncio.run(work())
+
+
+def test_it_says_whose_name_waits() -> None:
+    """A name is held while somebody of it waits, and no longer."""
+
+    async def work() -> None:
+        pacing = Pacing(each_turn=1)
+        waiting = [asyncio.ensure_future(pacing.next("a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (pacing.holds("a"), pacing.holds("b")) == (True, False)
+        await asyncio.gather(*waiting)
+        assert not pacing.holds("a")
+
+    asyncio.run(work())

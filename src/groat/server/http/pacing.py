@@ -36,6 +36,10 @@ class Pacing:
         self._by_name.setdefault(name, deque()).append(mine)
         await mine
 
+    def holds(self, name: str) -> bool:
+        """Whether somebody of this name waits: whoever comes in it now is likely to be more of the same."""
+        return name in self._by_name
+
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         left = self.each_turn
         while self.waiting and left:
