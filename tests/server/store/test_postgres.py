@@ -295,6 +295,9 @@ def test_a_locked_table_costs_no_caller_more_than_a_moment(url: str) -> None:
                 with contextlib.suppress(StoreUnavailable):  # where a statement found no answer, reads wait, too
                     assert await store.registry_version() == 1
                 assert time.monotonic() - began < 1.5
+                await asyncio.sleep(
+                    1.0
+                )  # the last statement is cancelled by then; with the table free it would be done
             await _until_used(store, "after")
             assert all([await use(store, f"{name}{n}") for name in "vw" for n in range(20)])
 
