@@ -64,7 +64,11 @@ def test_a_full_tablespace(postgres_server: PostgresServer, disk: Path) -> None:
 
     try:
         run(work())
-        assert [event for event, _ in events if event != "store.went_back"] == ["store.down", "store.up"]
+        # One pair for the full disk; a host that stops for half a second may make another, with another reason.
+        assert sum(event == "store.down" and "space" in str(facts.get("reason")) for event, facts in events) == 1, (
+            events
+        )
+        assert [event for event, _ in events if event != "store.went_back"][-1] == "store.up"
     finally:
         execute(url, "ALTER TABLE used_once SET TABLESPACE pg_default")
         execute(postgres_server.url(), "DROP TABLESPACE small")
