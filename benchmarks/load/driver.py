@@ -295,10 +295,15 @@ def raw_sign_cost(alg: str) -> float:
 
 def raw_verify_cost(alg: str) -> float:
     """CPU seconds of one bare signature check (3072 bits for RSA), median of several rounds."""
+    return _median_cpu_seconds(raw_verification(alg))
+
+
+def raw_verification(alg: str) -> Callable[[], object]:
+    """One bare signature check, to be called again and again."""
     algorithm = ALGORITHMS[alg]
     key = algorithm.generate()
     signature = algorithm.sign(key, _RAW_MESSAGE)
-    return _median_cpu_seconds(partial(algorithm.verify, key.public_key(), signature, _RAW_MESSAGE))
+    return partial(algorithm.verify, key.public_key(), signature, _RAW_MESSAGE)
 
 
 def _median_cpu_seconds(call: Callable[[], object]) -> float:

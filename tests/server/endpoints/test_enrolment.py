@@ -14,6 +14,7 @@ from groat.protocol.key_limits import LimitsChange
 from groat.server import operations
 from groat.server.endpoints.client_keys import CHANGES
 from groat.server.http import throttle
+from groat.server.http.pacing import Pacing
 from groat.server.operations import store as store_operations
 from tests.server.builders import ISS, NOW, Party, changed, compact
 from tests.server.lab import DEFAULTS, Lab
@@ -104,6 +105,22 @@ def test_a_key_that_costs_too_much_proves_nothing(lab: Lab, bits: int, exponent:
     answer = send(lab, proof=costly(bits, exponent), endorsement="x")
     check_refused(answer, "invalid_request")
     assert lab.reason(answer) == "proof_key"
+
+
+@pytest.mark.rule("ST-3", "ST-7", "I14")
+def test_whoever_brings_a_key_waits_his_turn(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As failures at the token endpoint do, by the name that is claimed, registered or not; it takes no place then."""
+    names: list[str] = []
+    wait = Pacing.next
+
+    async def noted(pacing: Pacing, name: str) -> None:
+        names.append(name)
+        await wait(pacing, name)
+
+    monkeypatch.setattr(Pacing, "next", noted)
+    for name in ("billing", "nobody"):
+        assert send(lab, proof=proof(generate_private_key("ES256"), name), endorsement="x").status == 401
+    assert names == ["billing", "nobody"]
 
 
 # Versions of the registry

@@ -147,12 +147,12 @@ def on(make_groat: "Callable[[str], Groat]", tmp_path_factory: pytest.TempPathFa
         yield made
 
 
-def bear_a_burst(on: Scene, workers: int) -> None:
+def bear_a_burst(on: Scene, workers: int, name: str = "silent") -> None:
     """Check that honest requests are served as ever beside 300 forged ones for each worker, the first of their kind."""
 
     async def beside() -> tuple[list[Answered], list[Answered], list[Answered]]:
         quiet = await one_by_one(on.door, on.honest, 60)
-        forged = burst(on.door, [body("silent") for _ in range(300 * workers)])
+        forged = burst(on.door, [body(name) for _ in range(300 * workers)])
         return quiet, *await asyncio.gather(one_by_one(on.door, on.honest, 100), forged)
 
     quiet, honest, forged = asyncio.run(beside())
@@ -169,6 +169,12 @@ def bear_a_burst(on: Scene, workers: int) -> None:
 def test_a_burst_in_the_name_of_a_silent_publisher(on: Scene) -> None:
     """300 forged assertions at once, its set never fetched: the honest are served as if they were not there."""
     bear_a_burst(on, 1)
+
+
+@pytest.mark.rule("ST-3", "I14")
+def test_a_burst_in_the_name_of_the_honest_themselves(on: Scene) -> None:
+    """They wait behind the forged ones that claim to be theirs, and are served."""
+    bear_a_burst(on, 1, "billing")
 
 
 @pytest.mark.rule("ST-3", "ST-10", "I14", "F11")

@@ -112,13 +112,13 @@ class Asking:
         """Judge by the registry in memory; a refusal stands only if neither the store nor a key set knows better."""
         client_id = claimant.credential.client_id
         if self.failures.holds(client_id):  # of a burst in one name not even the signatures are looked at all at once
-            await self._wait_its_turn(client_id)
+            await self.wait_its_turn(client_id)
         version, client = self.registry.version, self.registry.remembered(client_id)
         try:
             return self._judge(claimant, client), version
         except InvalidClient as error:
             refusal = error
-        await self._wait_its_turn(client_id)
+        await self.wait_its_turn(client_id)
         if await self.registry.catch_up(client_id, version, known=client is not None):
             # Taken before the client is read: whatever changes while that goes on must be seen at the use.
             version, client = self.registry.version, await self.registry.find_client(client_id)
@@ -129,6 +129,11 @@ class Asking:
         if refusal.unproven and (found := await self._wait_for_keys(claimant, client)):
             return found
         raise self.throttle.failed(claimant.exchange, refusal)
+
+    async def wait_its_turn(self, client_id: str) -> None:
+        """What a failure costs must hold up nobody of another name, and takes no place meanwhile."""
+        with self.admission.away():
+            await self.failures.next(client_id)
 
     async def use_up(self, claimant: Claimant, judged: Judged, issuance: Issuance | None = None) -> AuthenticatedClient:
         """Use up what counts once, for this token or for none; if the registry moved meanwhile, judge again.
@@ -153,11 +158,6 @@ class Asking:
         if client.key is not None:
             self.uses.noted[claimant.credential.client_id, client.key.thumbprint] = claimant.now
         return client
-
-    async def _wait_its_turn(self, client_id: str) -> None:
-        """What a failure costs must hold up nobody of another name, and takes no place meanwhile."""
-        with self.admission.away():
-            await self.failures.next(client_id)
 
     async def _wait_for_keys(self, claimant: Claimant, client: Client | None) -> Judged | None:
         """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""

@@ -69,6 +69,8 @@ class EnrolmentEndpoint:
         except InvalidRequest as error:
             raise throttle.failed(exchange, error) from None
         exchange.client = new.client_id
+        # A proof by a key that the caller brings shows nothing yet, and what follows looks into the store for each.
+        await self.asking.wait_its_turn(new.client_id)
         try:
             known, expires_at = await self._register(fields, new, exchange, now)
         except InvalidClient as error:
