@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test lint types fmt bench timing neighbour faults soak fuzz scale rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz scale rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -23,6 +23,9 @@ demo: $(STAMP)   ## Run all four roles for real, on loopback, with throw-away ke
 
 test: $(STAMP)   ## Run every test (installs what they need; npm peers where npm is present)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+
+again: $(STAMP)  ## Run once more, alone, what failed in the last `make test`, if that is at most three tests
+	$(BIN)/python -m tests.again
 
 lint: $(STAMP)   ## Style, format, import contracts, docs/rules.md up to date
 	$(BIN)/ruff check .

@@ -178,8 +178,13 @@ SECRETS: Final = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}|-----BEGIN [
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Scan what every test printed or logged: a token, assertion or private key there is a failure (OPS-03, I8)."""
+    """Scan what every test printed or logged: a token, assertion or private key there is a failure (OPS-03, I8).
+
+    Where a test failed, what the databases wrote goes with it: a backend that died says why only there.
+    """
     report = yield
+    if report.failed and (told := PostgresServer.told()):
+        report.sections.append(("PostgreSQL", told))
     printed = "".join(text for title, text in report.sections if title.startswith("Captured"))
     if report.passed and SECRETS.search(printed):
         report.outcome = "failed"

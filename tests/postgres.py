@@ -37,6 +37,9 @@ SETTINGS: Final = {
 }
 
 
+RUNNING: Final[list["PostgresServer"]] = []
+
+
 class NoPostgres(Exception):
     """There is no PostgreSQL on this machine."""
 
@@ -73,13 +76,20 @@ class PostgresServer:
         remove_abandoned()
         directory = own_directory()
         server = cls(reachable(find_binaries(), directory), directory, settings or {})
+        RUNNING.append(server)
         try:
             server.initialise()
             server.start()
             yield server
         finally:
             server.stop(signal.SIGQUIT)
+            RUNNING.remove(server)
             shutil.rmtree(directory, ignore_errors=True)
+
+    @staticmethod
+    def told() -> str:
+        """The end of what each running server wrote to its log."""
+        return "\n".join(server.log.read_text(errors="replace")[-4000:] for server in RUNNING if server.log.exists())
 
     @property
     def data(self) -> Path:
