@@ -6,13 +6,13 @@ from typing import Annotated, Any, assert_type
 from fastapi import FastAPI
 
 from groat.verifier import (
+    Answer,
     AnyOf,
     Caller,
     Clocks,
     InsufficientScope,
     KeysUnavailable,
     Observer,
-    Refusal,
     Response,
     TrustedIssuer,
     VerificationError,
@@ -56,7 +56,7 @@ async def on_an_event_loop() -> None:
     assert_type(await verifier.warm(), None)
 
 
-def answer(error: VerificationError) -> Refusal:
+def answer(error: VerificationError) -> Answer:
     assert_type(error.status, int)
     assert_type(error.reason, str)
     if isinstance(error, KeysUnavailable):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from groat.cli.missing import _EXTRAS
+from groat.extras import EXTRAS
 from tests.ports import free_port
 
 from .running import AUDIENCE, Home, environment
@@ -128,14 +128,19 @@ def test_a_client_lives_with_its_extra(client: Path, home: Home, host: Path) -> 
 @pytest.mark.rule("OP-5")
 def test_an_extra_names_each_package_that_it_brings() -> None:
     """A package that a command may miss leads to an extra that has it."""
-    modules = {"python-pkcs11": "pkcs11", "prometheus-client": "prometheus_client"}
+    modules = {
+        "python-pkcs11": "pkcs11",
+        "prometheus-client": "prometheus_client",
+        "djangorestframework": "rest_framework",
+        "grpcio": "grpc",
+    }
     extras = {
         name: {modules.get(Requirement(word).name, Requirement(word).name) for word in words}
         for name, words in PROJECT["optional-dependencies"].items()
     }
-    for package, extra in _EXTRAS.items():
+    for package, extra in EXTRAS.items():
         assert package in extras[extra] or package == "httpx", package
-    assert set().union(*(extras[name] for name in ("client", "server", "postgres", "pkcs11", "aws"))) <= _EXTRAS.keys()
+    assert set().union(*(extras[name] for name in ("client", "server", "postgres", "pkcs11", "aws"))) <= EXTRAS.keys()
 
 
 @pytest.mark.rule("OP-5")

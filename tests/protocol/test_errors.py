@@ -121,7 +121,7 @@ def test_insufficient_scope_names_what_is_needed(required: list[str], scope: str
     """403 with the scope attribute, for every scope that the grammar allows."""
     refusal = InsufficientScope(required, "hint")
     assert (refusal.status, refusal.reason, refusal.hint) == (403, "scope", "hint")
-    parameters = challenge(refusal.www_authenticate)
+    parameters = challenge(refusal.www_authenticate or "")
     assert parameters["error"] == "insufficient_scope"
     assert parameters["scope"] == scope
 

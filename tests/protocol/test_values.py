@@ -23,7 +23,7 @@ from groat.protocol.errors import (
     MissingToken,
 )
 from groat.protocol.read_only import ReadOnlyDict
-from groat.verifier import Refusal, Response, TrustedIssuer, dialects
+from groat.verifier import Answer, Response, TrustedIssuer, dialects
 
 CLAIMS: dict[str, Any] = {"sub": "billing", "scope": "orders:read", "act": {"sub": "a"}, "list": [1, [2]], "exp": 9}
 DIALECTS = [RFC9068, dialects.KEYCLOAK, dialects.AUTH0, dialects.ENTRA, dialects.COGNITO, dialects.COGNITO_BY_CLIENT]
@@ -99,7 +99,7 @@ def test_read_only_claims_cannot_be_changed() -> None:
 OTHERS: list[Any] = [
     AnyOf(("a", "b")),
     TrustedIssuer("https://a.example", algorithms=["ES256"]),
-    Refusal(401, (("a", "b"),), b"{}"),
+    Answer(401, (("a", "b"),), b"{}"),
     Response(200, {"a": "b"}, b"{}"),
     Token("opaque", 9.0, ("a",)),
     Finding("wrong", "groat.toml", 3),

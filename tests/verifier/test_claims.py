@@ -213,8 +213,8 @@ def test_scopes(running: Issuer, verifier: Verifier, scope: Any, required: Any, 
     with pytest.raises(InsufficientScope) as caught:
         verifier.verify(token, required)
     assert caught.value.status == 403
-    assert 'error="insufficient_scope"' in caught.value.www_authenticate
-    assert 'scope="' in caught.value.www_authenticate
+    assert 'error="insufficient_scope"' in (caught.value.www_authenticate or "")
+    assert 'scope="' in (caught.value.www_authenticate or "")
 
 
 @pytest.mark.rule("RS-22")

@@ -2,36 +2,18 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Final
 
+from groat.extras import extra_of
+
 INPUT: Final = 3  # `Exit.INPUT`, which cannot be imported without click
-# What an extra brings, for the packages that a command may miss.
-_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "click": "client",
-        "httpx": "client",
-        "httpx2": "client",
-        "rich": "server",
-        "starlette": "server",
-        "uvicorn": "server",
-        "uvloop": "server",
-        "httptools": "server",
-        "msgspec": "server",
-        "prometheus_client": "server",
-        "psycopg": "postgres",
-        "fastapi": "fastapi",
-        "pkcs11": "pkcs11",
-        "boto3": "aws",
-    }
-)
 
 
 def what_to_install(error: ModuleNotFoundError) -> str | None:
     """One line that says it; None for a package that no extra brings: then it is a bug."""
     package = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(package)
+    extra = extra_of(error)
     if extra is None:
         return None
     if extra == "client":

@@ -262,10 +262,17 @@ def require_scopes(caller: Caller, required: RequiredScopes) -> None:
         if caller.scopes.isdisjoint(required.scopes):
             raise InsufficientScope(required.scopes, f"none of {_listed(required.scopes)} is granted")
         return
-    # A lone string would be read letter by letter, and an empty result would let everybody in.
-    wanted = (required,) if isinstance(required, str) else tuple(required)
+    wanted = scope_names(required)
     if not caller.scopes.issuperset(wanted):
         raise InsufficientScope(wanted, f"{_listed(set(wanted) - caller.scopes)} is not granted")
+
+
+def scope_names(required: RequiredScopes) -> tuple[str, ...]:
+    """Every scope that a demand names."""
+    if isinstance(required, AnyOf):
+        return required.scopes
+    # A lone string would be read letter by letter, and an empty result would let everybody in.
+    return (required,) if isinstance(required, str) else tuple(required)
 
 
 def _listed(scopes: Collection[str]) -> str:

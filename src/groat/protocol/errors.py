@@ -136,6 +136,8 @@ class VerificationError(Exception):
         status: the HTTP status to answer with.
         code: the RFC 6750 error code, or None where the challenge must not carry one.
         reason: one word for logs and metrics, of `reasons.VERIFIER`.
+        required: the scopes that the request needed, sorted; a machine client can ask for them (RFC 9728 5.1).
+        resource_metadata: the URL that describes the API, where it is served (RFC 9728 5.1).
         www_authenticate: the value of the WWW-Authenticate header, or None where none belongs (503).
     """
 
@@ -143,6 +145,8 @@ class VerificationError(Exception):
     code: ClassVar[str | None] = None
     description: ClassVar[str] = ""
     realm: str = "api"
+    required: tuple[str, ...] = ()
+    resource_metadata: str | None = None
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -154,6 +158,10 @@ class VerificationError(Exception):
         parts = [f'realm="{self.realm}"']
         if self.code:
             parts += [f'error="{self.code}"', f'error_description="{self.description}"']
+        if self.required:
+            parts.append(f'scope="{" ".join(self.required)}"')
+        if self.resource_metadata is not None:
+            parts.append(f'resource_metadata="{self.resource_metadata}"')
         return "Bearer " + ", ".join(parts)
 
 
@@ -192,10 +200,6 @@ class InsufficientScope(VerificationError):
     def __init__(self, required: Iterable[str], hint: str = "") -> None:
         super().__init__("scope", hint)
         self.required = tuple(sorted(required))
-
-    @property
-    def www_authenticate(self) -> str:
-        return f'{super().www_authenticate}, scope="{" ".join(self.required)}"'
 
 
 class KeysUnavailable(VerificationError):

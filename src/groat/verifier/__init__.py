@@ -5,8 +5,8 @@
     verifier = Verifier(issuer="https://auth.example.com", audience="https://orders.example.com")
     caller = verifier.verify(token, scopes=["orders:read"])
 
-`groat.verifier.asgi` and `groat.verifier.fastapi` are adapters around it; `groat.verifier.presets` has other servers as
-issuers to trust.
+Adapters around it: `asgi`, `fastapi`, `flask`, `django`, `drf`, `aiohttp`, `grpc`, `mcp`; for a framework of your own,
+`ProtectedResource` is what they all ask. `groat.verifier.presets` has other servers as issuers to trust.
 """
 
 from groat.outbound.clocks import Clocks
@@ -20,15 +20,19 @@ from groat.protocol.errors import (
     MissingToken,
     VerificationError,
 )
+from groat.protocol.resource_metadata import ResourceDescription
+from groat.verifier.answers import Answer, refusal
 from groat.verifier.bearer import bearer_token
 from groat.verifier.keys.fetch import Response
 from groat.verifier.observer import Observer
-from groat.verifier.refusal import Refusal, refusal
+from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import TrustedIssuer, Verifier
 
 __all__ = [
     "RFC9068",
+    "Answer",
     "AnyOf",
+    "ApiRequest",
     "Caller",
     "Clocks",
     "ConfigError",
@@ -39,7 +43,8 @@ __all__ = [
     "KeysUnavailable",
     "MissingToken",
     "Observer",
-    "Refusal",
+    "ProtectedResource",
+    "ResourceDescription",
     "Response",
     "TrustedIssuer",
     "VerificationError",

@@ -5,10 +5,12 @@ from typing import Final, TypedDict
 
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
+from groat.protocol.resource_metadata import ResourceDescription
 from groat.protocol.stray import blanks, stray, without_user
 
 _REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
 _OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS")
+_NAME, _DOCUMENTATION = "GROAT_RESOURCE_NAME", "GROAT_RESOURCE_DOCUMENTATION"
 
 
 class Found(TypedDict, total=False):
@@ -17,6 +19,7 @@ class Found(TypedDict, total=False):
     jwks_uri: str
     algorithms: tuple[str, ...]
     allow_http_hosts: tuple[str, ...]
+    description: ResourceDescription
 
 
 def from_environment(env: Mapping[str, str]) -> Found:
@@ -34,6 +37,8 @@ def from_environment(env: Mapping[str, str]) -> Found:
         found["algorithms"] = algorithms
     if hosts := _listed(env, "GROAT_ALLOW_HTTP_HOSTS"):
         found["allow_http_hosts"] = hosts
+    if env.get(_NAME) or env.get(_DOCUMENTATION):
+        found["description"] = ResourceDescription(env.get(_NAME, ""), env.get(_DOCUMENTATION, ""))
     return found
 
 

@@ -4,18 +4,23 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI, HTTPException, Response, Security
-from fastapi.openapi.models import OAuth2, OAuthFlowClientCredentials, OAuthFlows
-from fastapi.requests import HTTPConnection
-from fastapi.security.base import SecurityBase
-from starlette.exceptions import WebSocketException
-
+from groat.extras import needs_extra
 from groat.protocol.access_token import AnyOf, Caller, any_of
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError, VerificationError
 from groat.verifier import asgi
-from groat.verifier.refusal import Refusal, refusal
+from groat.verifier.answers import Answer
+from groat.verifier.protected_resource import ProtectedResource
 from groat.verifier.verifier import Verifier
+
+try:
+    from fastapi import FastAPI, HTTPException, Response, Security
+    from fastapi.openapi.models import OAuth2, OAuthFlowClientCredentials, OAuthFlows
+    from fastapi.requests import HTTPConnection
+    from fastapi.security.base import SecurityBase
+    from starlette.exceptions import WebSocketException
+except ModuleNotFoundError as error:
+    raise needs_extra(__name__, error) from None
 
 _HANDLERS: Final = "starlette.exception_handlers"
 
@@ -23,10 +28,10 @@ _HANDLERS: Final = "starlette.exception_handlers"
 class Refused(HTTPException):
     """A refusal on its way out of a dependency; status and challenge are right even if nobody handles it specially."""
 
-    def __init__(self, refused: Refusal) -> None:
-        kept = {name: value for name, value in refused.headers if not name.startswith("content-")}
-        super().__init__(refused.status, detail=json.loads(refused.body), headers=kept)
-        self.refusal = refused
+    def __init__(self, answer: Answer) -> None:
+        kept = {name: value for name, value in answer.headers if not name.startswith("content-")}
+        super().__init__(answer.status, detail=json.loads(answer.body), headers=kept)
+        self.answer = answer
 
 
 class _Scheme(SecurityBase):
@@ -50,10 +55,11 @@ class Guard:
         async def orders(caller: Annotated[Caller, guard("orders:read")]) -> list[Order]: ...
 
     `scopes`: every scope of this API with a line for /docs; an endpoint that names another is a ConfigError when it is
-    defined. `token_url`: where /docs says tokens come from; ISSUER/token unless given. Not protected: endpoints
-    without a guard. `FastAPI(dependencies=[guard()])` gives one to every endpoint of the application and its routers,
-    WebSockets too, but not to mounted applications, to what `add_route` added, to /docs and /openapi.json, nor to
-    paths that do not exist: to cover those put `groat.verifier.asgi.GroatMiddleware` around the whole.
+    defined. Call `guard.install(app)` once. `token_url`: where /docs says tokens come from; ISSUER/token unless given.
+    Not protected: endpoints without a guard. `FastAPI(dependencies=[guard()])` gives one to every endpoint of the
+    application and its routers, WebSockets too, but not to mounted applications, to what `add_route` added, to /docs
+    and /openapi.json, nor to paths that do not exist: to cover those put `groat.verifier.asgi.GroatMiddleware` around
+    the whole.
     """
 
     def __init__(
@@ -64,9 +70,8 @@ class Guard:
         token_url: str | None = None,
         scheme_name: str = "groat",
     ) -> None:
-        self._verifier = verifier
         self._known = _described(scopes)
-        asgi.checked_scopes(tuple(self._known))
+        self._resource = ProtectedResource(verifier, known=self._known, announce=False)
         self._scheme = _Scheme(scheme_name, token_url or f"{verifier.issuers[0].rstrip('/')}/token", self._known)
         self._dependencies: dict[tuple[str, ...] | AnyOf, Callable[..., Awaitable[Caller]]] = {}
 
@@ -79,9 +84,13 @@ class Guard:
         return Security(self._dependencies[required], scopes=list(shown))
 
     def install(self, app: FastAPI) -> None:
-        """Optional: also keep `Response` objects that endpoints return themselves out of caches (RFC 6750 5.3)."""
+        """Serve the API's metadata (RFC 9728) and name them in challenges.
+
+        Also keeps `Response` objects that endpoints return themselves out of caches (RFC 6750 5.3).
+        """
+        self._resource.announce()
         app.add_exception_handler(Refused, _answer)
-        app.add_middleware(_NoStore)
+        app.add_middleware(_Installed, resource=self._resource)
 
     def _required(self, scopes: tuple[str | AnyOf, ...]) -> tuple[str, ...] | AnyOf:
         choices = [scope for scope in scopes if isinstance(scope, AnyOf)]
@@ -105,12 +114,12 @@ class Guard:
     async def _judge(self, connection: HTTPConnection, required: tuple[str, ...] | AnyOf) -> Caller:
         scope = connection.scope
         try:
-            caller = await asgi.verified(self._verifier, scope, required)
+            caller = await self._resource.aadmit(asgi.api_request(scope), required)
         except VerificationError as error:
             if scope["type"] == "websocket":
                 raise WebSocketException(asgi.close_code(error.status)) from None
             _register(scope)
-            raise Refused(refusal(error, explain=self._verifier.explain)) from None
+            raise Refused(self._resource.refusal(error)) from None
         scope[asgi.CALLER_KEY] = caller
         return caller
 
@@ -131,16 +140,22 @@ def _register(scope: asgi.Scope) -> None:
 
 async def _answer(_: Any, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    response = Response(error.refusal.body, error.refusal.status)
-    response.raw_headers = error.refusal.raw_headers
+    response = Response(error.answer.body, error.answer.status)
+    response.raw_headers = error.answer.raw_headers
     return response
 
 
-class _NoStore:
-    def __init__(self, app: asgi.App) -> None:
+class _Installed:
+    """Around the whole application: the metadata, and what goes to callers is kept out of caches."""
+
+    def __init__(self, app: asgi.App, resource: ProtectedResource) -> None:
         self._app = app
+        self._resource = resource
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if (document := asgi.public(self._resource, scope)) is not None:
+            await asgi.send_answer(document, scope, receive, send)
+            return
         guarded = asgi.no_store(send)
 
         async def sending(message: asgi.Message) -> None:

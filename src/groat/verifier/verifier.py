@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 from groat.outbound.clocks import Clocks
 from groat.protocol import jose
@@ -18,11 +18,13 @@ from groat.protocol.access_token import (
     check_access_token,
     parse_access_token,
     require_scopes,
+    scope_names,
 )
 from groat.protocol.arguments import kind_of, strings
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
+from groat.protocol.resource_metadata import ResourceDescription
 from groat.verifier import presets
 from groat.verifier.bearer import bearer_token
 from groat.verifier.environment import from_environment
@@ -44,6 +46,7 @@ from groat.verifier.trust import (
 )
 
 logger = logging.getLogger("groat.verifier")
+_UNDESCRIBED: Final = ResourceDescription()
 
 Token = str | bytes
 
@@ -82,6 +85,7 @@ class Options(TypedDict, total=False):
     cache_size: int
     observer: Observer | None
     clocks: Clocks | None
+    description: ResourceDescription
 
 
 class Verifier:
@@ -105,6 +109,7 @@ class Verifier:
         cache_size: proven tokens to remember, 0 for none.
         observer: is told every verdict and fetch, for metrics.
         clocks: for tests; by default those of the machine, as whoever freezes `time.time` has turned them.
+        description: what people read of this API in its metadata (RFC 9728 2).
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
     Not checked: revocation of a single token; proof of possession (bound tokens are refused).
@@ -129,13 +134,14 @@ class Verifier:
         cache_size: int = 0,
         observer: Observer | None = None,
         clocks: Clocks | None = None,
+        description: ResourceDescription = _UNDESCRIBED,
     ) -> None:
         self.audience = one_audience(audience)
         trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
         hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
         self.issuers = tuple(one.issuer for one in trusted)
-        self.realm = realm
+        self.realm, self.description = realm, description
         self.explain = os.environ.get("GROAT_DEV") == "1"
         self._observer = None if observer is None else Guarded(observer)
         keys = _Keys(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
@@ -175,13 +181,13 @@ class Verifier:
         self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
     ) -> Caller:
         """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2)."""
-        return self.verify(self._token(authorization, query), scopes)
+        return self.verify(self._token(authorization, query, scopes), scopes)
 
     async def averify_request(
         self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
     ) -> Caller:
         """As `verify_request`, without blocking the event loop."""
-        return await self.averify(self._token(authorization, query), scopes)
+        return await self.averify(self._token(authorization, query, scopes), scopes)
 
     def warm_sync(self, *, force: bool = False) -> None:
         """Load the keys of every issuer now; `force` even if they are current.
@@ -237,7 +243,7 @@ class Verifier:
                 self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
-            self._refused(error, jwt, caller)
+            self._refused(error, jwt, caller, scopes)
             raise
 
     def _judge_again(self, case: _Open, scopes: RequiredScopes) -> Caller:
@@ -251,7 +257,7 @@ class Verifier:
                 self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
-            self._refused(error, case.jwt, caller)
+            self._refused(error, case.jwt, caller, scopes)
             raise
 
     def _claimed_trust(self, token: Token) -> _Trust:
@@ -273,19 +279,27 @@ class Verifier:
             self._cache.remember(digest, caller, key, trust.source)
         return caller
 
-    def _token(self, authorization: Sequence[bytes | str], query: bytes) -> str:
+    def _token(self, authorization: Sequence[bytes | str], query: bytes, scopes: RequiredScopes) -> str:
         try:
             return bearer_token(authorization, query)
         except VerificationError as error:
-            self._refused(error, None, None)
+            self._refused(error, None, None, scopes)
             raise
 
-    def _refused(self, error: VerificationError, jwt: jose.UnverifiedJwt | None, caller: Caller | None) -> None:
+    def _refused(
+        self,
+        error: VerificationError,
+        jwt: jose.UnverifiedJwt | None,
+        caller: Caller | None,
+        scopes: RequiredScopes,
+    ) -> None:
         """Log why, as a warning where `Notices` allows. The client is named only once its token is proven.
 
         Python shows warnings of a logger that nobody has configured, as under uvicorn.
         """
         error.realm = self.realm
+        if error.status == 401:  # whoever has no good token may ask for one that fits (RFC 9728 5.1)
+            error.required = tuple(sorted(scope_names(scopes)))
         if self._observer is not None:
             self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
         kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None

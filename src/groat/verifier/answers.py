@@ -1,7 +1,8 @@
-"""A refusal as bytes: the one place where adapters get status, headers and body from, so that all give the same."""
+"""Answers as bytes: the one place where adapters get status, headers and body from, so that all give the same."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.errors import KeysUnavailable, MissingToken, VerificationError
@@ -13,8 +14,11 @@ _UNAVAILABLE: Final = {
 }
 
 
+METADATA_MAX_AGE: Final = 300
+
+
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Answer:
     """An HTTP answer; header names are in lower case."""
 
     status: int
@@ -27,7 +31,7 @@ class Refusal:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
 
 
-def refusal(error: VerificationError, *, explain: bool = False) -> Refusal:
+def refusal(error: VerificationError, *, explain: bool = False) -> Answer:
     """Write a refusal (RFC 6750 3): the body has fixed phrases only, and the reason stays in the log.
 
     `explain` adds the hint for a human at a development machine; no hint ever quotes a token.
@@ -43,7 +47,19 @@ def refusal(error: VerificationError, *, explain: bool = False) -> Refusal:
         headers.append(("www-authenticate", error.www_authenticate))
     if isinstance(error, KeysUnavailable):
         headers.append(("retry-after", str(error.retry_after)))
-    return Refusal(error.status, tuple(headers), content)
+    return Answer(error.status, tuple(headers), content)
+
+
+def public_document(document: Mapping[str, Any]) -> Answer:
+    """Write what anybody may read, pages of other origins too (RFC 9728 3.2)."""
+    content = strict_json.dumps(document)
+    headers = (
+        ("content-type", "application/json"),
+        ("content-length", str(len(content))),
+        ("cache-control", f"public, max-age={METADATA_MAX_AGE}"),
+        ("access-control-allow-origin", "*"),
+    )
+    return Answer(200, headers, content)
 
 
 def _phrases(error: VerificationError) -> dict[str, str]:

@@ -1,0 +1,138 @@
+"""What every adapter asks: may this request pass, and what is answered if not (RFC 6750, RFC 9728).
+
+An adapter only says what of a request is what in its framework; who is let in, and each byte of an answer, is decided
+here, so that all of them answer alike.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
+from groat.protocol.arguments import strings
+from groat.protocol.differences import shown
+from groat.protocol.errors import ConfigError, VerificationError
+from groat.protocol.grammar import SCOPE_TOKEN
+from groat.protocol.resource_metadata import resource_metadata, resource_metadata_path, resource_metadata_url
+from groat.verifier.answers import Answer, public_document, refusal
+from groat.verifier.verifier import Verifier
+
+# Where these stand somebody means more than one path, or what is no part of a path.
+_PATTERN: Final = re.compile(r"[*?#{}\[\]]")
+_READS: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """What of a request decides who is let in.
+
+    `lines`: the values of every header line of a name (in lower case), in order, none joined and none dropped; `query`:
+    the raw query string.
+    """
+
+    lines: Callable[[str], Sequence[bytes | str]]
+    query: bytes = b""
+
+
+class ProtectedResource:
+    """One API, as its adapter sees it.
+
+    `scopes`: what every request needs, unless `admit` is told otherwise. `exempt`: exact paths that anybody may ask
+    for. `known`: further scopes of this API, for its metadata. `announce`: whether challenges name the metadata: only
+    where this adapter serves them. Raises ConfigError. Not checked: finer rights than scopes.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        scopes: RequiredScopes = (),
+        exempt: str | Collection[str] = (),
+        known: Iterable[str] = (),
+        announce: bool = True,
+    ) -> None:
+        self.verifier = verifier
+        self._scopes = checked_scopes(scopes)
+        self._exempt = _exempt_paths(exempt)
+        self._known = {*named_scopes(self._scopes), *named_scopes(checked_scopes(known))}
+        self._metadata_path = resource_metadata_path(verifier.audience)
+        self._metadata_url: str | None = None
+        if announce:
+            self.announce()
+
+    def announce(self) -> None:
+        """From now on challenges name the metadata (RFC 9728 5.1): whoever calls this serves `public`."""
+        self._metadata_url = resource_metadata_url(self.verifier.audience)
+
+    def know(self, scopes: RequiredScopes) -> tuple[str, ...] | AnyOf:
+        """Check the scopes of a route, and name them in the metadata. Raises ConfigError."""
+        checked = checked_scopes(scopes)
+        self._known.update(named_scopes(checked))
+        return checked
+
+    def exempts(self, path: str) -> bool:
+        """Whether anybody may ask for this path, as it is inside of the application."""
+        return path in self._exempt
+
+    def public(self, method: str, *paths: str) -> Answer | None:
+        """The metadata, where one of these paths (inside of the application, and as it was sent) is where they are."""
+        if self._metadata_path is None or method not in _READS or self._metadata_path not in paths:
+            return None
+        api = self.verifier
+        return public_document(resource_metadata(api.audience, api.issuers, self._known, api.description))
+
+    def admit(self, request: ApiRequest, scopes: RequiredScopes | None = None) -> Caller:
+        """Who sent this request. Raises VerificationError, for `refusal`."""
+        required = self._scopes if scopes is None else scopes
+        try:
+            return self.verifier.verify_request(request.lines("authorization"), request.query, required)
+        except VerificationError as error:
+            error.resource_metadata = self._metadata_url
+            raise
+
+    async def aadmit(self, request: ApiRequest, scopes: RequiredScopes | None = None) -> Caller:
+        """As `admit`, without blocking the event loop."""
+        required = self._scopes if scopes is None else scopes
+        try:
+            return await self.verifier.averify_request(request.lines("authorization"), request.query, required)
+        except VerificationError as error:
+            error.resource_metadata = self._metadata_url
+            raise
+
+    def refusal(self, error: VerificationError) -> Answer:
+        """What is answered; it explains itself at a development machine (GROAT_DEV=1)."""
+        return refusal(error, explain=self.verifier.explain)
+
+
+def named_scopes(scopes: tuple[str, ...] | AnyOf) -> tuple[str, ...]:
+    """Every scope that is named in a demand."""
+    return scopes.scopes if isinstance(scopes, AnyOf) else scopes
+
+
+def checked_scopes(scopes: RequiredScopes) -> tuple[str, ...] | AnyOf:
+    """Required scopes as they may stand in a challenge (RFC 6749 3.3). Raises ConfigError for a malformed one."""
+    checked = scopes if isinstance(scopes, AnyOf) else strings("scopes", scopes)
+    for scope in named_scopes(checked):
+        if SCOPE_TOKEN.fullmatch(scope) is None:
+            raise ConfigError(f"not a scope: {scope!r}")
+    return checked
+
+
+def _exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
+    """Paths that anybody may ask for; one alone may be written as a string.
+
+    Raises ConfigError for what no path of a request could equal.
+    """
+    paths = frozenset([exempt] if isinstance(exempt, str) else strings("exempt", exempt))
+    for path in paths:
+        if not path.startswith("/"):
+            raise ConfigError(f"exempt must hold paths such as /health, not {shown(path)}")
+        if _PATTERN.search(path):
+            raise ConfigError(
+                f"exempt must hold exact paths: {shown(path)} is a pattern or a query and would exempt nothing"
+            )
+    return paths
+
+
+__all__ = ["ApiRequest", "ProtectedResource"]

@@ -1,0 +1,224 @@
+"""The table of requests that every adapter answers alike, each in a real server of its framework."""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from tests.ports import free_port
+from tests.verifier.issuer import Issuer, serving
+from tests.verifier.tokens import AUD
+from tests.waiting import wait_until
+
+APPS: Final = ["asgi_app", "fastapi_app"]
+METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+METADATA_URL: Final = AUD + METADATA_PATH
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Got:
+    """An answer, as it came."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: bytes
+
+    def one(self, name: str) -> str | None:
+        """The one value of a header; None where it is absent."""
+        values = self.headers.get(name, [])
+        assert len(values) <= 1, (name, values)
+        return values[0] if values else None
+
+    @property
+    def challenge(self) -> dict[str, str]:
+        """The parameters of the one challenge, each once."""
+        value = self.one("www-authenticate") or ""
+        pairs = re.findall(r'([a-z_]+)="([^"]*)"', value)
+        assert value == "Bearer " + ", ".join(f'{name}="{words}"' for name, words in pairs)
+        assert len(dict(pairs)) == len(pairs)
+        return dict(pairs)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One framework's server, without a prefix and with one."""
+
+    port: int
+    prefix: str
+
+    def ask(self, path: str, headers: Headers | None = None, method: str = "GET") -> Got:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.putrequest(method, self.prefix + path)
+        for name, value in headers or []:
+            connection.putheader(name, value)
+        if method == "POST":
+            connection.putheader("Content-Length", "0")
+        connection.endheaders()
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        seen: dict[str, list[str]] = {}
+        for name, value in answer.getheaders():
+            seen.setdefault(name.lower(), []).append(value)
+        return Got(answer.status, seen, body)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Whose tokens are asked with: an issuer that is there, and one whose keys cannot be had."""
+
+    issuer: Issuer
+    away: Issuer
+
+    def good(self, **changes: Any) -> str:
+        return self.issuer.token(**{"scope": "orders:write", **changes})
+
+
+@pytest.fixture(scope="module")
+def sides() -> Iterator[Sides]:
+    with serving() as issuer, serving() as away:
+        away.close()
+        yield Sides(issuer, away)
+
+
+def start(name: str, sides: Sides, prefix: str = "") -> tuple[subprocess.Popen[bytes], Served]:
+    port = free_port()
+    env = {**os.environ, "ISSUERS": f"{sides.issuer.url},{sides.away.url}", "AUDIENCE": AUD}
+    command = [sys.executable, "-m", f"tests.verifier.frameworks.apps.{name}", str(port), *filter(None, [prefix])]
+    process = subprocess.Popen(command, env=env)
+    served = Served(port, prefix)
+
+    def up() -> bool:
+        assert process.poll() is None, f"{name} ended"
+        try:
+            return served.ask("/health").status == 200
+        except OSError:
+            return False
+
+    wait_until(up, 60)
+    return process, served
+
+
+@pytest.fixture(scope="module", params=APPS)
+def served(request: pytest.FixtureRequest, sides: Sides) -> Iterator[Served]:
+    process, running = start(request.param, sides)
+    yield running
+    process.terminate()
+    process.wait(30)
+
+
+def bearer(token: str) -> Headers:
+    return [("Authorization", f"Bearer {token}")]
+
+
+REFUSED: Final[dict[str, tuple[int, str | None, Callable[[Sides], Headers]]]] = {
+    # id: status, error code, what is sent
+    "no token": (401, None, lambda sides: []),
+    "basic": (401, None, lambda sides: [("Authorization", "Basic dTpw")]),
+    "garbage": (401, "invalid_token", lambda sides: bearer("garbage")),
+    "expired": (401, "invalid_token", lambda sides: bearer(sides.good(exp=1))),
+    "wrong audience": (401, "invalid_token", lambda sides: bearer(sides.good(aud="https://x.example"))),
+    "wrong issuer": (401, "invalid_token", lambda sides: bearer(sides.good(iss="https://x.example"))),
+    "missing scope": (403, "insufficient_scope", lambda sides: bearer(sides.good(scope="orders:read"))),
+    "scheme alone": (400, "invalid_request", lambda sides: [("Authorization", "Bearer")]),
+    "two words": (400, "invalid_request", lambda sides: [("Authorization", "Bearer a b")]),
+    "two headers": (400, "invalid_request", lambda sides: bearer(sides.good()) * 2),
+    "two schemes": (400, "invalid_request", lambda sides: [("Authorization", "Basic dTpw"), *bearer(sides.good())]),
+}
+
+
+@pytest.mark.rule("RS-02", "RS-03", "RS-04", "RS-05", "RS-08", "RS-09", "RS-28", "RS-MD-03", "RS-MD-08")
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(served: Served, sides: Sides, case: str, method: str) -> None:
+    """Status, challenge and body, whatever the method."""
+    status, code, headers = REFUSED[case]
+    got = served.ask("/protected", headers(sides), method)
+    assert got.status == status
+    assert got.one("cache-control") == "no-store"
+    assert got.one("content-type") == "application/json"
+    wanted = {"realm": "api", "resource_metadata": METADATA_URL}
+    if status != 400:
+        wanted["scope"] = "orders:write"
+    error = {"error": code, "error_description": got.challenge.get("error_description", "")} if code else {}
+    assert got.challenge == {**wanted, **error}
+    if method != "HEAD":
+        assert json.loads(got.body) == (error or {"detail": "Authentication is required."})
+
+
+@pytest.mark.rule("RS-01", "RS-26")
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
+def test_let_in(served: Served, sides: Sides, method: str) -> None:
+    """The caller is known to the endpoint, and no cache keeps the answer."""
+    got = served.ask("/protected", bearer(sides.good()), method)
+    assert (got.status, got.one("cache-control"), got.one("www-authenticate")) == (200, "no-store", None)
+    if method != "HEAD":
+        assert json.loads(got.body) == {"client": "billing"}
+    assert served.ask("/protected", [("authorization", f"BEARER  {sides.good()}")], method).status == 200
+
+
+def test_a_caller_without_scopes(served: Served, sides: Sides) -> None:
+    """Any caller, where no scope is asked for; the challenge then names none."""
+    got = served.ask("/whoami", bearer(sides.good(scope="orders:read")))
+    assert json.loads(got.body) == {"client": "billing", "scopes": ["orders:read"]}
+    assert served.ask("/whoami").challenge == {"realm": "api", "resource_metadata": METADATA_URL}
+
+
+@pytest.mark.rule("RS-06")
+def test_a_token_in_the_query(served: Served, sides: Sides) -> None:
+    """Alone it is no credential; beside a header the request is malformed."""
+    assert served.ask(f"/protected?access_token={sides.good()}").status == 401
+    assert served.ask(f"/protected?access_token={sides.good()}", bearer(sides.good())).status == 400
+    assert served.ask("/protected?x=access_token", bearer(sides.good())).status == 200
+
+
+@pytest.mark.rule("RS-21", "R17")
+def test_keys_unavailable(served: Served, sides: Sides) -> None:
+    """503 and Retry-After, no challenge; others are served meanwhile."""
+    got = served.ask("/protected", bearer(sides.good(key=sides.away.key, iss=sides.away.url)))
+    assert (got.status, got.one("www-authenticate")) == (503, None)
+    assert int(got.one("retry-after") or 0) >= 1
+    assert json.loads(got.body)["error"] == "temporarily_unavailable"
+    assert served.ask("/protected", bearer(sides.good())).status == 200
+
+
+@pytest.mark.rule("RS-MD-01", "RS-MD-02", "RS-MD-06")
+def test_the_metadata(served: Served, sides: Sides) -> None:
+    """Anybody reads them, from any origin; every adapter writes the same."""
+    got = served.ask(METADATA_PATH)
+    assert got.status == 200
+    assert json.loads(got.body) == {
+        "resource": AUD,
+        "authorization_servers": [sides.issuer.url, sides.away.url],
+        "scopes_supported": ["orders:read", "orders:write"],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Orders",
+    }
+    assert got.one("content-type") == "application/json"
+    assert got.one("cache-control") == "public, max-age=300"
+    assert got.one("access-control-allow-origin") == "*"
+    head = served.ask(METADATA_PATH, method="HEAD")
+    assert (head.status, head.body, head.one("content-length")) == (200, b"", str(len(got.body)))
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_below_a_prefix(sides: Sides, name: str) -> None:
+    """Exempt paths are those inside of the application, and only those; the rest is as without a prefix."""
+    process, served = start(name, sides, "/base")
+    try:
+        assert served.ask("/health").status == 200
+        assert served.ask("/health/x").status in (401, 404)
+        assert served.ask("/protected").status == 401
+        assert served.ask("/protected", bearer(sides.good())).status == 200
+        assert json.loads(served.ask(METADATA_PATH).body)["resource"] == AUD
+    finally:
+        process.terminate()
+        process.wait(30)
