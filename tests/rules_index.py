@@ -31,7 +31,7 @@ FAMILIES: Final = {
     "JSON, JOSE and JWT": r"JOSE-\d+",
     "The token endpoint": r"AS-TE-\d+",
     "Client authentication": r"AS-CA-\d+",
-    "Metadata and key set": r"AS-MD-\d+",
+    "Metadata and key set": r"AS-M[DC]-\d+",
     "Access tokens": r"AT-\d+",
     "APIs that verify tokens": r"RS-.*",
     "The client library and commands": r"CL-\d\d",

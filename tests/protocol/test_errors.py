@@ -62,6 +62,7 @@ TABLE = {
     "UnsupportedGrantType": ("unsupported_grant_type", 400),
     "InvalidScope": ("invalid_scope", 400),
     "InvalidTarget": ("invalid_target", 400),
+    "UnsupportedResponseType": ("unsupported_response_type", 400),
     "TooManyRequests": ("temporarily_unavailable", 429),
     "TemporarilyUnavailable": ("temporarily_unavailable", 503),
     "ServerError": ("server_error", 500),

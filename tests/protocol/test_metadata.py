@@ -24,16 +24,18 @@ from groat.server.http.routes import advertised
 
 from .builders import API, CID, CLIENT, FAPI2, ISS, KEYS, POLICY, TE, assertion, authenticate
 
+STRICT = Policy(ISS, compatible=False)
 
-def _document(policy: Policy, scopes: Iterable[str]) -> dict[str, Any]:
+
+def _document(policy: Policy, scopes: Iterable[str], algorithms: Iterable[str] = ("ES256",)) -> dict[str, Any]:
     """As the endpoint makes it of the table of endpoints."""
-    return server_metadata(policy, scopes, advertised(ROUTES, policy))
+    return server_metadata(policy, scopes, advertised(ROUTES, policy), algorithms)
 
 
 @pytest.mark.rule("AS-MD-03", "AS-MD-05", "AS-MD-06", "AS-MD-07", "AS-MD-10")
 def test_the_whole_document() -> None:
     """Every member, and no other."""
-    assert _document(POLICY, ["write", "read", "read"]) == {
+    strict = {
         "issuer": ISS,
         "token_endpoint": TE,
         "jwks_uri": f"{ISS}/.well-known/jwks.json",
@@ -42,6 +44,27 @@ def test_the_whole_document() -> None:
         "token_endpoint_auth_signing_alg_values_supported": [*sorted(ALGORITHMS), "EdDSA"],
         "scopes_supported": ["read", "write"],
     }
+    assert _document(STRICT, ["write", "read", "read"]) == strict
+    assert _document(POLICY, ["write", "read", "read"]) == strict | {
+        "authorization_endpoint": f"{ISS}/authorize",
+        "response_types_supported": [],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }
+
+
+@pytest.mark.rule("AS-MC-01", "AS-MC-04")
+def test_the_added_members_claim_nothing() -> None:
+    """No response type, no PKCE, no grant and no method of client authentication comes with them."""
+    strict, compatible = _document(STRICT, ["a"]), _document(POLICY, ["a"], ["PS256", "ES256", "ES256"])
+    assert compatible.keys() - strict.keys() == {
+        "authorization_endpoint", "response_types_supported", "subject_types_supported",
+        "id_token_signing_alg_values_supported",
+    }  # fmt: skip
+    assert {name: compatible[name] for name in strict} == strict
+    assert compatible["response_types_supported"] == []
+    assert compatible["id_token_signing_alg_values_supported"] == ["ES256", "PS256"]
+    assert "id_token_signing_alg_values_supported" not in _document(POLICY, [], [])
 
 
 @pytest.mark.rule("AS-MD-07", "AS-MD-08", "AT-09", "JOSE-17")
@@ -86,11 +109,12 @@ def _values(value: Any) -> Iterator[Any]:
 
 @pytest.mark.rule("AS-MD-09")
 @pytest.mark.parametrize("scopes", [[], ["a"]])
-def test_no_array_is_empty(scopes: list[str]) -> None:
-    """What has no value is left out, response_types_supported with it."""
-    document = json.loads(json.dumps(_document(POLICY, scopes)))
+@pytest.mark.parametrize("policy", [POLICY, STRICT], ids=["compatible", "strict"])
+def test_no_array_is_empty(policy: Policy, scopes: list[str]) -> None:
+    """What has no value is left out; response_types_supported is the one exception, and can be had without."""
+    document = json.loads(json.dumps(_document(policy, scopes)))
+    assert document.pop("response_types_supported", None) == ([] if policy.compatible else None)
     assert [] not in list(_values(document))
-    assert "response_types_supported" not in document
     assert ("scopes_supported" in document) is bool(scopes)
 
 

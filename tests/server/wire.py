@@ -19,6 +19,7 @@ CODES: Final = frozenset(
         "unsupported_grant_type",
         "invalid_scope",
         "invalid_target",
+        "unsupported_response_type",
         "temporarily_unavailable",
         "server_error",
     ]

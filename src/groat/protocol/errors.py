@@ -11,6 +11,7 @@
     ├── UnsupportedGrantType        400  unsupported_grant_type
     ├── InvalidScope                400  invalid_scope
     ├── InvalidTarget               400  invalid_target (RFC 8707 2)
+    ├── UnsupportedResponseType     400  unsupported_response_type (RFC 6749 4.1.2.1)
     ├── TooManyRequests             429  temporarily_unavailable
     ├── TemporarilyUnavailable      503  temporarily_unavailable
     └── ServerError                 500  server_error
@@ -109,6 +110,11 @@ class InvalidScope(OAuthError):
 class InvalidTarget(OAuthError):
     code = "invalid_target"
     description = "The requested resource is malformed, unknown or not granted to the client."
+
+
+class UnsupportedResponseType(OAuthError):
+    code = "unsupported_response_type"
+    description = "This server has no authorization requests. Ask the token endpoint, as the client itself."
 
 
 class TooManyRequests(OAuthError):

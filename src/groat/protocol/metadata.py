@@ -16,12 +16,16 @@ OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/.well-known/jwks.json"
 
 
-def server_metadata(policy: Policy, scopes: Iterable[str], endpoints: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2).
+def server_metadata(
+    policy: Policy, scopes: Iterable[str], endpoints: Mapping[str, Any], algorithms: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2), but one.
 
-    `endpoints`: what follows from the table of those that are served.
+    `endpoints`: what follows from the table of those that are served. `algorithms`: of the published keys.
     """
     document: dict[str, Any] = {"issuer": policy.issuer, **endpoints}
+    if policy.compatible and (signing := sorted(set(algorithms))):
+        document["id_token_signing_alg_values_supported"] = signing
     listed = sorted(set(scopes))
     if listed:
         document["scopes_supported"] = listed
@@ -37,6 +41,15 @@ def token_members(policy: Policy) -> dict[str, Any]:
         "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
     }
+
+
+def compatible_members(policy: Policy) -> dict[str, Any]:
+    """What readers demand that are made for people who sign in, besides where that would begin.
+
+    The list of response types is required (RFC 8414 2) and has to be empty: there is none. Leaving it out (3.2) has
+    whole families of clients refuse the document (docs/decisions/0054-compatible-metadata.md).
+    """
+    return {"response_types_supported": [], "subject_types_supported": ["public"]}
 
 
 def issuer_path(issuer: str) -> str:

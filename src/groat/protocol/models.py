@@ -49,6 +49,8 @@ class Policy:
     clock_tolerance: int = 10
     allow_http_hosts: frozenset[str] = frozenset()
     extra_claims: Mapping[str, Any] = field(default_factory=dict)
+    # Whether the metadata have what some readers demand and no client of this server needs (AS-MC-01).
+    compatible: bool = True
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
     jwks_uri: str = field(init=False)

@@ -64,13 +64,16 @@ REQUEST: Final = _table(
         Look at what speaks to this port; plain http to a TLS port looks like this, too.
     method
         There is something at this path, and not for this method.
-        POST for /token and /client-keys, GET for the rest.
+        POST for /token and /client-keys, GET for the rest; /authorize refuses all alike.
     path
         Nothing is at this path.
         The paths are in /.well-known/oauth-authorization-server.
     query
         A parameter of the protocol stands in the URL, where proxies log it.
         Send it in the body, and sign a new assertion: the one in the URL may have been read.
+    response_type
+        A library began to sign somebody in at /authorize; nobody signs in here.
+        Have it use the client credentials grant; /authorize is in the metadata because libraries demand one.
     """
 )
 

@@ -37,6 +37,10 @@ def test_the_whole_document(fresh_lab: Callable[..., Lab]) -> None:
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "scopes_supported": ["orders:read", "orders:write", "stock:read"],
+        "authorization_endpoint": f"{ISS}/authorize",
+        "response_types_supported": [],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
     }
     assert {"ES256", "PS256", "RS256", "Ed25519", "EdDSA"} <= set(algorithms)
 
@@ -119,7 +123,7 @@ def test_every_listed_place_answers(lab: Lab) -> None:
     for name, value in document.items():
         if name.endswith(("_endpoint", "_uri")):
             path = value.removeprefix(ISS)
-            assert lab.get(path).status == (405 if name == "token_endpoint" else 200)
+            assert lab.get(path).status == {"token_endpoint": 405, "authorization_endpoint": 400}.get(name, 200)
     for grant in document["grant_types_supported"]:
         check_ok(lab.ask(grant_type=grant))
     every = {"orders": ["orders:read", "orders:write"], "stock": ["stock:read"]}
@@ -127,7 +131,7 @@ def test_every_listed_place_answers(lab: Lab) -> None:
     for scope in (s for scopes in every.values() for s in scopes):
         assert scope in document["scopes_supported"]
         check_ok(lab.ask(party.assertion(), scope=scope))
-    for path in ("/introspect", "/revoke", "/register", "/par", "/authorize", "/userinfo"):
+    for path in ("/introspect", "/revoke", "/register", "/par", "/userinfo"):
         assert lab.get(path).status == 404
 
 

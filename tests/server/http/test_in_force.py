@@ -57,6 +57,7 @@ def test_a_request_ends_under_what_it_began_with(tmp_path: Path) -> None:
 OTHERWISE = {
     "tokens.lifetime": '[tokens]\nlifetime = "5m"',
     "tokens.extra_claims": '[tokens]\nextra_claims = {env = "test"}',
+    "metadata.compatible": "[metadata]\ncompatible = false",
     "assertions.max_lifetime": '[assertions]\nmax_lifetime = "1m"',
     "assertions.clock_tolerance": '[assertions]\nclock_tolerance = "30s"',
     "server.connections": "[server]\nconnections = 20",

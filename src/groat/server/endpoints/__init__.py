@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from groat.protocol.metadata import JWKS_PATH, metadata_paths, token_members
+from groat.protocol.metadata import JWKS_PATH, compatible_members, metadata_paths, token_members
+from groat.server.endpoints.authorize import AuthorizeEndpoint
 from groat.server.endpoints.client_keys import COUNTER as CLIENT_KEY_REQUESTS
 from groat.server.endpoints.client_keys import EnrolmentEndpoint
 from groat.server.endpoints.discovery import JwksEndpoint, MetadataEndpoint
@@ -10,7 +11,7 @@ from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
 from groat.server.endpoints.metrics import MetricsEndpoint
 from groat.server.endpoints.parts import Parts
 from groat.server.endpoints.token import TokenEndpoint
-from groat.server.http.routes import POST, READ, Route, at, below
+from groat.server.http.routes import ANY, POST, READ, Route, at, below
 from groat.server.log.tally import TOKEN_REQUESTS, Ledger
 
 _TOKEN: Final = Ledger("token", "token.refused", TOKEN_REQUESTS, "Requests answered, by OAuth error code", timed=True)
@@ -21,11 +22,15 @@ ADMIN: Final = Ledger("admin")
 
 ROUTES: Final[tuple[Route[Parts], ...]] = (
     Route(below("/token"), POST, TokenEndpoint.of, _TOKEN, member="token_endpoint", says=token_members),
+    Route(
+        below("/authorize"), ANY, AuthorizeEndpoint.of, Ledger("authorize"),
+        member="authorization_endpoint", says=compatible_members, when=lambda policy: policy.compatible,
+    ),
     Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
     Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),
     Route(metadata_paths, READ, lambda parts: MetadataEndpoint.of(parts, ROUTES), Ledger("metadata")),
     Route(at("/health", "/livez"), READ, LiveEndpoint.of, Ledger("health")),
     Route(at("/readyz"), READ, ReadyEndpoint.of, Ledger("health")),
-)
+)  # fmt: skip
 # At the admin listener; each answers its own host alone.
 ADMIN_ROUTES: Final[tuple[Route[Parts], ...]] = (Route(at("/metrics"), READ, MetricsEndpoint.of, ADMIN),)

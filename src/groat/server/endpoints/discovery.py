@@ -36,22 +36,24 @@ async def _send_document(scope: Scope, send: Send, document: Any, media_type: by
 
 @dataclass(frozen=True, slots=True)
 class MetadataEndpoint:
-    """The metadata document: the policy and the tables, never what a request says, decide what it says."""
+    """The metadata document: the policy, the tables and the keys, never what a request says, decide what it says."""
 
     registry: Registry
     routes: Sequence[Route[Any]]
+    clock: Callable[[], float] = time.time
     max_age: int = JWKS_MAX_AGE
 
     @classmethod
     def of(cls, parts: Parts, routes: Sequence[Route[Any]]) -> Self:
-        return cls(parts.asking.registry, routes, parts.jwks_max_age)
+        return cls(parts.asking.registry, routes, parts.asking.clock, parts.jwks_max_age)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.registry.refresh_if_possible()
         apis = (await self.registry.apis()).values()
         policy = exchange_of(scope).in_force.policy
         scopes = (s for api in apis for s in api.scopes)
-        document = server_metadata(policy, scopes, advertised(self.routes, policy))
+        algorithms = [key.algorithm for key in await self.registry.published(self.clock())]
+        document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms)
         await _send_document(scope, send, document, b"application/json", self.max_age)
 
 

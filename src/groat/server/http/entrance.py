@@ -22,7 +22,7 @@ from groat.server.http.ids import RandomIds
 from groat.server.http.in_force import Current
 from groat.server.http.own_host import OwnHost
 from groat.server.http.proxied import read_origin
-from groat.server.http.routes import Served
+from groat.server.http.routes import ANY, Served
 from groat.server.http.throttle import THROTTLED
 from groat.server.log.audit import Audit
 from groat.server.log.scarce import ScarceLines
@@ -30,6 +30,7 @@ from groat.server.log.tally import Ledger
 from groat.server.unavailable import Unavailable
 
 RETRY_AFTER_SECONDS: Final = 1
+NOWHERE: Final = "path"
 MAX_CHEAP_LINES: Final = 300  # a minute; the counters have all
 # Refused by the throttle, or for their form before anything was counted: a line is most of what they cost.
 _FORM_REASONS: Final = ("method", "content_type", "content_encoding", "query", "form", "body_size", "body_slow")
@@ -62,11 +63,11 @@ class Entrance:
         exchange = scope["groat"] = self._exchange(scope)
         try:
             served = self.endpoints.get(scope["path"])
-            if served is None:
-                raise NotFound("path", f"nothing is at {printable(scope['path'])}")
+            if served is None or (served.when is not None and not served.when(exchange.in_force.policy)):
+                raise NotFound(NOWHERE, f"nothing is at {printable(scope['path'])}")
             if self.own_host is not None:
                 self.own_host.check(scope)
-            if scope["method"] not in served.methods:  # RFC 9110 15.5.6
+            if scope["method"] not in served.methods and served.methods is not ANY:  # RFC 9110 15.5.6
                 raise MethodNotAllowed("method", ", ".join(served.methods))
             await served.app(scope, receive, send)
         except OAuthError as error:
@@ -104,7 +105,7 @@ class Entrance:
     def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
         """Count it where it belongs, and log it; of what is cheap, or beside the clients' endpoints, some only."""
         served = self.endpoints.get(scope["path"])
-        ledger = self.elsewhere if served is None else served.ledger
+        ledger = self.elsewhere if served is None or reason == NOWHERE else served.ledger
         held_back: int | None = 0
         if not ledger.event:
             held_back = self.scarce.admit(ledger.name, time.monotonic())

@@ -14,9 +14,11 @@ from groat.server.log.tally import Ledger
 Parts = TypeVar("Parts")
 Paths = Callable[[str], tuple[str, ...]]  # from the issuer
 Says = Callable[[Policy], Mapping[str, Any]]
+When = Callable[[Policy], bool]
 
 READ: Final = ("GET", "HEAD")
 POST: Final = ("POST",)
+ANY: Final[tuple[str, ...]] = ()  # whatever it is
 
 
 def at(*paths: str) -> Paths:
@@ -38,7 +40,8 @@ class Route(Generic[Parts]):
     """One endpoint. `make`: from the parts of a process; refusals are raised there, and go to the `ledger`.
 
     `member`: of the metadata, for its URL, if it is to be found there; `says`: what else there is to say of it
-    (RFC 8414 2).
+    (RFC 8414 2). `when`: there is nothing at its paths, and nothing of it in the metadata, while this is not so; it is
+    asked for each request, since a reload may change the answer.
     """
 
     paths: Paths
@@ -47,6 +50,7 @@ class Route(Generic[Parts]):
     ledger: Ledger
     member: str = ""
     says: Says = _nothing
+    when: When | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,14 @@ class Served:
     app: ASGIApp
     methods: tuple[str, ...]
     ledger: Ledger
+    when: When | None = None
 
 
 def served(routes: Iterable[Route[Parts]], parts: Parts, issuer: str) -> dict[str, Served]:
     """By exact path, who answers there: a table of fixed strings needs no pattern to be tried."""
     table: dict[str, Served] = {}
     for route in routes:
-        found = Served(route.make(parts), route.methods, route.ledger)
+        found = Served(route.make(parts), route.methods, route.ledger, route.when)
         table.update(dict.fromkeys(route.paths(issuer), found))
     return table
 
@@ -71,7 +76,8 @@ def advertised(routes: Sequence[Route[Any]], policy: Policy) -> dict[str, Any]:
     """The members of the metadata that follow from the rows: first where they are, then what they can do."""
     parts = urlsplit(policy.issuer)
     origin = f"{parts.scheme}://{parts.netloc}"
-    members: dict[str, Any] = {row.member: origin + row.paths(policy.issuer)[0] for row in routes if row.member}
-    for row in routes:
+    shown = [row for row in routes if row.when is None or row.when(policy)]
+    members: dict[str, Any] = {row.member: origin + row.paths(policy.issuer)[0] for row in shown if row.member}
+    for row in shown:
         members.update(row.says(policy))
     return members

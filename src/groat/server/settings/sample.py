@@ -36,6 +36,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         # JSON escapes are TOML escapes; DEL is the one character that only TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, Sequence):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return "{}" if isinstance(value, Mapping) else str(value)

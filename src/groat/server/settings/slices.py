@@ -161,6 +161,7 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         clock_tolerance=values["assertions.clock_tolerance"],
         allow_http_hosts=frozenset(values["development.allow_http_hosts"]),
         extra_claims=values["tokens.extra_claims"],
+        compatible=values["metadata.compatible"],
     )
 
 

@@ -71,6 +71,14 @@ def table(value: Any) -> dict[str, Any]:
         ) from None
 
 
+def boolean(value: Any) -> bool:
+    if value in ("true", "false"):
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     def choice(value: Any) -> str:
         if value not in choices:
@@ -128,6 +136,7 @@ SETTINGS: Final = (
     Setting("storage.retention", duration, "0s", "how long the record of an issuance stays, if longer than needed"),
     Setting("tokens.lifetime", duration, "10m", "life of an access token, 1m to 1h"),
     Setting("tokens.extra_claims", table, {}, "fixed claims for every token; never a registered one"),
+    Setting("metadata.compatible", boolean, True, "members that Spring, go-oidc, MCP SDKs demand"),
     Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
     Setting("assertions.clock_tolerance", duration, "10s", "how far ahead iat and nbf may lie, 10s to 60s"),
     Setting("keys.algorithm", one_of(*ALGORITHM_NAMES), "ES256", "algorithm of new signing keys"),
@@ -171,6 +180,7 @@ RELOADED: Final = frozenset(
     {
         "tokens.lifetime",
         "tokens.extra_claims",
+        "metadata.compatible",
         "assertions.max_lifetime",
         "assertions.clock_tolerance",
         "server.connections",
