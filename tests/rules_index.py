@@ -32,6 +32,7 @@ FAMILIES: Final = {
     "The token endpoint": r"AS-TE-\d+",
     "Client authentication": r"AS-CA-\d+",
     "Metadata and key set": r"AS-M[DC]-\d+",
+    "Proofs of possession": r"AS-DP-\d+",
     "Access tokens": r"AT-\d+",
     "APIs that verify tokens": r"RS-.*",
     "The client library and commands": r"CL-\d\d",

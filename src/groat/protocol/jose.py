@@ -4,7 +4,7 @@ Reading goes in three steps, so that no claim acts before its signature is prove
 `select_key`, `verify_signature`. What a JWT may say is the business of `client_auth` and `access_token`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -55,11 +55,38 @@ class UnverifiedJwt:
     signature: bytes = field(repr=False)
 
 
-def parse_jwt(token: str | bytes, max_bytes: int = MAX_JWT_BYTES) -> UnverifiedJwt:
+@lru_cache(maxsize=512)
+def _parse_header(segment: bytes) -> Header:
+    """Headers repeat from token to token, and a Header is immutable: decode each but once."""
+    return Header(*steering_members(header_members(segment)))
+
+
+def header_members(segment: bytes) -> dict[str, Any]:
+    """Every member of an encoded header. Raises JoseError."""
+    return strict_json.loads_object(decode_checked_base64url(segment))
+
+
+def steering_members(members: Mapping[str, Any]) -> tuple[Algorithm, str | None, str | None]:
+    """Algorithm, kid and typ of a header, after what no header may have. Raises JoseError."""
+    if refused := _REFUSED_HEADER_MEMBERS & members.keys():
+        raise JoseError("malformed", f"header member {min(refused)} is not accepted")
+    if media_type(members.get("cty", "")) == "application/jwt":
+        raise JoseError("malformed", "nested JWTs are not accepted")
+    alg = members.get("alg")
+    algorithm = ALGORITHM_NAMES.get(alg) if isinstance(alg, str) else None
+    if algorithm is None:
+        raise JoseError("algorithm", "alg is missing, unknown, none or symmetric")
+    return algorithm, _kid(members), _optional_string(members, "typ")
+
+
+def parse_jwt(
+    token: str | bytes, max_bytes: int = MAX_JWT_BYTES, read_header: Callable[[bytes], Header] = _parse_header
+) -> UnverifiedJwt:
     """Take a compact JWS apart, strictly; verifies nothing.
 
-    Raises JoseError: "malformed" for anything but three non-empty parts of canonical base64url around two strict
-    JSON objects, at most `max_bytes` long; "algorithm" for an alg outside the table (none and HS* included).
+    `read_header`: for a kind whose header says more than others'. Raises JoseError: "malformed" for anything but three
+    non-empty parts of canonical base64url around two strict JSON objects, at most `max_bytes` long; "algorithm" for an
+    alg outside the table (none and HS* included).
     """
     if len(token) > max_bytes:
         raise JoseError("malformed", f"the JWT is longer than {max_bytes} bytes")
@@ -72,28 +99,13 @@ def parse_jwt(token: str | bytes, max_bytes: int = MAX_JWT_BYTES) -> UnverifiedJ
         raise JoseError("malformed", "not three base64url parts with two dots between them")
     signing_input, _, signature = raw.rpartition(b".")
     header, _, claims = signing_input.partition(b".")
-    parsed_header = _parse_header(header)
+    parsed_header = read_header(header)
     return UnverifiedJwt(
         parsed_header,
         strict_json.loads_object(decode_checked_base64url(claims)),
         signing_input,
         decode_checked_base64url(signature),
     )
-
-
-@lru_cache(maxsize=512)
-def _parse_header(segment: bytes) -> Header:
-    """Headers repeat from token to token, and a Header is immutable: decode each but once."""
-    members = strict_json.loads_object(decode_checked_base64url(segment))
-    if refused := _REFUSED_HEADER_MEMBERS & members.keys():
-        raise JoseError("malformed", f"header member {min(refused)} is not accepted")
-    if media_type(members.get("cty", "")) == "application/jwt":
-        raise JoseError("malformed", "nested JWTs are not accepted")
-    alg = members.get("alg")
-    algorithm = ALGORITHM_NAMES.get(alg) if isinstance(alg, str) else None
-    if algorithm is None:
-        raise JoseError("algorithm", "alg is missing, unknown, none or symmetric")
-    return Header(algorithm, _kid(members), _optional_string(members, "typ"))
 
 
 def _kid(members: Mapping[str, Any]) -> str | None:

@@ -177,6 +177,7 @@ class OneTimeKind(StrEnum):
     ENDORSEMENT = "endorsement"  # its jti
     ENDORSEMENT_TEXT = "endorsement text"
     JOIN_CODE = "join code"
+    PROOF = "proof of possession"  # its jti, whose owner is a key
     TOKEN = "token"  # its own jti: what it was given for cannot come again
 
     prefix: bytes  # made beforehand, for each digest
