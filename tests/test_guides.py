@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from groat.client import MachineClient
 from groat.protocol import strict_json
@@ -31,6 +33,14 @@ def status(app: Any, path: str, token: str | None = None) -> int:
     return asyncio.run(ask())
 
 
+async def aiohttp_answers(app: web.Application, path: str, tokens: list[str]) -> list[int]:
+    """The statuses of aiohttp's own server, one for each token."""
+    client: TestClient[web.Request, web.Application] = TestClient(TestServer(app))
+    async with client:
+        sent = [await client.get(path, headers={"Authorization": f"Bearer {token}"}) for token in tokens]
+        return [response.status for response in sent]
+
+
 @pytest.mark.rule("ST-12", "OP-6", "CL-5")
 def test_protect_an_api() -> None:
     """The verifier, the guard, the middleware and the turned clock of the guide, one after the other."""
@@ -43,6 +53,7 @@ def test_protect_an_api() -> None:
         assert [status(names["everything"], path) for path in ("/orders", "/docs", "/nowhere")] == [401] * 3
         assert status(names["everything"], "/health") == 404
         assert status(names["everything"], "/orders", issuer.token()) == 200
+        assert asyncio.run(aiohttp_answers(names["shop"], "/stock", ["garbage", issuer.token()])) == [401, 200]
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
         assert names["tomorrow"].verify(late).client_id == "billing"
 

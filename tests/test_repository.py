@@ -36,7 +36,10 @@ CONSTRUCTORS: Final = {"Verifier.__init__", "MachineClient.__init__"}
 SENTENCES: Final = {"groat.protocol.reasons"}
 # Files that name each other, and why they may.
 CIRCLES: Final[Mapping[frozenset[str], str]] = {}
-PUBLIC: Final = ("verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client")
+PUBLIC: Final = (
+    "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
+    "verifier.aiohttp",
+)  # fmt: skip
 
 
 @cache

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, assert_type
 
+from aiohttp import web
 from fastapi import FastAPI
 
 from groat.verifier import (
@@ -22,6 +23,7 @@ from groat.verifier import (
     presets,
     refusal,
 )
+from groat.verifier.aiohttp import CALLER, middleware
 from groat.verifier.asgi import GroatMiddleware
 from groat.verifier.fastapi import Guard
 
@@ -88,6 +90,13 @@ async def orders(caller: Annotated[Caller, guard("orders:read")]) -> list[str]:
 
 GroatMiddleware(app, verifier, scopes=any_of("a", "b"), exempt=["/health"])
 
+web.Application(middlewares=[middleware(verifier, scopes=["orders:read"], exempt=["/health"])])
+
+
+async def asked_of_aiohttp(request: web.Request) -> None:
+    assert_type(request[CALLER], Caller)
+
+
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -101,3 +110,4 @@ caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportI
 any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]  # pyright: ignore
+middleware(verifier, scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -17,7 +17,7 @@ from tests.verifier.issuer import Issuer, serving
 from tests.verifier.tokens import AUD
 from tests.waiting import wait_until
 
-APPS: Final = ["asgi_app", "fastapi_app"]
+APPS: Final = ["aiohttp_app", "asgi_app", "fastapi_app"]
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 METADATA_URL: Final = AUD + METADATA_PATH
 Headers = list[tuple[str, str]]
