@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from aiohttp import web
@@ -41,19 +42,36 @@ async def aiohttp_answers(app: web.Application, path: str, tokens: list[str]) ->
         return [response.status for response in sent]
 
 
+def grpc_answer(server: grpc.Server, method: str, token: str) -> bytes | grpc.StatusCode:
+    """What a method says, or the status; each call listens on a port of its own."""
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary(method)
+        try:
+            return bytes(call(b"oats", metadata=[("authorization", f"Bearer {token}")], timeout=20))
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+
+
 @pytest.mark.rule("ST-12", "OP-6", "CL-5")
 def test_protect_an_api() -> None:
     """The verifier, the guard, the middleware and the turned clock of the guide, one after the other."""
     with serving() as issuer:
         names: dict[str, Any] = {"token": issuer.token()}
+        callers = []
         for block in blocks("protect-an-api.md"):
             exec(block.replace(ISSUER, issuer.url), names)
-        assert names["caller"].client_id == "billing"
+            callers.append(names["caller"])
+        assert callers[0].client_id == "billing"
         assert [status(names["app"], path) for path in ("/orders", "/docs", "/nowhere")] == [401, 200, 404]
         assert [status(names["everything"], path) for path in ("/orders", "/docs", "/nowhere")] == [401] * 3
         assert status(names["everything"], "/health") == 404
         assert status(names["everything"], "/orders", issuer.token()) == 200
         assert asyncio.run(aiohttp_answers(names["shop"], "/stock", ["garbage", issuer.token()])) == [401, 200]
+        assert grpc_answer(names["server"], "/shop.Orders/Get", issuer.token()) == b"oats for billing"
+        assert grpc_answer(names["server"], "/shop.Orders/Get", "garbage") is grpc.StatusCode.UNAUTHENTICATED
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
         assert names["tomorrow"].verify(late).client_id == "billing"
 
