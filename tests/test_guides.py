@@ -25,6 +25,28 @@ def blocks(name: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (GUIDES / name).read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
+def run(name: str, names: dict[str, Any], issuer: str) -> dict[str, dict[str, Any]]:
+    """Run the page; each section has names of its own beside those from above the first heading."""
+    text = (GUIDES / name).read_text("utf-8")
+    start, *sections = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    _execute(start, names, issuer)
+    found = {title: dict(names) for title in sections[::2]}
+    for title, section in zip(sections[::2], sections[1::2], strict=True):
+        _execute(section, found[title], issuer)
+    return found
+
+
+def _execute(text: str, names: dict[str, Any], issuer: str) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(block.replace(ISSUER, issuer), names)
+
+
+def wsgi_status(app: Any, path: str, token: str | None = None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(transport=httpx.WSGITransport(app), base_url="https://orders.example.com") as http:
+        return http.get(path, headers=headers).status_code
+
+
 def status(app: Any, path: str, token: str | None = None) -> int:
     async def ask() -> int:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -62,21 +84,22 @@ def grpc_answers(server: grpc.Server, method: str, tokens: list[str]) -> list[by
 def test_protect_an_api() -> None:
     """The verifier, the guard, the middleware and the turned clock of the guide, one after the other."""
     with serving() as issuer:
-        names: dict[str, Any] = {"token": issuer.token()}
-        callers = []
-        for block in blocks("protect-an-api.md"):
-            exec(block.replace(ISSUER, issuer.url), names)
-            callers.append(names["caller"])
-        assert callers[0].client_id == "billing"
+        base: dict[str, Any] = {"__name__": "a_program", "token": issuer.token()}
+        found = run("protect-an-api.md", base, issuer.url)
+        assert base["caller"].client_id == "billing"
+        names = found["What is covered"]
         assert [status(names["app"], path) for path in ("/orders", "/docs", "/nowhere")] == [401, 200, 404]
         assert [status(names["everything"], path) for path in ("/orders", "/docs", "/nowhere")] == [401] * 3
         assert status(names["everything"], "/health") == 404
         assert status(names["everything"], "/orders", issuer.token()) == 200
-        assert asyncio.run(aiohttp_answers(names["shop"], "/stock", ["garbage", issuer.token()])) == [401, 200]
-        answers = grpc_answers(names["server"], "/shop.Orders/Get", [issuer.token(), "garbage"])
+        shop = found["aiohttp"]["shop"]
+        assert asyncio.run(aiohttp_answers(shop, "/stock", ["garbage", issuer.token()])) == [401, 200]
+        answers = grpc_answers(found["gRPC"]["server"], "/shop.Orders/Get", [issuer.token(), "garbage"])
         assert answers == [b"oats for billing", grpc.StatusCode.UNAUTHENTICATED]
+        flask = found["Flask"]["app"]
+        assert [wsgi_status(flask, "/orders", token) for token in (None, issuer.token())] == [401, 200]
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
-        assert names["tomorrow"].verify(late).client_id == "billing"
+        assert found["In tests"]["tomorrow"].verify(late).client_id == "billing"
 
 
 @pytest.mark.rule("FO-3", "OP-12")

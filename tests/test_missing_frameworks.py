@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 else:
     print("imported")
 """
-FRAMEWORKS: Final = ("aiohttp", "grpc")
+FRAMEWORKS: Final = ("aiohttp", "flask", "grpc")
 
 
 def imported(module: str, *blocked: str) -> str:
@@ -39,6 +39,7 @@ def imported(module: str, *blocked: str) -> str:
     [
         ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
         ("groat.verifier.grpc", "grpc", "grpc"),
+        ("groat.verifier.flask", "flask", "flask"),
     ],
 )
 def test_what_to_install(module: str, package: str, extra: str) -> None:

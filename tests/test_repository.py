@@ -38,6 +38,7 @@ SENTENCES: Final = {"groat.protocol.reasons"}
 CIRCLES: Final[Mapping[frozenset[str], str]] = {}
 PUBLIC: Final = (
     "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
+    "verifier.flask",
     "verifier.aiohttp", "verifier.grpc",
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from groat.verifier import (
     Verifier,
     any_of,
     bearer_token,
+    flask,
     presets,
     refusal,
 )
@@ -105,6 +106,20 @@ async def asked_of_aiohttp(request: web.Request) -> None:
 grpc.server(ThreadPoolExecutor(), interceptors=[Interceptor(verifier, {"/shop.Orders/Get": ["orders:read"]})])
 grpc.aio.server(interceptors=[AioInterceptor(verifier, {"/a.B/C": any_of("a", "b")}, exempt=["/a.B/D"])])
 assert_type(calling(), Caller)
+flask_guard = flask.Guard(verifier, scopes={"orders:read": "Read orders"})
+
+
+@flask_guard("orders:read")
+def flask_view(number: int) -> str:
+    return str(number)
+
+
+@flask_guard(any_of("orders:read", "orders:write"))
+async def flask_async_view() -> str:
+    return ""
+
+
+assert_type(flask_view(7), str)
 
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -117,6 +132,8 @@ verifier.verify("token", 7)  # type: ignore[arg-type]  # pyright: ignore[reportA
 caller.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+flask_view("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+flask_guard(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]  # pyright: ignore
 middleware(verifier, scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
