@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 else:
     print("imported")
 """
-FRAMEWORKS: Final = ("aiohttp", "flask", "grpc")
+FRAMEWORKS: Final = ("aiohttp",)
 
 
 def imported(module: str, *blocked: str) -> str:
@@ -38,8 +38,6 @@ def imported(module: str, *blocked: str) -> str:
     ("module", "package", "extra"),
     [
         ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
-        ("groat.verifier.grpc", "grpc", "grpc"),
-        ("groat.verifier.flask", "flask", "flask"),
     ],
 )
 def test_what_to_install(module: str, package: str, extra: str) -> None:
