@@ -53,7 +53,7 @@ FAMILIES: Final = {
     "Strangers and neighbours": r"ST-\d+",
     "What an operator is told": r"OP-\d+",
     "Forms that come from others": r"FO-\d+",
-    "The guard": r"FA-\d+",
+    "Tests of others": r"UT-\d+",
 }
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from aiohttp import web
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from groat.client import MachineClient
 from groat.protocol import strict_json
 from groat.protocol.jwk import generate_private_key
+from groat.testing import FakeIssuer
 from tests.client.servers import AuthorizationServer
 from tests.verifier.issuer import serving
 
@@ -22,6 +24,28 @@ ISSUER = "https://auth.example.com"
 
 def blocks(name: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (GUIDES / name).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run(name: str, names: dict[str, Any], issuer: str) -> dict[str, dict[str, Any]]:
+    """Run the page; each section has names of its own beside those from above the first heading."""
+    text = (GUIDES / name).read_text("utf-8")
+    start, *sections = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    _execute(start, names, issuer)
+    found = {title: dict(names) for title in sections[::2]}
+    for title, section in zip(sections[::2], sections[1::2], strict=True):
+        _execute(section, found[title], issuer)
+    return found
+
+
+def _execute(text: str, names: dict[str, Any], issuer: str) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(block.replace(ISSUER, issuer), names)
+
+
+def wsgi_status(app: Any, path: str, token: str | None = None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(transport=httpx.WSGITransport(app), base_url="https://orders.example.com") as http:
+        return http.get(path, headers=headers).status_code
 
 
 def status(app: Any, path: str, token: str | None = None) -> int:
@@ -41,21 +65,42 @@ async def aiohttp_answers(app: web.Application, path: str, tokens: list[str]) ->
         return [response.status for response in sent]
 
 
+def grpc_answers(server: grpc.Server, method: str, tokens: list[str]) -> list[bytes | grpc.StatusCode]:
+    """What a method says, or the status, for each token."""
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    answers: list[bytes | grpc.StatusCode] = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary(method)
+        for token in tokens:
+            try:
+                answers.append(call(b"oats", metadata=[("authorization", f"Bearer {token}")], timeout=20))
+            except grpc.RpcError as error:
+                answers.append(error.code())
+    server.stop(None).wait(10)
+    return answers
+
+
 @pytest.mark.rule("ST-12", "OP-6", "CL-5")
 def test_protect_an_api() -> None:
     """The verifier, the guard, the middleware and the turned clock of the guide, one after the other."""
     with serving() as issuer:
-        names: dict[str, Any] = {"token": issuer.token()}
-        for block in blocks("protect-an-api.md"):
-            exec(block.replace(ISSUER, issuer.url), names)
-        assert names["caller"].client_id == "billing"
+        base: dict[str, Any] = {"__name__": "a_program", "token": issuer.token()}
+        found = run("protect-an-api.md", base, issuer.url)
+        assert base["caller"].client_id == "billing"
+        names = found["What is covered"]
         assert [status(names["app"], path) for path in ("/orders", "/docs", "/nowhere")] == [401, 200, 404]
         assert [status(names["everything"], path) for path in ("/orders", "/docs", "/nowhere")] == [401] * 3
         assert status(names["everything"], "/health") == 404
         assert status(names["everything"], "/orders", issuer.token()) == 200
-        assert asyncio.run(aiohttp_answers(names["shop"], "/stock", ["garbage", issuer.token()])) == [401, 200]
+        shop = found["aiohttp"]["shop"]
+        assert asyncio.run(aiohttp_answers(shop, "/stock", ["garbage", issuer.token()])) == [401, 200]
+        answers = grpc_answers(found["gRPC"]["server"], "/shop.Orders/Get", [issuer.token(), "garbage"])
+        assert answers == [b"oats for billing", grpc.StatusCode.UNAUTHENTICATED]
+        flask = found["Flask"]["app"]
+        assert [wsgi_status(flask, "/orders", token) for token in (None, issuer.token())] == [401, 200]
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
-        assert names["tomorrow"].verify(late).client_id == "billing"
+        assert found["In tests"]["tomorrow"].verify(late).client_id == "billing"
 
 
 @pytest.mark.rule("FO-3", "OP-12")
@@ -74,3 +119,20 @@ def test_call_an_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert names["machine"].token().value in issuer.issued
         names["api"].close()
         names["machine"].close()
+
+
+@pytest.mark.rule("UT-1", "UT-2", "UT-4")
+def test_the_tests_of_an_api() -> None:
+    """The tests that the guide shows pass, one issuer after another under the application of its beginning."""
+    audience = "https://orders.example.com"
+    with FakeIssuer(ISSUER, audience=audience).installed() as issuer:
+        base = {"__name__": "a_program", "token": issuer.token("billing", ["orders:read"])}
+        found = run("protect-an-api.md", base, ISSUER)
+        names = found["In tests"]
+        names["app"] = found["What is covered"]["app"]
+        assert names["tomorrow"].verify(issuer.token(iat=1_800_086_399, expires_in=2)).client_id == "test-client"
+    tests = [names[name] for name in names if name.startswith("test_")]
+    for test in tests:
+        with FakeIssuer(ISSUER, audience=audience).installed() as issuer:
+            test(issuer)
+    assert len(tests) == 3

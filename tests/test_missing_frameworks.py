@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 else:
     print("imported")
 """
-FRAMEWORKS: Final = ("aiohttp",)
+FRAMEWORKS: Final = ("aiohttp", "flask", "grpc")
 
 
 def imported(module: str, *blocked: str) -> str:
@@ -38,6 +38,8 @@ def imported(module: str, *blocked: str) -> str:
     ("module", "package", "extra"),
     [
         ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
+        ("groat.verifier.grpc", "grpc", "grpc"),
+        ("groat.verifier.flask", "flask", "flask"),
     ],
 )
 def test_what_to_install(module: str, package: str, extra: str) -> None:

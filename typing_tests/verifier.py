@@ -1,8 +1,11 @@
 """What type checkers know of groat.verifier; nothing here is run."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, assert_type
 
+import grpc
+import grpc.aio
 from aiohttp import web
 from fastapi import FastAPI
 
@@ -20,12 +23,15 @@ from groat.verifier import (
     Verifier,
     any_of,
     bearer_token,
+    flask,
     presets,
     refusal,
 )
 from groat.verifier.aiohttp import CALLER, middleware
 from groat.verifier.asgi import GroatMiddleware
 from groat.verifier.fastapi import Guard
+from groat.verifier.grpc import AioInterceptor, Interceptor
+from groat.verifier.grpc import caller as calling
 
 ISSUER, AUDIENCE = "https://auth.example.com", "https://orders.example.com"
 
@@ -97,6 +103,24 @@ async def asked_of_aiohttp(request: web.Request) -> None:
     assert_type(request[CALLER], Caller)
 
 
+grpc.server(ThreadPoolExecutor(), interceptors=[Interceptor(verifier, {"/shop.Orders/Get": ["orders:read"]})])
+grpc.aio.server(interceptors=[AioInterceptor(verifier, {"/a.B/C": any_of("a", "b")}, exempt=["/a.B/D"])])
+assert_type(calling(), Caller)
+flask_guard = flask.Guard(verifier, scopes={"orders:read": "Read orders"})
+
+
+@flask_guard("orders:read")
+def flask_view(number: int) -> str:
+    return str(number)
+
+
+@flask_guard(any_of("orders:read", "orders:write"))
+async def flask_async_view() -> str:
+    return ""
+
+
+assert_type(flask_view(7), str)
+
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -108,6 +132,10 @@ verifier.verify("token", 7)  # type: ignore[arg-type]  # pyright: ignore[reportA
 caller.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+flask_view("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+flask_guard(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]  # pyright: ignore
 middleware(verifier, scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Interceptor(verifier, ["/shop.Orders/Get"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+AioInterceptor(verifier, {"/a.B/C": 7})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]

@@ -1,57 +1,17 @@
 """What works with which extra, in installations that have that one only, made of what is installed here (OP-5)."""
 
 import json
-import re
-import shutil
 import subprocess
-import tomllib
-import venv
-from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from groat.extras import EXTRAS
+from tests.installations import PROJECT, installation
 from tests.ports import free_port
 
 from .running import AUDIENCE, Home, environment
-
-ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-
-
-def closure(words: list[str]) -> dict[str, Distribution]:
-    """The distributions that these requirements mean, with all that they need in turn."""
-    found: dict[str, Distribution] = {}
-    waiting = [Requirement(word) for word in words]
-    while waiting:
-        wanted = waiting.pop()
-        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
-        if name in found or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})):
-            continue
-        found[name] = distribution(wanted.name)
-        waiting += [Requirement(line) for line in found[name].requires or ()]
-    return found
-
-
-def installation(folder: Path, extra: str | None) -> Path:
-    """A virtual environment with this groat and one of its extras; returns its `groat`."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    packages = next((folder / "lib").glob("python3*/site-packages"))
-    words = PROJECT["dependencies"] + ([] if extra is None else PROJECT["optional-dependencies"][extra])
-    for one in closure(words).values():
-        for file in one.files or ():
-            source, target = Path(str(one.locate_file(file))), packages / file
-            if ".." not in file.parts and source.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
-    shutil.copytree(ROOT / "src" / "groat", packages / "groat")
-    module, _, function = PROJECT["scripts"]["groat"].partition(":")
-    script = folder / "bin" / "groat"
-    script.write_text(f"#!{folder}/bin/python\nfrom {module} import {function}\n{function}()\n")
-    script.chmod(0o755)
-    return script
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +43,7 @@ def host(tmp_path: Path) -> Path:
 
 
 @pytest.mark.rule("OP-5")
-@pytest.mark.parametrize("words", [(), ("--help",), ("version",), ("token", "get"), ("serve",), ("guard", "serve")])
+@pytest.mark.parametrize("words", [(), ("--help",), ("version",), ("token", "get"), ("serve",)])
 def test_without_an_extra_one_line_says_what_to_install(bare: Path, host: Path, words: tuple[str, ...]) -> None:
     """Exit code 3, no traceback; for programs the line is in JSON; the library itself can be imported."""
     done = run(bare, host, *words)
@@ -144,9 +104,7 @@ def test_an_extra_names_each_package_that_it_brings() -> None:
 
 
 @pytest.mark.rule("OP-5")
-@pytest.mark.parametrize(
-    "words", [("serve",), ("guard", "serve"), ("demo",), ("config", "check"), ("key", "list")], ids=" ".join
-)
+@pytest.mark.parametrize("words", [("serve",), ("demo",), ("config", "check"), ("key", "list")], ids=" ".join)
 def test_what_belongs_to_the_server_names_its_extra(client: Path, home: Home, words: tuple[str, ...]) -> None:
     """Where there is a groat.toml, but not what serves it."""
     done = run(client, home.directory, *words)

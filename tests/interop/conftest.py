@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from .foreign_keys import public_jwks
+from .other_apis import guide_server
 from .processes import GroatServer, groat_server, install_node_peers
 
 CLIENT = "billing"
@@ -63,3 +64,10 @@ def issuer_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IssuerOf]:
 def server(issuer_of: IssuerOf) -> GroatServer:
     """The server with everything at its default: ES256."""
     return issuer_of("ES256")
+
+
+@pytest.fixture(scope="session")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GroatServer]:
+    """A groat with the API and the client of the guides; the client's key file is in its directory."""
+    with guide_server(tmp_path_factory.mktemp("guided")) as server:
+        yield server

@@ -56,9 +56,9 @@ class GroatServer:
     def jwks_uri(self) -> str:
         return f"{self.issuer}/.well-known/jwks.json"
 
-    def run(self, *arguments: str) -> None:
-        """One operator's command, while the server runs."""
-        run_groat(self.directory, *arguments)
+    def run(self, *arguments: str) -> str:
+        """One operator's command, while the server runs; what it printed."""
+        return run_groat(self.directory, *arguments)
 
     def add_client(self, client_id: str, public_jwks: Iterable[Mapping[str, Any]], *options: str) -> None:
         """Register a client that may ask for every scope of the first API."""
@@ -75,12 +75,13 @@ class GroatServer:
         return next(line for line in reversed(self.log()) if line["event"] == "token.refused")
 
 
-def run_groat(directory: Path, *arguments: str) -> None:
+def run_groat(directory: Path, *arguments: str) -> str:
     """One command in this directory; a failure shows what it said."""
     done = subprocess.run(
         [GROAT, *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, f"groat {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
 
 
 @contextmanager
@@ -121,7 +122,9 @@ def install_node_peers() -> None:
     # Parallel test workers come here together; npm writes the hidden lock file last.
     with (NODE / "package-lock.json").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (NODE / "node_modules" / ".package-lock.json").exists():
+        installed = NODE / "node_modules" / ".package-lock.json"
+        # Of an older lock file nobody knows whether it has what is wanted today.
+        if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
             done = subprocess.run(["npm", "ci"], cwd=NODE, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
 

@@ -2,25 +2,31 @@
 
 import asyncio
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+from flask import Flask
 
-from tests.verifier.issuer import Issuer
-from tests.verifier.tokens import AUD
+from groat.testing import FakeIssuer
 
+WSGI: Final = (Flask,)
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
 
+AUD: Final = "https://orders.example.com"
+
+
 @pytest.fixture
-def configured(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Issuer:
-    for name in ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GROAT_ISSUER", issuer.url)
-    monkeypatch.setenv("GROAT_AUDIENCE", AUD)
-    return issuer
+def issuer(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIssuer]:
+    """As the guide shows it, for an installation that may not know the fixture `groat_issuer` yet."""
+    fake = FakeIssuer("https://auth.example.com", audience=AUD)
+    for name, value in fake.environment().items():
+        monkeypatch.setenv(name, value)
+    with fake.installed():
+        yield fake
 
 
 def load(name: str) -> Any:
@@ -34,6 +40,11 @@ def load(name: str) -> Any:
 
 
 def ask(app: Any, method: str, path: str, token: str | None = None) -> httpx.Response:
+    if isinstance(app, WSGI):
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        with httpx.Client(transport=httpx.WSGITransport(app), base_url="https://orders.example.com") as api:
+            return api.request(method, path, headers=sent)
+
     async def request() -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with httpx.AsyncClient(
@@ -45,30 +56,44 @@ def ask(app: Any, method: str, path: str, token: str | None = None) -> httpx.Res
 
 
 @pytest.mark.rule("RS-02", "RS-08", "RS-09", "DEMO-14")
-@pytest.mark.parametrize("name", ["fastapi_api", "asgi_api"])
-def test_who_may_ask(configured: Issuer, name: str) -> None:
+@pytest.mark.parametrize("name", ["fastapi_api", "asgi_api", "flask_api"])
+def test_who_may_ask(issuer: FakeIssuer, name: str) -> None:
     """/health is open, /protected says who called, and strangers get their 401."""
     app = load(name)
     assert ask(app, "GET", "/health").json() == {"status": "ok"}
-    assert ask(app, "GET", "/protected", configured.token()).json() == {
+    assert ask(app, "GET", "/protected", issuer.token("billing", ["orders:read"])).json() == {
         "message": "Hello, billing",
         "client": "billing",
     }
     assert ask(app, "GET", "/protected").status_code == 401
-    assert ask(app, "GET", "/protected", "garbage").status_code == 401
+    for token in issuer.bad_tokens("billing", ["orders:read"]).values():
+        assert ask(app, "GET", "/protected", token).status_code == 401
+
+
+@pytest.mark.rule("RS-21", "UT-2")
+@pytest.mark.parametrize("name", ["fastapi_api", "asgi_api", "flask_api"])
+def test_while_the_issuer_is_down(issuer: FakeIssuer, name: str) -> None:
+    """503 with Retry-After until there are keys, and then 200."""
+    app = load(name)
+    with issuer.down():
+        refused = ask(app, "GET", "/protected", issuer.token(scopes="orders:read"))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "www-authenticate" not in refused.headers
+    assert ask(app, "GET", "/protected", issuer.token(scopes="orders:read")).status_code == 200
 
 
 @pytest.mark.rule("RS-09", "RS-22")
-def test_scopes_of_the_fastapi_example(configured: Issuer) -> None:
+@pytest.mark.parametrize("name", ["fastapi_api", "flask_api"])
+def test_scopes_of_the_examples(issuer: FakeIssuer, name: str) -> None:
     """Reading and writing need their own scope."""
-    app = load("fastapi_api")
-    reader, writer = configured.token(), configured.token(scope="orders:write")
+    app = load(name)
+    reader, writer = issuer.token("billing", ["orders:read"]), issuer.token("billing", ["orders:write"])
     assert ask(app, "GET", "/orders", reader).json() == ["1 sack of groats"]
     assert ask(app, "POST", "/orders?order=oats", reader).status_code == 403
     assert ask(app, "POST", "/orders?order=oats", writer).json() == {"order": "oats", "by": "billing"}
 
 
 @pytest.mark.rule("RS-09", "RS-22")
-def test_scopes_of_the_asgi_example(configured: Issuer) -> None:
+def test_scopes_of_the_asgi_example(issuer: FakeIssuer) -> None:
     """The middleware demands its scope everywhere."""
-    assert ask(load("asgi_api"), "GET", "/", configured.token(scope="other")).status_code == 403
+    assert ask(load("asgi_api"), "GET", "/", issuer.token(scopes="other")).status_code == 403

@@ -17,7 +17,6 @@ NAMES: Final = (
     "config",
     "demo",
     "doctor",
-    "guard",
     "health",
     "init",
     "key",

@@ -32,6 +32,9 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 
 HttpSource = HttpClient | Callable[[], HttpClient] | None
 
+# What stands in for the network, by scheme and host with port; only `groat.testing` writes here (docs/decisions/0056).
+stand_ins: Final[dict[tuple[str, str], HttpClient]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -155,6 +158,8 @@ class Transport:
         return b"".join(chunks)
 
     def _client(self, url: str) -> HttpClient:
+        if stand_ins and (found := stand_ins.get(urlsplit(url)[:2])) and not self._closed:
+            return found
         if self._given is not None and not self._closed:
             return self._given
         # Only request threads wait here; callers with a valid token never come this way.

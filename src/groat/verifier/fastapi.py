@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from groat.extras import needs_extra
-from groat.protocol.access_token import AnyOf, Caller, any_of
-from groat.protocol.arguments import strings
-from groat.protocol.errors import ConfigError, VerificationError
+from groat.protocol.access_token import AnyOf, Caller
+from groat.protocol.errors import VerificationError
 from groat.verifier import asgi
 from groat.verifier.answers import Answer
+from groat.verifier.demands import Demand, demanded, described
 from groat.verifier.protected_resource import ProtectedResource
 from groat.verifier.verifier import Verifier
 
@@ -70,14 +70,14 @@ class Guard:
         token_url: str | None = None,
         scheme_name: str = "groat",
     ) -> None:
-        self._known = _described(scopes)
+        self._known = described(scopes)
         self._resource = ProtectedResource(verifier, known=self._known, announce=False)
         self._scheme = _Scheme(scheme_name, token_url or f"{verifier.issuers[0].rstrip('/')}/token", self._known)
-        self._dependencies: dict[tuple[str, ...] | AnyOf, Callable[..., Awaitable[Caller]]] = {}
+        self._dependencies: dict[Demand, Callable[..., Awaitable[Caller]]] = {}
 
     def __call__(self, *scopes: str | AnyOf) -> Any:
         """A dependency for Annotated[Caller, ...]: all of these scopes, or `any_of(...)` as the one argument."""
-        required = self._required(scopes)
+        required = demanded(scopes, self._known)
         if required not in self._dependencies:
             self._dependencies[required] = self._dependency(required)
         shown = required.scopes if isinstance(required, AnyOf) else required
@@ -92,26 +92,14 @@ class Guard:
         app.add_exception_handler(Refused, _answer)
         app.add_middleware(_Installed, resource=self._resource)
 
-    def _required(self, scopes: tuple[str | AnyOf, ...]) -> tuple[str, ...] | AnyOf:
-        choices = [scope for scope in scopes if isinstance(scope, AnyOf)]
-        if choices and len(scopes) > 1:
-            raise ConfigError("give either scopes or one any_of(...)")
-        # Anything but a string must stop here: what is left out of a list of demands lets people in.
-        named = () if choices else strings("the scopes of a guard", scopes)
-        wanted = choices[0].scopes if choices else named
-        unknown = [scope for scope in wanted if scope not in self._known]
-        if unknown:
-            raise ConfigError(f"{unknown[0]!r} is none of the guard's scopes: {', '.join(self._known) or '(none)'}")
-        return any_of(*wanted) if choices else wanted
-
-    def _dependency(self, required: tuple[str, ...] | AnyOf) -> Callable[..., Awaitable[Caller]]:
+    def _dependency(self, required: Demand) -> Callable[..., Awaitable[Caller]]:
         async def caller(connection: HTTPConnection, response: Response, _: None = Security(self._scheme)) -> Caller:
             response.headers.setdefault("cache-control", "no-store")
             return await self._judge(connection, required)
 
         return caller
 
-    async def _judge(self, connection: HTTPConnection, required: tuple[str, ...] | AnyOf) -> Caller:
+    async def _judge(self, connection: HTTPConnection, required: Demand) -> Caller:
         scope = connection.scope
         try:
             caller = await self._resource.aadmit(asgi.api_request(scope), required)
@@ -122,12 +110,6 @@ class Guard:
             raise Refused(self._resource.refusal(error)) from None
         scope[asgi.CALLER_KEY] = caller
         return caller
-
-
-def _described(scopes: Mapping[str, str] | None) -> dict[str, str]:
-    if not isinstance(scopes, Mapping | None):
-        raise ConfigError('scopes must say what each is for: {"orders:read": "Read orders"}')
-    return dict(scopes or {})
 
 
 def _register(scope: asgi.Scope) -> None:

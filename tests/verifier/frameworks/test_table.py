@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,12 @@ from tests.verifier.issuer import Issuer, serving
 from tests.verifier.tokens import AUD
 from tests.waiting import wait_until
 
-APPS: Final = ["aiohttp_app", "asgi_app", "fastapi_app"]
+APPS: Final = [
+    "aiohttp_app",
+    "asgi_app",
+    "fastapi_app",
+    "flask_app",
+]
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 METADATA_URL: Final = AUD + METADATA_PATH
 Headers = list[tuple[str, str]]
@@ -55,20 +61,32 @@ class Served:
     prefix: str
 
     def ask(self, path: str, headers: Headers | None = None, method: str = "GET") -> Got:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with closing(self.connection()) as connection:
+            return self.ask_on(connection, path, headers, method)
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def ask_on(
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        headers: Headers | None = None,
+        method: str = "GET",
+        body: bytes = b"",
+    ) -> Got:
         connection.putrequest(method, self.prefix + path)
         for name, value in headers or []:
             connection.putheader(name, value)
         if method == "POST":
-            connection.putheader("Content-Length", "0")
-        connection.endheaders()
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body or None)
         answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
+        content = answer.read()
         seen: dict[str, list[str]] = {}
         for name, value in answer.getheaders():
             seen.setdefault(name.lower(), []).append(value)
-        return Got(answer.status, seen, body)
+        return Got(answer.status, seen, content)
 
 
 @dataclass(frozen=True)
@@ -89,9 +107,11 @@ def sides() -> Iterator[Sides]:
         yield Sides(issuer, away)
 
 
-def start(name: str, sides: Sides, prefix: str = "") -> tuple[subprocess.Popen[bytes], Served]:
+@contextmanager
+def started(name: str, sides: Sides, prefix: str = "", **names: str) -> Iterator[Served]:
+    """The program of one framework, with these variables in its environment."""
     port = free_port()
-    env = {**os.environ, "ISSUERS": f"{sides.issuer.url},{sides.away.url}", "AUDIENCE": AUD}
+    env = {**os.environ, "ISSUERS": f"{sides.issuer.url},{sides.away.url}", "AUDIENCE": AUD, **names}
     command = [sys.executable, "-m", f"tests.verifier.frameworks.apps.{name}", str(port), *filter(None, [prefix])]
     process = subprocess.Popen(command, env=env)
     served = Served(port, prefix)
@@ -103,16 +123,18 @@ def start(name: str, sides: Sides, prefix: str = "") -> tuple[subprocess.Popen[b
         except OSError:
             return False
 
-    wait_until(up, 60)
-    return process, served
+    try:
+        wait_until(up, 60)
+        yield served
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="module", params=APPS)
 def served(request: pytest.FixtureRequest, sides: Sides) -> Iterator[Served]:
-    process, running = start(request.param, sides)
-    yield running
-    process.terminate()
-    process.wait(30)
+    with started(request.param, sides) as running:
+        yield running
 
 
 def bearer(token: str) -> Headers:
@@ -209,16 +231,51 @@ def test_the_metadata(served: Served, sides: Sides) -> None:
     assert (head.status, head.body, head.one("content-length")) == (200, b"", str(len(got.body)))
 
 
+@pytest.mark.rule("RS-05")
+def test_headers_of_the_callers_own(served: Served, sides: Sides) -> None:
+    """No other header says who called, and none stands in for Authorization."""
+    token = sides.good()
+    claims = [("X-Groat-Client", "root"), ("X-Forwarded-User", "root"), ("Remote-User", "root"), ("Caller", "root")]
+    assert json.loads(served.ask("/protected", [*claims, *bearer(token)]).body) == {"client": "billing"}
+    for name in ("Proxy-Authorization", "X-Authorization", "X-Forwarded-Authorization", "X-HTTP-Authorization"):
+        assert served.ask("/protected", [*claims, (name, f"Bearer {token}")]).status == 401
+
+
+@pytest.mark.rule("RS-07")
+def test_requests_with_a_body(served: Served, sides: Sides) -> None:
+    """A token in it is not looked for, and what nobody read is no request of its own on the connection."""
+    form = [("Content-Type", "application/x-www-form-urlencoded")]
+    body = f"access_token={sides.good()}".encode()
+    smuggled = f"GET /protected HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sides.good()}\r\n\r\n".encode()
+    with closing(served.connection()) as connection:
+        for headers, content, status in (
+            (form, body, 401),
+            ([*form, *bearer("garbage")], smuggled, 401),
+            ([*form, *bearer(sides.good())], body, 200),
+            ([*form, *bearer(sides.good(scope="orders:read"))], body * 50, 403),
+            (form, smuggled, 401),
+        ):
+            assert served.ask_on(connection, "/protected", headers, "POST", content).status == status
+        assert served.ask_on(connection, "/whoami").status == 401
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_explanations(sides: Sides, name: str) -> None:
+    """On a developer's machine (GROAT_DEV=1) the body says why; status and challenge are as ever."""
+    with started(name, sides, GROAT_DEV="1") as served:
+        got = served.ask("/protected", bearer(sides.good(aud=AUD + "/")))
+        assert (got.status, got.challenge["error"]) == (401, "invalid_token")
+        assert "trailing slash" in json.loads(got.body)["hint"]
+        denied = served.ask("/protected", bearer(sides.good(scope="orders:read")))
+        assert json.loads(denied.body)["hint"] == '"orders:write" is not granted'
+
+
 @pytest.mark.parametrize("name", APPS)
 def test_below_a_prefix(sides: Sides, name: str) -> None:
     """Exempt paths are those inside of the application, and only those; the rest is as without a prefix."""
-    process, served = start(name, sides, "/base")
-    try:
+    with started(name, sides, "/base") as served:
         assert served.ask("/health").status == 200
         assert served.ask("/health/x").status in (401, 404)
         assert served.ask("/protected").status == 401
         assert served.ask("/protected", bearer(sides.good())).status == 200
         assert json.loads(served.ask(METADATA_PATH).body)["resource"] == AUD
-    finally:
-        process.terminate()
-        process.wait(30)

@@ -50,6 +50,9 @@ class Response:
 
 Http = Callable[[str, Mapping[str, str]], Response]
 
+# What stands in for the network, by issuer; only `groat.testing` writes here (docs/decisions/0056-fake-issuer.md).
+stand_ins: Final[dict[str, Http]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
@@ -143,7 +146,8 @@ class KeyFetcher:
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity", **condition}
         try:
             check_endpoint(url, self.allow_http_hosts)
-            response = https_get(url, headers, deadline) if self.http is None else self.http(url, headers)
+            http = stand_ins.get(self.issuer, self.http)
+            response = https_get(url, headers, deadline) if http is None else http(url, headers)
         except (ConfigError, FetchError):
             raise
         except TimeoutError:

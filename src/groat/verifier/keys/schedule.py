@@ -104,6 +104,10 @@ class Schedule:
         """A fetch starts; only one that an unknown kid caused starts the cooldown."""
         return replace(self, refetched_at=now) if why is Next.REFETCH else self
 
+    def eager(self) -> "Schedule":
+        """As if nothing had failed, and no kid been unknown, until now."""
+        return replace(self, failures=0, retry_at=-inf, refetched_at=-inf)
+
     def succeeded(self, started_at: float, max_age: float) -> "Schedule":
         """The fetch that started then brought keys that are good for `max_age` seconds."""
         return replace(self, loaded_at=started_at, max_age=clamp_max_age(max_age), failures=0, retry_at=-inf)

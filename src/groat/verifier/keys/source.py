@@ -35,6 +35,7 @@ class _Flight:
 
     started_at: float
     trigger: str
+    life: int
     done: "Future[None]" = field(default_factory=Future)
 
 
@@ -69,6 +70,7 @@ class KeySource:
         self._problem = "not fetched yet"
         self._told: frozenset[Skipped] = frozenset()
         self._closed = False
+        self._life = 0
         _sources.add(self)
 
     def known_key(self, header: Header) -> PublicKey | None:
@@ -130,6 +132,20 @@ class KeySource:
         """Start no more fetches. Keys at hand serve on until they are stale."""
         self._closed = True
 
+    @property
+    def issuer(self) -> str:
+        return self._fetcher.issuer
+
+    def forget(self, *, keys: bool) -> None:
+        """Forget what was waited for, so that the next one who needs a key has it fetched; with `keys` those, too."""
+        with self._lock:
+            if keys:
+                self._keys, self._schedule = None, Schedule(self._schedule.max_stale, self._schedule.cooldown)
+            else:
+                self._schedule = self._schedule.eager()
+            self._flight, self._life = None, self._life + 1
+            self._wake_at = self._schedule.wake_at()
+
     def _attend(self) -> bool:
         """Known keys need a look: start what is due. False if they may not serve before a fetch has ended."""
         now = self._monotonic()
@@ -145,7 +161,7 @@ class KeySource:
         if self._closed or (self._flight is not None and now < self._flight.started_at + OVERDUE):
             return None
         self._schedule = self._schedule.begun(now, why)
-        self._flight = _Flight(now, _TRIGGERS.get(why, "forced"))
+        self._flight = _Flight(now, _TRIGGERS.get(why, "forced"), self._life)
         return self._flight
 
     def _launch(self, flight: _Flight | None) -> None:
@@ -183,6 +199,8 @@ class KeySource:
         self._report(flight, outcome)
 
     def _accept(self, flight: _Flight, keys: KeySet) -> None:
+        if flight.life != self._life:
+            return  # begun before `forget`: what it brings may be what was to be forgotten
         loaded_at = self._schedule.loaded_at
         if loaded_at is None or flight.started_at >= loaded_at:  # a flight that was given up may land late
             self._keys = keys
@@ -243,6 +261,13 @@ def _find(keys: KeySet, header: Header) -> PublicKey | None:
         return keys.find(header)
     except JoseError as error:
         raise InvalidToken(error.reason, error.hint) from None
+
+
+def forget(issuer: str, *, keys: bool) -> None:
+    """`KeySource.forget` for whoever in this process has keys of this issuer; for tests."""
+    for source in list(_sources):
+        if source.issuer == issuer:
+            source.forget(keys=keys)
 
 
 def _after_fork() -> None:

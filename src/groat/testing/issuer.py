@@ -1,0 +1,255 @@
+"""FakeIssuer: what stands in for the authorization server in other people's tests."""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from time import time as wall  # by this name, because libraries that freeze time replace it in modules
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from urllib.parse import urlsplit
+
+from groat.outbound.clocks import Clocks
+from groat.protocol import strict_json
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_set import public_key_set
+from groat.protocol.metadata import metadata_urls
+from groat.protocol.models import Api, Client, Grant, Permission, Policy
+from groat.testing.token_endpoint import InMemoryClient, Reply, TokenEndpoint
+from groat.testing.tokens import bad_tokens, header, signed
+from groat.verifier.keys import fetch, source
+from groat.verifier.verifier import Options, Verifier
+
+if TYPE_CHECKING:
+    from groat.client import MachineClient
+
+ISSUER: Final = "https://auth.test"
+AUDIENCE: Final = "https://api.test"
+CLIENT: Final = "test-client"
+Scopes = str | Iterable[str]
+Name = TypeVar("Name")
+Double = TypeVar("Double")
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_CLOSED_DOOR: Final = "the FakeIssuer is down"
+# A variable that is empty counts as one that is not set.
+_UNSET: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_KEY_FILE", "GROAT_ASSERTION_FILE", "GROAT_KEY_ID")
+
+
+class FakeIssuer:
+    """An authorization server in memory, with keys of its own that end with it.
+
+    Args:
+        url: what it calls itself: that of the real server where the code under test has it built in. https, or http on
+            loopback.
+        audience: the API of tokens for which no other is named.
+        algorithm: of its first key.
+        clocks: `now` says when tokens are issued and clients judged; by default `time.time`, frozen or not.
+
+    Verifiers and clients of it are the real ones, with real signatures: only the network is missing. Tokens are worth
+    nothing elsewhere, so that they may be printed. Raises ConfigError. Safe to share between threads and event loops.
+    """
+
+    def __init__(
+        self,
+        url: str = ISSUER,
+        *,
+        audience: str = AUDIENCE,
+        algorithm: str = "ES256",
+        clocks: Clocks | None = None,
+    ) -> None:
+        self._policy = Policy(url)
+        self.url, self.audience = url, audience
+        self._keys: tuple[PrivateKey, ...] = (generate_private_key(algorithm),)
+        self._up = True
+        self._clocks = clocks
+        self._endpoint = TokenEndpoint(self._policy, audience, self._granted, self._now)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """One that calls itself GROAT_ISSUER, for GROAT_AUDIENCE, where these are set."""
+        env = os.environ
+        return cls(env.get("GROAT_ISSUER") or ISSUER, audience=env.get("GROAT_AUDIENCE") or AUDIENCE)
+
+    def __repr__(self) -> str:
+        return f"FakeIssuer({self.url!r}, audience={self.audience!r})"
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key that signs at present; that of another FakeIssuer is one that nobody knows."""
+        return self._keys[-1]
+
+    def token(
+        self,
+        client_id: str = CLIENT,
+        scopes: Scopes = (),
+        audience: str | None = None,
+        *,
+        expires_in: float = 600,
+        typ: str | None = "at+jwt",
+        key: PrivateKey | None = None,
+        claims: Mapping[str, Any] = NOTHING,
+        **more: Any,
+    ) -> str:
+        """An access token (RFC 9068), good unless you ask for another.
+
+        `expires_in`: seconds from `iat`; what is not positive gives a token that was good once. `typ`: of the header,
+        None leaves it out. `key`: signs instead of the issuer's. Further keywords are claims that are added, or replace
+        those of a good token (`exp=`, `iat=`, `nbf=`, `iss=`, ...); None leaves one out. `claims` has those whose names
+        cannot be keywords. Raises TypeError, ValueError for what JSON cannot hold.
+        """
+        changes = {**claims, **more}
+        members = {**self._claims(client_id, scopes, audience, expires_in), **changes}
+        if "exp" not in changes and isinstance(begin := changes.get("iat"), int | float):
+            members["exp"] = int(begin + expires_in)
+        key = key or self.key
+        kept = {name: value for name, value in members.items() if value is not None}
+        return signed(header(key, typ), kept, key)
+
+    def bad_tokens(
+        self, client_id: str = CLIENT, scopes: Scopes = (), audience: str | None = None
+    ) -> Mapping[str, str]:
+        """Tokens that an API of this audience must refuse with 401, by what is wrong with each.
+
+        Not among them: a good one that lacks a scope, which is 403.
+        """
+        claims = self._claims(client_id, scopes, audience, 600)
+        return bad_tokens(claims, self.key, generate_private_key(self.key.algorithm))
+
+    def rotate(self, algorithm: str | None = None, *, revoke: bool = False) -> None:
+        """Sign with a new key from now on; the old ones stay published, unless they are revoked.
+
+        Verifiers of this issuer fetch when they next meet what they do not know. What takes its time elsewhere (30 s
+        between two such fetches, 5 minutes until a revoked key is missed) is not waited for.
+        """
+        new = generate_private_key(algorithm or self.key.algorithm)
+        self._keys = (new,) if revoke else (*self._keys, new)
+        source.forget(self.url, keys=revoke)
+
+    def down(self) -> AbstractContextManager[object]:
+        """Refuse connections from now on, until `up`, or until the end of `with issuer.down():`.
+
+        A verifier that has keys goes on with them for as long as it would in production; one without answers 503.
+        """
+        self._up, end = False, ExitStack()
+        end.callback(self.up)
+        return end
+
+    def up(self) -> None:
+        """Answer again. Verifiers ask at once, which elsewhere takes up to 60 s."""
+        self._up = True
+        source.forget(self.url, keys=False)
+
+    def verifier(self, audience: str | None = None, **options: Unpack[Options]) -> Verifier:
+        """A verifier of this issuer's tokens; `options` are those of `Verifier`. Raises ConfigError."""
+        given: Options = {"http": self.http, "clocks": self._clocks, **options}
+        return Verifier(self.url, audience or self.audience, **given)
+
+    def http(self, url: str, headers: Mapping[str, str]) -> fetch.Response:
+        """What `Verifier(http=...)` takes: the metadata and keys of this issuer. Raises ConnectionRefusedError."""
+        if not self._up:
+            raise ConnectionRefusedError(_CLOSED_DOOR)
+        document = self._metadata() if url in metadata_urls(self.url) else self._jwks()
+        return fetch.Response(200, {"content-type": "application/json"}, strict_json.dumps(document))
+
+    def register(self, client_id: str = CLIENT, scopes: Scopes | None = None) -> PrivateKey:
+        """Make a client, or a new key for one, and give its key.
+
+        `scopes`: the only ones that it may have, of this issuer's audience; None: whatever it asks for, of any API.
+        """
+        key = generate_private_key("ES256")
+        allowed: tuple[Permission, ...] = ()
+        if scopes is not None:
+            names = frozenset(_names(scopes))
+            allowed = (Permission(Api("api", self.audience, names), names),)
+        self._endpoint.clients[client_id] = Client(client_id, (key.public,), allowed)
+        return key
+
+    def machine(self, client_id: str = CLIENT, scopes: Scopes | None = None, **options: Any) -> "MachineClient":
+        """A client that is registered as by `register`; `options` are those of `MachineClient`. Raises ConfigError."""
+        from groat.client import MachineClient
+
+        given = {"http": InMemoryClient(self._answer), "clocks": self._clocks or Clocks(), **options}
+        return MachineClient(self.url, client_id, self.register(client_id, scopes), **given)
+
+    def environment(self, client_id: str | None = None, scopes: Scopes | None = None) -> dict[str, str]:
+        """The variables by which `Verifier.from_env` finds this issuer; with `client_id` a client is registered, too,
+        and its key is in them for `MachineClient.from_env`. Those that must not be set are empty."""
+        variables = dict.fromkeys(_UNSET, "") | {"GROAT_ISSUER": self.url, "GROAT_AUDIENCE": self.audience}
+        if client_id is None:
+            return variables
+        key = strict_json.dumps(self.register(client_id, scopes).private_jwk()).decode()
+        return {**variables, "GROAT_CLIENT_ID": client_id, "GROAT_KEY": key, "GROAT_TOKEN_ENDPOINT": ""}
+
+    @contextmanager
+    def installed(self) -> Iterator[Self]:
+        """Until the end of the block every `Verifier` of this URL in this process fetches from here, and every
+        `MachineClient` that asks its host: also those that exist already, and those with an `http=` of their own.
+
+        Keys that they had are forgotten at both ends, so that no test knows those of the one before. Of two issuers of
+        one URL the inner one counts. Not covered: other processes.
+        """
+        from groat.client import wire
+
+        origin = urlsplit(self.url)[:2]
+        before, machines_before = fetch.stand_ins.get(self.url), wire.stand_ins.get(origin)
+        fetch.stand_ins[self.url], wire.stand_ins[origin] = self.http, InMemoryClient(self._answer)
+        source.forget(self.url, keys=True)
+        try:
+            yield self
+        finally:
+            _restore(fetch.stand_ins, self.url, before)
+            _restore(wire.stand_ins, origin, machines_before)
+            source.forget(self.url, keys=True)
+
+    def _now(self) -> float:
+        return wall() if self._clocks is None else self._clocks.now()
+
+    def _claims(self, client_id: str, scopes: Scopes, audience: str | None, expires_in: float) -> dict[str, Any]:
+        now = int(self._now())
+        issued_at = now if expires_in > 0 else int(now + expires_in - 600)
+        names = _names(scopes)
+        return {
+            "iss": self.url,
+            "sub": client_id,
+            "aud": audience or self.audience,
+            "client_id": client_id,
+            "iat": issued_at,
+            "exp": int(now + expires_in),
+            "jti": secrets.token_hex(16),
+            **({"scope": " ".join(names)} if names else {}),
+        }
+
+    def _granted(self, grant: Grant) -> str:
+        return self.token(grant.client_id, grant.scopes, grant.api.audience, expires_in=grant.lifetime)
+
+    def _answer(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        if not self._up:
+            raise ConnectionRefusedError(_CLOSED_DOOR)
+        if method == "GET":
+            found = self.http(url, headers)
+            return Reply(found.status, found.headers, found.body)
+        return self._endpoint.answer(method, url, headers, body)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "issuer": self.url,
+            "token_endpoint": self._policy.token_endpoint,
+            "jwks_uri": self._policy.jwks_uri,
+            "grant_types_supported": ["client_credentials"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "token_endpoint_auth_signing_alg_values_supported": sorted(self._policy.algorithms),
+        }
+
+    def _jwks(self) -> dict[str, Any]:
+        return public_key_set([key.public for key in self._keys])
+
+
+def _names(scopes: Scopes) -> tuple[str, ...]:
+    return tuple(scopes.split() if isinstance(scopes, str) else scopes)
+
+
+def _restore(doubles: dict[Name, Double], name: Name, before: Double | None) -> None:
+    if before is None:
+        doubles.pop(name, None)
+    else:
+        doubles[name] = before

@@ -1,0 +1,83 @@
+"""Where WSGI has what of a request (PEP 3333), for the frameworks that are run by it."""
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+from groat.protocol.grammar import TOKEN
+from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+
+Environ = dict[str, Any]
+WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
+
+_MARK: Final = re.compile(r'\\.|[",]')
+# One more parameter of the credentials before it, such as realm="x" in Digest: no scheme has its = there.
+_PARAMETER: Final = re.compile(rf"[ \t]*{TOKEN}[ \t]*=[ \t]*[^=]")
+
+
+def api_request(environ: Environ) -> ApiRequest:
+    """What of a request decides who is let in: the one place that says where WSGI has it."""
+
+    def lines(name: str) -> list[str]:
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return [] if value is None else field_lines(value)
+
+    # A server writes bytes as latin-1; what a test client wrote otherwise is no name that anybody looks for.
+    return ApiRequest(lines, environ.get("QUERY_STRING", "").encode("latin-1", "replace"))
+
+
+def field_lines(value: str) -> list[str]:
+    """The header lines that a server may have joined with commas to this value.
+
+    Several credentials in one line look the same and are as wrong (RFC 9110 11.6.2). Commas in quotes and before
+    further parameters of the same credentials (Digest) divide nothing. No token has a comma, so that whatever is cut
+    here, it lets nobody in who was refused whole.
+    """
+    lines: list[str] = []
+    for part in _parts(value) if "," in value else [value]:
+        if lines and _PARAMETER.match(part):
+            lines[-1] += "," + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _parts(value: str) -> list[str]:
+    """The value, cut at each comma outside of quotes; in one pass, since strangers choose its length."""
+    parts, start, quoted = [], 0, False
+    for mark in _MARK.finditer(value):
+        if mark[0] == '"':
+            quoted = not quoted
+        elif mark[0] in (",", "\\,") and not quoted:
+            parts.append(value[start : mark.end() - 1])
+            start = mark.end()
+    return [*parts, value[start:]]
+
+
+def paths(environ: Environ) -> tuple[str, str]:
+    """The path inside of the application, and the one that was sent, as far as the server knows."""
+    inside = environ.get("PATH_INFO", "")
+    return _text(inside), _text(environ.get("SCRIPT_NAME", "") + inside)
+
+
+def _text(value: str) -> str:
+    return value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+class Public:
+    """Around an application: the metadata of the API are served to anybody, before anything else is asked."""
+
+    def __init__(self, app: WsgiApp, resource: ProtectedResource) -> None:
+        self._app = app
+        self._resource = resource
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        answer = self._resource.public(environ["REQUEST_METHOD"], *paths(environ))
+        if answer is None:
+            return self._app(environ, start_response)
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+
+__all__ = ["Public", "api_request", "field_lines", "paths"]

@@ -1,0 +1,107 @@
+"""The Java programs of the guides (Spring Boot, Nimbus), as a reader copies them, against real servers."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from groat.client import MachineClient
+from groat.keys.files import parse_private_key
+from groat.protocol.jwk import private_key
+from tests.guide_pages import programs
+from tests.ports import free_port
+
+from .conftest import CLIENT, IssuerOf
+from .foreign_keys import key_pair, private_pem
+from .other_apis import check_lies, check_tokens_of_groat
+from .processes import ENVIRONMENT, RESOURCE, SCOPES, GroatServer
+from .toolchains import JavaPrograms, api
+
+HERE = Path(__file__).parent
+PROTECT = "protect-an-api-other-languages.md"
+CALL = "call-an-api-other-languages.md"
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory: pytest.TempPathFactory) -> JavaPrograms:
+    """The toolchain with the libraries of `java/pom.xml`."""
+    return JavaPrograms(tmp_path_factory.mktemp("java"))
+
+
+class Orders:
+    """The API of the guide, compiled anew for every issuer."""
+
+    def __init__(self, java: JavaPrograms, directory: Path) -> None:
+        self._java, self._directory = java, directory
+
+    @contextmanager
+    def __call__(self, issuer: str) -> Iterator[str]:
+        port = free_port()
+        command = self._java.compile(f"orders-{port}", programs(PROTECT, "java", issuer))
+        address = {"SERVER_PORT": str(port), "SERVER_ADDRESS": "127.0.0.1"}
+        with api([*command, "example.OrdersApplication"], port, self._directory, **address) as origin:
+            yield origin
+
+
+@pytest.mark.rule("FO-23", "AT-01", "AT-05")
+def test_spring_takes_our_tokens(java: JavaPrograms, guided: GroatServer, tmp_path: Path) -> None:
+    """`fromIssuerLocation` finds the keys; the filter chain tells tokens for this API from those for others."""
+    check_tokens_of_groat(Orders(java, tmp_path), guided)
+
+
+def test_spring_api_refuses_what_it_must(java: JavaPrograms, tmp_path: Path) -> None:
+    """The validators of the page say no where Spring's own would not."""
+    check_lies(Orders(java, tmp_path), without_keys=503)
+
+
+def run(command: Sequence[str], directory: Path, text: str = "", **more: str) -> list[str]:
+    """Its lines."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**ENVIRONMENT, **more},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="session")
+def discovery(java: JavaPrograms) -> Sequence[str]:
+    """Spring Security's discoveries and its decoder, by themselves."""
+    command = java.compile("discovery", {"Discovery.java": (HERE / "java" / "Discovery.java").read_text("utf-8")})
+    return [*command, "Discovery"]
+
+
+@pytest.mark.rule("FO-23", "AS-MC-01", "AT-02", "AT-09")
+@pytest.mark.parametrize(("algorithm", "known"), [("ES256", True), ("PS256", True), ("Ed25519", False)])
+def test_spring_reads_our_metadata(
+    discovery: Sequence[str], issuer_of: IssuerOf, tmp_path: Path, algorithm: str, known: bool
+) -> None:
+    """Both of its discoveries; its decoder wants to be told the type, and knows no Ed25519."""
+    server = issuer_of(algorithm)
+    key = parse_private_key(private_pem(CLIENT, "ES256").encode(), "a PEM of another library")
+    kid = str(key_pair(CLIENT, "ES256")["kid"])
+    with MachineClient(server.issuer, CLIENT, private_key(key.key, key.algorithm, kid)) as client:
+        token = client.token(RESOURCE, [SCOPES[0]]).value
+    lines = run([*discovery, server.issuer], tmp_path, text=token)
+    answers = dict(line.split(": ", 1) for line in lines)
+    assert answers["client"] == f"ok {server.token_endpoint}"
+    assert answers["as it comes"].startswith("refused")
+    assert answers["told the type"].startswith("ok billing" if known else "refused"), answers
+
+
+@pytest.mark.rule("AS-CA-06", "AS-CA-10")
+def test_java_caller_gets_tokens_and_calls(java: JavaPrograms, guided: GroatServer, tmp_path: Path) -> None:
+    """The two programs of the two pages meet each other."""
+    command = java.compile("call", programs(CALL, "java", guided.issuer))
+    with Orders(java, tmp_path)(guided.issuer) as origin:
+        lines = run([*command, "example.CallOrders"], guided.directory, API=f"{origin}/orders")
+    assert lines == ['200 ["an order of billing"]']

@@ -1,0 +1,131 @@
+"""The other side of FakeIssuer: callers get real tokens for real assertions, without a network."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from groat.client import ClientError, MachineClient, ServerUnreachable, TokenRequestRefused
+from groat.protocol.jwk import generate_private_key
+from groat.testing import FakeIssuer
+from groat.verifier.asgi import GroatMiddleware, Receive, Scope, Send
+
+URL, AUD = "https://auth.example.com", "https://orders.example.com"
+
+
+@pytest.fixture
+def issuer() -> FakeIssuer:
+    return FakeIssuer(URL, audience=AUD)
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """An API that says who called."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["state"]["caller"].client_id.encode()})
+
+
+@pytest.mark.rule("UT-5")
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+def test_a_caller_and_an_api_meet(issuer: FakeIssuer, library: Any) -> None:
+    """Both in one test: the client's assertion is proven, the API proves the token; a revoked key is met by a retry."""
+    app = GroatMiddleware(hello, issuer.verifier(), scopes=["orders:read"])
+
+    async def call() -> list[str]:
+        auth = machine.auth(resource=AUD, scopes=["orders:read"])
+        async with library.AsyncClient(transport=library.ASGITransport(app), base_url=AUD, auth=auth) as api:
+            first = await api.get("/")
+            issuer.rotate(revoke=True)
+            return [first.text, (await api.get("/")).text]
+
+    with issuer.machine("billing") as machine:
+        assert asyncio.run(call()) == ["billing", "billing"]
+
+
+@pytest.mark.rule("UT-5")
+def test_what_a_client_may_not_have(issuer: FakeIssuer) -> None:
+    """Named scopes are the only ones; a client without names may have any, of any API, but must ask for one."""
+    with issuer.machine("billing", ["orders:read"]) as machine:
+        assert machine.token(AUD, "orders:read").scopes == ("orders:read",)
+        assert refusal(machine, AUD, "orders:write") == "invalid_scope"
+        assert refusal(machine, "https://other.example.com", "orders:read") == "invalid_target"
+    with issuer.machine("billing") as machine:
+        assert machine.token("https://other.example.com", ["a", "b"]).scopes == ("a", "b")
+        assert refusal(machine, AUD, "") == "invalid_scope"
+
+
+def refusal(machine: MachineClient, resource: str, scopes: str) -> str:
+    with pytest.raises(TokenRequestRefused) as caught:
+        machine.token(resource, scopes)
+    assert caught.value.request_id == "in-memory"
+    return caught.value.code
+
+
+@pytest.mark.rule("UT-5")
+def test_who_is_not_registered(issuer: FakeIssuer) -> None:
+    """Another key, an unknown name, an assertion for another server: invalid_client, as from the real one."""
+    with issuer.machine("billing") as machine:
+        machine.token(scopes="a")
+        issuer.register("billing")  # with a new key, so that the old one is gone
+        assert refusal(machine, AUD, "b") == "invalid_client"
+    with issuer.installed():
+        assert refusal(MachineClient(URL, "stranger", generate_private_key("ES256")), AUD, "a") == "invalid_client"
+
+
+@pytest.mark.rule("UT-5")
+def test_an_assertion_counts_once(issuer: FakeIssuer) -> None:
+    """Whoever sends a form twice, as libraries do that retry, is refused the second time."""
+    inner: Any = issuer.machine("billing")._transport._given
+
+    class Twice:
+        def build_request(self, *words: Any, **more: Any) -> Any:
+            return inner.build_request(*words, **more)
+
+        def send(self, request: Any, **more: Any) -> Any:
+            if request.method == "POST":
+                inner.send(request)
+            return inner.send(request)
+
+        def close(self) -> None:
+            inner.close()
+
+    with MachineClient(URL, "billing", issuer.register("billing"), http=Twice()) as machine:
+        assert refusal(machine, AUD, "a") == "invalid_client"
+
+
+@pytest.fixture
+def from_env(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[MachineClient]:
+    """A client as an application makes it, from variables."""
+    for name, value in issuer.environment("billing", ["orders:read"]).items():
+        monkeypatch.setenv(name, value)
+    with MachineClient.from_env() as machine:
+        yield machine
+
+
+@pytest.mark.rule("UT-5")
+def test_a_client_of_the_environment(issuer: FakeIssuer, from_env: MachineClient) -> None:
+    """`installed` is all that it needs; the token is good at an API, and does not show."""
+    with issuer.installed():
+        token = from_env.token(AUD, "orders:read")
+        assert issuer.verifier().verify(token.value).client_id == "billing"
+        assert "eyJ" not in repr(token) + str(token)
+        assert asyncio.run(from_env.atoken(AUD, "orders:read")).value == token.value
+
+
+@pytest.mark.rule("UT-5")
+def test_a_caller_whose_issuer_is_down(issuer: FakeIssuer) -> None:
+    """What is raised is what a refused connection raises elsewhere; a token at hand stays good."""
+    from groat.client import RetryPolicy
+
+    with issuer.machine("billing", retry=RetryPolicy(retries=0)) as machine:
+        token = machine.token(scopes="a")
+        with issuer.down():
+            assert machine.token(scopes="a").value == token.value
+            with pytest.raises(ServerUnreachable) as caught:
+                machine.token(scopes="b")
+            assert caught.value.transient
+        assert machine.token(scopes="b").scopes == ("b",)
+    with pytest.raises(ClientError):
+        machine.token(scopes="a")
