@@ -54,6 +54,7 @@ FAMILIES: Final = {
     "What an operator is told": r"OP-\d+",
     "Forms that come from others": r"FO-\d+",
     "Tests of others": r"UT-\d+",
+    "The guard": r"FA-\d+",
 }
 
 

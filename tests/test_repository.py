@@ -202,7 +202,7 @@ def test_every_log_event_is_documented() -> None:
     written = {
         node.value
         for module in modules()
-        if module.startswith(("groat.server", "groat.serving", "groat.keys", "groat.app"))
+        if module.startswith(("groat.server", "groat.serving", "groat.keys", "groat.app", "groat.guard"))
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value)
     }
@@ -214,7 +214,7 @@ def test_every_log_event_is_documented() -> None:
 
 def test_every_metric_is_documented() -> None:
     """docs/reference/metrics.md has the families of the exposition, and the counters of endpoints, under the names that Prometheus shows."""
-    rooms = ("groat.server.endpoints", "groat.server.log")
+    rooms = ("groat.server.endpoints", "groat.server.log", "groat.guard")
     text = "".join(path.read_text("utf-8") for module, path in modules().items() if module.startswith(rooms))
     written = {name.removesuffix("_total") for name in re.findall(r'"(groat_[a-z_]+)"', text)}
     page = (REFERENCE / "metrics.md").read_text("utf-8")

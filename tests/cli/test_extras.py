@@ -43,7 +43,7 @@ def host(tmp_path: Path) -> Path:
 
 
 @pytest.mark.rule("OP-5")
-@pytest.mark.parametrize("words", [(), ("--help",), ("version",), ("token", "get"), ("serve",)])
+@pytest.mark.parametrize("words", [(), ("--help",), ("version",), ("token", "get"), ("serve",), ("guard", "serve")])
 def test_without_an_extra_one_line_says_what_to_install(bare: Path, host: Path, words: tuple[str, ...]) -> None:
     """Exit code 3, no traceback; for programs the line is in JSON; the library itself can be imported."""
     done = run(bare, host, *words)
@@ -104,7 +104,9 @@ def test_an_extra_names_each_package_that_it_brings() -> None:
 
 
 @pytest.mark.rule("OP-5")
-@pytest.mark.parametrize("words", [("serve",), ("demo",), ("config", "check"), ("key", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("serve",), ("guard", "serve"), ("demo",), ("config", "check"), ("key", "list")], ids=" ".join
+)
 def test_what_belongs_to_the_server_names_its_extra(client: Path, home: Home, words: tuple[str, ...]) -> None:
     """Where there is a groat.toml, but not what serves it."""
     done = run(client, home.directory, *words)

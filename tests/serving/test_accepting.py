@@ -17,7 +17,7 @@ import pytest
 
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.serving.accepting import NO_DESCRIPTOR_SECONDS
-from groat.serving.workers import CONNECTIONS_FILE
+from groat.serving.process import CONNECTIONS_FILE
 
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from groat.demo.local_ca import LocalCa
-from groat.serving.workers import GRACEFUL_SECONDS
+from groat.serving.process import GRACEFUL_SECONDS
 from tests.missing import Missing, skip
 
 if TYPE_CHECKING:

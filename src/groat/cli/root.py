@@ -17,6 +17,7 @@ NAMES: Final = (
     "config",
     "demo",
     "doctor",
+    "guard",
     "health",
     "init",
     "key",

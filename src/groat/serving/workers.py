@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,6 @@ from uvicorn.supervisors import multiprocess
 
 from groat.protocol.errors import ConfigError
 from groat.server.connection.descriptors import raise_limit
-from groat.server.connection.protocol import OneWriteProtocol
-from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
-from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.settings.admin_address import AdminAddress
@@ -29,12 +26,9 @@ from groat.server.settings.config import Config, plain_http_warning
 from groat.server.settings.reload import Source, report_refused
 from groat.server.settings.tls_files import TlsFiles
 from groat.server.unavailable import Unavailable
-from groat.serving.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
+from groat.serving.accepting import Shares
 from groat.serving.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
-
-GRACEFUL_SECONDS = 10
-BACKLOG = 2048
-CONNECTIONS_FILE = "connections"
+from groat.serving.process import CONNECTIONS_FILE, Server, bounded
 
 
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
@@ -118,99 +112,14 @@ def _worker_app(source: Source) -> ASGIApp:
 
 
 def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
-    return uvicorn.Config(
+    return bounded(
         "groat.app:worker_app",
         factory=True,
-        loop="uvloop",
-        http="groat.server.connection.protocol:OneWriteProtocol",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # forwarded headers count from trusted proxies only: see Entrance
-        server_header=False,
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
         ssl_context_factory=None if tls is None else tls.context,
         workers=config.listener.workers,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        h11_max_incomplete_event_size=32 * 1024,
     )
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, which after draining ends as a command does, and not by the signal that it has obeyed."""
-
-    _shares: Shares | None = None
-    _acceptors: Sequence[Acceptor] = ()
-
-    @property
-    def ended_by(self) -> int | None:
-        """The first signal that told it to end, if any did."""
-        return next(iter(self._captured_signals), None)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept on the listeners once the application is ready."""
-        await super().startup([])
-        folder = os.environ.get(MULTIPROCESS_FOLDER)
-        self._shares = Shares.join(Path(folder) / CONNECTIONS_FILE) if folder and self.config.workers > 1 else None
-        self._acceptors = [Acceptor(sock, self._welcome, self._connections, self._shares) for sock in sockets or ()]
-        for acceptor in self._acceptors:
-            acceptor.start(self.config.backlog)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second; connections that ended make room for others."""
-        for acceptor in self._acceptors:
-            acceptor.tell()
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take in the connections that wait, and only then stop listening: the kernel resets those in its queue."""
-        listeners = sockets or []
-        if self._shares is not None:
-            self._shares.leave()
-        if self.config.workers == 1:  # else the listener is everybody's, and the supervisor's to close
-            for listener in listeners:
-                refuse_newcomers(listener)
-            await asyncio.sleep(HANDSHAKE_SECONDS)
-        for acceptor in self._acceptors:
-            await acceptor.close(LAST_HANDSHAKE_SECONDS)
-        await super().shutdown()
-
-    def _connections(self) -> int:
-        return len(self.server_state.connections)
-
-    async def _welcome(self, connection: socket.socket, peer: tuple[str, int]) -> None:
-        protocol = OneWriteProtocol(self.config, self.server_state, self.lifespan.state)
-        protocol.peer, protocol.task = peer, asyncio.current_task()
-        protocol.since = asyncio.get_running_loop().time()
-        if not protocol.crowd.admit(protocol, peer[0]):
-            turn_away(connection, plain=self.config.ssl is None)
-            return
-        try:
-            await self._connect(connection, protocol)
-        finally:
-            if protocol.state is State.ARRIVING:  # no TLS handshake, or none in time
-                protocol.crowd.leave(protocol)
-
-    async def _connect(self, connection: socket.socket, protocol: OneWriteProtocol) -> None:
-        bounds: dict[str, Any] = {}
-        if self.config.ssl is not None:
-            bounds["ssl_handshake_timeout"] = TLS_SECONDS
-            bounds["ssl_shutdown_timeout"] = GOODBYE_TIMEOUT_SECONDS
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.config.ssl, **bounds)
 
 
 class Worker(multiprocess.Process):

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from groat.server.connection.states import SECONDS_WHEN_CROWDED, State
-from groat.server.http.in_force import Current, Room
-from groat.server.http.source import is_trusted, read_address, request_source
+from groat.server.http.in_force import Room
+from groat.server.http.source import Networks, is_trusted, read_address, request_source
 from groat.server.log.tally import Tally
 
 # Bytes of heads, bodies and pipelined requests that are not whole or not begun, of all connections together. In memory
@@ -62,6 +62,26 @@ class Member(Protocol):
         """End it now; False where a request came at the last moment."""
 
 
+class Bounds(Protocol):
+    """What a crowd goes by, of all that may be in force."""
+
+    @property
+    def room(self) -> Room:
+        """How many connections there may be."""
+
+    @property
+    def trusted_proxies(self) -> Networks:
+        """Who may have as many as there are."""
+
+
+class Standing(Protocol):
+    """Where the bounds are found that count now: `Current` of a server, or something that never changes."""
+
+    @property
+    def now(self) -> Bounds:
+        """The bounds that count now."""
+
+
 def _nobody(_: dict[str, Any]) -> None:
     """Nobody wants to know."""
 
@@ -74,7 +94,7 @@ class Crowd:
     which speak for many, may have as many as there are. `tell` hears once a second what had to be done.
     """
 
-    current: Current
+    current: Standing
     tell: Callable[[dict[str, Any]], None] = _nobody
     tally: Tally = field(default_factory=Tally)
     beside: set[Any] = field(default_factory=set, init=False)  # tasks of requests that want no token
