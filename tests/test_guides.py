@@ -15,7 +15,7 @@ from groat.client import MachineClient
 from groat.protocol import strict_json
 from groat.protocol.jwk import generate_private_key
 from groat.testing import FakeIssuer
-from tests.client.servers import AuthorizationServer
+from tests.client.servers import Api, AuthorizationServer
 from tests.verifier.issuer import serving
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
@@ -117,6 +117,11 @@ def test_call_an_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             exec(block.replace(ISSUER, issuer.url), names)
         assert isinstance(names["machine"], MachineClient)
         assert names["machine"].token().value in issuer.issued
+        with Api(issuer) as api:
+            # The guide's API is another host; what answers here is taken for it.
+            names["session"].auth = names["MachineAuth"](names["machine"], resource=api.url, scopes=["orders:read"])
+            assert names["session"].get(api.url).json()["scope"] == "orders:read"
+        names["session"].close()
         names["api"].close()
         names["machine"].close()
 

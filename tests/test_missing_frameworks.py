@@ -24,7 +24,12 @@ except ModuleNotFoundError as error:
 else:
     print("imported")
 """
-FRAMEWORKS: Final = ("aiohttp", "flask", "grpc")
+MODULES: Final = [  # of ours, the package that each needs, and the extra that brings it
+    ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
+    ("groat.verifier.grpc", "grpc", "grpc"),
+    ("groat.verifier.flask", "flask", "flask"),
+    ("groat.client.requests", "requests", "requests"),
+]
 
 
 def imported(module: str, *blocked: str) -> str:
@@ -34,14 +39,7 @@ def imported(module: str, *blocked: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize(
-    ("module", "package", "extra"),
-    [
-        ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
-        ("groat.verifier.grpc", "grpc", "grpc"),
-        ("groat.verifier.flask", "flask", "flask"),
-    ],
-)
+@pytest.mark.parametrize(("module", "package", "extra"), MODULES)
 def test_what_to_install(module: str, package: str, extra: str) -> None:
     """The message names the extra, and the error is the kind that importers look for."""
     assert imported(module, package) == f'{module} needs {package}: pip install "groat[{extra}]"'
@@ -50,4 +48,4 @@ def test_what_to_install(module: str, package: str, extra: str) -> None:
 @pytest.mark.parametrize("module", ["groat.verifier", "groat.client"])
 def test_nothing_of_it_is_needed(module: str) -> None:
     """Who has none of the frameworks has all the rest."""
-    assert imported(module, *FRAMEWORKS) == "imported"
+    assert imported(module, *(package for _, package, _ in MODULES)) == "imported"

@@ -5,6 +5,7 @@ from typing import assert_type
 
 import httpx
 import httpx2
+import requests
 
 from groat.client import (
     ClientError,
@@ -19,6 +20,7 @@ from groat.client import (
     private_key_from_text,
     raise_for_scope,
 )
+from groat.client.requests import MachineAuth
 from groat.protocol.jwk import PrivateKey
 
 ISSUER, RESOURCE = "https://auth.example.com", "https://orders.example.com"
@@ -54,6 +56,9 @@ httpx2.Client(auth=auth)
 httpx2.AsyncClient(auth=auth)
 httpx.Client(auth=auth)
 httpx.AsyncClient(auth=auth)
+requests.get(RESOURCE, auth=MachineAuth(machine, resource=RESOURCE, scopes=["orders:read"]), timeout=5)
+requests.Session().auth = MachineAuth(machine, "urn:orders", origins=[RESOURCE])
+machine.drop(machine.token(RESOURCE), RESOURCE)
 
 
 def call(api: httpx2.Client) -> int:
@@ -81,3 +86,5 @@ MachineClient(ISSUER, "billing", "key.json", None)  # type: ignore[call-arg]  # 
 machine.token(scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 machine.token().value = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 KeyFile("key.json", "PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+MachineAuth("billing", resource=RESOURCE)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+machine.drop("token")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -239,7 +239,8 @@ def test_exports() -> None:
     assert sorted(groat.client.__all__) == groat.client.__all__
 
 
-def test_example(issuer: AuthorizationServer, api: Api, key_file: Path) -> None:
+@pytest.mark.parametrize("name", ["call_api", "call_api_requests"])
+def test_example(issuer: AuthorizationServer, api: Api, key_file: Path, name: str) -> None:
     """The example runs as it is written."""
     env = {
         "GROAT_ISSUER": issuer.url,
@@ -248,7 +249,7 @@ def test_example(issuer: AuthorizationServer, api: Api, key_file: Path) -> None:
         "API": api.url,
         "SCOPE": "orders:read",
     }
-    example = Path(__file__).parents[2] / "examples" / "call_api.py"
+    example = Path(__file__).parents[2] / "examples" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, str(example)],
         env={**os.environ, **env},
@@ -260,6 +261,18 @@ def test_example(issuer: AuthorizationServer, api: Api, key_file: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "orders:read" in done.stdout
     assert not [token for token in issuer.issued if token in done.stdout + done.stderr]
+
+
+def test_a_refused_token_is_dropped_by_hand(make: MakeMachine, issuer: AuthorizationServer) -> None:
+    """Whoever sends tokens himself says which one was refused; that one goes, a newer one and other wishes stay."""
+    client = make()
+    old, other = client.token("https://a.example", "a"), client.token("https://a.example", "b")
+    client.drop(old, "https://a.example", ["a"])
+    new = client.token("https://a.example", "a")
+    client.drop(old, "https://a.example", ["a"])
+    assert client.token("https://a.example", "a") == new != old
+    assert client.token("https://a.example", "b") == other
+    assert len(issuer.token_requests) == 3
 
 
 def test_sync_and_async_share_the_cache(make: MakeMachine, issuer: AuthorizationServer) -> None:

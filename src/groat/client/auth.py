@@ -7,11 +7,9 @@ httpx2 refuses auth objects of httpx and the other way round.
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
-from groat.client.challenge import is_token_refused
-from groat.client.errors import OriginNotAllowed
-from groat.client.origin import DEFAULT_PORTS, Origin, show_origin
-from groat.client.token import Token, Wish
-from groat.client.token_cache import TokenCache
+from groat.client.bearer import Bearer
+from groat.client.origin import DEFAULT_PORTS, Origin
+from groat.client.token import Token
 
 if TYPE_CHECKING:
     import httpx
@@ -34,44 +32,30 @@ class MachineAuth(_Auth):
     sent again. Every other answer is passed on as it is. Not handled here: 403, see `raise_for_scope`.
     """
 
-    def __init__(self, cache: TokenCache, wish: Wish, origins: frozenset[Origin]) -> None:
-        self._cache = cache
-        self._wish = wish
-        self._origins = origins
+    def __init__(self, bearer: Bearer) -> None:
+        self._bearer = bearer
 
     def __repr__(self) -> str:
-        return f"MachineAuth({self._wish})"
+        return f"MachineAuth({self._bearer.wish})"
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The flow for a Client; waits for tokens in this thread. Raises ClientError."""
-        self._check_origin(request)
-        token = self._cache.get(self._wish)
+        self._bearer.check(_origin(request.url))
+        token = self._bearer.get()
         response = yield _with_token(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield _with_token(request, self._cache.get(self._wish))
+            yield _with_token(request, self._bearer.get())
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """The same for an AsyncClient on asyncio."""
-        self._check_origin(request)
-        token = await self._cache.aget(self._wish)
+        self._bearer.check(_origin(request.url))
+        token = await self._bearer.aget()
         response = yield _with_token(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield _with_token(request, await self._cache.aget(self._wish))
-
-    def _check_origin(self, request: Any) -> None:
-        if _origin(request.url) not in self._origins:
-            allowed = ", ".join(sorted(show_origin(origin) for origin in self._origins))
-            raise OriginNotAllowed(
-                f"a request to {show_origin(_origin(request.url))} must not carry this token, which is for {allowed}",
-                hint="pass origins=[...] to auth() if the API has several",
-            )
+            yield _with_token(request, await self._bearer.aget())
 
     def _is_refused(self, response: Any, token: Token) -> bool:
-        """Whether the API itself refused the token; then it is dropped. A redirect's target has no say."""
-        refused = is_token_refused(response) and _origin(response.request.url) in self._origins
-        if refused:
-            self._cache.drop(self._wish, token)
-        return refused
+        return self._bearer.is_refused(response, _origin(response.request.url), token)
 
 
 def _with_token(request: Any, token: Token) -> Any:

@@ -12,7 +12,7 @@ _SCHEME: Final = re.compile(rf"[\s,]*({TOKEN})(?:\s+{TOKEN68}\s*(?=,|$)|\s+|(?=,
 
 
 class ApiResponse(Protocol):
-    """What we read of an httpx2.Response or httpx.Response."""
+    """What we read of the Response of httpx2, httpx or requests."""
 
     @property
     def status_code(self) -> int: ...
@@ -23,11 +23,18 @@ class ApiResponse(Protocol):
 
 def bearer_challenge(response: ApiResponse) -> Mapping[str, str]:
     """The parameters of the first Bearer challenge, names in lower case; empty if there is none."""
-    for value in response.headers.get_list("www-authenticate"):
+    for value in _lines(response.headers, "www-authenticate"):
         for scheme, parameters in parse_challenges(value):
             if scheme == "bearer":
                 return parameters
     return {}
+
+
+def _lines(headers: Any, name: str) -> list[str]:
+    """The values of a header; requests has them as one, joined by commas, as the grammar allows (RFC 9110 5.3)."""
+    if hasattr(headers, "get_list"):
+        return list(headers.get_list(name))
+    return [headers[name]] if name in headers else []
 
 
 def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
+from groat.client.bearer import Bearer
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
 from groat.client.key_file import KeyFile
 from groat.client.origin import allowed_origins
@@ -116,8 +117,14 @@ class MachineClient:
         """
         from groat.client.auth import MachineAuth
 
+        return MachineAuth(self.bearer(resource, scopes, origins=origins))
+
+    def bearer(
+        self, resource: str | None = None, scopes: Scopes = (), *, origins: Iterable[str] | None = None
+    ) -> Bearer:
+        """What an auth object for another library is made of; arguments and ConfigError as of `auth`."""
         allowed = allowed_origins(resource, origins, self._allow_http_hosts)
-        return MachineAuth(self._cache, self._wish(resource, scopes), allowed)
+        return Bearer(self._cache, self._wish(resource, scopes), allowed)
 
     def token(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
         """A token that is good for a while yet; blocks when one must be fetched. Raises ClientError."""
@@ -126,6 +133,13 @@ class MachineClient:
     async def atoken(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
         """The same on an asyncio event loop, which is not blocked."""
         return await self._cache.aget(self._wish(resource, scopes))
+
+    def drop(self, token: Token, resource: str | None = None, scopes: Scopes = ()) -> None:
+        """Forget this token, which an API has refused, so that the next call gets another.
+
+        One that has replaced it meanwhile stays. `auth` does this by itself.
+        """
+        self._cache.drop(self._wish(resource, scopes), token)
 
     def close(self) -> None:
         """Forget the tokens and close our connections. Later calls raise ClientClosed."""
