@@ -176,6 +176,7 @@ class OneTimeKind(StrEnum):
     ASSERTION = "assertion"  # its jti
     ENDORSEMENT = "endorsement"  # its jti
     ENDORSEMENT_TEXT = "endorsement text"
+    FOREIGN_TOKEN = "foreign token"  # its jti, whose owner is its issuer
     JOIN_CODE = "join code"
     PROOF = "proof of possession"  # its jti, whose owner is a key
     TOKEN = "token"  # its own jti: what it was given for cannot come again
