@@ -107,7 +107,10 @@ def test_copies_under_load_are_consistent(home: Home) -> None:
                 sqlite3.connect(home.directory / "data" / "groat.db", timeout=10, isolation_level=None)
             ) as one:
                 one.execute("BEGIN IMMEDIATE")
-                one.execute("INSERT INTO clients VALUES (?, '{}', 1, 0, NULL)", (f"c{number}",))
+                one.execute(
+                    "INSERT INTO clients (client_id, document, enabled, created_at) VALUES (?, '{}', 1, 0)",
+                    (f"c{number}",),
+                )
                 one.execute(
                     "INSERT INTO client_keys (thumbprint, client_id, kid, algorithm, jwk, created_at) "
                     "VALUES (?1, ?1, ?1, '', '', 0)",

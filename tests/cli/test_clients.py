@@ -53,9 +53,14 @@ def test_a_client_is_shown_as_it_was_registered(home: Home) -> None:
         "signing_alg": "Ed25519",
         "strict_typ": True,
         "jwks_uri": None,
+        "token_lifetime": None,
+        "scope_policy": "strict",
+        "claims": {},
+        "owner": None,
+        "labels": {},
     }
     assert home.ok("--json", "client", "show", "fleet").json == added
-    assert added in home.ok("--json", "client", "list").json
+    assert added | {"unused_since": added["created_at"]} in home.ok("--json", "client", "list").json
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from groat.protocol.client_settings import (
     UNCHANGED,
     AssertionAudience,
     ClientSettings,
+    ScopePolicy,
     SettingsChange,
 )
 from groat.protocol.errors import ConfigError
 from groat.protocol.key_limits import KeyLimits, LimitsChange
+from groat.protocol.pairs import Amendment
 from groat.protocol.unset import UNSET, Unset
 
 FULL = ClientSettings(
@@ -25,7 +27,13 @@ FULL = ClientSettings(
     signing_alg="ES256",
     strict_typ=True,
     jwks_uri="https://keys.example/jwks",
+    token_lifetime=120,
+    scope_policy=ScopePolicy.NARROW,
+    claims={"tenant": "acme"},
+    owner="Accounts, accounts@example.com",
+    labels={"env": "prod"},
 )
+LATER = {name for name, told in CLIENT_SETTINGS.items() if told.later}
 WRITTEN = {
     "default_scopes": ["read", "write"],
     "grant_types": ["a", "b"],
@@ -34,6 +42,11 @@ WRITTEN = {
     "signing_alg": "ES256",
     "strict_typ": True,
     "jwks_uri": "https://keys.example/jwks",
+    "token_lifetime": 120,
+    "scope_policy": "narrow",
+    "claims": {"tenant": "acme"},
+    "owner": "Accounts, accounts@example.com",
+    "labels": {"env": "prod"},
 }
 
 
@@ -56,8 +69,8 @@ def test_a_document_has_what_the_settings_have() -> None:
 def test_a_document_without_a_setting(name: str) -> None:
     """Those that came later have a default; of the others a document that is damaged must not make laxer ones."""
     damaged = {member: value for member, value in WRITTEN.items() if member != name}
-    if name == "jwks_uri":
-        assert ClientSettings.of(damaged) == replace(FULL, jwks_uri=None)
+    if name in LATER:
+        assert ClientSettings.of(damaged) == replace(FULL, **{name: getattr(DEFAULTS, name)})
     else:
         with pytest.raises(KeyError):
             ClientSettings.of(damaged)
@@ -76,6 +89,33 @@ def test_a_document_without_a_setting(name: str) -> None:
         ("signing_alg", "none", ConfigError),
         ("strict_typ", 1, TypeError),
         ("jwks_uri", "http://keys.example/", ConfigError),
+        ("token_lifetime", 59, ConfigError),
+        ("token_lifetime", 3601, ConfigError),
+        ("token_lifetime", True, TypeError),
+        ("token_lifetime", "5m", TypeError),
+        ("scope_policy", "loose", ValueError),
+        ("claims", ["tenant"], TypeError),
+        ("claims", {"tenant": 1}, TypeError),
+        ("claims", {"tenant": ""}, ConfigError),
+        ("claims", {"te nant": "acme"}, ConfigError),
+        ("claims", {"": "acme"}, ConfigError),
+        ("claims", {"x" * 129: "acme"}, ConfigError),
+        ("claims", {"sub": "somebody"}, ConfigError),
+        ("claims", {"cnf": "{}"}, ConfigError),
+        ("claims", {"tenant": "a\nb"}, ConfigError),
+        ("claims", {"tenant": "\udcff"}, ConfigError),
+        ("claims", {"tenant": "x" * 1012}, ConfigError),
+        ("owner", 1, TypeError),
+        ("owner", "x" * 201, ConfigError),
+        ("owner", "a\x1b[2Jb", ConfigError),
+        ("labels", "env=prod", TypeError),
+        ("labels", {"env": ""}, ConfigError),
+        ("labels", {"-env": "prod"}, ConfigError),
+        ("labels", {"e v": "prod"}, ConfigError),
+        ("labels", {"x" * 64: "prod"}, ConfigError),
+        ("labels", {"env": "x" * 129}, ConfigError),
+        ("labels", {"env": "\u202eprod"}, ConfigError),
+        ("labels", {f"l{n}": "x" for n in range(33)}, ConfigError),
     ],
 )
 @pytest.mark.parametrize("made", [ClientSettings, SettingsChange])
@@ -100,6 +140,31 @@ def test_an_algorithm_has_one_name_and_an_empty_address_is_none() -> None:
     assert SettingsChange(signing_alg="EdDSA").given == {"signing_alg": "Ed25519"}
     assert ClientSettings(signing_alg="EdDSA").signing_alg == "Ed25519"
     assert SettingsChange(jwks_uri="").given == {"jwks_uri": None}
+
+
+def test_names_with_values_change_one_by_one() -> None:
+    """An amendment adds, replaces and takes away by name; what comes of it is held to the bounds of all together."""
+    one = SettingsChange(claims=Amendment(tenant="acme", region="eu")).applied(DEFAULTS)
+    two = SettingsChange(claims=Amendment(tenant="other", region="", plan="gold")).applied(one)
+    assert (dict(one.claims), dict(two.claims)) == (
+        {"tenant": "acme", "region": "eu"},
+        {"tenant": "other", "plan": "gold"},
+    )
+    assert SettingsChange(claims={"a": "b"}).applied(two).claims == {"a": "b"}
+    assert SettingsChange(labels=Amendment(env="")).applied(FULL).labels == {}
+    assert ClientSettings(claims={"tenant": "x" * 1011}).claims.keys() == {"tenant"}
+    with pytest.raises(ConfigError, match="1024 bytes of JSON together"):
+        SettingsChange(claims=Amendment(a="x" * 600)).applied(ClientSettings(claims={"b": "x" * 600}))
+    with pytest.raises(ConfigError, match="written by groat itself"):
+        SettingsChange(claims=Amendment(jti=""))
+    with pytest.raises(TypeError):
+        one.claims["tenant"] = "other"  # type: ignore[index]
+
+
+def test_an_owner_may_be_nobody() -> None:
+    """An empty text takes the owner away."""
+    assert SettingsChange(owner="").given == {"owner": None}
+    assert ClientSettings(owner="Zoë, 会計").owner == "Zoë, 会計"
 
 
 def test_limits_of_a_key_change_one_by_one() -> None:

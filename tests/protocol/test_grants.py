@@ -1,13 +1,18 @@
 """What an authenticated client gets: grant, API, scopes."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from groat.protocol.client_settings import ClientSettings
+from groat.protocol import jose
+from groat.protocol.access_token import access_token_claims, longest_token
+from groat.protocol.client_settings import ClientSettings, ScopePolicy
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.grants import GRANTS, decide_grant
 from groat.protocol.models import Api, Client, Grant, Permission, Policy
 
-from .builders import CLIENT_KEY, ISS, POLICY, asking, having, proven, refused
+from .builders import CLIENT_KEY, ISS, KEYS, POLICY, asking, having, proven, refused
 
 ORDERS = Api("orders", "https://orders.example", frozenset({"orders:read", "orders:write", "shared"}))
 STOCK = Api("stock", "https://stock.example/v1", frozenset({"stock:read", "shared"}))
@@ -148,3 +153,110 @@ def test_the_lifetime_is_the_policy_s() -> None:
 def test_the_table_of_grants() -> None:
     """There is one grant."""
     assert list(GRANTS) == ["client_credentials"]
+
+
+# --- narrowing, lifetimes, claims
+
+NARROW_ONE = having(ONE, scope_policy=ScopePolicy.NARROW)
+NARROW_TWO = having(TWO, scope_policy=ScopePolicy.NARROW)
+
+
+@pytest.mark.rule("AS-TE-14", "AS-TE-16", "FO-24")
+@pytest.mark.parametrize(
+    ("client", "scope", "targets", "api", "granted", "narrowed"),
+    [
+        (NARROW_ONE, "orders:read orders:write shared secret:read nope", (), ORDERS, "orders:read orders:write",
+         "shared secret:read nope"),
+        (NARROW_ONE, "nope orders:write", (ORDERS.audience,), ORDERS, "orders:write", "nope"),
+        (NARROW_ONE, "orders:read", (), ORDERS, "orders:read", ""),
+        (NARROW_ONE, None, (), ORDERS, "orders:read", ""),
+        (NARROW_TWO, "orders:read stock:read shared", (STOCK.audience,), STOCK, "stock:read shared", "orders:read"),
+        (NARROW_TWO, "stock:read secret:read", (), STOCK, "stock:read", "secret:read"),
+        (NARROW_ONE, "orders:read orders:read nope nope", (), ORDERS, "orders:read", "nope"),
+    ],
+)  # fmt: skip
+def test_a_request_for_too_much_is_narrowed(
+    client: Client, scope: str | None, targets: tuple[str, ...], api: Api, granted: str, narrowed: str
+) -> None:
+    """To what the client may have at the API, in the order in which it was asked; unknown scopes go with the rest."""
+    grant = _decide(client, scope, targets)
+    assert (grant.api, grant.scope, grant.narrowed) == (api, granted, narrowed)
+
+
+@pytest.mark.rule("AS-TE-13", "AS-TE-14", "FO-24")
+@pytest.mark.parametrize(
+    ("client", "scope", "targets"),
+    [
+        (NARROW_ONE, "shared nope", ()),
+        (NARROW_ONE, "nope", (ORDERS.audience,)),
+        (NARROW_ONE, "orders:read  orders:write", ()),
+        (NARROW_ONE, 'orders:read a"b', ()),
+        (NARROW_TWO, "nope", ()),
+        (NARROW_TWO, None, (STOCK.audience,)),
+        (having(NONE, scope_policy=ScopePolicy.NARROW), "orders:read", ()),
+    ],
+)
+def test_what_narrowing_leaves_nothing_of_is_refused(
+    client: Client, scope: str | None, targets: tuple[str, ...]
+) -> None:
+    """As is what no scope can be; and nobody gets a default in its place."""
+    with refused(InvalidScope, "scope"):
+        _decide(client, scope, targets)
+
+
+@pytest.mark.rule("AS-TE-26", "FO-24")
+def test_narrowing_chooses_no_api() -> None:
+    """Where several could be meant, the client has to say which, however little is left of the request."""
+    with refused(InvalidTarget, "resource"):
+        _decide(NARROW_TWO, "orders:read stock:read")
+
+
+@pytest.mark.rule("AS-TE-14")
+def test_what_is_told_of_a_narrowed_request_is_bounded() -> None:
+    """A client may ask for a thousand scopes; its log line is of bearable length."""
+    grant = _decide(NARROW_ONE, "orders:read " + " ".join(f"s{n}" for n in range(800)))
+    assert (grant.scope, len(grant.narrowed)) == ("orders:read", 200)
+
+
+@pytest.mark.rule("AT-08")
+@pytest.mark.parametrize(
+    ("of_client", "of_api", "of_policy", "lifetime"),
+    [(None, None, 600, 600), (300, None, 600, 300), (None, 120, 600, 120), (300, 120, 600, 120), (60, 120, 600, 60),
+     (3600, 3600, 600, 600), (3600, 900, 3600, 900)],
+)  # fmt: skip
+def test_the_shortest_lifetime_counts(of_client: int | None, of_api: int | None, of_policy: int, lifetime: int) -> None:
+    """Of the client, the API and the setting for all."""
+    api = replace(ORDERS, token_lifetime=of_api)
+    client = having(replace(ONE, permissions=(Permission(api, frozenset({"orders:read"})),)), token_lifetime=of_client)
+    grant = decide_grant(asking(None, ()), proven(client), Policy(ISS, token_lifetime=of_policy))
+    assert grant.lifetime == lifetime
+
+
+@pytest.mark.rule("AT-10")
+def test_claims_of_a_client() -> None:
+    """They stand under their own names, over those for all, and never over what a token is made of."""
+    policy = Policy(ISS, extra_claims={"region": "eu", "tenant": "everybody"})
+    client = having(ONE, claims={"tenant": "acmé", "https://acme.example/plan": "gold"})
+    grant = decide_grant(asking(None, ()), proven(client), policy)
+    claims = json.loads(access_token_claims(grant, policy, 100, "j"))
+    assert (claims["tenant"], claims["region"], claims["https://acme.example/plan"]) == ("acmé", "eu", "gold")
+    # Not to be had by any setting; made by hand to see that it would not help.
+    forged = replace(grant, claims={"sub": "admin", "iss": "x", "aud": "x", "client_id": "x", "scope": "x"})
+    written = json.loads(access_token_claims(forged, POLICY, 100, "j"))
+    assert (written["sub"], written["client_id"], written["scope"], written["iss"]) == (
+        "one",
+        "one",
+        "orders:read",
+        ISS,
+    )
+
+
+@pytest.mark.rule("AT-14")
+def test_the_longest_token_is_foreseen() -> None:
+    """The bound is one for every key of ours, and not far off."""
+    grant = _decide(ONE)
+    size = longest_token(grant, POLICY)
+    claims = access_token_claims(grant, POLICY, 2_000_000_000, "j" * 22)
+    assert len(jose.sign_jwt(json.loads(claims), KEYS["ES256"], "at+jwt")) < size
+    assert len(jose.sign_jwt(json.loads(claims), KEYS["RS256"], "at+jwt")) < size
+    assert size < 1300

@@ -135,7 +135,7 @@ def test_a_client_follows_its_key_file_under_load(tmp_path: Path) -> None:
         file = tmp_path / "client.key.json"
         _replace(file, load.key)
         scopes = [f"s{n}" for n in range(4000)]
-        operate(tmp_path, world, lambda op: operations.update_api(op, "orders", add_scopes=scopes))
+        operate(tmp_path, world, lambda op: operations.update_api(op, "orders", operations.ApiWish(add_scopes=scopes)))
         operate(tmp_path, world, lambda op: operations.update_client(op, "load", allow={"orders": ["read", *scopes]}))
         endpoint = "http://{}:{}/token".format(*world.address)
         client = MachineClient(ISSUER, "load", file, token_endpoint=endpoint)

@@ -8,7 +8,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from groat.cli.instants import span_of_time
+from groat.cli.options import parse_pairs
 from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, Described, Kind, SettingsChange
+from groat.protocol.pairs import Amendment
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _OFFERED: Final = {name: told for name, told in CLIENT_SETTINGS.items() if told.about}
@@ -16,7 +18,7 @@ _OFFERED: Final = {name: told for name, told in CLIENT_SETTINGS.items() if told.
 
 def option_name(name: str) -> str:
     """What the option of a setting is called; one that may be given again and again is in the singular."""
-    many = _OFFERED[name].kind is Kind.WORDS
+    many = _OFFERED[name].kind in (Kind.WORDS, Kind.PAIRS)
     return (name.removesuffix("s") if many else name).replace("_", "-")
 
 
@@ -24,7 +26,7 @@ def option_name(name: str) -> str:
 CLEARED: Final = {
     option_name(name): name
     for name, told in _OFFERED.items()
-    if getattr(DEFAULTS, name) in (None, ()) and told.kind is not Kind.URL
+    if getattr(DEFAULTS, name) in (None, (), {}) and told.kind not in (Kind.URL, Kind.TEXT)
 }
 
 
@@ -34,13 +36,19 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def collected(*arguments: Any, **options: Any) -> None:
         said = {name: options.pop(name) for name in _OFFERED}
-        change = SettingsChange.of({name: value for name, value in said.items() if value not in (None, ())})
+        given = {name: _meant(name, value) for name, value in said.items() if value not in (None, ())}
+        change = SettingsChange.of(given)
         function(*arguments, change=change, **options)
 
     # In reverse, because the decorator that is applied last stands first in the help.
     for name, told in reversed(_OFFERED.items()):
         collected = _option(name, told)(collected)
     return collected
+
+
+def _meant(name: str, value: Any) -> Any:
+    """Names that are not said stay as they are, whatever becomes of others meanwhile."""
+    return Amendment(parse_pairs(option_name(name), value)) if _OFFERED[name].kind is Kind.PAIRS else value
 
 
 def _option(name: str, told: Described) -> Callable[[Function], Function]:
@@ -52,6 +60,8 @@ def _option(name: str, told: Described) -> Callable[[Function], Function]:
         Kind.CHOICE: {"type": click.Choice([str(choice) for choice in told.choices])},
         Kind.SPAN: {"type": span_of_time, "metavar": "SPAN"},
         Kind.URL: {"metavar": "URL"},
+        Kind.TEXT: {"metavar": "TEXT"},
+        Kind.PAIRS: {"multiple": True, "metavar": "NAME=VALUE"},
     }
     return click.option(flag, name, help=told.about, **ways[told.kind])
 

@@ -8,12 +8,14 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+import groat
 from groat.cli.session import EXIT_MEANINGS, Session
 
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
 NAMES: Final = (
     "api",
     "client",
+    "completion",
     "config",
     "demo",
     "doctor",
@@ -54,6 +56,7 @@ class Commands(click.Group):
 @click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR.")
 @click.option("--no-input", is_flag=True, help="Never ask; fail instead.")
 @click.option("--yes", is_flag=True, help="Answer yes to every question.")
+@click.version_option(groat.__version__, message="groat %(version)s", help="Print the version.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 @click.pass_context
 def cli(

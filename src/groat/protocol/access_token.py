@@ -10,12 +10,15 @@ from groat.protocol import jose, strict_json
 from groat.protocol.arguments import one_string, strings, strings_or_none
 from groat.protocol.differences import difference, other_than, shown
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
-from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey
+from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey, base64url_encode
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 from groat.protocol.read_only import ReadOnlyDict
 from groat.protocol.time_hints import token_time_hint
 
 TYP: Final = "at+jwt"
+_LATEST: Final = 99_999_999_999
+_ID_CHARS: Final = 43  # of a thumbprint; our token ids are shorter
+_MAX_SIGNATURE_CHARS: Final = 683  # RSA, 4096 bits
 # All that the table has: none is symmetric, each key of our issuer is for one of them, and the issuer chooses which.
 DEFAULT_ALGORITHMS: Final = tuple(ALGORITHMS)
 
@@ -26,11 +29,13 @@ def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> byt
     return f'{head},"iat":{now},"exp":{exp},"jti":{encode_basestring(jti)}}}'.encode()
 
 
-# Of the tokens of one grant only the times and the jti differ.
+# Of the tokens of one grant only the times and the jti differ. What is nearer wins: the client's own claims over those
+# for all, and what a token is made of over both.
 @lru_cache(maxsize=2048)
 def _constant_claims(grant: Grant, policy: Policy) -> str:
     claims: dict[str, Any] = {
         **policy.extra_claims,
+        **grant.claims,
         "iss": policy.issuer,
         "sub": grant.client_id,
         "aud": grant.api.audience,
@@ -41,6 +46,13 @@ def _constant_claims(grant: Grant, policy: Policy) -> str:
     if grant.confirmation.cnf is not None:
         claims["cnf"] = grant.confirmation.cnf
     return strict_json.dumps(claims)[:-1].decode()
+
+
+def longest_token(grant: Grant, policy: Policy) -> int:
+    """Characters of a token for this grant, whichever key of ours signs it."""
+    claims = access_token_claims(grant, policy, _LATEST, "x" * _ID_CHARS)
+    header = jose.encode_header("Ed25519", "x" * _ID_CHARS, TYP)
+    return len(header) + len(base64url_encode(claims)) + _MAX_SIGNATURE_CHARS + len("..")
 
 
 def subject_is_client(claims: Mapping[str, Any], client_id: str) -> bool:

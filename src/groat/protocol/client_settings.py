@@ -11,11 +11,15 @@ from typing import Any, Final, Self
 
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.protocol.pairs import Amendment, read_claims, read_labels
+from groat.protocol.read_only import ReadOnlyDict
 from groat.protocol.unset import UNSET, Unset
 from groat.protocol.uris import key_set_fault
 
 MIN_ASSERTION_LIFETIME: Final = 10
 MAX_ASSERTION_LIFETIME: Final = 3600
+MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
+MAX_OWNER_CHARS: Final = 200
 
 
 class AssertionAudience(StrEnum):
@@ -23,6 +27,13 @@ class AssertionAudience(StrEnum):
 
     ISSUER = "issuer"
     ISSUER_OR_TOKEN_ENDPOINT = "issuer-or-token-endpoint"
+
+
+class ScopePolicy(StrEnum):
+    """What becomes of a request for more scopes than the client may have (RFC 6749 3.3)."""
+
+    STRICT = "strict"
+    NARROW = "narrow"
 
 
 class Kind(Enum):
@@ -33,6 +44,8 @@ class Kind(Enum):
     SPAN = "a span of time"
     SWITCH = "yes or no"
     URL = "a URL, empty for none"
+    TEXT = "any text, empty for none"
+    PAIRS = "names with values, where an empty value takes a name away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,27 @@ def _lifetime(value: Any) -> int | None:
         raise ConfigError(
             f"max_assertion_lifetime must be {MIN_ASSERTION_LIFETIME} to {MAX_ASSERTION_LIFETIME} seconds"
         )
+    return value
+
+
+def token_lifetime(value: Any) -> int | None:
+    """Seconds that a token lives at most, or None. Raises ConfigError, TypeError."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    if not MIN_TOKEN_LIFETIME <= value <= MAX_TOKEN_LIFETIME:
+        raise ConfigError(f"token_lifetime must be {MIN_TOKEN_LIFETIME} to {MAX_TOKEN_LIFETIME} seconds, not {value}")
+    return value
+
+
+def _owner(value: Any) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str):
+        raise TypeError
+    if not value.isprintable() or len(value) > MAX_OWNER_CHARS:
+        raise ConfigError(f"owner must be at most {MAX_OWNER_CHARS} printable characters")
     return value
 
 
@@ -131,6 +165,33 @@ class ClientSettings:
             _address, Kind.URL, "Where the client publishes its keys itself; empty for nowhere.", later=True
         ),
     )
+    token_lifetime: int | None = field(
+        default=None,
+        metadata=_told(
+            token_lifetime, Kind.SPAN, "How long its tokens live at most; the shortest span counts.", later=True
+        ),
+    )
+    scope_policy: ScopePolicy = field(
+        default=ScopePolicy.STRICT,
+        metadata=_told(
+            ScopePolicy,
+            Kind.CHOICE,
+            "Whether a request for more than it may have is refused or narrowed.",
+            choices=tuple(ScopePolicy),
+            later=True,
+        ),
+    )
+    claims: Mapping[str, str] = field(
+        default_factory=ReadOnlyDict,
+        metadata=_told(read_claims, Kind.PAIRS, "NAME=VALUE in each of its tokens; NAME= takes it away.", later=True),
+    )
+    owner: str | None = field(
+        default=None, metadata=_told(_owner, Kind.TEXT, "Whom to ask about it; empty for nobody.", later=True)
+    )
+    labels: Mapping[str, str] = field(
+        default_factory=ReadOnlyDict,
+        metadata=_told(read_labels, Kind.PAIRS, "NAME=VALUE to find it by; NAME= takes it away.", later=True),
+    )
 
     def __post_init__(self) -> None:
         _read_all(self)
@@ -147,7 +208,10 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChange:
-    """What becomes of a client's settings: those of ClientSettings, where UNSET leaves one as it is. Raises alike."""
+    """What becomes of a client's settings: those of ClientSettings, where UNSET leaves one as it is. Raises alike.
+
+    An `Amendment` changes the names that it has; another mapping replaces all that there were.
+    """
 
     default_scopes: tuple[str, ...] | Unset = UNSET
     grant_types: tuple[str, ...] | Unset = UNSET
@@ -156,6 +220,11 @@ class SettingsChange:
     signing_alg: str | Unset | None = UNSET
     strict_typ: bool | Unset = UNSET
     jwks_uri: str | Unset | None = UNSET
+    token_lifetime: int | Unset | None = UNSET
+    scope_policy: ScopePolicy | Unset = UNSET
+    claims: Mapping[str, str] | Unset = UNSET
+    owner: str | Unset | None = UNSET
+    labels: Mapping[str, str] | Unset = UNSET
 
     def __post_init__(self) -> None:
         _read_all(self)
@@ -172,8 +241,12 @@ class SettingsChange:
         return {name: value for name, value in found.items() if value is not UNSET}
 
     def applied(self, settings: ClientSettings) -> ClientSettings:
-        """The settings after this change."""
-        return replace(settings, **self.given)
+        """The settings after this change. Raises ConfigError for what cannot be right together."""
+        values: dict[str, Any] = {
+            name: value.applied(getattr(settings, name)) if isinstance(value, Amendment) else value
+            for name, value in self.given.items()
+        }
+        return replace(settings, **values)
 
 
 # Every setting of a client by name, and what there is to know of it.
@@ -188,6 +261,8 @@ def _read_all(settings: ClientSettings | SettingsChange) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, ReadOnlyDict):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 

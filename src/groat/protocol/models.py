@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.binding import UNBOUND, Confirmation
-from groat.protocol.client_settings import DEFAULTS, MAX_ASSERTION_LIFETIME, ClientSettings
+from groat.protocol.claim_names import REGISTERED_CLAIMS
+from groat.protocol.client_settings import (
+    DEFAULTS,
+    MAX_ASSERTION_LIFETIME,
+    MAX_TOKEN_LIFETIME,
+    MIN_TOKEN_LIFETIME,
+    ClientSettings,
+)
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
@@ -18,14 +25,10 @@ from groat.protocol.uris import issuer_fault
 
 API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE = 10, 60
 # Proxies commonly take 4 to 8 KiB of headers, and a token is one of several (AT-14).
 MAX_TOKEN_CHARS: Final = 4096
 MAX_EXTRA_BYTES: Final = 1024
-REGISTERED_CLAIMS: Final = frozenset(
-    {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
-)
 
 
 class Profile(StrEnum):
@@ -96,11 +99,15 @@ def _outside(setting: str, value: int, low: int, high: int) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A protected resource: the `aud` its tokens carry and the scopes it knows."""
+    """A protected resource: the `aud` its tokens carry and the scopes it knows.
+
+    `token_lifetime`: seconds that a token for it lives at most; None: as the policy has it.
+    """
 
     name: str
     audience: str
     scopes: frozenset[str]
+    token_lifetime: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +234,18 @@ class AuthenticatedClient:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """What an authenticated client gets: one API, some scopes, some seconds; and who may use it."""
+    """What an authenticated client gets: one API, some scopes, some seconds; and who may use it.
+
+    `claims`: of the client, beside those of the token. `narrowed`: what was asked and is not in it, for the log.
+    """
 
     client_id: str
     api: Api
     scopes: tuple[str, ...]
     lifetime: int
     confirmation: Confirmation = UNBOUND
+    claims: Mapping[str, str] = field(default_factory=dict)
+    narrowed: str = ""
     scope: str = field(init=False)  # as it is written
 
     def __post_init__(self) -> None:

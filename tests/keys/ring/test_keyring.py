@@ -20,9 +20,9 @@ from groat.keys.ring.keyring import (
     published_keys,
 )
 from groat.keys.ring.plans import plan_revocation, plan_rotation
+from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
-from groat.protocol.models import MAX_TOKEN_LIFETIME
 
 START: Final = 1_800_000_000
 LEAD: Final = Lead()

@@ -165,7 +165,7 @@ def test_a_scope_that_an_api_loses_is_gone(lab: Lab) -> None:
     lab.operate(lambda op: operations.add_api(op, "shrinking", "https://shrinking.example", ["s1", "s2"]))
     party = lab.add_client("shrunk", allow={"shrinking": ["s1", "s2"]})
     check_ok(lab.ask(party.assertion(), scope="s1 s2"))
-    lab.operate(lambda op: operations.update_api(op, "shrinking", remove_scopes=("s2",)))
+    lab.operate(lambda op: operations.update_api(op, "shrinking", operations.ApiWish(remove_scopes=("s2",))))
     check_refused(lab.ask(party.assertion(), scope="s1 s2"), "invalid_scope")
     check_ok(lab.ask(party.assertion(), scope="s1"))
 

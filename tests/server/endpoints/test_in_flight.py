@@ -74,7 +74,7 @@ def test_a_scope_that_is_cut_in_flight(fresh_lab: Callable[..., Lab]) -> None:
     lab = fresh_lab()
     check_ok(lab.ask())
     with held_up(lab, scope="orders:read") as answers:
-        lab.operate(lambda op: operations.update_api(op, "orders", remove_scopes=["orders:read"]))
+        lab.operate(lambda op: operations.update_api(op, "orders", operations.ApiWish(remove_scopes=["orders:read"])))
     check_refused(answers[0], "invalid_scope")
 
 

@@ -66,7 +66,7 @@ def test_a_scope_and_its_grants_go_together(tmp_path: Path) -> None:
     async def work() -> None:
         one, two = await _two_operators(tmp_path / "groat.db")
         before = await one.store.registry_version()
-        await operations.update_api(one, "orders", remove_scopes=["write"])
+        await operations.update_api(one, "orders", operations.ApiWish(remove_scopes=["write"]))
         assert await two.store.registry_version() == before + 1
         after = await operations.find_client(two, "billing")
         assert (after.allow, after.settings.default_scopes) == ({"orders": ("read",)}, ())

@@ -171,7 +171,7 @@ def test_permissions_follow_the_apis(tmp_path: Path) -> None:
         async with Scene(tmp_path) as scene:
             await operations.update_client(scene.operator, "billing", {"orders": ["read", "write"]})
             assert await scopes(scene) == [{"read", "write"}]
-            await operations.update_api(scene.operator, "orders", remove_scopes=["write"])
+            await operations.update_api(scene.operator, "orders", operations.ApiWish(remove_scopes=["write"]))
             assert await scopes(scene) == [{"read"}]
             await operations.remove_api(scene.operator, "orders")
             assert await scopes(scene) == []

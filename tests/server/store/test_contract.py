@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, AssertionAudience, ClientSettings
+from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, AssertionAudience, ClientSettings, ScopePolicy
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_limits import KeyLimits
 from groat.protocol.models import OneTimeKind, OneTimeValue
@@ -760,18 +760,21 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
     full = client(
         allow={"orders": ("read", "write"), "z": ()}, enabled=False, default_scopes=("read",), grant_types=("a", "b"),
         assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT, max_assertion_lifetime=77, signing_alg="ES256",
-        strict_typ=True, jwks_uri="https://keys.example/jwks",
+        strict_typ=True, jwks_uri="https://keys.example/jwks", token_lifetime=90, scope_policy=ScopePolicy.NARROW,
+        claims={"tenant": "acmé"}, owner="Accounts", labels={"env": "prod"},
     )  # fmt: skip
     assert not [name for name in CLIENT_SETTINGS if getattr(full.settings, name) == getattr(DEFAULTS, name)]
     ring = (signing(KEYS[2], retires_at=NOW + 1, removes_at=NOW + 2), signing(KEYS[3], activates_at=NOW + 1))
 
     async def work() -> None:
         async with place.store() as store, place.store() as other:
-            await store.change(None, [AddApi(ORDERS)])
+            short = ApiRecord("short", "https://short.example", (), NOW, 120)
+            await store.change(None, [AddApi(ORDERS), AddApi(short)])
+            await store.change(None, [ReplaceApi(replace(ORDERS, token_lifetime=61))])
             limited = key_record(KEYS[1], not_before=NOW + 5, expires_at=NOW + 9, last_used_at=NOW + 7)
             await store.change(None, [AddClient(full), AddClientKey(key_record(KEYS[0])), AddClientKey(limited)])
             await store.change(None, [*map(SaveSigningKey, ring)])
-            assert await other.list_apis() == (ORDERS,)
+            assert await other.list_apis() == (replace(ORDERS, token_lifetime=61), short)
             assert await other.find_client("billing") == full
             assert await other.list_clients() == (full,)
             assert {k.kid for k in await other.client_keys("billing")} == {KEYS[0].kid, KEYS[1].kid}
@@ -1059,6 +1062,41 @@ def test_noted_uses_only_go_up(place: Place) -> None:
             keys = (*await two.client_keys("billing"), *await two.client_keys("other"))
             assert [key.last_used_at for key in keys] == [NOW + 8, None]
             assert await two.registry_version() == before
+
+    run(work())
+
+
+def test_since_when_clients_are_unused(place: Place) -> None:
+    """A use counts for the client whatever becomes of its key; hours apart, never backwards, and never twice."""
+    own = KEYS[0].public.thumbprint
+    later = NOW + 10 * 3600
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            await _furnish(one)
+            await one.change(
+                None, [AddClient(client("publishes")), AddClient(client("never")), AddClient(client("gone"))]
+            )
+            await one.change(None, [RemoveClient("gone")])
+            assert await two.unused_since() == dict.fromkeys(["billing", "publishes", "never"], NOW)
+            before = await one.registry_version()
+            uses = [("billing", own, later), ("publishes", "elsewhere", later - 9), ("publishes", "other", later)]
+            await one.note_key_uses([*uses, ("gone", own, later), ("nobody", "none", later)])
+            assert await two.unused_since() == {"billing": later, "publishes": later, "never": NOW}
+            await two.note_key_uses([("billing", own, later - 3600), ("publishes", "elsewhere", later + 3599)])
+            assert await one.unused_since() == {"billing": later, "publishes": later, "never": NOW}
+            await two.note_key_uses([("billing", own, later + 60), ("publishes", "elsewhere", later + 3600)])
+            assert await one.unused_since() == {"billing": later + 60, "publishes": later + 3600, "never": NOW}
+            await one.change(None, [RemoveClientKey("billing", KEYS[0].kid)])
+            assert (await two.unused_since())["billing"] == later  # to the hour
+            await one.change(
+                None, [ReplaceClient(client("publishes", owner="x")), SwitchClient("publishes", enabled=False)]
+            )
+            assert (await two.unused_since())["publishes"] == later + 3600
+            assert await one.registry_version() == before + 2
+            await one.shut(NOW)
+            await one.note_key_uses([("never", "elsewhere", later)])
+            assert (await two.unused_since())["never"] == NOW
 
     run(work())
 

@@ -25,7 +25,9 @@ def _row(document: str) -> dict[str, Any]:
 def test_what_was_written_is_read() -> None:
     """By this version and by the first one, in the same words; what is new stands at the end."""
     assert client_record(_row(FIRST)) == RECORD
-    assert client_document(RECORD) == FIRST.removesuffix("}") + ', "jwks_uri": null}'
+    assert client_document(RECORD) == FIRST.removesuffix("}") + (
+        ', "jwks_uri": null, "token_lifetime": null, "scope_policy": "strict", "claims": {}, "owner": null, "labels": {}}'
+    )
     assert client_record(_row(client_document(RECORD))) == RECORD
 
 
@@ -38,6 +40,13 @@ def test_what_was_written_is_read() -> None:
         ("signing_alg", "none"),
         ("strict_typ", "yes"),
         ("jwks_uri", "http://keys.example/"),
+        ("token_lifetime", 7200),
+        ("scope_policy", "loose"),
+        ("claims", {"sub": "somebody"}),
+        ("claims", {"tenant": 1}),
+        ("claims", {"tenant": "x" * 2000}),
+        ("owner", 5),
+        ("labels", ["env"]),
     ],
 )
 def test_what_no_setting_can_be_is_damage(name: str, value: object) -> None:

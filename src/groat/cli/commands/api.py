@@ -3,10 +3,16 @@
 import click
 
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
+from groat.cli.instants import span_of_time
 from groat.cli.session import Session, plain
+from groat.protocol.unset import UNSET
 from groat.server import operations
 
 COLUMNS = ("name", "audience", "scopes")
+_LIFETIME = click.option(
+    "--token-lifetime", type=span_of_time, metavar="SPAN",
+    help="How long tokens for it live at most, such as 15m; the shortest span counts.",
+)  # fmt: skip
 
 
 @click.group()
@@ -18,10 +24,12 @@ def api() -> None:
 @click.argument("name")
 @click.option("--audience", required=True, metavar="URI", help="What tokens for this API carry as aud.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that this API knows.")
+@_LIFETIME
 @click.pass_obj
-def add(session: Session, name: str, audience: str, scopes: tuple[str, ...]) -> None:
+def add(session: Session, name: str, audience: str, scopes: tuple[str, ...], token_lifetime: int | None) -> None:
     """Register an API."""
-    session.show(session.operate(lambda operator: operations.add_api(operator, name, audience, scopes)), name)
+    record = session.operate(lambda operator: operations.add_api(operator, name, audience, scopes, token_lifetime))
+    session.show(record, name)
 
 
 @api.command("list")
@@ -44,26 +52,33 @@ def show(session: Session, name: str) -> None:
 @click.option("--audience", metavar="URI")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Add a scope.")
 @click.option("--remove-scope", "removed", multiple=True, metavar="SCOPE", help="Take a scope away, from clients too.")
+@_LIFETIME
+@click.option("--clear", multiple=True, type=click.Choice(["token-lifetime"]), help="Back to the default.")
 @DRY_RUN
 @click.pass_obj
 def update(
     session: Session,
+    /,
     name: str,
     audience: str | None,
     scopes: tuple[str, ...],
     removed: tuple[str, ...],
+    token_lifetime: int | None,
+    clear: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     """Change an API; asks first where clients lose something by it, and names them."""
-    plan = session.operate(lambda operator: operations.plan_api_update(operator, name, audience, scopes, removed))
+    if clear and token_lifetime is not None:
+        raise click.UsageError("--clear and a new value for token-lifetime: say one of them")
+    lifetime = UNSET if token_lifetime is None and not clear else token_lifetime
+    wish = operations.ApiWish(audience=audience, add_scopes=scopes, remove_scopes=removed, token_lifetime=lifetime)
+    plan = session.operate(lambda operator: operations.plan_api_update(operator, name, wish))
     if dry_run:
         show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)
     if plan.losses:
         agree(session, f"Change API {name}? What clients lose does not come back by itself.", plan.losses)
     agreed = None if session.yes else plan.losses
-    changed = session.operate(
-        lambda operator: operations.update_api(operator, name, audience, scopes, removed, agreed=agreed)
-    )
+    changed = session.operate(lambda operator: operations.update_api(operator, name, wish, agreed=agreed))
     show_done(session, changed, name, plan.losses, others=True)
 
 

@@ -11,8 +11,8 @@ from groat.cli.client_settings import CLEARED, settings_options, with_cleared
 from groat.cli.commands.client_key import client_key
 from groat.cli.commands.enrolment import invite, join
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
-from groat.cli.instants import when
-from groat.cli.options import parse_allow
+from groat.cli.instants import span_of_time, when
+from groat.cli.options import parse_allow, parse_pairs
 from groat.cli.session import Session
 from groat.keys import files
 from groat.keys.private_key import CURVE_ALGORITHMS
@@ -141,11 +141,19 @@ def _discard(session: Session, client_id: str, kid: str, path: Path) -> None:
 
 
 @client.command("list")
+@click.option("--api", default="", metavar="NAME", help="Only those that may ask something of this API.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only those with all these labels.")
+@click.option("--disabled", is_flag=True, help="Only those that are disabled.")
+@click.option(
+    "--unused", type=span_of_time, metavar="SPAN", help="Only those that nobody is known to have used for so long."
+)
 @click.pass_obj
-def list_(session: Session) -> None:
-    """List all clients."""
-    clients = [one.document() for one in session.operate(operations.list_clients)]
-    session.show_list(clients, COLUMNS, "client_id")
+def list_(session: Session, api: str, labels: tuple[str, ...], disabled: bool, unused: int | None) -> None:
+    """List clients: all of them, or those for which everything holds that is said."""
+    # An API is looked up, since a slip in its name would look like an answer; a label is whatever somebody wrote.
+    wanted = operations.ClientFilter(api, parse_pairs("label", labels), disabled, unused)
+    clients = [one.document() for one in session.operate(lambda operator: operations.list_clients(operator, wanted))]
+    session.show_list(clients, COLUMNS if unused is None else (*COLUMNS, "unused_since"), "client_id")
 
 
 @client.command()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from groat.protocol.client_settings import ScopePolicy
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import InvalidScope, InvalidTarget
 from groat.protocol.models import AuthenticatedClient, Client, Grant, Permission, Policy, TokenRequest
@@ -14,6 +15,7 @@ from groat.protocol.uris import is_absolute
 NAME: Final = "client_credentials"
 PARAMETERS: Final = ("scope",)
 MAX_SHOWN_TARGETS: Final = 5
+MAX_SHOWN_SCOPE: Final = 200
 
 
 def decide(request: TokenRequest, client: AuthenticatedClient, policy: Policy) -> Grant:
@@ -28,7 +30,21 @@ def _decide(scope: str | None, targets: tuple[str, ...], client: Client, policy:
     wanted = parse_scope(scope) if scope is not None else client.settings.default_scopes
     permission = named or _implied_permission(wanted, client)
     scopes = _granted(wanted, permission, client, explicit=scope is not None)
-    return Grant(client.client_id, permission.api, scopes, policy.token_lifetime)
+    dropped = () if scope is None else (one for one in wanted if one not in scopes)
+    return Grant(
+        client.client_id,
+        permission.api,
+        scopes,
+        _lifetime(client, permission, policy),
+        claims=client.settings.claims,
+        narrowed=" ".join(dropped)[:MAX_SHOWN_SCOPE],
+    )
+
+
+def _lifetime(client: Client, permission: Permission, policy: Policy) -> int:
+    """The shortest of what the client, the API and the policy allow, in seconds."""
+    spans = (policy.token_lifetime, client.settings.token_lifetime, permission.api.token_lifetime)
+    return min(span for span in spans if span is not None)
 
 
 def _named_permission(targets: Sequence[str], client: Client) -> Permission | None:
@@ -59,7 +75,7 @@ def _implied_permission(wanted: Sequence[str], client: Client) -> Permission:
     """Without `resource`: the client's only API, or the only one that knows all the wanted scopes."""
     if len(client.permissions) == 1:
         return client.permissions[0]
-    fitting = [p for p in client.permissions if wanted and p.scopes.issuperset(wanted)]
+    fitting = [p for p in client.permissions if wanted and _serves(p, wanted, client)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting and (wanted or not client.permissions):
@@ -67,8 +83,18 @@ def _implied_permission(wanted: Sequence[str], client: Client) -> Permission:
     raise InvalidTarget("resource", "several APIs fit; name one with resource")
 
 
+def _serves(permission: Permission, wanted: Sequence[str], client: Client) -> bool:
+    """Whether the API could be meant: it knows all that is wanted, or some of it where the rest may be dropped."""
+    if client.settings.scope_policy is ScopePolicy.NARROW:
+        return not permission.scopes.isdisjoint(wanted)
+    return permission.scopes.issuperset(wanted)
+
+
 def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, explicit: bool) -> tuple[str, ...]:
-    """Refuse rather than narrow what was asked (RFC 6749 3.3); defaults narrow to the API they fit."""
+    """What was asked, whole, or as its policy has it the part that it may have (RFC 6749 3.3).
+
+    Defaults narrow to the API they fit.
+    """
     if not explicit:
         wanted = [scope for scope in wanted if scope in permission.scopes]
         if not wanted:
@@ -77,6 +103,9 @@ def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, e
                 f"none asked; {client.client_id} has no default for {permission.api.name}. Ask for one, or: "
                 + command("client update", client.client_id, options="--default-scope SCOPE"),
             )
+    elif client.settings.scope_policy is ScopePolicy.NARROW:
+        # Unknown ones go, too: a client that asks for all of scopes_supported asks for those of other APIs.
+        wanted = [scope for scope in wanted if scope in permission.scopes] or wanted
     if not permission.scopes.issuperset(wanted):
         raise _not_granted(wanted, client)
     return tuple(wanted)
@@ -84,10 +113,8 @@ def _granted(wanted: Sequence[str], permission: Permission, client: Client, *, e
 
 def _not_granted(wanted: Sequence[str], client: Client) -> InvalidScope:
     may = "; ".join(f"{p.api.name}: {' '.join(sorted(p.scopes))}" for p in client.permissions)
-    return InvalidScope(
-        "scope",
-        f"{client.client_id} may ask {may or 'nothing'}; asked {' '.join(wanted)[:200]}. {_more_for(client)}",
-    )
+    asked = " ".join(wanted)[:MAX_SHOWN_SCOPE]
+    return InvalidScope("scope", f"{client.client_id} may ask {may or 'nothing'}; asked {asked}. {_more_for(client)}")
 
 
 def _more_for(client: Client) -> str:

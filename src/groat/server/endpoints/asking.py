@@ -16,9 +16,9 @@ from typing import TypeVar
 from starlette.types import Receive, Scope
 
 from groat.protocol.client_auth import authenticate_client, read_credential
+from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import InvalidClient, OAuthError
 from groat.protocol.models import (
-    MAX_TOKEN_LIFETIME,
     AuthenticatedClient,
     Client,
     ClientRequest,

@@ -82,6 +82,8 @@ class TokenEndpoint:
             "jti": issuance.token_id,
             "kid": issuance.kid,
         }
+        if grant.narrowed:
+            facts["narrowed"] = grant.narrowed
         if client.advice:
             facts["hint"] = client.advice
         return self.audit.issued(facts, (grant_type, client.method, algorithm))

@@ -6,6 +6,7 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 """
 
 from groat.server.operations.apis import (
+    ApiWish,
     add_api,
     find_api,
     list_apis,
@@ -24,12 +25,12 @@ from groat.server.operations.client_keys import (
     retire_client_key,
     update_client_key,
 )
+from groat.server.operations.client_lists import ClientFilter, list_clients
 from groat.server.operations.clients import (
     add_client,
     enable_client,
     find_client,
     invite_client,
-    list_clients,
     plan_client_end,
     plan_client_update,
     remove_client,
@@ -50,6 +51,8 @@ from groat.server.operations.signing_keys import (
 )
 
 __all__ = [
+    "ApiWish",
+    "ClientFilter",
     "NotRegistered",
     "Operator",
     "Ring",

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from groat.protocol.client_settings import token_lifetime as checked_lifetime
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import SCOPE_TOKEN
 from groat.protocol.models import API_NAME, Policy
+from groat.protocol.unset import UNSET, Unset
 from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
@@ -14,10 +16,16 @@ from groat.server.store.changes import AddApi, RemoveApi, ReplaceApi, ReplaceCli
 from groat.server.store.records import ApiRecord, ClientRecord
 
 
-async def add_api(operator: Operator, name: str, audience: str, scopes: Sequence[str]) -> ApiRecord:
-    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
+async def add_api(
+    operator: Operator, name: str, audience: str, scopes: Sequence[str], token_lifetime: int | None = None
+) -> ApiRecord:
+    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2).
+
+    `token_lifetime`: seconds that a token for it lives at most; the shortest span counts.
+    """
     check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
-    api = ApiRecord(name, _audience(operator.policy, audience), checked_scopes(scopes), operator.now)
+    lifetime = checked_lifetime(token_lifetime)
+    api = ApiRecord(name, _audience(operator.policy, audience), checked_scopes(scopes), operator.now, lifetime)
     await operator.store.change(None, [AddApi(api)])
     operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
     return api
@@ -36,6 +44,16 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiWish:
+    """What is to become of an API; what is not named stays. `token_lifetime`: None takes it away."""
+
+    audience: str | None = None
+    add_scopes: Sequence[str] = ()
+    remove_scopes: Sequence[str] = ()
+    token_lifetime: int | Unset | None = UNSET
+
+
 @dataclass(frozen=True, slots=True)
 class ApiChange:
     """What becomes of an API (None: it goes), and of the clients that have a grant of it."""
@@ -52,23 +70,19 @@ class ApiChange:
         return self.before != self.after
 
 
-async def plan_api_update(
-    operator: Operator,
-    name: str,
-    audience: str | None = None,
-    add_scopes: Sequence[str] = (),
-    remove_scopes: Sequence[str] = (),
-) -> ApiChange:
+async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiChange:
     """What `update_api` would do, and whom it would hit; changes nothing."""
     seen = await operator.store.registry_version()
     api = await find_api(operator, name)
-    unknown = sorted(set(remove_scopes) - set(api.scopes))
+    unknown = sorted(set(wish.remove_scopes) - set(api.scopes))
     check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(api.scopes)}")
-    kept = [scope for scope in api.scopes if scope not in remove_scopes]
+    kept = [scope for scope in api.scopes if scope not in wish.remove_scopes]
+    lifetime = api.token_lifetime if wish.token_lifetime is UNSET else checked_lifetime(wish.token_lifetime)
     changed = replace(
         api,
-        audience=_audience(operator.policy, audience) if audience else api.audience,
-        scopes=checked_scopes([*kept, *add_scopes]),
+        audience=_audience(operator.policy, wish.audience) if wish.audience else api.audience,
+        scopes=checked_scopes([*kept, *wish.add_scopes]),
+        token_lifetime=lifetime,
     )
     clients = await operator.store.list_clients()
     affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))
@@ -77,19 +91,13 @@ async def plan_api_update(
 
 @again_if_moved
 async def update_api(
-    operator: Operator,
-    name: str,
-    audience: str | None = None,
-    add_scopes: Sequence[str] = (),
-    remove_scopes: Sequence[str] = (),
-    *,
-    agreed: Sequence[Loss] | None = None,
+    operator: Operator, name: str, wish: ApiWish, *, agreed: Sequence[Loss] | None = None
 ) -> ApiRecord:
     """Change an API; a scope that it loses is gone from every client's next token.
 
     `agreed`: the losses that the operator was shown. Raises ConfigError when others would come about.
     """
-    plan = await plan_api_update(operator, name, audience, add_scopes, remove_scopes)
+    plan = await plan_api_update(operator, name, wish)
     refuse_others(agreed, plan.losses)
     changed = plan.after or plan.before
     await operator.store.change(plan.seen, [ReplaceApi(changed), *map(ReplaceClient, plan.clients)])

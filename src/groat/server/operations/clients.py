@@ -11,6 +11,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.shell import command
 from groat.server.operations.apis import check, checked_scopes
+from groat.server.operations.claims import check_claims
 from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
@@ -37,16 +38,11 @@ async def add_client(
     check(keys or keys is None or settings.jwks_uri, "a client needs at least one public key")
     now = operator.now
     record = ClientRecord(client_id, await _allow(operator, allow), now, settings=settings)
-    _check_settings(operator, record)
+    await _check_settings(operator, record)
     records = key_records(operator.policy, client_id, keys or (), now, limits)
     await operator.store.change(None, [AddClient(record), *map(AddClientKey, records)])
     operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
     return record
-
-
-async def list_clients(operator: Operator) -> tuple[ClientRecord, ...]:
-    """All clients by id."""
-    return await operator.store.list_clients()
 
 
 async def find_client(operator: Operator, client_id: str) -> ClientRecord:
@@ -85,7 +81,7 @@ async def plan_client_update(
         merged = {**record.allow, **await _allow(operator, allow)}
         record = replace(record, allow={api: scopes for api, scopes in merged.items() if scopes})
     record = replace(record, settings=change.applied(record.settings))
-    _check_settings(operator, record)
+    await _check_settings(operator, record, before)
     keys = await operator.store.client_keys(client_id)
     if has_key(before, keys) and not has_key(record, keys):
         loss = everything_of(record, "none of its keys counts any more")
@@ -158,7 +154,7 @@ async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict
     return checked
 
 
-def _check_settings(operator: Operator, record: ClientRecord) -> None:
+async def _check_settings(operator: Operator, record: ClientRecord, before: ClientRecord | None = None) -> None:
     """What the settings alone cannot know: what else the client has, and what the policy allows."""
     settings = record.settings
     granted = {scope for scopes in record.allow.values() for scope in scopes}
@@ -166,3 +162,5 @@ def _check_settings(operator: Operator, record: ClientRecord) -> None:
     check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
     pinned = settings.signing_alg
     check(pinned is None or pinned in operator.policy.algorithms, f"unknown algorithm {pinned}")
+    if settings.claims:
+        check_claims(operator.policy, await operator.store.list_apis(), record, before)

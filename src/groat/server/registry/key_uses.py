@@ -1,7 +1,7 @@
 """When each key of a client was last used: noted in memory on the path of a token, written down off it.
 
 A process that is killed forgets what it noted since the last flush, and a store that is away gets it later: both cost
-precision, never a token. Keys that a client publishes itself have no row, so that what is noted of them goes nowhere.
+precision, never a token. Keys that a client publishes itself have no row: what is noted of them is a use of the client.
 """
 
 import asyncio

@@ -141,6 +141,13 @@ class Store(Protocol):
 
     async def list_clients(self) -> tuple[ClientRecord, ...]: ...
 
+    async def unused_since(self) -> dict[str, int]:
+        """By client id, since when no use of a client is known: its last one, to the hour, or its registration.
+
+        Before the floor nothing is known, nor before the store was made or brought to the schema that has it.
+        """
+        ...
+
     async def published_at(self, limit: int) -> tuple[str, ...]:
         """Where enabled clients publish their keys, of so many clients at most; unreadable ones left out."""
         ...
@@ -158,7 +165,7 @@ class Store(Protocol):
         ...
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
-        """Raise the last uses of these keys, each named once; does not raise the registry version.
+        """Raise the last uses of these keys, each named once, and of their clients; raises no registry version.
 
         An earlier instant than the one that stands changes nothing, nor does a key that is not there. A closed store
         takes no note.

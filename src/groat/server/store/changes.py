@@ -56,12 +56,13 @@ class AddApi(Change):
 
     async def write(self, transaction: Transaction) -> None:
         api = self.api
-        await transaction.change(sql.ADD_API, api.name, api.audience, json.dumps(api.scopes), api.created_at)
+        values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime
+        await transaction.change(sql.ADD_API, *values)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceApi(Change):
-    """Its audience and scopes; what clients were granted of it is theirs and changes by `ReplaceClient`."""
+    """Its audience, scopes and lifetime of tokens; clients' grants of it are theirs, and change by `ReplaceClient`."""
 
     api: ApiRecord
 
@@ -70,7 +71,9 @@ class ReplaceApi(Change):
         return f"an API with audience {self.api.audience} exists"
 
     async def write(self, transaction: Transaction) -> None:
-        await transaction.change(sql.REPLACE_API, self.api.audience, json.dumps(self.api.scopes), self.api.name)
+        api = self.api
+        values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.name
+        await transaction.change(sql.REPLACE_API, *values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from groat.protocol.key_limits import KeyLimits
 
 @dataclass(frozen=True, slots=True)
 class ApiRecord:
-    """A registered API; `created_at` in epoch seconds."""
+    """A registered API; `created_at` in epoch seconds, `token_lifetime` in seconds (None: no bound of its own)."""
 
     name: str
     audience: str
     scopes: tuple[str, ...]
     created_at: int
+    token_lifetime: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,15 @@ from groat.server.store.changes import Change, Transaction, Value
 from groat.server.store.conflicts import Collision
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.registry_sql import Statement, alike
-from groat.server.store.rows import Row, api_record, client_key_record, client_record, published_at, signing_key
+from groat.server.store.rows import (
+    Row,
+    api_record,
+    client_key_record,
+    client_record,
+    published_at,
+    signing_key,
+    unused_since,
+)
 
 
 class Filling(Transaction, Protocol):
@@ -61,6 +69,9 @@ class Registrations(ABC):
 
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         return tuple(map(client_record, await self._rows(sql.LIST_CLIENTS)))
+
+    async def unused_since(self) -> dict[str, int]:
+        return {row["client_id"]: unused_since(row) for row in await self._rows(sql.USES_OF_CLIENTS)}
 
     async def published_at(self, limit: int) -> tuple[str, ...]:
         return published_at(await self._rows(sql.PUBLISHED, limit))

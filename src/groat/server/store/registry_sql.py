@@ -56,8 +56,10 @@ UPDATE registry SET horizon = min(horizon, ?1), floor = max(floor, ?2), version 
 # APIs
 
 LIST_APIS: Final = alike('SELECT * FROM apis ORDER BY name COLLATE "C"')
-ADD_API: Final = alike("INSERT INTO apis (name, audience, scopes, created_at) VALUES ($1, $2, $3, $4)")
-REPLACE_API: Final = alike("UPDATE apis SET audience = $1, scopes = $2 WHERE name = $3")
+ADD_API: Final = alike(
+    "INSERT INTO apis (name, audience, scopes, created_at, token_lifetime) VALUES ($1, $2, $3, $4, $5)"
+)
+REPLACE_API: Final = alike("UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3 WHERE name = $4")
 REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
 
 # Clients. A removed one leaves its row behind.
@@ -125,6 +127,31 @@ UPDATE client_keys SET last_used_at = noted.at FROM (
 WHERE client_keys.thumbprint = noted.thumbprint AND client_keys.client_id = noted.client_id
     AND coalesce(client_keys.last_used_at, 0) < noted.at AND (SELECT closed_at FROM registry) IS NULL
 """,
+)
+# The same uses, of whatever key: one that is gone, or that the client publishes itself, has no row. Who looks for them
+# counts in months, so that once an hour is enough.
+NOTE_CLIENTS: Final = Statement(
+    postgres="""
+WITH gate AS (SELECT closed_at FROM registry FOR UPDATE)
+UPDATE clients AS c SET unused_since = n.at
+FROM gate, (SELECT value->>0 AS client_id, max((value->>2)::bigint) AS at FROM json_array_elements($1::json)
+            GROUP BY 1) AS n
+WHERE gate.closed_at IS NULL AND c.client_id = n.client_id AND coalesce(c.unused_since, 0) + 3600 <= n.at
+""",
+    sqlite="""
+UPDATE clients SET unused_since = noted.at FROM (
+    SELECT json_extract(value, '$[0]') AS client_id, max(json_extract(value, '$[2]')) AS at FROM json_each(?1)
+    GROUP BY 1) AS noted
+WHERE clients.client_id = noted.client_id AND coalesce(clients.unused_since, 0) + 3600 <= noted.at
+    AND (SELECT closed_at FROM registry) IS NULL
+""",
+)
+USES_OF_CLIENTS: Final = alike(
+    """
+SELECT c.client_id, c.created_at, c.unused_since, max(k.last_used_at) AS last_used_at
+FROM clients AS c LEFT JOIN client_keys AS k ON k.client_id = c.client_id
+WHERE c.removed_at IS NULL GROUP BY c.client_id
+"""
 )
 
 # The issuer's own keys

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.client_settings import ClientSettings
+from groat.protocol.client_settings import ClientSettings, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -98,7 +98,15 @@ def client_key_record(row: Row) -> ClientKeyRecord:
 
 @_reads("an API")
 def api_record(row: Row) -> ApiRecord:
-    return ApiRecord(row["name"], row["audience"], tuple(json.loads(row["scopes"])), row["created_at"])
+    scopes, lifetime = tuple(json.loads(row["scopes"])), token_lifetime(row["token_lifetime"])
+    return ApiRecord(row["name"], row["audience"], scopes, row["created_at"], lifetime)
+
+
+@_reads("the last use of a client")
+def unused_since(row: Row) -> int:
+    """Epoch seconds since when no use of a client is known; the store may have begun to remember later."""
+    known: list[int] = [row[name] or 0 for name in ("created_at", "unused_since", "last_used_at")]
+    return max(known)
 
 
 @_reads("a signing key")

@@ -158,7 +158,8 @@ class PostgresStore(Registrations):
         return await self._all(statement.postgres, *values)
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
-        await self._all(sql.NOTE_USES.postgres, json.dumps(uses))
+        for statement in (sql.NOTE_USES.postgres, sql.NOTE_CLIENTS.postgres):
+            await self._all(statement, json.dumps(uses))
 
     async def names_key(self, kid: str) -> bool:
         # In a transaction, because the longer time that this may take is set for one alone.

@@ -41,7 +41,7 @@ from groat.server.store.sqlite.writer import FORGET, SqliteWriter
 from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class SqliteStore(Registrations):
@@ -153,9 +153,9 @@ class SqliteStore(Registrations):
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
         # No registration: a use changes no verdict, and a new version would have every replica read its clients anew.
         self._front.started()
-        await self._writer.run(
-            lambda connection: connection.execute(sql.NOTE_USES.sqlite, (json.dumps(uses),)).rowcount
-        )
+        noted = (json.dumps(uses),)
+        await self._writer.run(lambda connection: connection.execute(sql.NOTE_USES.sqlite, noted).rowcount)
+        await self._writer.run(lambda connection: connection.execute(sql.NOTE_CLIENTS.sqlite, noted).rowcount)
 
     async def names_key(self, kid: str) -> bool:
         return await asyncio.to_thread(self._names_key, kid)

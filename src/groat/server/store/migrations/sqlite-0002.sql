@@ -1,0 +1,7 @@
+-- How long a token for this API lives at most, in seconds; NULL: as tokens.lifetime has it.
+ALTER TABLE apis ADD COLUMN token_lifetime INTEGER;
+
+-- Since when no use of the client is known, to the hour; NULL: since created_at. Of what was there before this nobody
+-- knows, so for the clients of then it begins now.
+ALTER TABLE clients ADD COLUMN unused_since INTEGER;
+UPDATE clients SET unused_since = unixepoch();
