@@ -8,6 +8,7 @@ import httpx2
 import requests
 
 from groat.client import (
+    ApiMetadata,
     ClientError,
     Clocks,
     KeyFile,
@@ -31,6 +32,8 @@ assert_type(MachineClient.from_env(timeout=2.0), MachineClient)
 assert_type(machine.token(resource=RESOURCE, scopes=["orders:read"]), Token)
 assert_type(machine.token().expires_at, float)
 assert_type(machine.token().scopes, tuple[str, ...])
+assert_type(machine.check_api(RESOURCE, httpx.Response(401)), ApiMetadata)
+assert_type(machine.check_api(RESOURCE, httpx2.Response(401)).issuers, tuple[str, ...])
 assert_type(asyncio.run(machine.atoken(RESOURCE, "orders:read")), Token)
 
 

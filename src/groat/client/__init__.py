@@ -4,6 +4,7 @@ client = MachineClient(issuer="https://auth.example.com", client_id="billing", k
 api = httpx2.Client(auth=client.auth(resource="https://orders.example.com", scopes=["orders:read"]))
 """
 
+from groat.client.api_metadata import ApiMetadata
 from groat.client.assertion import Signer, WorkloadIdentity, private_key_from_text
 from groat.client.challenge import raise_for_scope
 from groat.client.errors import (
@@ -12,6 +13,7 @@ from groat.client.errors import (
     EnvironmentUnusable,
     HttpClientMissing,
     InsufficientScope,
+    IssuerNotTrusted,
     KeyUnusable,
     MetadataInvalid,
     OriginNotAllowed,
@@ -27,12 +29,14 @@ from groat.client.token import Token
 from groat.outbound.clocks import Clocks
 
 __all__ = [
+    "ApiMetadata",
     "ClientClosed",
     "ClientError",
     "Clocks",
     "EnvironmentUnusable",
     "HttpClientMissing",
     "InsufficientScope",
+    "IssuerNotTrusted",
     "KeyFile",
     "KeyUnusable",
     "MachineClient",

@@ -37,6 +37,15 @@ def _lines(headers: Any, name: str) -> list[str]:
     return [headers[name]] if name in headers else []
 
 
+def named_metadata(response: ApiResponse) -> str | None:
+    """Where a challenge of any scheme says that the API's metadata are (RFC 9728 5.1), unproven."""
+    for value in _lines(response.headers, "www-authenticate"):
+        for _, parameters in parse_challenges(value):
+            if parameters.get("resource_metadata"):
+                return parameters["resource_metadata"]
+    return None
+
+
 def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
     """Take one header value apart into schemes (lower case) and their parameters; the rest of a broken one is left."""
     challenges: list[tuple[str, dict[str, str]]] = []

@@ -9,6 +9,7 @@
     ├── TokenResponseInvalid        the answer breaks RFC 6749 5.1: a redirect, no JSON, too large, unknown token_type
     │   └── ScopeNarrowed           a good token that grants less than was asked for
     ├── OriginNotAllowed            the request goes where the token must not go
+    ├── IssuerNotTrusted            the API takes tokens of other issuers only; raised by `check_api` alone
     ├── InsufficientScope           the API wants more scopes (RFC 6750 3.1); raised by `raise_for_scope` alone
     └── ClientClosed                the MachineClient was closed
     ConfigError                     wrong arguments or environment; see groat.protocol.errors
@@ -132,6 +133,16 @@ class InsufficientScope(ClientError):
     def __init__(self, message: str, *, required: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.required = tuple(sorted(required))
+
+
+class IssuerNotTrusted(ClientError):
+    """The API's metadata list other issuers than the client's (RFC 9728). `issuers`: as listed; none was asked."""
+
+    def __init__(self, message: str, *, issuers: Iterable[str] = ()) -> None:
+        super().__init__(
+            message, hint="the API's operator adds this issuer, or the client is configured for one of those"
+        )
+        self.issuers = tuple(issuers)
 
 
 class ClientClosed(ClientError):

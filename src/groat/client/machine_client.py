@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from groat.client.api_metadata import ApiMetadata, ApiReader, check_issuer
 from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
 from groat.client.bearer import Bearer
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
@@ -28,6 +29,7 @@ from groat.protocol.uris import check_endpoint, issuer_fault
 
 if TYPE_CHECKING:
     from groat.client.auth import MachineAuth
+    from groat.client.challenge import ApiResponse
 
 MIN_ASSERTION_LIFETIME, MAX_ASSERTION_LIFETIME = 5, 300
 Scopes = str | Iterable[str]
@@ -78,6 +80,7 @@ class MachineClient:
         self._client_id = one_string("client_id", client_id)
         self._allow_http_hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         self._check(http, timeout, assertion_lifetime)
+        self._timeout = timeout
         self._transport = Transport(http, timeout=timeout, monotonic=clocks.monotonic)
         endpoint = TokenEndpoint(
             self._directory(token_endpoint, clocks),
@@ -140,6 +143,23 @@ class MachineClient:
         One that has replaced it meanwhile stays. `auth` does this by itself.
         """
         self._cache.drop(self._wish(resource, scopes), token)
+
+    def check_api(self, resource: str, response: "ApiResponse | None" = None) -> ApiMetadata:
+        """What an API says of itself (RFC 9728), if it takes tokens of our issuer; blocks. For whoever got a 401.
+
+        `response`: an answer of the API whose challenge may name the address; otherwise the identifier does. Nothing
+        secret is sent (`http` neither: the API is none of the authorization server's business), and no other issuer is
+        asked. Raises IssuerNotTrusted, MetadataInvalid, ServerUnreachable; ConfigError for a resource that is no URL.
+        """
+        transport = Transport(timeout=self._timeout)
+        try:
+            found = ApiReader(transport, self._allow_http_hosts).read(
+                one_string("resource", resource), response, transport.until(self._timeout)
+            )
+        finally:
+            transport.close()
+        check_issuer(found, self._issuer)
+        return found
 
     def close(self) -> None:
         """Forget the tokens and close our connections. Later calls raise ClientClosed."""
