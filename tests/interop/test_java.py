@@ -98,10 +98,11 @@ def test_spring_reads_our_metadata(
     assert answers["told the type"].startswith("ok billing" if known else "refused"), answers
 
 
-@pytest.mark.rule("AS-CA-06", "AS-CA-10")
-def test_java_caller_gets_tokens_and_calls(java: JavaPrograms, guided: GroatServer, tmp_path: Path) -> None:
-    """The two programs of the two pages meet each other."""
+@pytest.mark.rule("FO-23", "AS-CA-06", "AS-CA-10")
+def test_java_callers_get_tokens_and_call(java: JavaPrograms, guided: GroatServer, tmp_path: Path) -> None:
+    """The programs of the two pages meet each other: Nimbus by itself, and Spring's client."""
     command = java.compile("call", programs(CALL, "java", guided.issuer))
     with Orders(java, tmp_path)(guided.issuer) as origin:
-        lines = run([*command, "example.CallOrders"], guided.directory, API=f"{origin}/orders")
-    assert lines == ['200 ["an order of billing"]']
+        for program in ("CallOrders", "SpringCallOrders"):
+            lines = run([*command, f"example.{program}"], guided.directory, API=f"{origin}/orders")
+            assert lines[-1] == '200 ["an order of billing"]'
