@@ -10,12 +10,16 @@ import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path as django_path
 
 from groat.client import MachineClient
 from groat.protocol import strict_json
 from groat.protocol.jwk import generate_private_key
 from groat.testing import FakeIssuer
 from tests.client.servers import Api, AuthorizationServer
+from tests.verifier import django_site
 from tests.verifier.issuer import serving
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
@@ -46,6 +50,16 @@ def wsgi_status(app: Any, path: str, token: str | None = None) -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(transport=httpx.WSGITransport(app), base_url="https://orders.example.com") as http:
         return http.get(path, headers=headers).status_code
+
+
+def django_statuses(section: dict[str, Any], tokens: list[str | None]) -> list[int]:
+    """Of the project that the section's settings and URLs make: /orders and /orders/7 by each token, then /health."""
+    settings = {name: value for name, value in section.items() if name == "MIDDLEWARE" or name.startswith("GROAT_")}
+    urls = [*section["urlpatterns"], django_path("health", lambda request: HttpResponse())]
+    sent = [{"Authorization": f"Bearer {token}"} if token else {} for token in tokens]
+    with django_site.project(urls, **settings):
+        asked = [Client().get(path, headers=headers) for path in ("/orders", "/orders/7") for headers in sent]
+        return [response.status_code for response in (*asked, Client().get("/health"))]
 
 
 def status(app: Any, path: str, token: str | None = None) -> int:
@@ -99,6 +113,7 @@ def test_protect_an_api() -> None:
         assert answers == [b"oats for billing", grpc.StatusCode.UNAUTHENTICATED]
         flask = found["Flask"]["app"]
         assert [wsgi_status(flask, "/orders", token) for token in (None, issuer.token())] == [401, 200]
+        assert django_statuses(found["Django"], [None, issuer.token()]) == [401, 200, 401, 200, 200]
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
         assert found["In tests"]["tomorrow"].verify(late).client_id == "billing"
 

@@ -39,6 +39,7 @@ CIRCLES: Final[Mapping[frozenset[str], str]] = {}
 PUBLIC: Final = (
     "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
     "verifier.flask",
+    "verifier.django",
     "verifier.aiohttp", "verifier.grpc", "client.requests",
     "testing",
 )  # fmt: skip

@@ -23,6 +23,7 @@ from groat.verifier import (
     Verifier,
     any_of,
     bearer_token,
+    django,
     flask,
     presets,
     refusal,
@@ -121,6 +122,20 @@ async def flask_async_view() -> str:
 
 assert_type(flask_view(7), str)
 
+
+@django.require("orders:read")
+async def django_view(request: django.GroatRequest, number: int) -> str:
+    assert_type(request.caller, Caller)
+    return str(number)
+
+
+@django.require(any_of("orders:read", "orders:write"))
+def django_sync_view(request: django.GroatRequest) -> int:
+    return 7
+
+
+assert_type(django_sync_view(django.GroatRequest()), int)
+
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -133,6 +148,7 @@ caller.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttrib
 caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 flask_view("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+django.require(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 flask_guard(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]  # pyright: ignore

@@ -100,8 +100,21 @@ class ProtectedResource:
             error.resource_metadata = self._metadata_url
             raise
 
-    def refusal(self, error: VerificationError) -> Answer:
-        """What is answered; it explains itself at a development machine (GROAT_DEV=1)."""
+    def permit(self, caller: Caller, scopes: RequiredScopes) -> None:
+        """Whether a caller that was admitted may go on to a route. Raises InsufficientScope, for `refusal`."""
+        try:
+            self.verifier.require(caller, scopes)
+        except VerificationError as error:
+            error.resource_metadata = self._metadata_url
+            raise
+
+    def refusal(self, error: VerificationError, route: tuple[str, ...] | AnyOf = ()) -> Answer:
+        """What is answered; it explains itself at a development machine (GROAT_DEV=1).
+
+        `route`: what the route needs besides what `admit` was told; a 401 names it as well (RFC 9728 5.1).
+        """
+        if error.status == 401:
+            error.required = tuple(sorted({*error.required, *named_scopes(route)}))
         return refusal(error, explain=self.verifier.explain)
 
 

@@ -189,6 +189,14 @@ class Verifier:
         """As `verify_request`, without blocking the event loop."""
         return await self.averify(self._token(authorization, query, scopes), scopes)
 
+    def require(self, caller: Caller, scopes: RequiredScopes) -> None:
+        """Whether a caller that was accepted has these scopes as well. Raises InsufficientScope."""
+        try:
+            require_scopes(caller, scopes)
+        except VerificationError as error:
+            self._refused(error, None, caller, scopes)
+            raise
+
     def warm_sync(self, *, force: bool = False) -> None:
         """Load the keys of every issuer now; `force` even if they are current.
 

@@ -21,6 +21,8 @@ from tests.waiting import wait_until
 APPS: Final = [
     "aiohttp_app",
     "asgi_app",
+    "django_app",
+    "django_asgi_app",
     "fastapi_app",
     "flask_app",
 ]

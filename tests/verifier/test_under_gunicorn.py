@@ -1,4 +1,4 @@
-"""WSGI examples in gunicorn with --preload: the application is loaded, and has its keys, before workers are forked."""
+"""The WSGI examples in gunicorn, with --preload too: then the application is loaded, and has its keys, before workers are forked."""
 
 import os
 import subprocess
@@ -18,7 +18,11 @@ from tests.verifier.tokens import AUD
 from tests.waiting import wait_until
 
 # What each calls its verifier; the master has the keys, and whatever fetched them, when it forks.
-VERIFIERS: Final = {"flask_api": "from flask_api import verifier"}
+SETTINGS_OF_DJANGO: Final = "from groat.verifier import django_settings; verifier = django_settings.resource().verifier"
+VERIFIERS: Final = {
+    "flask_api": "from flask_api import verifier",
+    "django_api": SETTINGS_OF_DJANGO,
+}
 SETTINGS: Final = """
 def when_ready(server):
     {verifier}
@@ -35,10 +39,16 @@ def preloaded(name: str, issuer: Issuer, folder: Path, *arguments: str) -> Itera
     settings, port = folder / "gunicorn.py", free_port()
     settings.write_text(SETTINGS.format(verifier=VERIFIERS[name], seen=str(folder / "seen")))
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "gunicorn", "--preload", "-c", str(settings), "-b", f"127.0.0.1:{port}"]
-    command += ["--no-control-socket", *arguments, f"{name}:app"]
-    env = environment(GROAT_ISSUER=issuer.url, GROAT_AUDIENCE=AUD, PYTHONWARNINGS="default")
-    process = subprocess.Popen(command, cwd=EXAMPLES, env=env)
+    command = ["gunicorn", "--preload", "-c", str(settings), "-b", f"127.0.0.1:{port}", "--no-control-socket"]
+    with program(issuer, url, *command, *arguments, f"{name}:app"):
+        yield url
+
+
+@contextmanager
+def program(issuer: Issuer, url: str, *command: str) -> Iterator[None]:
+    """A server of the examples, once it answers."""
+    env = environment(GROAT_ISSUER=issuer.url, GROAT_AUDIENCE=AUD)
+    process = subprocess.Popen([sys.executable, "-m", *command], cwd=EXAMPLES, env=env)
 
     def up() -> bool:
         assert process.poll() is None
@@ -49,7 +59,7 @@ def preloaded(name: str, issuer: Issuer, folder: Path, *arguments: str) -> Itera
 
     try:
         wait_until(up, 60)
-        yield url
+        yield
     finally:
         process.terminate()
         process.wait(30)
@@ -85,3 +95,22 @@ def test_workers_that_were_forked(issuer: Issuer, tmp_path: Path, name: str, wor
         until_both_answered(issuer.token())
         assert issuer.fetches == 3
         assert ask("garbage") == 401
+
+
+@pytest.mark.rule("RS-02", "RS-08", "RS-09", "RS-22", "DEMO-14")
+@pytest.mark.parametrize("name", ["flask_api:app", "django_api:app", "django_api:asgi"])
+def test_the_examples(issuer: Issuer, name: str) -> None:
+    """/health is open, /protected says who called, and reading and writing need their own scope."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = ["uvicorn", "--port", str(port)] if name.endswith("asgi") else ["gunicorn", "-b", f"127.0.0.1:{port}"]
+    with program(issuer, url, *server, name), httpx.Client(base_url=url, trust_env=False) as api:
+        assert api.get("/health").json() == {"status": "ok"}
+        assert [api.get(path).status_code for path in ("/protected", "/orders")] == [401, 401]
+        api.headers["Authorization"] = f"Bearer {issuer.token()}"
+        assert api.get("/protected").json() == {"message": "Hello, billing", "client": "billing"}
+        assert api.get("/orders").json() == ["1 sack of groats"]
+        assert api.post("/orders?order=oats").status_code == 403
+        api.headers["Authorization"] = f"Bearer {issuer.token(scope='orders:write')}"
+        assert api.post("/orders?order=oats").json() == {"order": "oats", "by": "billing"}
+        assert api.get("/orders").status_code == 403
