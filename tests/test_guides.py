@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,28 @@ def test_protect_an_api() -> None:
         assert found["In tests"]["tomorrow"].verify(late).client_id == "billing"
 
 
+def metadata_of_a_call(credentials: grpc.CallCredentials) -> dict[str, Any]:
+    """What a server on this machine sees of a call with these credentials."""
+    seen: dict[str, Any] = {}
+
+    def see(request: bytes, context: grpc.ServicerContext) -> bytes:
+        seen.update(context.invocation_metadata())
+        return request
+
+    with ThreadPoolExecutor() as pool:
+        server = grpc.server(pool)
+        handlers: dict[str, Any] = {"See": grpc.unary_unary_rpc_method_handler(see)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
+        port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
+        server.start()
+        composed = grpc.composite_channel_credentials(grpc.local_channel_credentials(), credentials)
+        with grpc.secure_channel(f"127.0.0.1:{port}", composed) as channel:
+            call: Any = channel.unary_unary("/a.B/See")
+            call(b"", timeout=20)
+        server.stop(None).wait(10)
+    return seen
+
+
 @pytest.mark.rule("FO-3", "OP-12")
 def test_call_an_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippet of the guide has a token to show."""
@@ -137,6 +160,8 @@ def test_call_an_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             names["session"].auth = names["MachineAuth"](names["machine"], resource=api.url, scopes=["orders:read"])
             assert names["session"].get(api.url).json()["scope"] == "orders:read"
         names["session"].close()
+        assert metadata_of_a_call(names["credentials"])["authorization"].removeprefix("Bearer ") in issuer.issued
+        names["channel"].close()
         names["api"].close()
         names["machine"].close()
 

@@ -29,6 +29,7 @@ MODULES: Final = [  # of ours, the package that each needs, and the extra that b
     ("groat.verifier.grpc", "grpc", "grpc"),
     ("groat.verifier.flask", "flask", "flask"),
     ("groat.client.requests", "requests", "requests"),
+    ("groat.client.grpc", "grpc", "grpc"),
 ]
 
 

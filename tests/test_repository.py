@@ -40,7 +40,7 @@ PUBLIC: Final = (
     "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
     "verifier.flask",
     "verifier.django",
-    "verifier.aiohttp", "verifier.grpc", "client.requests",
+    "verifier.aiohttp", "verifier.grpc", "client.requests", "client.grpc",
     "testing",
 )  # fmt: skip
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import assert_type
 
+import grpc
+import grpc.aio
 import httpx
 import httpx2
 import requests
@@ -21,6 +23,7 @@ from groat.client import (
     private_key_from_text,
     raise_for_scope,
 )
+from groat.client.grpc import call_credentials
 from groat.client.requests import MachineAuth
 from groat.protocol.jwk import PrivateKey
 
@@ -63,6 +66,11 @@ requests.get(RESOURCE, auth=MachineAuth(machine, resource=RESOURCE, scopes=["ord
 requests.Session().auth = MachineAuth(machine, "urn:orders", origins=[RESOURCE])
 machine.drop(machine.token(RESOURCE), RESOURCE)
 
+credentials = call_credentials(machine, resource=RESOURCE, scopes=["orders:read"])
+secure = grpc.composite_channel_credentials(grpc.ssl_channel_credentials(), credentials)
+grpc.intercept_channel(grpc.secure_channel("orders.example.com:443", secure), credentials.interceptor)
+grpc.aio.secure_channel("orders.example.com:443", secure, interceptors=credentials.aio_interceptors)
+
 
 def call(api: httpx2.Client) -> int:
     try:
@@ -91,3 +99,4 @@ machine.token().value = "other"  # type: ignore[misc]  # pyright: ignore[reportA
 KeyFile("key.json", "PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 MachineAuth("billing", resource=RESOURCE)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 machine.drop("token")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+call_credentials(machine, resource=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
