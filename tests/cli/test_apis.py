@@ -1,8 +1,13 @@
 """`groat api`: the protected resources, their audiences and scopes."""
 
+import json
 from typing import Any
 
 import pytest
+
+from groat.protocol.resource_metadata import resource_metadata_url
+from groat.verifier import Verifier
+from groat.verifier.protected_resource import ProtectedResource
 
 from .running import AUDIENCE, ISSUER, Home
 
@@ -126,3 +131,34 @@ def test_a_scope_that_the_api_has_not_cannot_be_removed(home: Home) -> None:
     """A slip of the finger must not look like success."""
     done = home("api", "update", "orders", "--remove-scope", "orders:raed")
     assert (done.code, "orders:raed" in done.err) == (3, True)
+
+
+@pytest.mark.rule("RS-MD-06")
+@pytest.mark.parametrize("audience", ["https://s.example", "https://s.example/v1/mcp", "http://127.0.0.1:3002"])
+def test_the_metadata_of_an_api(home: Home, audience: str) -> None:
+    """What an adapter of a verifier for that API serves, with the same members in the same order."""
+    home.ok("api", "add", "stock", "--audience", audience, "--scope", "b", "--scope", "a")
+    printed = home.ok("--json", "api", "show", "stock", "--resource-metadata")
+    verifier = Verifier(issuer=ISSUER, audience=audience)
+    adapter = ProtectedResource(verifier, scopes=["a"], known=["b"])
+    url = resource_metadata_url(audience)
+    assert url is not None
+    served = adapter.public("GET", url.removeprefix(f"{audience.partition('//')[0]}//{audience.split('/')[2]}"))
+    verifier.close()
+    assert served is not None
+    assert list(printed.json.items()) == list(json.loads(served.body).items())
+    people = home.ok("api", "show", "stock", "--resource-metadata")
+    assert (people.json, url in people.err) == (printed.json, True)
+    assert home.ok("-q", "api", "show", "stock", "--resource-metadata").err == ""
+
+
+@pytest.mark.rule("RS-MD-01", "RS-MD-06")
+def test_an_api_without_metadata(home: Home) -> None:
+    """One that knows no scope lists none, one whose audience is no https URL has no document, and nobody's has none."""
+    home.ok("api", "add", "bare", "--audience", "https://bare.example")
+    assert "scopes_supported" not in home.ok("api", "show", "bare", "--resource-metadata").json
+    home.ok("api", "add", "urn", "--audience", "urn:example:stock")
+    done = home("api", "show", "urn", "--resource-metadata")
+    assert (done.code, done.out) == (3, "")
+    assert "API urn has no such document: urn:example:stock is no https URL" in done.err
+    assert home("api", "show", "none", "--resource-metadata").code == 3

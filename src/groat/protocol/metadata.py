@@ -9,6 +9,7 @@ from groat.protocol import client_auth, grants
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
 from groat.protocol.models import Policy
+from groat.protocol.resource_metadata import resource_metadata_url
 from groat.protocol.uris import check_endpoint
 
 WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
@@ -17,11 +18,16 @@ JWKS_PATH: Final = "/.well-known/jwks.json"
 
 
 def server_metadata(
-    policy: Policy, scopes: Iterable[str], endpoints: Mapping[str, Any], algorithms: Iterable[str] = ()
+    policy: Policy,
+    scopes: Iterable[str],
+    endpoints: Mapping[str, Any],
+    algorithms: Iterable[str] = (),
+    audiences: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2), but one.
 
     `endpoints`: what follows from the table of those that are served. `algorithms`: of the published keys.
+    `audiences`: of all APIs; those that can have metadata of their own are listed where the policy wants that.
     """
     document: dict[str, Any] = {"issuer": policy.issuer, **endpoints}
     if policy.compatible and (signing := sorted(set(algorithms))):
@@ -29,6 +35,9 @@ def server_metadata(
     listed = sorted(set(scopes))
     if listed:
         document["scopes_supported"] = listed
+    described = sorted(one for one in audiences if resource_metadata_url(one) is not None)
+    if policy.protected_resources and described:
+        document["protected_resources"] = described
     return document
 
 

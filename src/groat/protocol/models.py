@@ -54,6 +54,8 @@ class Policy:
     extra_claims: Mapping[str, Any] = field(default_factory=dict)
     # Whether the metadata have what some readers demand and no client of this server needs (AS-MC-01).
     compatible: bool = True
+    # Whether they list the audiences of all APIs (RFC 9728 4): that tells strangers the inventory.
+    protected_resources: bool = False
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
     jwks_uri: str = field(init=False)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,11 @@ import pytest
 from mcp.shared.auth import OAuthMetadata
 
 from groat.app import Clockwork, create_app
+from groat.client import MachineClient, TokenRequestRefused
+from groat.server import operations
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.store.sqlite.store import SqliteStore
-from tests.server.builders import ISS
+from tests.server.builders import ISS, ORDERS, STOCK
 from tests.server.lab import DEFAULTS, Lab, prepare
 from tests.server.wire import FORM, Answer, check_refused, raw, send
 
@@ -193,3 +196,48 @@ def test_where_it_counts(tmp_path: Path) -> None:
 
     asyncio.run(work())
     lab.stream.close()
+
+
+@pytest.mark.rule("RS-MD-09")
+def test_the_inventory_is_nobodys(fresh_lab: Callable[..., Lab]) -> None:
+    """The audiences are listed where the operator says so, those that can have metadata of their own."""
+    assert "protected_resources" not in fresh_lab().get(METADATA).json
+    lab = fresh_lab(f"[metadata]\nprotected_resources = true\n{DEFAULTS}")
+    lab.operate(lambda op: operations.add_api(op, "urn", "urn:example:stock", []))
+    assert lab.get(METADATA).json["protected_resources"] == [ORDERS, STOCK]
+    assert lab.get(OPENID).body == lab.get(METADATA).body
+    for name in ("orders", "stock"):
+        lab.operate(partial(operations.remove_api, name=name))
+    assert "protected_resources" not in lab.get(METADATA).json
+
+
+@pytest.mark.rule("OP-12")
+@pytest.mark.parametrize("target", ["/token", "/client-keys", "/authorize", METADATA, OPENID, "/.well-known/jwks.json",
+                                    "/health", "/livez", "/readyz", "/nowhere"])  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+def test_every_answer_says_what_it_is_called_in_the_log(lab: Lab, target: str, method: str) -> None:
+    """Good or bad, of whatever method, each with an id of its own, once."""
+    ids = [send(lab.address, method, target, body=b"" if method == "POST" else None).request_id for _ in range(2)]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{16,64}", one) for one in ids)
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.rule("OP-12")
+def test_a_library_shows_the_id(lab: Lab) -> None:
+    """Whatever refuses at the token endpoint, the error of a caller's library names the line of the log."""
+    answer = lab.ask(scope="nope")
+    (line,) = [json.loads(line) for line in lab.lines() if answer.request_id.encode() in line]
+    assert (line["event"], line["reason"]) == ("token.refused", "scope")
+    machine = MachineClient(
+        issuer=ISS,
+        client_id="billing",
+        key=lab.party.key,
+        token_endpoint=f"http://{lab.address[0]}:{lab.address[1]}/token",
+    )
+    with pytest.raises(TokenRequestRefused) as refused:
+        machine.token(scopes=["nope"])
+    machine.close()
+    shown = refused.value.request_id
+    assert shown is not None
+    assert shown in str(refused.value)
+    assert any(shown.encode() in line and b"token.refused" in line for line in lab.lines())

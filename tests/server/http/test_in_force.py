@@ -58,6 +58,7 @@ OTHERWISE = {
     "tokens.lifetime": '[tokens]\nlifetime = "5m"',
     "tokens.extra_claims": '[tokens]\nextra_claims = {env = "test"}',
     "metadata.compatible": "[metadata]\ncompatible = false",
+    "metadata.protected_resources": "[metadata]\nprotected_resources = true",
     "assertions.max_lifetime": '[assertions]\nmax_lifetime = "1m"',
     "assertions.clock_tolerance": '[assertions]\nclock_tolerance = "30s"',
     "server.connections": "[server]\nconnections = 20",

@@ -31,6 +31,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "storage.retention": (0, ('"30d"', 30 * 86400), ("1h", 3600), (5, 5)),
     "tokens.lifetime": (600, ('"2m"', 120), ("3m", 180), ("1h", 3600)),
     "metadata.compatible": (True, ("false", False), ("false", False), (False, False)),
+    "metadata.protected_resources": (False, ("true", True), ("true", True), (True, True)),
     "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
     "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
     "keys.algorithm": ("ES256", ('"PS256"', "PS256"), ("Ed25519", "Ed25519"), ("EdDSA", "EdDSA")),

@@ -1,5 +1,7 @@
 """`groat api`: the protected resources that tokens are for."""
 
+import json
+
 import click
 
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
@@ -41,10 +43,19 @@ def list_(session: Session) -> None:
 
 @api.command()
 @click.argument("name")
+@click.option(
+    "--resource-metadata", is_flag=True, help="Print what the API serves of itself (RFC 9728), as a JSON document."
+)
 @click.pass_obj
-def show(session: Session, name: str) -> None:
+def show(session: Session, name: str, resource_metadata: bool) -> None:
     """Show one API."""
-    session.show(session.operate(lambda operator: operations.find_api(operator, name)), name)
+    if not resource_metadata:
+        session.show(session.operate(lambda operator: operations.find_api(operator, name)), name)
+        return
+    url, document = session.operate(lambda operator: operations.describe_api(operator, name))
+    # A document to be served is one to whoever looks at it, too.
+    click.echo(json.dumps(document) if session.as_json else json.dumps(document, indent=2))
+    session.note(f"read at {url}; adapters of groat.verifier and groat guard serve it by themselves")
 
 
 @api.command()

@@ -116,6 +116,7 @@ def get(
         key=read_key(key_file, alg),
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
+        allow_narrowed_scope=True,
     )
     try:
         granted = machine.token(resource=resource, scopes=list(scopes))
@@ -124,6 +125,8 @@ def get(
         raise
     finally:
         machine.close()
+    if missing := sorted(set(scopes) - set(granted.scopes)):
+        session.note(f"narrowed by the server: granted without {' '.join(missing)}")
     if print_token:
         click.echo(granted.value)
     else:

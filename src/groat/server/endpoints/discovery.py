@@ -53,7 +53,8 @@ class MetadataEndpoint:
         policy = exchange_of(scope).in_force.policy
         scopes = (s for api in apis for s in api.scopes)
         algorithms = [key.algorithm for key in await self.registry.published(self.clock())]
-        document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms)
+        audiences = [api.audience for api in apis]
+        document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms, audiences)
         await _send_document(scope, send, document, b"application/json", self.max_age)
 
 

@@ -8,6 +8,7 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 from groat.server.operations.apis import (
     ApiWish,
     add_api,
+    describe_api,
     find_api,
     list_apis,
     plan_api_removal,
@@ -60,6 +61,7 @@ __all__ = [
     "add_api",
     "add_client",
     "add_client_keys",
+    "describe_api",
     "enable_client",
     "enrol_client_key",
     "find_api",

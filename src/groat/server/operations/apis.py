@@ -8,6 +8,7 @@ from groat.protocol.client_settings import token_lifetime as checked_lifetime
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import SCOPE_TOKEN
 from groat.protocol.models import API_NAME, Policy
+from groat.protocol.resource_metadata import resource_metadata, resource_metadata_url
 from groat.protocol.unset import UNSET, Unset
 from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
@@ -42,6 +43,19 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
         if api.name == name:
             return api
     raise NotRegistered(f"no API {name}. See: groat api list")
+
+
+async def describe_api(operator: Operator, name: str) -> tuple[str, dict[str, Any]]:
+    """Where an API's metadata are read (RFC 9728 3.1), and what they say by the registry: all of its scopes.
+
+    Raises NotRegistered, ConfigError where its audience is no https URL. Not known here: which of its scopes the API
+    asks for, and what it calls itself.
+    """
+    api = await find_api(operator, name)
+    url = resource_metadata_url(api.audience)
+    if url is None:
+        raise ConfigError(f"API {name} has no such document: {api.audience} is no https URL (RFC 9728 1.2)")
+    return url, resource_metadata(api.audience, [operator.policy.issuer], api.scopes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

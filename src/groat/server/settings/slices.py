@@ -162,6 +162,7 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         allow_http_hosts=frozenset(values["development.allow_http_hosts"]),
         extra_claims=values["tokens.extra_claims"],
         compatible=values["metadata.compatible"],
+        protected_resources=values["metadata.protected_resources"],
     )
 
 
