@@ -129,11 +129,10 @@ def get(
         session.note(f"narrowed by the server: granted without {' '.join(missing)}")
     if print_token:
         click.echo(granted.value)
-    else:
-        scope, expires_at = " ".join(sorted(granted.scopes)), int(granted.expires_at)
-        facts = {"client_id": client_id, "resource": resource, "scope": scope, "expires_at": expires_at}
-        session.show(facts, client_id)
-        session.note("the token itself: add --print-token")
+        return
+    scope, expires_at = " ".join(sorted(granted.scopes)), int(granted.expires_at)
+    session.show({"client_id": client_id, "resource": resource, "scope": scope, "expires_at": expires_at}, client_id)
+    session.note("the token itself: add --print-token")
 
 
 @token.command()
