@@ -14,7 +14,8 @@ from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
 from groat.protocol.jwk import PrivateKey, generate_private_key
-from tests.client.servers import AuthorizationServer, Reply
+from groat.testing import FakeIssuer
+from tests.client.servers import AuthorizationServer, Reply, Seen, Server
 
 from .running import Home
 
@@ -78,6 +79,34 @@ def test_what_a_server_cannot_do_is_no_refusal(
     assert f"[request id {ID}]" in plain.err
     document = json.loads(as_json.err)
     assert (document["error"], document["request_id"]) == (error or "unreachable", ID)
+
+
+class Failing(Server):
+    """Answers everything with 503."""
+
+    def answer(self, request: Seen) -> Reply:
+        return Reply(503, b"", {"X-Request-ID": ID})
+
+
+@pytest.mark.rule("OP-12", "CL-25")
+def test_the_request_id_of_keys_and_health(host: Home) -> None:
+    """Where the keys of an issuer cannot be had, and where a server is not ready: in both forms, too."""
+    with Failing() as server:
+        verifying = (
+            "token",
+            "verify",
+            FakeIssuer(server.url).token(),
+            "--issuer",
+            server.url,
+            "--audience",
+            "https://a",
+        )
+        plain, as_json = host(*verifying), host("--json", *verifying)
+        assert (plain.code, plain.err.count(f"[request id {ID}]")) == (5, 1)
+        assert json.loads(as_json.err)["request_id"] == ID
+        health = host("--json", "health", f"{server.url}/readyz")
+        assert (health.code, health.json["request_id"]) == (7, ID)
+        assert ID in host("health", f"{server.url}/readyz").out
 
 
 @pytest.mark.rule("ST-13")

@@ -209,13 +209,17 @@ class InsufficientScope(VerificationError):
 
 
 class KeysUnavailable(VerificationError):
-    """The issuer's keys cannot be had just now: 503 and Retry-After (seconds), never 401."""
+    """The issuer's keys cannot be had just now: 503 and Retry-After (seconds), never 401.
+
+    `request_id`: what the issuer calls the request that failed, where it answered one; it stands in the hint, too.
+    """
 
     status = 503
 
-    def __init__(self, hint: str = "", retry_after: int = 5) -> None:
+    def __init__(self, hint: str = "", retry_after: int = 5, request_id: str | None = None) -> None:
         super().__init__("key_unavailable", hint)
         self.retry_after = retry_after
+        self.request_id = request_id
 
     @property
     def www_authenticate(self) -> None:

@@ -13,6 +13,7 @@ import click
 
 from groat.cli.commands.health import unready_reason
 from groat.cli.session import Exit, Session
+from groat.client.errors import request_id
 from groat.keys.client_keys import span
 from groat.keys.ring.invariants import ring_faults
 from groat.keys.ring.keyring import published_keys
@@ -178,7 +179,9 @@ class Examination:
 
     def _status(self, response: Response, wanted: int, what: str) -> None:
         if response.status != wanted:
-            raise Failed(f"{what} answers {response.status}, not {wanted}")
+            named = request_id(response.headers)
+            known = f" [request id {named}]" if named else ""
+            raise Failed(f"{what} answers {response.status}, not {wanted}{known}")
 
 
 def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:

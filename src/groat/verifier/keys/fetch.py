@@ -36,7 +36,14 @@ _METADATA_TYPES: Final = frozenset({"application/json"})
 
 
 class FetchError(Exception):
-    """The keys could not be had; `str(error)` says why. What it quotes of the other side's is printable and short."""
+    """The keys could not be had; `str(error)` says why. What it quotes of the other side's is printable and short.
+
+    `request_id`: what the other side calls the request, in its log; None where it does not say, or did not answer.
+    """
+
+    def __init__(self, message: str, request_id: str | None = None) -> None:
+        super().__init__(f"{message} [request id {request_id}]" if request_id else message)
+        self.request_id = request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +120,16 @@ class KeyFetcher:
             return self.jwks_uri, now
         if previous is not None and now < previous.found_at + METADATA_MAX_AGE:
             return previous.uri, previous.found_at
-        problems = []
+        problems, request_id = [], None
         for url in metadata_urls(self.issuer):
             try:
                 return self._discover(url, deadline), now
             except (FetchError, JoseError, ConfigError) as error:
                 problems.append(str(error))
-        raise FetchError("; ".join(dict.fromkeys(problems)))
+                request_id = getattr(error, "request_id", None) or request_id
+        told = FetchError("; ".join(dict.fromkeys(problems)))
+        told.request_id = request_id  # the last one; each stands in its problem already
+        raise told
 
     def _discover(self, url: str, deadline: float) -> str:
         response = self._get(url, {}, deadline)
@@ -192,14 +202,13 @@ def _by_kid(keys: Iterable[PublicKey], previous: KeySet | None) -> Mapping[str, 
 
 def _require(response: Response, types: frozenset[str], what: str) -> None:
     headers = {name.lower(): value for name, value in response.headers.items()}
+    request_id = printable(headers["x-request-id"]) if headers.get("x-request-id") else None
     if response.status != 200:
-        request_id = headers.get("x-request-id")
-        known = f" [request id {printable(request_id)}]" if request_id else ""
-        raise FetchError(f"{what} came with status {int(response.status)}, not 200{known}")
+        raise FetchError(f"{what} came with status {int(response.status)}, not 200", request_id)
     if headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
-        raise FetchError(f"{what} came with another content type than {' or '.join(sorted(types))}")
+        raise FetchError(f"{what} came with another content type than {' or '.join(sorted(types))}", request_id)
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise FetchError(f"{what} came compressed")
+        raise FetchError(f"{what} came compressed", request_id)
 
 
 def _lifetime(headers: Mapping[str, str]) -> float:

@@ -67,7 +67,7 @@ class KeySource:
         self._wake_at = schedule.wake_at()
         self._flight: _Flight | None = None
         self._lock = threading.Lock()
-        self._problem = "not fetched yet"
+        self._problem = FetchError("not fetched yet")
         self._told: frozenset[Skipped] = frozenset()
         self._closed = False
         self._life = 0
@@ -116,7 +116,7 @@ class KeySource:
             return key
         if next_ is Next.REFUSE:
             raise InvalidToken("key_unknown", self._unknown(keys, header))
-        raise KeysUnavailable(self._problem, schedule.retry_after(now))
+        raise self._unavailable(schedule, now)
 
     def load(self, *, force: bool = False) -> None:
         """Have usable keys when this returns; `force` fetches even if they are current. Raises KeysUnavailable."""
@@ -170,22 +170,22 @@ class KeySource:
         try:
             threading.Thread(target=self._fly, args=(flight,), name="groat-jwks", daemon=True).start()
         except RuntimeError:
-            self._land(flight, "no thread could be started")
+            self._land(flight, FetchError("no thread could be started"))
 
     def _fly(self, flight: _Flight) -> None:
         with self._lock:
             previous, rediscover = self._keys, self._schedule.failures > 0
-        outcome: KeySet | str
+        outcome: KeySet | FetchError
         try:
             outcome = self._fetcher.fetch(previous, flight.started_at, rediscover=rediscover)
         except FetchError as error:
-            outcome = str(error)
+            outcome = error.with_traceback(None)
         except Exception as error:
             # A callable given as `http` may raise anything; those who wait must have their answer all the same.
-            outcome = f"the fetch broke ({type(error).__name__})"
+            outcome = FetchError(f"the fetch broke ({type(error).__name__})")
         self._land(flight, outcome)
 
-    def _land(self, flight: _Flight, outcome: KeySet | str) -> None:
+    def _land(self, flight: _Flight, outcome: KeySet | FetchError) -> None:
         with self._lock:
             if isinstance(outcome, KeySet):
                 self._accept(flight, outcome)
@@ -211,7 +211,7 @@ class KeySource:
         loaded_at = self._schedule.loaded_at
         return None if loaded_at is None else self._monotonic() - loaded_at
 
-    def _report(self, flight: _Flight, outcome: KeySet | str) -> None:
+    def _report(self, flight: _Flight, outcome: KeySet | FetchError) -> None:
         if self._observer is not None:
             result = "ok" if isinstance(outcome, KeySet) else "failed"
             self._observer.refreshed(self._fetcher.issuer, result, flight.trigger)
@@ -230,10 +230,13 @@ class KeySource:
         which = f"no key with kid {printable(header.kid)}" if header.kid else f"no key for {header.algorithm.name}"
         return f"{which} is usable: {'; '.join(entry.why for entry in skipped)}" if skipped else which
 
+    def _unavailable(self, schedule: Schedule, now: float) -> KeysUnavailable:
+        return KeysUnavailable(str(self._problem), schedule.retry_after(now), self._problem.request_id)
+
     def _require_loaded(self, force: bool) -> None:
         now, schedule = self._monotonic(), self._schedule
         if not schedule.usable(now) or (force and schedule.failures):
-            raise KeysUnavailable(self._problem, schedule.retry_after(now))
+            raise self._unavailable(schedule, now)
 
     def _after_fork(self) -> None:
         # The thread of a flight stays in the parent, and any thread there may have held the lock.
