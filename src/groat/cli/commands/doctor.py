@@ -179,6 +179,7 @@ class Examination:
 
     def _status(self, response: Response, wanted: int, what: str) -> None:
         if response.status != wanted:
+            # By this the operator finds the request in the server's log.
             named = request_id(response.headers)
             known = f" [request id {named}]" if named else ""
             raise Failed(f"{what} answers {response.status}, not {wanted}{known}")
