@@ -6,7 +6,7 @@ from typing import Any, Final
 from groat.server.store.postgres import schema as postgres_schema
 from groat.server.store.sqlite import store as sqlite
 
-LATER: Final = 3
+LATER: Final = 4
 MIGRATION: Final = "ALTER TABLE used_once ADD COLUMN note text;\nCREATE TABLE made_up (a integer);\n"
 
 

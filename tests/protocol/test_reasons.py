@@ -31,6 +31,7 @@ BEHIND: Final = {
     "assertion": ("jose", "strict_json", "client_auth/private_key_jwt"),
     "endorsement": ("jose", "strict_json", "enrolment"),
     "proof": ("jose", "strict_json", "enrolment"),
+    "workload": ("jose", "strict_json", "federation/foreign_token", "federation/rules"),
 }
 # A signature that fails is the assertion's there, and only a proof brings a key; only an endorsement retires one.
 NEVER: Final = {"endorsement_signature", "endorsement_key", "proof_retirement"}

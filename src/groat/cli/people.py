@@ -8,7 +8,7 @@ from typing import Any, Final
 from groat.cli.instants import from_now
 
 _INSTANTS: Final = frozenset({"not_before", "floor", "horizon", "unused_since"})  # and whatever ends in _at
-_SPANS: Final = frozenset({"valid_seconds", "max_assertion_lifetime", "token_lifetime"})
+_SPANS: Final = frozenset({"valid_seconds", "max_assertion_lifetime", "max_lifetime", "token_lifetime"})
 _LATEST: Final = 253_402_300_799  # the end of the year 9999
 
 

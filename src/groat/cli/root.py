@@ -26,6 +26,7 @@ NAMES: Final = (
     "serve",
     "store",
     "token",
+    "trust",
     "version",
 )
 

@@ -7,6 +7,7 @@
     │   ├── RequestTimeout          408
     │   └── PayloadTooLarge         413
     ├── InvalidClient               401  invalid_client
+    ├── InvalidGrant                400  invalid_grant
     ├── UnauthorizedClient          400  unauthorized_client
     ├── UnsupportedGrantType        400  unsupported_grant_type
     ├── InvalidScope                400  invalid_scope
@@ -90,6 +91,13 @@ class InvalidClient(OAuthError):
     status = 401
     description = "Client authentication failed."
     unproven: bool = False
+
+
+class InvalidGrant(OAuthError):
+    """A grant that proves nothing: the same bytes for every cause (RFC 7523 3.1)."""
+
+    code = "invalid_grant"
+    description = "The assertion is invalid, or nobody may have a token for it."
 
 
 class UnauthorizedClient(OAuthError):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from groat.protocol.workload_reasons import WORKLOAD_TEXT
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -329,11 +331,15 @@ VERIFIER: Final = _table(
     """
 )
 
+# A token of another issuer, as a grant (400) or as client authentication (401).
+WORKLOAD: Final = _table(WORKLOAD_TEXT)
+
 # Headings of the page, and which table stands below.
 TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
     {
         "The request": REQUEST,
         "Who asks": CLIENT,
+        "Who a workload is": WORKLOAD,
         "What may be had": GRANT,
         "A client's next key": ENROLMENT,
         "Why there is no token now": UNAVAILABLE,
@@ -341,4 +347,4 @@ TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
     }
 )
 # The words of a JoseError that go on as a reason of somebody, with what stands before them.
-PREFIXES: Final = ("assertion", "endorsement", "proof")
+PREFIXES: Final = ("assertion", "endorsement", "proof", "workload")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from groat.protocol.errors import JoseError
-from groat.protocol.federation.foreign_token import ORDER, check_issuer, read
+from groat.protocol.federation.foreign_token import ORDER, check_issuer, read, refusal
 from groat.protocol.federation.trust import Use
 from groat.protocol.jwk import base64url_encode, generate_private_key
 from tests.protocol.builders import ABSENT, ISS, KEYS, NOW, OTHER_KEY, TE, access_token, refused, segment
@@ -344,6 +344,19 @@ def test_no_kid_where_several_keys_fit(platform: Platform) -> None:
     other = generate_private_key(platform.key.algorithm, 2048)
     with refused(JoseError, "key"):
         judge(platform, token, Presenting(keys=(platform.key.public, other.public)))
+
+
+@pytest.mark.rule("AS-JB-16")
+def test_outside_every_refusal_reads_the_same() -> None:
+    """As a grant and as authentication; only a proven workload that is several clients learns that it must choose."""
+    for use, code in ((Use.GRANT, "invalid_grant"), (Use.AUTHENTICATION, "invalid_client")):
+        errors = [refusal(JoseError(reason, "why"), use) for reason in ("issuer", "signature", "rule", "client")]
+        assert {(error.code, error.status, error.description) for error in errors} == {
+            (code, errors[0].status, errors[0].description)
+        }
+        assert [error.reason for error in errors][:2] == ["workload_issuer", "workload_signature"]
+    assert refusal(JoseError("ambiguous"), Use.GRANT).code == "invalid_request"
+    assert refusal(JoseError("ambiguous"), Use.AUTHENTICATION).code == "invalid_client"
 
 
 DEFECTS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -9,6 +9,7 @@ import click
 
 from groat.cli.client_settings import CLEARED, settings_options, with_cleared
 from groat.cli.commands.client_key import client_key
+from groat.cli.commands.client_trust import client_trust
 from groat.cli.commands.enrolment import invite, join
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time, when
@@ -43,6 +44,7 @@ def client() -> None:
 @click.option("--rsa-bits", type=int, default=3072, show_default=True, help="Size of a new RSA key.")
 @click.option("--jwks", type=_FILE, help="A JWK or JWKS file of public keys.")
 @click.option("--public-key", type=_FILE, help="Public keys as SPKI PEM: each PUBLIC KEY block.")
+@click.option("--no-key", is_flag=True, help="It has none of its own: see `groat client trust add`.")
 @click.option(
     "--key-not-before", type=when, metavar="WHEN", help="The keys count from then on: 2027-01-31T00:00Z, 90d."
 )
@@ -59,21 +61,23 @@ def add(
     rsa_bits: int,
     jwks: Path | None,
     public_key: Path | None,
+    no_key: bool,
     key_not_before: int | None,
     key_expires: int | None,
     change: SettingsChange,
 ) -> None:
     """Register a client."""
+    # None at all is said by --no-key, so that a forgotten option does not leave a client that nobody can be.
     # One source: of two it would have to be guessed which of them the client will sign by.
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
     publishes = change.jwks_uri is not UNSET
-    if len(sources) + publishes != 1:
-        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri")
+    if len(sources) + publishes + no_key != 1:
+        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri, --no-key")
     limits = KeyLimits(key_not_before, key_expires)
-    if publishes and limits != UNLIMITED:
-        raise click.UsageError("keys that a client publishes itself have no limits here")
+    if (publishes or no_key) and limits != UNLIMITED:
+        raise click.UsageError("keys that are not registered here have no limits here")
     # Read before the store is asked, so that a bad file leaves nothing behind.
-    keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else ()
+    keys = files.read_public_keys(sources[0], alg) if sources and new_key is None else None if no_key else ()
     newcomer = _Newcomer(session, client_id, parse_allow(allow), change.applied(DEFAULTS), limits)
     if new_key is None:
         record = newcomer.register(keys)
@@ -92,7 +96,7 @@ class _Newcomer:
     settings: ClientSettings
     limits: KeyLimits
 
-    def register(self, keys: Sequence[PublicKey]) -> ClientRecord:
+    def register(self, keys: Sequence[PublicKey] | None) -> ClientRecord:
         return self.session.operate(
             lambda operator: operations.add_client(
                 operator, self.client_id, self.allow, keys, self.settings, limits=self.limits
@@ -270,3 +274,4 @@ def assertion(
 client.add_command(invite)
 client.add_command(join)
 client.add_command(client_key)
+client.add_command(client_trust)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from groat.protocol import jose
 from groat.protocol.client_signature import check_nothing, fits_size
 from groat.protocol.differences import difference, shown
-from groat.protocol.errors import JoseError
+from groat.protocol.errors import InvalidClient, InvalidGrant, InvalidRequest, JoseError, OAuthError
 from groat.protocol.federation.preset import Preset
 from groat.protocol.federation.presets import preset_of
 from groat.protocol.federation.rules import Match, Rule, choose
@@ -94,22 +94,47 @@ def prove(presented: Presented, trust: Trust, keys: Sequence[PublicKey], policy:
 
     Not checked: whether a token that counts once was used before.
     """
-    jwt, preset = presented.jwt, preset_of(trust)
-    _check_header(jwt.header, trust, preset, policy)
-    key = _check_signature(jwt, keys, trust)
-    exp, signed_at = _check_times(jwt.claims, trust, preset, policy, now)
+    _check_header(presented.jwt.header, trust, preset_of(trust), policy)
+    key = _check_signature(presented.jwt, keys, trust)
+    return Proven(presented, trust, key, check_claims(presented, trust, policy, now))
+
+
+def check_claims(presented: Presented, trust: Trust, policy: Policy, now: float) -> OneTimeValue | None:
+    """`time` to `platform` of ORDER; gives what is to be used up. Raises JoseError.
+
+    Not checked: the signature, without which all of this is a rumour. Only an operator who wants to know what a token
+    lacks calls this by itself.
+    """
+    claims, preset = presented.jwt.claims, preset_of(trust)
+    exp, signed_at = _check_times(claims, trust, preset, policy, now)
     _check_audience(presented, trust, policy)
     _check_lifetime(exp, signed_at, trust, preset, now)
-    if fault := preset.token_fault(jwt.claims, trust.issuer):
+    if fault := preset.token_fault(claims, trust.issuer):
         raise JoseError("platform", fault)
-    return Proven(presented, trust, key, _once(jwt.claims, trust, policy, exp, signed_at))
+    return _once(claims, trust, policy, exp, signed_at)
 
 
 def match(proven: Proven, rules: Sequence[Rule]) -> Match:
     """Which client it is, by those rules of the trust that can be about it. Raises JoseError."""
-    preset = preset_of(proven.trust)
-    faults = {rule.rule_id: preset.guard(rule, proven.claims) for rule in rules}
-    return choose(rules, proven.claims, proven.presented.client_id, faults)
+    return match_claims(proven.presented, proven.trust, rules)
+
+
+def match_claims(presented: Presented, trust: Trust, rules: Sequence[Rule]) -> Match:
+    """The same for claims that nobody has proven: see `check_claims`."""
+    guard, claims = preset_of(trust).guard, presented.jwt.claims
+    return choose(rules, claims, presented.client_id, {rule.rule_id: guard(rule, claims) for rule in rules})
+
+
+def refusal(error: JoseError, use: Use) -> OAuthError:
+    """What the peer is told: the same for every fault of the token and of the rules (AS-JB-16).
+
+    Only to a workload that has proven itself, and is several clients, it is said that it must choose (AS-JB-13).
+    """
+    if use is Use.AUTHENTICATION:
+        return InvalidClient(f"workload_{error.reason}", error.hint)
+    if error.reason == "ambiguous":
+        return InvalidRequest("workload_ambiguous", error.hint)
+    return InvalidGrant(f"workload_{error.reason}", error.hint)
 
 
 def _check_header(header: jose.Header, trust: Trust, preset: Preset, policy: Policy) -> None:

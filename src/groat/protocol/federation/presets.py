@@ -16,7 +16,7 @@ from groat.protocol.federation.pipelines import GITHUB, GITLAB
 from groat.protocol.federation.preset import NOTHING, Preset
 from groat.protocol.federation.rules import ALLOW_DEFAULT, ALLOW_NAMES, Rule
 from groat.protocol.federation.spiffe import SPIFFE
-from groat.protocol.federation.trust import Replay, Trust
+from groat.protocol.federation.trust import Replay, SourceKind, Trust
 
 _IDS: Final = frozenset({"id", "uid", "oid"})
 
@@ -67,6 +67,10 @@ def check_trust(trust: Trust) -> None:
         raise ConfigError(fault)
     if preset is SPIFFE and not set(trust.algorithms) <= set(SPIFFE.algorithms):
         raise ConfigError(f"a JWT-SVID is signed by one of {', '.join(SPIFFE.algorithms)}")
+    if preset is SPIFFE and trust.source.kind is SourceKind.DISCOVERY:
+        raise ConfigError("a trust domain has no discovery: --jwks-uri for its bundle, or --jwks-file")
+    if trust.replay is Replay.BIND:
+        raise ConfigError("--replay bind needs proofs of possession (DPoP), which /token does not take: once or reuse")
     if preset is SPIFFE and trust.replay is Replay.ONCE:
         raise ConfigError("agents present an SVID again and again, and it has no jti: --replay reuse")
 

@@ -9,7 +9,7 @@ from groat.protocol.models import OneTimeValue
 from groat.server.store.changes import Change
 from groat.server.store.conflicts import RegistryMoved as RegistryMoved
 from groat.server.store.conflicts import StoreConflict as StoreConflict
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
 from groat.server.unavailable import BeforeFloor as BeforeFloor
 from groat.server.unavailable import BeforeHorizon as BeforeHorizon
 from groat.server.unavailable import StoreBusy as StoreBusy
@@ -71,7 +71,7 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 
 
 # The tables that make up a store, each after those that it refers to.
-TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "used_once")
+TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules", "used_once")
 Rows = list[dict[str, Any]]
 ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
 # Client id, thumbprint of the key, epoch seconds.
@@ -153,6 +153,16 @@ class Store(Protocol):
         ...
 
     async def list_apis(self) -> tuple[ApiRecord, ...]: ...
+
+    async def list_trusts(self) -> tuple[TrustRecord, ...]: ...
+
+    async def rules_of(self, *, trust: str = "", client_id: str = "") -> tuple[RuleRecord, ...]:
+        """All rules of this trust, or of this client."""
+        ...
+
+    async def rules_found_by(self, trust: str, keys: Sequence[str]) -> tuple[RuleRecord, ...]:
+        """Those rules of a trust that stand under one of these keys (`presets.key_of`)."""
+        ...
 
     async def signing_keys(self) -> tuple[SigningKey, ...]: ...
 

@@ -123,13 +123,14 @@ class SwitchClient(Change):
 
 @dataclass(frozen=True, slots=True)
 class RemoveClient(Change):
-    """With its keys, which others may have from then on; its id stays taken."""
+    """With its rules, and its keys, which others may have from then on; its id stays taken."""
 
     client_id: str
 
     async def write(self, transaction: Transaction) -> None:
         # Gone, and not kept like the client: a public key may be registered by whoever holds its private half.
         await transaction.change(sql.REMOVE_KEYS_OF, self.client_id)
+        await transaction.change(sql.REMOVE_RULES_OF, self.client_id)
         await transaction.change(sql.REMOVE_CLIENT, self.client_id)
 
 

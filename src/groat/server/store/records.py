@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from groat.protocol.client_settings import DEFAULTS, ClientSettings
+from groat.protocol.federation.rules import Rule
+from groat.protocol.federation.trust import Trust
 from groat.protocol.key_limits import KeyLimits
 
 
@@ -55,3 +57,28 @@ class ClientRecord:
         """Everything, as people and programs are shown it."""
         own = {name: getattr(self, name) for name in ("client_id", "allow", "created_at", "enabled")}
         return own | self.settings.document()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRecord:
+    """A registered trust; `created_at` in epoch seconds."""
+
+    trust: Trust
+    created_at: int
+
+    def document(self) -> dict[str, Any]:
+        """Everything, as people and programs are shown it."""
+        return self.trust.document() | {"created_at": self.created_at}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRecord:
+    """A rule that makes workloads of a trust a client. `found_by`: what a token that fits it says, or nothing."""
+
+    rule: Rule
+    found_by: str
+    created_at: int
+
+    def document(self) -> dict[str, Any]:
+        """Everything, as people and programs are shown it."""
+        return self.rule.document() | {"created_at": self.created_at}

@@ -4,6 +4,7 @@ An engine brings what is abstract here, with its own connections, locks and erro
 in `registry_sql`, what is wanted of it in `changes`. Single use is no part of this.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +15,7 @@ from groat.server.store import TABLES, ClientWithKeys, RegistryMoved, Rows, Stor
 from groat.server.store import registry_sql as sql
 from groat.server.store.changes import Change, Transaction, Value
 from groat.server.store.conflicts import Collision
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
 from groat.server.store.registry_sql import Statement, alike
 from groat.server.store.rows import (
     Row,
@@ -25,6 +26,7 @@ from groat.server.store.rows import (
     signing_key,
     unused_since,
 )
+from groat.server.store.trust_rows import rule_record, trust_record
 
 
 class Filling(Transaction, Protocol):
@@ -81,6 +83,16 @@ class Registrations(ABC):
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
         return tuple(map(signing_key, await self._rows(sql.SIGNING_KEYS)))
+
+    async def list_trusts(self) -> tuple[TrustRecord, ...]:
+        return tuple(map(trust_record, await self._rows(sql.LIST_TRUSTS)))
+
+    async def rules_of(self, *, trust: str = "", client_id: str = "") -> tuple[RuleRecord, ...]:
+        chosen = (sql.RULES_OF_TRUST, trust) if trust else (sql.RULES_OF_CLIENT, client_id)
+        return tuple(map(rule_record, await self._rows(*chosen)))
+
+    async def rules_found_by(self, trust: str, keys: Sequence[str]) -> tuple[RuleRecord, ...]:
+        return tuple(map(rule_record, await self._rows(sql.RULES_FOUND_BY, trust, json.dumps(keys))))
 
     # Changing
 

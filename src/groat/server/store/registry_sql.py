@@ -154,6 +154,37 @@ WHERE c.removed_at IS NULL GROUP BY c.client_id
 """
 )
 
+# Trusts, and the rules of clients about their tokens. `of_issuer` is empty: this server has one issuer.
+
+LIST_TRUSTS: Final = alike('SELECT * FROM trusts ORDER BY name COLLATE "C"')
+ADD_TRUST: Final = alike(
+    "INSERT INTO trusts (name, of_issuer, issuer, document, enabled, created_at) VALUES ($1, '', $2, $3, $4, $5)"
+)
+# Not `enabled`, as with clients.
+REPLACE_TRUST: Final = alike("UPDATE trusts SET document = $1 WHERE name = $2")
+SWITCH_TRUST: Final = alike("UPDATE trusts SET enabled = $1 WHERE name = $2")
+REMOVE_TRUST: Final = alike("DELETE FROM trusts WHERE name = $1")
+FIND_TRUST: Final = alike("SELECT 1 AS found FROM trusts WHERE name = $1")
+ADD_RULE: Final = alike(
+    "INSERT INTO trust_rules (rule_id, of_issuer, trust, client_id, found_by, document, created_at) "
+    "VALUES ($1, '', $2, $3, $4, $5, $6)"
+)
+RULES_OF_TRUST: Final = alike('SELECT * FROM trust_rules WHERE trust = $1 ORDER BY rule_id COLLATE "C"')
+RULES_OF_CLIENT: Final = alike('SELECT * FROM trust_rules WHERE client_id = $1 ORDER BY rule_id COLLATE "C"')
+RULES_FOUND_BY: Final = Statement(
+    postgres="""
+SELECT * FROM trust_rules WHERE trust = $1 AND found_by IN (SELECT json_array_elements_text($2::json))
+ORDER BY rule_id COLLATE "C"
+""",
+    sqlite="""
+SELECT * FROM trust_rules WHERE trust = ?1 AND found_by IN (SELECT value FROM json_each(?2)) ORDER BY rule_id
+""",
+)
+COUNT_UNFOUND: Final = alike("SELECT count(*) AS rules FROM trust_rules WHERE trust = $1 AND found_by = ''")
+REMOVE_RULE: Final = alike("DELETE FROM trust_rules WHERE client_id = $1 AND rule_id = $2")
+REMOVE_RULES_OF: Final = alike("DELETE FROM trust_rules WHERE client_id = $1")
+REMOVE_RULES_ABOUT: Final = alike("DELETE FROM trust_rules WHERE trust = $1")
+
 # The issuer's own keys
 
 SIGNING_KEYS: Final = alike('SELECT * FROM signing_keys ORDER BY activates_at, kid COLLATE "C"')

@@ -28,7 +28,9 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def _reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source], Result]]:
+def reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source], Result]]:
+    """Of a reader: what is not as groat writes it raises StoreUnavailable, and names this."""
+
     def decorate(read: Callable[[Source], Result]) -> Callable[[Source], Result]:
         @functools.wraps(read)
         def checked(source: Source) -> Result:
@@ -43,7 +45,7 @@ def _reads(what: str) -> Callable[[Callable[[Source], Result]], Callable[[Source
     return decorate
 
 
-@_reads("a public key")
+@reads("a public key")
 def public_key(jwk: str) -> PublicKey:
     """A public key that the store keeps as JSON."""
     return import_public_jwk(json.loads(jwk), bounds=HELD)
@@ -59,7 +61,7 @@ def client_document(client: ClientRecord) -> str:
     return json.dumps({"allow": client.allow, **client.settings.document()})
 
 
-@_reads("a client")
+@reads("a client")
 def client_record(row: Row) -> ClientRecord:
     document: Mapping[str, Any] = json.loads(row["document"])
     return ClientRecord(
@@ -81,7 +83,7 @@ def published_at(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(found)
 
 
-@_reads("a client key")
+@reads("a client key")
 def client_key_record(row: Row) -> ClientKeyRecord:
     return ClientKeyRecord(
         row["kid"],
@@ -96,20 +98,20 @@ def client_key_record(row: Row) -> ClientKeyRecord:
     )
 
 
-@_reads("an API")
+@reads("an API")
 def api_record(row: Row) -> ApiRecord:
     scopes, lifetime = tuple(json.loads(row["scopes"])), token_lifetime(row["token_lifetime"])
     return ApiRecord(row["name"], row["audience"], scopes, row["created_at"], lifetime)
 
 
-@_reads("the last use of a client")
+@reads("the last use of a client")
 def unused_since(row: Row) -> int:
     """Epoch seconds since when no use of a client is known; the store may have begun to remember later."""
     known: list[int] = [row[name] or 0 for name in ("created_at", "unused_since", "last_used_at")]
     return max(known)
 
 
-@_reads("a signing key")
+@reads("a signing key")
 def signing_key(row: Row) -> SigningKey:
     return SigningKey(
         public_key(row["jwk"]),

@@ -21,6 +21,7 @@ BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
 # All but the used values: those that a store knows already it keeps.
 _REPLACED: Final = tuple(table for table in TABLES if table != "used_once")
+_LATER: Final = frozenset({"trusts", "trust_rules"})  # backups of the versions before have none
 _DIFFERENCES: Final = (
     (
         "client {} is not in the backup",
@@ -204,9 +205,11 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
 
 
 def _fill(connection: sqlite3.Connection, table: str) -> None:
-    """Take over the columns that both have: a later version adds some, with defaults."""
+    """Take over the columns that both have: a later version adds some, with defaults, and tables."""
     known = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
     columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA backup.table_info({table})") if row[1] in known)
+    if not columns and table in _LATER:
+        return
     connection.execute(f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM backup.{table}")
 
 
@@ -237,7 +240,7 @@ def check_backup(backup: Path) -> None:
         raise StoreConflict(f"{error}: it cannot be restored from") from None
     if verdict != "ok":
         raise StoreConflict(f"{backup} is damaged: {' '.join(verdict.split())}")
-    if not {*TABLES, "registry"} <= tables:
+    if not {*TABLES, "registry"} - _LATER <= tables:
         raise StoreConflict(f"{backup} is not a backup of groat: tables are missing")
     if version > SCHEMA_VERSION:
         newer = f"has schema {version}, this version of groat knows {SCHEMA_VERSION}: install the newer one"

@@ -1,0 +1,200 @@
+"""`groat trust`: whose tokens are taken besides assertions of clients, and what would become of one."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from groat.cli.instants import span_of_time
+from groat.cli.session import Exit, Session
+from groat.protocol.errors import ConfigError
+from groat.protocol.federation.presets import PRESETS
+from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
+from groat.protocol.unset import UNSET
+from groat.server import operations
+from groat.server.operations.trusts import TrustChange, keys_in
+
+COLUMNS: Final = ("name", "issuer", "preset", "keys", "replay", "enabled")
+_REPLAYS: Final = [one.value for one in Replay]
+MAX_FILE_BYTES: Final = 256 * 1024
+_FILE = click.Path(path_type=Path)
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `add` and `update` share, read into one change."""
+    for option in reversed(
+        (
+            click.option("--jwks", type=_FILE, help="Copy this key set (or SPIFFE bundle) into the store."),
+            click.option("--jwks-file", help="Absolute path of a set that each server reads again when it changes."),
+            click.option("--jwks-uri", help="Where each server fetches the set."),
+            click.option("--ca", help="Absolute path of the authorities (PEM) that alone count for --jwks-uri."),
+            click.option("--token-file", help="Absolute path of a bearer token to send to --jwks-uri, read each time."),
+            click.option("--discovery", is_flag=True, help="Find the set by the issuer's own metadata."),
+            click.option("--audience", multiple=True, help="What a grant may name; default: the issuer and /token."),
+            click.option("--alg", multiple=True, type=click.Choice(list(ALGORITHM_NAMES)), help="May sign its tokens."),
+            click.option("--max-lifetime", type=span_of_time, metavar="SPAN", help="How long a token may live: 1h."),
+            click.option(
+                "--replay", type=click.Choice([one.value for one in Replay]), help="How often a token counts."
+            ),
+            click.option("--grant-only", is_flag=True, help="Its tokens are no client authentication."),
+            click.option("--authentication-only", is_flag=True, help="Its tokens are no grants."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _change(given: dict[str, Any]) -> TrustChange:
+    """Of the options that `_options` adds. Raises ConfigError, UsageError."""
+    if given["grant_only"] and given["authentication_only"]:
+        raise click.UsageError("--grant-only and --authentication-only leave nothing")
+    uses = frozenset({Use.GRANT}) if given["grant_only"] else frozenset({Use.AUTHENTICATION})
+    return TrustChange(
+        source=_source(given),
+        algorithms=tuple(dict.fromkeys(ALGORITHM_NAMES[name].name for name in given["alg"])) or UNSET,
+        audiences=given["audience"] or UNSET,
+        max_lifetime=UNSET if given["max_lifetime"] is None else given["max_lifetime"],
+        replay=UNSET if given["replay"] is None else Replay(given["replay"]),
+        uses=uses if given["grant_only"] or given["authentication_only"] else UNSET,
+    )
+
+
+def _source(given: dict[str, Any]) -> Any:
+    sources = [name for name in ("jwks", "jwks_file", "jwks_uri", "discovery") if given[name]]
+    if len(sources) > 1:
+        raise click.UsageError("give one of --jwks, --jwks-file, --jwks-uri, --discovery")
+    if not sources:
+        if given["ca"] or given["token_file"]:
+            raise click.UsageError("--ca and --token-file go with --jwks-uri")
+        return UNSET
+    kind = SourceKind(sources[0])
+    if kind is SourceKind.COPIED:
+        at = _text(given["jwks"])
+    else:
+        at = "" if kind is SourceKind.DISCOVERY else given[kind.value]
+    return KeySource(kind, at, given["ca"], given["token_file"])
+
+
+def _text(path: Path) -> str:
+    """A small file of text. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        return raw.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no text in UTF-8") from None
+
+
+@click.group()
+def trust() -> None:
+    """Issuers whose tokens are taken: clusters, pipelines, clouds, trust domains."""
+
+
+@trust.command("add")
+@click.argument("name")
+@click.option("--issuer", required=True, help="Exactly as iss has it; of a SPIFFE trust spiffe://DOMAIN.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="The platform, whose further checks apply.")
+@_options
+@click.pass_obj
+def add(session: Session, /, name: str, issuer: str, preset: str | None, **given: Any) -> None:
+    """Trust an issuer."""
+    change = _change(given)
+    if change.source is UNSET:
+        raise click.UsageError("give one of --jwks, --jwks-file, --jwks-uri, --discovery")
+    record = session.operate(lambda operator: operations.add_trust(operator, name, issuer, preset or "", change))
+    session.show(record.document(), name)
+
+
+@trust.command("list")
+@click.pass_obj
+def list_(session: Session) -> None:
+    """List all trusts."""
+    session.show_list([one.document() for one in session.operate(operations.list_trusts)], COLUMNS, "name")
+
+
+@trust.command()
+@click.argument("name")
+@click.pass_obj
+def show(session: Session, name: str) -> None:
+    """Show one trust."""
+    record = session.operate(lambda operator: operations.find_trust(operator, name))
+    session.show(record.document(), name)
+
+
+@trust.command()
+@click.argument("name")
+@_options
+@click.pass_obj
+def update(session: Session, /, name: str, **given: Any) -> None:
+    """Change a trust; what is not named stays as it is."""
+    change = _change(given)
+    record = session.operate(lambda operator: operations.update_trust(operator, name, change))
+    session.show(record.document(), name)
+
+
+@trust.command()
+@click.argument("name")
+@click.pass_obj
+def enable(session: Session, name: str) -> None:
+    """Take tokens of this issuer again, from the next request on."""
+    record = session.operate(lambda operator: operations.enable_trust(operator, name, enabled=True))
+    session.show(record.document(), name)
+
+
+@trust.command()
+@click.argument("name")
+@click.pass_obj
+def disable(session: Session, name: str) -> None:
+    """Take none from the next request on. Does not ask: it can be undone."""
+    record = session.operate(lambda operator: operations.enable_trust(operator, name, enabled=False))
+    session.show(record.document(), name)
+
+
+@trust.command()
+@click.argument("name")
+@click.pass_obj
+def remove(session: Session, name: str) -> None:
+    """Remove a trust, with all rules about its tokens."""
+    session.operate(lambda operator: operations.find_trust(operator, name))
+    rules = session.operate(lambda operator: operator.store.rules_of(trust=name))
+    lost = [f"{one.rule.client_id}: rule {one.rule.rule_id} goes along" for one in rules]
+    session.confirm(f"Remove trust {name}?", lost)
+    gone = session.operate(lambda operator: operations.remove_trust(operator, name))
+    rule_ids = [one.rule.rule_id for one in gone]
+    session.show({"name": name, "outcome": "removed", "rules": rule_ids}, name)
+
+
+@trust.command()
+@click.argument("name")
+@click.option("--token", "token_file", required=True, metavar="FILE", help="The token; - reads standard input.")
+@click.option("--client", "client_id", help="The client that the request would name.")
+@click.pass_obj
+def test(session: Session, name: str, token_file: str, client_id: str | None) -> None:
+    """Say what would become of a token now, without using it: the client and the rule, or what it lacks."""
+    token = (sys.stdin.read(MAX_FILE_BYTES) if token_file == "-" else _text(Path(token_file))).strip()
+    record = session.operate(lambda operator: operations.find_trust(operator, name))
+    keys = _keys_at_hand(session, record.trust)
+    found = session.operate(
+        lambda operator: operations.explain_token(operator, name, token, keys, client_id), dated=True
+    )
+    session.show(found, str(found.get("client_id", found["outcome"])))
+    if found["outcome"] != "accepted":
+        raise click.exceptions.Exit(Exit.INVALID)
+
+
+def _keys_at_hand(session: Session, trust: Trust) -> tuple[PublicKey, ...] | None:
+    """Copied keys, or those of a file that can be read here; nothing is fetched."""
+    if trust.source.kind is SourceKind.COPIED:
+        return keys_in(trust.source.at, trust)
+    if trust.source.kind is SourceKind.FILE and os.access(trust.source.at, os.R_OK):
+        return keys_in(_text(Path(trust.source.at)), trust)
+    session.note(f"the keys of {trust.name} are not here ({trust.source.kind}), so the signature is not checked")
+    return None

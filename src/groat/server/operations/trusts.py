@@ -1,0 +1,157 @@
+"""What an operator may do with trusts: the issuers whose tokens are taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from groat.protocol import strict_json
+from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.federation.foreign_token import (
+    Presented,
+    check_claims,
+    check_issuer,
+    match_claims,
+    prove,
+    read,
+)
+from groat.protocol.federation.keys import read_keys
+from groat.protocol.federation.presets import check_trust, preset_of
+from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.jwk import PublicKey
+from groat.protocol.unset import UNSET, Unset
+from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.store.records import RuleRecord, TrustRecord
+from groat.server.store.trust_changes import AddTrust, RemoveTrust, ReplaceTrust, SwitchTrust
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustChange:
+    """What becomes of a trust: whatever is not UNSET. Of a new one, whatever is UNSET is its preset's."""
+
+    source: KeySource | Unset = UNSET
+    algorithms: tuple[str, ...] | Unset = UNSET
+    audiences: tuple[str, ...] | Unset = UNSET
+    max_lifetime: int | Unset = UNSET
+    replay: Replay | Unset = UNSET
+    uses: frozenset[Use] | Unset = UNSET
+
+    def applied(self, trust: Trust) -> Trust:
+        """The trust after this change. Raises ConfigError."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return replace(trust, **{name: value for name, value in found.items() if value is not UNSET})
+
+
+async def add_trust(operator: Operator, name: str, issuer: str, preset: str, change: TrustChange) -> TrustRecord:
+    """Trust an issuer. Its keys have one source, which `change` names."""
+    if isinstance(change.source, Unset):
+        raise ConfigError("say where the keys of the issuer come from")
+    plain = Trust(name=name, issuer=issuer, source=change.source, preset=preset, algorithms=("RS256",))
+    defaults = preset_of(plain)
+    usual = replace(
+        plain,
+        algorithms=tuple(name for name in defaults.algorithms if name in operator.policy.algorithms),
+        replay=defaults.replay,
+        max_lifetime=defaults.max_lifetime,
+    )
+    record = TrustRecord(_checked(operator, change.applied(usual)), operator.now)
+    await operator.store.change(None, [AddTrust(record)])
+    operator.audit.operated("trust.added", {"trust": name, "issuer": issuer})
+    return record
+
+
+def _checked(operator: Operator, trust: Trust) -> Trust:
+    """What the trust alone cannot know. Raises ConfigError."""
+    check_trust(trust)
+    if trust.issuer.rstrip("/") == operator.policy.issuer.rstrip("/"):
+        raise ConfigError("that is this server itself: its tokens are for APIs, and no proof of who asks here")
+    if outside := [name for name in trust.algorithms if name not in operator.policy.algorithms]:
+        raise ConfigError(f"{outside[0]} is outside profile {operator.policy.profile}")
+    if trust.source.kind is SourceKind.COPIED and not keys_in(trust.source.at, trust):
+        raise ConfigError("the key set holds no key that this trust could use")
+    return trust
+
+
+def keys_in(text: str, trust: Trust) -> tuple[PublicKey, ...]:
+    """The keys of a set that fit the algorithms of a trust. Raises ConfigError."""
+    try:
+        found = read_keys(strict_json.loads_object(text.encode()), preset_of(trust))
+    except JoseError as error:
+        raise ConfigError(f"the key set cannot be used: {error.hint}") from None
+    return tuple(key for key in found.keys if key.algorithms & set(trust.algorithms))
+
+
+async def list_trusts(operator: Operator) -> tuple[TrustRecord, ...]:
+    """All trusts by name."""
+    return await operator.store.list_trusts()
+
+
+async def find_trust(operator: Operator, name: str) -> TrustRecord:
+    """One trust. Raises NotRegistered."""
+    for record in await operator.store.list_trusts():
+        if record.trust.name == name:
+            return record
+    raise NotRegistered(f"no trust {name}. See: groat trust list")
+
+
+@again_if_moved
+async def update_trust(operator: Operator, name: str, change: TrustChange) -> TrustRecord:
+    """Change a trust, with effect on the next request; its name, issuer and preset stay."""
+    seen = await operator.store.registry_version()
+    record = await find_trust(operator, name)
+    changed = replace(record, trust=_checked(operator, change.applied(record.trust)))
+    await operator.store.change(seen, [ReplaceTrust(changed.trust)])
+    operator.audit.operated("trust.updated", {"trust": name})
+    return changed
+
+
+async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> TrustRecord:
+    """Take tokens of a trust again, or none from the next request on."""
+    record = await find_trust(operator, name)
+    await operator.store.change(None, [SwitchTrust(name, enabled)])
+    operator.audit.operated("trust.enabled" if enabled else "trust.disabled", {"trust": name})
+    return replace(record, trust=replace(record.trust, enabled=enabled))
+
+
+async def remove_trust(operator: Operator, name: str) -> tuple[RuleRecord, ...]:
+    """Trust an issuer no more; the rules about its tokens go along, and are returned."""
+    await find_trust(operator, name)
+    rules = await operator.store.rules_of(trust=name)
+    await operator.store.change(None, [RemoveTrust(name)])
+    clients = sorted({record.rule.client_id for record in rules})
+    operator.audit.operated("trust.removed", {"trust": name, "clients": clients})
+    return rules
+
+
+async def explain_token(
+    operator: Operator, name: str, token: str, keys: Sequence[PublicKey] | None, client_id: str | None = None
+) -> dict[str, Any]:
+    """What would become of a token of this trust now: the client and the rule, or what is wrong with it and where.
+
+    `keys`: None where they are not at hand; then its signature is not looked at, and the answer says so. Nothing is
+    used up. Raises NotRegistered, ConfigError for what is no JWT.
+    """
+    trust = (await find_trust(operator, name)).trust
+    rules = [record.rule for record in await operator.store.rules_of(trust=name)]
+    try:
+        presented = read(token, Use.GRANT if Use.GRANT in trust.uses else Use.AUTHENTICATION, client_id)
+    except JoseError as error:
+        raise ConfigError(f"that is no token: {error.hint}") from None
+    found: dict[str, Any] = {"trust": name, "outcome": "refused", "signature": "not checked"}
+    try:
+        _examine(operator, presented, trust, keys)
+        found["signature"] = "not checked" if keys is None else "good"
+        met = match_claims(presented, trust, rules)
+    except JoseError as error:
+        return found | {"reason": f"workload_{error.reason}", "hint": error.hint}
+    shown = {"client_id": met.rule.client_id, "rule": met.rule.rule_id, "workload": dict(met.workload)}
+    return found | {"outcome": "accepted", **shown, "counts": trust.replay.value}
+
+
+def _examine(operator: Operator, presented: Presented, trust: Trust, keys: Sequence[PublicKey] | None) -> None:
+    """Raises JoseError."""
+    known = trust if trust.issuer in presented.issuers else None
+    check_issuer(presented, known)
+    if keys is None:
+        check_claims(presented, trust, operator.policy, operator.now)
+    else:
+        prove(presented, trust, keys, operator.policy, operator.now)
