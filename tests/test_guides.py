@@ -11,9 +11,7 @@ import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from django.http import HttpResponse
 from django.test import Client
-from django.urls import path as django_path
 
 from groat.client import MachineClient
 from groat.protocol import strict_json
@@ -53,14 +51,15 @@ def wsgi_status(app: Any, path: str, token: str | None = None) -> int:
         return http.get(path, headers=headers).status_code
 
 
-def django_statuses(section: dict[str, Any], tokens: list[str | None]) -> list[int]:
-    """Of the project that the section's settings and URLs make: /orders and /orders/7 by each token, then /health."""
-    settings = {name: value for name, value in section.items() if name == "MIDDLEWARE" or name.startswith("GROAT_")}
-    urls = [*section["urlpatterns"], django_path("health", lambda request: HttpResponse())]
+def django_statuses(section: dict[str, Any], tokens: list[str | None], *paths: str, **settings: Any) -> list[int]:
+    """Of the project that a section's URLs make with these settings: each path by each token."""
     sent = [{"Authorization": f"Bearer {token}"} if token else {} for token in tokens]
-    with django_site.project(urls, **settings):
-        asked = [Client().get(path, headers=headers) for path in ("/orders", "/orders/7") for headers in sent]
-        return [response.status_code for response in (*asked, Client().get("/health"))]
+    with django_site.project(section["urlpatterns"], **settings):
+        return [Client().get(path, headers=headers).status_code for path in paths for headers in sent]
+
+
+def of_the_settings(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name == "MIDDLEWARE" or name.startswith("GROAT_")}
 
 
 def status(app: Any, path: str, token: str | None = None) -> int:
@@ -114,7 +113,18 @@ def test_protect_an_api() -> None:
         assert answers == [b"oats for billing", grpc.StatusCode.UNAUTHENTICATED]
         flask = found["Flask"]["app"]
         assert [wsgi_status(flask, "/orders", token) for token in (None, issuer.token())] == [401, 200]
-        assert django_statuses(found["Django"], [None, issuer.token()]) == [401, 200, 401, 200, 200]
+        django, drf, tokens = found["Django"], found["Django REST framework"], [None, issuer.token()]
+        settings = of_the_settings(django)
+        assert django_statuses(django, tokens, "/orders", "/orders/7", "/health", **settings) == [
+            401,
+            200,
+            401,
+            200,
+            404,
+            404,
+        ]
+        for changes in (settings, {**settings, "MIDDLEWARE": []}):
+            assert django_statuses(drf, tokens, "/orders", **changes) == [401, 200]
         late = issuer.token(iat=1_800_086_399, exp=1_800_086_401)
         assert found["In tests"]["tomorrow"].verify(late).client_id == "billing"
 

@@ -39,8 +39,8 @@ CIRCLES: Final[Mapping[frozenset[str], str]] = {}
 PUBLIC: Final = (
     "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
     "verifier.flask",
-    "verifier.django",
     "verifier.aiohttp", "verifier.grpc", "client.requests", "client.grpc",
+    "verifier.django", "verifier.drf",
     "testing",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from fastapi import FastAPI
+from rest_framework.views import APIView
 
 from groat.verifier import (
     Answer,
@@ -24,6 +25,7 @@ from groat.verifier import (
     any_of,
     bearer_token,
     django,
+    drf,
     flask,
     presets,
     refusal,
@@ -136,6 +138,21 @@ def django_sync_view(request: django.GroatRequest) -> int:
 
 assert_type(django_sync_view(django.GroatRequest()), int)
 
+
+class DrfView(APIView):
+    authentication_classes = [drf.GroatAuthentication]
+    permission_classes = [drf.HasScopes("orders:read")]
+
+    def get(self, request: drf.GroatRequest) -> None:
+        assert_type(request.caller, Caller)
+        assert_type(request.auth, Caller)
+        assert_type(request.user, drf.Principal)
+
+
+class DrfViewOfSeveral(APIView):
+    permission_classes = [drf.HasScopes(any_of("a", "b")) & drf.HasScopes("c"), ~drf.HasScopes()]
+
+
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -148,6 +165,7 @@ caller.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttrib
 caller.claims["sub"] = "other"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 any_of(["a", "b"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 flask_view("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+drf.HasScopes(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 django.require(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 flask_guard(["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Guard(verifier, scopes=["orders:read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

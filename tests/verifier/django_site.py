@@ -21,7 +21,14 @@ if not settings.configured:
         ROOT_URLCONF=(),
         MIDDLEWARE=[],
         USE_TZ=True,
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "rest_framework"],
+        STATIC_URL="/static/",
+        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
+        INSTALLED_APPS=[
+            "django.contrib.contenttypes",
+            "django.contrib.auth",
+            "django.contrib.staticfiles",
+            "rest_framework",
+        ],
     )
     django.setup()
 

@@ -177,7 +177,7 @@ def test_class_based_views(guard: Guard, running: Issuer) -> None:
     """By `decorators` or on a method; a decorated class would be no class any more."""
 
     class Orders(MethodView):
-        decorators = [guard("orders:read")]  # noqa: RUF012 - as Flask's documentation writes it
+        decorators = [guard("orders:read")]
 
         def get(self, number: int) -> str:
             return f"{number} {whoever()}"

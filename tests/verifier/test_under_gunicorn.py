@@ -22,6 +22,7 @@ SETTINGS_OF_DJANGO: Final = "from groat.verifier import django_settings; verifie
 VERIFIERS: Final = {
     "flask_api": "from flask_api import verifier",
     "django_api": SETTINGS_OF_DJANGO,
+    "drf_api": SETTINGS_OF_DJANGO,
 }
 SETTINGS: Final = """
 def when_ready(server):
@@ -98,7 +99,7 @@ def test_workers_that_were_forked(issuer: Issuer, tmp_path: Path, name: str, wor
 
 
 @pytest.mark.rule("RS-02", "RS-08", "RS-09", "RS-22", "DEMO-14")
-@pytest.mark.parametrize("name", ["flask_api:app", "django_api:app", "django_api:asgi"])
+@pytest.mark.parametrize("name", ["flask_api:app", "django_api:app", "django_api:asgi", "drf_api:app"])
 def test_the_examples(issuer: Issuer, name: str) -> None:
     """/health is open, /protected says who called, and reading and writing need their own scope."""
     port = free_port()

@@ -10,7 +10,7 @@ from groat.protocol.errors import ConfigError, VerificationError
 from groat.verifier import asgi, wsgi
 from groat.verifier.answers import Answer
 from groat.verifier.demands import Demand
-from groat.verifier.protected_resource import ApiRequest
+from groat.verifier.protected_resource import ApiRequest, named_scopes
 
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -145,6 +145,11 @@ def let_in(request: Any, caller: Caller) -> Caller:
     return caller
 
 
+def declared(*owners: Any) -> tuple[str, ...]:
+    """Every scope that one of these says it needs."""
+    return tuple(name for owner in owners for name in named_scopes(getattr(owner, SCOPES, ())))
+
+
 def refusal(error: VerificationError, route: Demand = ()) -> HttpResponse:
     """The answer to a refused request; `route`: what the view needs."""
     return _response(django_settings.resource().refusal(error, route))
@@ -181,10 +186,12 @@ def _exempt(request: Any) -> bool:
 def _demanded(request: HttpRequest) -> Demand:
     """What the view needs that would have been called: only for the words of a refusal."""
     try:
-        view = resolve(request.path_info, getattr(request, "urlconf", None)).func
+        view: Any = resolve(request.path_info, getattr(request, "urlconf", None)).func
     except Http404:
         return ()
-    return getattr(view, SCOPES, ())
+    # Views of Django REST framework say it by their permissions.
+    inner = getattr(view, "initkwargs", {}).get("permission_classes", getattr(view, "cls", None))
+    return declared(view, *getattr(inner, "permission_classes", inner or ()))
 
 
 @require_safe

@@ -12,10 +12,11 @@ from typing import Final
 from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
 from groat.protocol.arguments import strings
 from groat.protocol.differences import shown
-from groat.protocol.errors import ConfigError, VerificationError
+from groat.protocol.errors import ConfigError, MissingToken, VerificationError
 from groat.protocol.grammar import SCOPE_TOKEN
 from groat.protocol.resource_metadata import resource_metadata, resource_metadata_path, resource_metadata_url
 from groat.verifier.answers import Answer, public_document, refusal
+from groat.verifier.bearer import bearer_token
 from groat.verifier.verifier import Verifier
 
 # Where these stand somebody means more than one path, or what is no part of a path.
@@ -81,6 +82,14 @@ class ProtectedResource:
             return None
         api = self.verifier
         return public_document(resource_metadata(api.audience, api.issuers, self._known, api.description))
+
+    def carries_token(self, request: ApiRequest) -> bool:
+        """Whether there is something to judge, good or not: for adapters beside which others may know the caller."""
+        try:
+            bearer_token(request.lines("authorization"), request.query)
+        except VerificationError as error:
+            return not isinstance(error, MissingToken)
+        return True
 
     def admit(self, request: ApiRequest, scopes: RequiredScopes | None = None) -> Caller:
         """Who sent this request. Raises VerificationError, for `refusal`."""

@@ -23,6 +23,7 @@ APPS: Final = [
     "asgi_app",
     "django_app",
     "django_asgi_app",
+    "drf_app",
     "fastapi_app",
     "flask_app",
 ]
