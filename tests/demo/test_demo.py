@@ -26,12 +26,12 @@ SHAPE: Final = rf"""groat demo  \(throw-away keys, loopback only, nothing is kep
                replayed assertion 401 · alg none 401 · other client's key 401 +all refused ✓
 """
 REFUSALS: Final = [
-    ("no token", "GET /protected", 401, None, None),
-    ("assertion used as token", "GET /protected", 401, "invalid_token", None),
-    ("wrong audience", "GET /protected", 401, "invalid_token", None),
+    ("no token", "GET /protected", 401, None, "orders:read"),
+    ("assertion used as token", "GET /protected", 401, "invalid_token", "orders:read"),
+    ("wrong audience", "GET /protected", 401, "invalid_token", "orders:read"),
     ("missing scope", "POST /orders", 403, "insufficient_scope", "orders:write"),
     ("replayed assertion", "POST /token", 401, "invalid_client", None),
-    ("alg none", "GET /protected", 401, "invalid_token", None),
+    ("alg none", "GET /protected", 401, "invalid_token", "orders:read"),
     ("other client's key", "POST /token", 401, "invalid_client", None),
 ]
 

@@ -15,13 +15,14 @@ from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
 from groat.protocol.jwk import base64url_encode
 
+READ: Final = "orders:read"
 _NO_CHALLENGE: Final = "(no challenge)"
 _NO_ERROR: Final = "(no OAuth error)"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The part of a refusal that a client acts on. `error`: the OAuth code; `scope`: what a 403 asks for."""
+    """The part of a refusal that a client acts on. `error`: the OAuth code; `scope`: what an API asks for."""
 
     status: int
     error: str | None = None
@@ -82,10 +83,12 @@ def _attempts(loot: Loot, http: httpx2.Client) -> list[tuple[str, Answer, Callab
     def ask(assertion: str) -> httpx2.Response:
         return http.post(f"{loot.issuer}/token", data=_form(assertion))
 
-    bad_token, bad_client = Answer(401, "invalid_token"), Answer(401, "invalid_client")
+    # A 401 of an API names the scopes of the route, too: a machine asks for them at once (RFC 9728 5.1).
+    no_token, bad_token = Answer(401, None, READ), Answer(401, "invalid_token", READ)
+    bad_client = Answer(401, "invalid_client")
     needs_write = Answer(403, "insufficient_scope", "orders:write")
     return [
-        ("no token", Answer(401), lambda: call(None)),
+        ("no token", no_token, lambda: call(None)),
         ("assertion used as token", bad_token, lambda: call(loot.used_assertion)),
         ("wrong audience", bad_token, lambda: call(loot.invoices_token)),
         ("missing scope", needs_write, lambda: call(loot.orders_token, "POST", "/orders")),
@@ -101,7 +104,7 @@ def _form(assertion: str) -> dict[str, str]:
         "client_assertion_type": JWT_BEARER,
         "client_assertion": assertion,
         "resource": ORDERS,
-        "scope": "orders:read",
+        "scope": READ,
     }
 
 
