@@ -1,4 +1,4 @@
-"""deploy/systemd/groat.service: what systemd itself says about it, without a systemd that runs."""
+"""The units of deploy/systemd: what systemd itself says about it, without a systemd that runs."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tests.missing import Missing, needs
 from .engine import DEPLOY
 
 pytestmark = needs(Missing.SYSTEMD, there=shutil.which("systemd-analyze") is not None)
-UNIT = DEPLOY / "systemd" / "groat.service"
+UNITS = sorted(path.name for path in (DEPLOY / "systemd").glob("*.service"))
 GROAT = str(Path(sys.executable).with_name("groat"))
 
 
@@ -21,11 +21,11 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with the path of an installed groat."""
-    path = tmp_path / "groat.service"
-    path.write_text(UNIT.read_text().replace("/opt/groat/bin/groat", GROAT))
+@pytest.fixture(params=UNITS)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with the path of an installed groat."""
+    path = tmp_path / request.param
+    path.write_text((DEPLOY / "systemd" / request.param).read_text().replace("/opt/groat/bin/groat", GROAT))
     return path
 
 
@@ -45,6 +45,6 @@ def test_a_wrong_unit_would_be_noticed(unit: Path) -> None:
 def test_the_sandbox_is_tight(unit: Path) -> None:
     """systemd's own measure of exposure, from 0 to 10, stays under 2."""
     done = analyze("security", "--offline=yes", "--threshold=20", str(unit))
-    found = re.search(r"exposure level for groat.service: ([0-9.]+)", done.stdout)
+    found = re.search(rf"exposure level for {re.escape(unit.name)}: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) < 2

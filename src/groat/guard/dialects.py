@@ -20,12 +20,14 @@ ANYBODY: Final = b"-"  # in the place of a demand: any good token
 class Check:
     """One question: may a caller with such headers pass?
 
-    `method` and `query`: of the caller's own request, the latter raw; None and empty where nobody names them.
+    `method` and `query`: of the caller's own request, the latter raw; None and empty where nobody names them. `passes`:
+    the status that lets it through.
     """
 
     demand: Demand
     method: str | None = None
     query: bytes = b""
+    passes: int = 204
 
 
 Dialect = Callable[[Scope], Check]
@@ -68,14 +70,15 @@ def _envoy(scope: Scope) -> Check:
     """Envoy puts its path_prefix before the caller's path: /forward-auth/DEMAND/of/the/caller?and=query.
 
     The caller's path begins with a slash, so nothing of it can become part of the demand; where it does not, as in
-    `OPTIONS *`, nobody passes. The method is the caller's own.
+    `OPTIONS *`, nobody passes. The method is the caller's own. Of all answers 200 alone lets a request through.
     """
     rest: bytes = scope["raw_path"][len(CHECK) + 1 :]
     demand, slash, _ = rest.partition(b"/")
     if not demand or not slash:
         hint = "Envoy's path_prefix must be /forward-auth/scope=SCOPE, or /forward-auth/- for any good token"
         raise Misasked("path", hint)
-    return Check(() if demand == ANYBODY else read_demand(demand), scope["method"], scope["query_string"])
+    wanted = () if demand == ANYBODY else read_demand(demand)
+    return Check(wanted, scope["method"], scope["query_string"], passes=200)
 
 
 _FORWARDED: Final = (b"x-forwarded-method", b"x-forwarded-uri")

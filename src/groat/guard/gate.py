@@ -1,6 +1,6 @@
 """The guard as an ASGI application: a check, the API's metadata, and what a balancer asks.
 
-A proxy lets a request through for 2xx alone, so whatever goes wrong here must end in something else.
+A proxy lets a request through for 2xx alone (Envoy: for 200), so whatever goes wrong here must end in something else.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ Receive = Callable[[], Awaitable[Any]]
 LOOK_SECONDS: Final = 1.0
 _READS: Final = frozenset({"GET", "HEAD"})
 _NO_STORE: Final = (b"cache-control", b"no-store")
+_EMPTY: Final = (b"content-length", b"0")  # which a 204 says by itself
 
 
 def _answer(status: int, body: bytes, content_type: str = "application/json", *more: tuple[str, str]) -> Answer:
@@ -84,7 +85,9 @@ class Gate:
             await _send(scope, send, self.resource.refusal(error))
         else:
             headers = [*identity_headers(caller), _NO_STORE]
-            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            if check.passes != 204:
+                headers.append(_EMPTY)
+            await send({"type": "http.response.start", "status": check.passes, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
 
     def _other(self, scope: Any) -> Answer:
