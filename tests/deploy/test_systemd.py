@@ -24,7 +24,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(params=UNITS)
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A unit with the path of an installed groat."""
-    path = tmp_path / request.param
+    path = tmp_path / str(request.param)
     path.write_text((DEPLOY / "systemd" / request.param).read_text().replace("/opt/groat/bin/groat", GROAT))
     return path
 
