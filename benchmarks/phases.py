@@ -35,7 +35,9 @@ class Instant(SqliteStore):
 
     version: int | None = None
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
+    async def use_once(
+        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+    ) -> Receipt:
         assert once.digest
         self.version = self.version or await self.registry_version()
         return Receipt(True, self.version)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -92,16 +92,17 @@ class Groat:
         stderr: IO[bytes] | int | None = None,
         env: Mapping[str, str] | None = None,
         limits: tuple[int, int] | None = None,
+        command: Sequence[str] = (str(GROAT),),
     ) -> Server:
         """Start `groat serve` on a free port and wait until every worker is ready (not with a `stderr` of one's own).
 
-        `limits`: how many files it may open, soft and hard.
+        `limits`: how many files it may open, soft and hard; `command`: another `groat`, with a fault built in.
         """
         log = self.directory / f"serve-{len(self.servers)}.log"
         prefix = ["prlimit", f"--nofile={limits[0]}:{limits[1]}"] if limits else []
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*prefix, str(GROAT), "serve", "--port", "0", "--workers", str(workers)],
+                [*prefix, *command, "serve", "--port", "0", "--workers", str(workers)],
                 cwd=self.directory,
                 env=self._env(env or {}),
                 stdin=subprocess.DEVNULL,

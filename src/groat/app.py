@@ -37,7 +37,7 @@ from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
 from groat.server.settings.config import Config
-from groat.server.settings.open_custody import open_custody, open_invitations
+from groat.server.settings.open_custody import open_custody, open_invitations, open_nonces
 from groat.server.settings.open_store import open_store
 from groat.server.settings.reload import Reloader, Source
 from groat.server.store import Store
@@ -69,6 +69,7 @@ def join_parts(
         audit=audit,
         operator=Operator(store, config.policy, audit, clockwork.clock),
         invitations=open_invitations(config),
+        nonces=open_nonces(config),
         health=Health(store, registry, trusted, log),
         metrics=Metrics(audit.tally, [route.ledger for route in ROUTES]),
         time=trusted,

@@ -58,6 +58,7 @@ def test_a_client_is_shown_as_it_was_registered(home: Home) -> None:
         "claims": {},
         "owner": None,
         "labels": {},
+        "binding": "none",
     }
     assert home.ok("--json", "client", "show", "fleet").json == added
     assert added | {"unused_since": added["created_at"]} in home.ok("--json", "client", "list").json

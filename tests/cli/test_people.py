@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from groat.cli import people
-from groat.server.settings.table import duration
+from groat.server.settings.readers import duration
 
 from .running import ISSUER, Home
 

@@ -47,8 +47,13 @@ _AFTER: Final = {
     "mid-response": Point(cycle.OneWriteCycle, "_answer", False, True),
 }
 _SQLITE: Final = {
-    "before-commit": Point(sqlite_writer.SqliteWriter, "_insert", False, False),
-    "committed": Point(sqlite_writer.SqliteWriter, "_insert", True, True),
+    "before-commit": Point(sqlite_writer.SqliteWriter, "_insert_all", False, False),
+    "committed": Point(sqlite_writer.SqliteWriter, "_insert_all", True, True),
+}
+# For tests that show proofs; who shows none never comes by.
+_BETWEEN: Final = {
+    "sqlite": Point(sqlite_writer, "use_of_proof", True, False),
+    "postgres": Point(postgres_writer, "use_of_proof", True, False),
 }
 _POSTGRES: Final = {
     "before-commit": Point(postgres_writer.PostgresWriter, "write", False, False),
@@ -82,7 +87,7 @@ def die() -> None:
 def install(name: str) -> None:
     """Arm one point, named with its store. Raises KeyError (unknown), AttributeError (the product has moved on)."""
     store, _, name = name.partition("/")
-    point = POINTS[store][name]
+    point = _BETWEEN[store] if name == "between-values" else POINTS[store][name]
     countdown = Countdown(int(os.environ.pop("GROAT_TEST_KILL_AT")))
     original = getattr(point.owner, point.name)
     if name == "mid-response":

@@ -5,6 +5,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from groat.protocol.binding import Binding
 from groat.protocol.client_settings import (
     CLIENT_SETTINGS,
     DEFAULTS,
@@ -32,6 +33,7 @@ FULL = ClientSettings(
     claims={"tenant": "acme"},
     owner="Accounts, accounts@example.com",
     labels={"env": "prod"},
+    binding=Binding.DPOP,
 )
 LATER = {name for name, told in CLIENT_SETTINGS.items() if told.later}
 WRITTEN = {
@@ -47,6 +49,7 @@ WRITTEN = {
     "claims": {"tenant": "acme"},
     "owner": "Accounts, accounts@example.com",
     "labels": {"env": "prod"},
+    "binding": "dpop",
 }
 
 
@@ -116,6 +119,9 @@ def test_a_document_without_a_setting(name: str) -> None:
         ("labels", {"env": "x" * 129}, ConfigError),
         ("labels", {"env": "\u202eprod"}, ConfigError),
         ("labels", {f"l{n}": "x" for n in range(33)}, ConfigError),
+        ("binding", "mtls", ConfigError),
+        ("binding", "whatever", ValueError),
+        ("binding", None, ValueError),
     ],
 )
 @pytest.mark.parametrize("made", [ClientSettings, SettingsChange])

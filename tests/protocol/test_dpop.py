@@ -8,10 +8,8 @@ import pytest
 
 from groat.protocol.dpop import (
     MAX_PROOF_BYTES,
-    PROOF_ALGORITHMS,
     Life,
     Proof,
-    ProofRules,
     Target,
     check_proof,
     read_proof,
@@ -20,6 +18,7 @@ from groat.protocol.dpop import (
 from groat.protocol.dpop_nonce import SLOT_SECONDS, Nonces
 from groat.protocol.htu import normal_url
 from groat.protocol.jwk import ALGORITHMS, PrivateKey, base64url_encode, import_public_jwk
+from groat.protocol.proof_rules import PROOF_ALGORITHMS, ProofRules
 from tests.proofs import ABSENT, PROOF_KEY, bare_jwk, proof, signed
 
 from .builders import KEYS, NOW, OTHER_KEY, RES, TE, jose_refused

@@ -30,6 +30,7 @@ HEARTS: Final = (
         (grammar.TOKEN68, ["abc", "a-b.c_d~e+f/g==", "0"], ["", "=", "a=b", "a b", "a,b", "\u00e4"]),
         (grammar.QUOTED, ["", "a b", r'a \"b\" c', r"\\", "a,b=c"], ['a"b', "a\\"]),
         (grammar.HOST, [b"", b"as.example", b"as.example:8443", b"[::1]:80", b"a_b", b"a:"], [b"a b", b"a/b", b"u@a", b"[::1", b"a:b"]),
+        (grammar.URL_HOST, ["as.example", "[::1]", "a_b"], ["", "a:1", "a/b", "u@a", "[::1", "a b", "\u00e4"]),
         (grammar.SCHEME, ["https", "h2", "coap+tcp", "a.b-c"], ["", "2h", "ht tp", "http:"]),
         (grammar.NQSCHARS, ["api", "the api", "!", "~"], ["", 'a"b', "a\\b", "a\tb", "\u00e4", "a\n"]),
         (grammar.SCOPE_TOKEN, ["read", "orders:read", "!", "~", "[", "]"], ["", "a b", 'a"', "a\\", "\u00e4", "a\n"]),

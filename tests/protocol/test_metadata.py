@@ -19,6 +19,7 @@ from groat.protocol.metadata import (
     server_metadata,
 )
 from groat.protocol.models import Client, Grant, Policy
+from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.server.endpoints import ROUTES
 from groat.server.http.routes import advertised
 
@@ -42,6 +43,7 @@ def test_the_whole_document() -> None:
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": [*sorted(ALGORITHMS), "EdDSA"],
+        "dpop_signing_alg_values_supported": [*sorted(PROOF_ALGORITHMS), "EdDSA"],
         "scopes_supported": ["read", "write"],
     }
     assert _document(STRICT, ["write", "read", "read"]) == strict

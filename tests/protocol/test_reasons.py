@@ -29,12 +29,14 @@ SERVER: Final[Mapping[str, reasons.Reason]] = {
 # What a JoseError of these modules says goes on behind the prefix.
 BEHIND: Final = {
     "assertion": ("jose", "strict_json", "client_auth/private_key_jwt"),
+    "dpop": ("jose", "strict_json", "dpop", "htu"),
     "endorsement": ("jose", "strict_json", "enrolment"),
     "proof": ("jose", "strict_json", "enrolment"),
     "workload": ("jose", "strict_json", "federation/foreign_token", "federation/rules"),
 }
 # A signature that fails is the assertion's there, and only a proof brings a key; only an endorsement retires one.
-NEVER: Final = {"endorsement_signature", "endorsement_key", "proof_retirement"}
+# A proof of possession names no audience, and at a token endpoint no token.
+NEVER: Final = {"endorsement_signature", "endorsement_key", "proof_retirement", "dpop_audience", "dpop_token"}
 
 
 @dataclass(frozen=True)

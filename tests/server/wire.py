@@ -22,6 +22,8 @@ CODES: Final = frozenset(
         "unsupported_response_type",
         "temporarily_unavailable",
         "server_error",
+        "invalid_dpop_proof",
+        "use_dpop_nonce",
     ]
 )
 Address = tuple[str, int]

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from groat.keys.client_keys import span
-from groat.server.settings.table import duration
+from groat.server.settings.readers import duration
 
 _AHEAD: Final = re.compile(r"\d{1,9}[smhd]")
 # RFC 3339 5.6, the seconds optional. Without an offset nobody knows which instant is meant.

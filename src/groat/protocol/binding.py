@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from groat.protocol.errors import JoseError
@@ -42,3 +43,17 @@ class Confirmation:
 
 
 UNBOUND: Final = Confirmation()
+
+
+class Binding(StrEnum):
+    """What somebody demands that tokens are bound to."""
+
+    NONE = "none"  # they may be
+    DPOP = "dpop"
+    MTLS = "mtls"
+    ANY = "any"  # either
+
+    def met_by(self, confirmation: Confirmation) -> bool:
+        """Whether a token with this confirmation is bound as demanded."""
+        held = (Binding.DPOP, confirmation.jkt), (Binding.MTLS, confirmation.x5t_s256)
+        return self is Binding.NONE or any(found and self in (kind, Binding.ANY) for kind, found in held)

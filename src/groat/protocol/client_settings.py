@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, Self
 
+from groat.protocol.binding import Binding
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.pairs import Amendment, read_claims, read_labels
@@ -121,6 +122,12 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _binding(value: Any) -> Binding:
+    if (found := Binding(value)) is Binding.MTLS:
+        raise ConfigError("binding mtls is not available yet: tokens can be bound to a key of the client's, with dpop")
+    return found
+
+
 def _address(value: Any) -> str | None:
     if value in (None, ""):
         return None
@@ -193,6 +200,17 @@ class ClientSettings:
         metadata=_told(read_labels, Kind.PAIRS, "NAME=VALUE to find it by; NAME= takes it away.", later=True),
     )
 
+    binding: Binding = field(
+        default=Binding.NONE,
+        metadata=_told(
+            _binding,
+            Kind.CHOICE,
+            "What tokens must be bound to; default: none.",
+            choices=tuple(Binding),
+            later=True,
+        ),
+    )
+
     def __post_init__(self) -> None:
         _read_all(self)
 
@@ -225,6 +243,7 @@ class SettingsChange:
     claims: Mapping[str, str] | Unset = UNSET
     owner: str | Unset | None = UNSET
     labels: Mapping[str, str] | Unset = UNSET
+    binding: Binding | Unset = UNSET
 
     def __post_init__(self) -> None:
         _read_all(self)

@@ -18,16 +18,14 @@ from groat.protocol.binding import Confirmation
 from groat.protocol.differences import mismatch, shown
 from groat.protocol.errors import JoseError
 from groat.protocol.htu import normal_url
-from groat.protocol.jwk import ALGORITHMS, PublicKey, base64url_encode, import_public_jwk
+from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
 from groat.protocol.models import OneTimeKind, OneTimeValue
+from groat.protocol.proof_rules import ProofRules
 
 PROOF_TYP: Final = "dpop+jwt"
 MAX_PROOF_BYTES: Final = 4096
 MAX_JTI_CHARS: Final = 256
 MAX_NONCE_CHARS: Final = 512
-PAST_SECONDS: Final = 60
-# Without RSASSA-PKCS1-v1_5: FAPI 2.0 5.4.1 forbids it, and whoever makes a key for proofs has a better choice.
-PROOF_ALGORITHMS: Final = frozenset(name for name in ALGORITHMS if not name.startswith("RS"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,15 +41,6 @@ class Life:
 
     begin: float
     end: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProofRules:
-    """What proofs may be like. `past`, `future`: seconds that iat may lie behind or ahead."""
-
-    algorithms: frozenset[str] = PROOF_ALGORITHMS
-    past: int = PAST_SECONDS
-    future: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@
     │   └── PayloadTooLarge         413
     ├── InvalidClient               401  invalid_client
     ├── InvalidGrant                400  invalid_grant
+    ├── InvalidDpopProof            400  invalid_dpop_proof (RFC 9449 5)
+    ├── UseDpopNonce                400  use_dpop_nonce (RFC 9449 8)
     ├── UnauthorizedClient          400  unauthorized_client
     ├── UnsupportedGrantType        400  unsupported_grant_type
     ├── InvalidScope                400  invalid_scope
@@ -98,6 +100,24 @@ class InvalidGrant(OAuthError):
 
     code = "invalid_grant"
     description = "The assertion is invalid, or nobody may have a token for it."
+
+
+class InvalidDpopProof(OAuthError):
+    code = "invalid_dpop_proof"
+    description = "The proof of possession is missing or invalid."
+
+
+class UseDpopNonce(OAuthError):
+    """`nonce`: the one to try again with; nothing of the request was used up."""
+
+    code = "use_dpop_nonce"
+    description = "The proof of possession needs the nonce of this answer."
+
+    nonce: str = ""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (*super().headers, ("dpop-nonce", self.nonce))
 
 
 class UnauthorizedClient(OAuthError):

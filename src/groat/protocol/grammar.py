@@ -16,6 +16,8 @@ TOKEN68: Final = r"[A-Za-z0-9._~+/-]+=*"
 HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 # RFC 9111 5.2.2.1, max-age of Cache-Control, for `search`; quoted, too, as 5.2 asks of whoever reads it
 MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age="?(\d{1,9})', re.IGNORECASE)
+# RFC 3986 3.2.2, host of a URL that has one
+URL_HOST: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)"
 
 # RFC 3986 2.1, pct-encoded, for `search`: a % that begins none
 BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")

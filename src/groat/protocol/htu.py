@@ -9,14 +9,13 @@ from functools import lru_cache
 from typing import Final
 
 from groat.protocol.errors import JoseError
-from groat.protocol.grammar import BROKEN_ESCAPE, UNRESERVED
+from groat.protocol.grammar import BROKEN_ESCAPE, UNRESERVED, URL_HOST
 from groat.protocol.uris import MAX_URI_CHARS, is_plain
 
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 # RFC 3986 3.2 without userinfo: whoever has a name in front of the host is not who reads think it is.
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::(?P<port>[0-9]{0,5}))?"
-    r"(?P<path>/[^?#]*)?(?:[?#].*)?",
+    rf"(?P<scheme>https?)://(?P<host>{URL_HOST})(?::(?P<port>[0-9]{{0,5}}))?(?P<path>/[^?#]*)?(?:[?#].*)?",
     re.IGNORECASE,
 )
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")

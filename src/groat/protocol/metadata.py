@@ -45,10 +45,12 @@ def token_members(policy: Policy) -> dict[str, Any]:
     """What there is to say of the token endpoint besides where it is: what the two tables hold, and the algorithms."""
     algorithms = sorted(policy.algorithms)
     algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
+    proofs = sorted(policy.proofs.algorithms)
     return {
         "grant_types_supported": list(grants.GRANTS),
         "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        "dpop_signing_alg_values_supported": [*proofs, "EdDSA"] if "Ed25519" in proofs else proofs,
     }
 
 

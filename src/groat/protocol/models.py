@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol import strict_json
-from groat.protocol.binding import UNBOUND, Confirmation
+from groat.protocol.binding import UNBOUND, Binding, Confirmation
 from groat.protocol.claim_names import REGISTERED_CLAIMS
 from groat.protocol.client_settings import (
     DEFAULTS,
@@ -18,9 +18,11 @@ from groat.protocol.client_settings import (
     MIN_TOKEN_LIFETIME,
     ClientSettings,
 )
+from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, Finding
-from groat.protocol.jwk import ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
+from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.proof_rules import PROOF_ALGORITHMS, NonceMode, ProofRules
 from groat.protocol.uris import issuer_fault
 
 API_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -56,17 +58,27 @@ class Policy:
     compatible: bool = True
     # Whether they list the audiences of all APIs (RFC 9728 4): that tells strangers the inventory.
     protected_resources: bool = False
+    nonces: NonceMode = NonceMode.OPTIONAL
+    proof_algorithms: Collection[str] = ()  # of those, the ones that the profile has; empty: all but a few
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
     jwks_uri: str = field(init=False)
+    proofs: ProofRules = field(init=False)
+    binding: Binding = field(init=False)
 
     def __post_init__(self) -> None:
         if findings := self._findings():
             raise ConfigError(*findings)
-        root = self.issuer.rstrip("/")
+        root, strict = self.issuer.rstrip("/"), self.profile is Profile.FAPI2
+        algorithms = FAPI2_ALGORITHMS if strict else frozenset(ALGORITHMS)
         derived = {
             # The canonical names of the algorithms that may sign assertions and tokens.
-            "algorithms": FAPI2_ALGORITHMS if self.profile is Profile.FAPI2 else frozenset(ALGORITHMS),
+            "algorithms": algorithms,
+            "proofs": ProofRules(
+                _canonical(self.proof_algorithms) & algorithms, future=self.clock_tolerance, nonces=self.nonces
+            ),
+            # FAPI 2.0 5.3.2.1 (4): all its tokens are bound, by either.
+            "binding": Binding.ANY if strict else Binding.NONE,
             "token_endpoint": f"{root}/token",
             "jwks_uri": f"{root}/.well-known/jwks.json",
             # A copy, so that what was checked is what gets written.
@@ -85,8 +97,22 @@ class Policy:
             _outside(tolerance, self.clock_tolerance, MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE),
             (claims, f"{claims} must not set {', '.join(overridden)}" if overridden else ""),
             _too_long(claims, self.extra_claims),
+            ("dpop.algorithms", _no_proofs(self.proof_algorithms, self.profile)),
         )
         return [Finding(fault, setting=setting) for setting, fault in faults if fault]
+
+
+def _canonical(names: Collection[str]) -> frozenset[str]:
+    """Algorithms of proofs, each by its one name."""
+    return frozenset(ALGORITHM_NAMES[name].name for name in names if name in ALGORITHM_NAMES) or PROOF_ALGORITHMS
+
+
+def _no_proofs(names: Collection[str], profile: Profile) -> str:
+    if unknown := [name for name in names if name not in ALGORITHM_NAMES]:
+        return f"dpop.algorithms must be among {', '.join(ALGORITHM_NAMES)}, not {shown(unknown[0])}"
+    if profile is Profile.FAPI2 and not _canonical(names) & FAPI2_ALGORITHMS:
+        return f"dpop.algorithms has none that profile {profile} allows: {', '.join(sorted(FAPI2_ALGORITHMS))}"
+    return ""
 
 
 def _too_long(setting: str, claims: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,6 +19,8 @@ ORDER: Final = (
     "grant_type",  # there is one
     "grant_known",  # it is one that this server has
     "assertion_kind",  # an assertion comes with its type
+    "proof_form",  # one DPoP header at most, and a proof in it
+    "nonce",  # of this server and of now, where the proof needs one; so far nothing was paid for, nothing used up
     "assertion",  # a JWT in the strict sense that names a client
     "algorithm",  # in the profile; typ says no other kind of JWT
     "signature",  # by a key of that client
@@ -26,7 +28,10 @@ ORDER: Final = (
     "client_rules",  # the algorithm that the client is pinned to, its strict typ
     "enabled",  # the client
     "claims",  # iss, sub, aud, the times, jti
-    "once",  # the jti is new
+    "proof",  # its key, its signature, for this request, of now
+    "once",  # the jti of the assertion is new
+    "proof_once",  # and that of the proof
+    "binding",  # there is a proof if the client or the profile wants one
     "grant_allowed",  # to this client
     "resource",  # one that the client may name
     "scope",  # granted there

@@ -160,6 +160,54 @@ GRANT: Final = _table(
     """
 )
 
+# Whether the caller holds the key that its token is to be bound to; 400.
+PROOF: Final = _table(
+    """
+    dpop_algorithm
+        The proof of possession is signed by an algorithm that is not in the list, or not that of its key.
+        Use one of dpop_signing_alg_values_supported in the metadata; dpop.algorithms sets them.
+    dpop_claims
+        A claim of the proof is missing or of the wrong type.
+        The hint names it; jti, htm, htu and iat must be there.
+    dpop_expired
+        The proof was signed too long ago.
+        Sign one for each request; if it is new, set the caller's clock, or demand nonces.
+    dpop_header
+        A request has more than one DPoP header.
+        Send one.
+    dpop_key
+        The header of the proof has no public key that could be used, or a private one.
+        The hint says what is wrong with it; a private key that was sent is to be replaced.
+    dpop_malformed
+        The proof is no signed JWT in the strict sense.
+        The hint says what; a gateway that joins headers by commas makes such ones, too.
+    dpop_method
+        htm of the proof is another method than that of the request.
+        Set htm to POST, in capitals.
+    dpop_missing
+        The client, or the profile, demands bound tokens, and the request has no proof.
+        Have the client send DPoP proofs; groat client update --binding none, if it need not.
+    dpop_nonce
+        The proof has no nonce where one is demanded, or one that is not of this server and of now.
+        The client tries again with the nonce of the answer; nothing was used up.
+    dpop_not_yet
+        The proof was signed in the future.
+        Set the caller's clock, or demand nonces.
+    dpop_replayed
+        The jti of the proof was used before, with the same key.
+        Sign a new proof with a new jti for each request, repeated ones included.
+    dpop_signature
+        The proof is not signed by the key in its header, or something was changed afterwards.
+        Sign it with the private half of that key.
+    dpop_type
+        The JWT in the DPoP header says that it is another kind of JWT.
+        Set typ to dpop+jwt.
+    dpop_url
+        htu of the proof is not the URL of the token endpoint.
+        The hint has both; use the URL of the metadata, letter by letter.
+    """
+)
+
 # A client registers its next key at /client-keys; 400 or 401, and 429 for the pace.
 ENROLMENT: Final = _table(
     """
@@ -341,10 +389,11 @@ TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
         "Who asks": CLIENT,
         "Who a workload is": WORKLOAD,
         "What may be had": GRANT,
+        "Proof of possession": PROOF,
         "A client's next key": ENROLMENT,
         "Why there is no token now": UNAVAILABLE,
         "At an API": VERIFIER,
     }
 )
 # The words of a JoseError that go on as a reason of somebody, with what stands before them.
-PREFIXES: Final = ("assertion", "endorsement", "proof", "workload")
+PREFIXES: Final = ("assertion", "dpop", "endorsement", "proof", "workload")

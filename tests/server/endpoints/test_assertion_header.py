@@ -22,10 +22,11 @@ from groat.protocol.jwk import (
     private_key,
 )
 from groat.server import operations
+from tests.proofs import proof
 from tests.server.assertions import B64, RSA_PAIR, refused, server_key
-from tests.server.builders import ABSENT, ISS, TYP, Party, compact, segment
+from tests.server.builders import ABSENT, ISS, NOW, TE, TYP, Party, base, compact, segment
 from tests.server.lab import DEFAULTS, Lab
-from tests.server.wire import check_ec, check_ok
+from tests.server.wire import FORM, check_ec, check_ok
 
 # A01, A02, A03, A04: the algorithm
 
@@ -122,7 +123,7 @@ def test_profile_fapi2_refuses_rs256(fresh_lab: Callable[..., Lab]) -> None:
     lab = fresh_lab('profile = "fapi2"\n' + DEFAULTS)
     with pytest.raises(ConfigError):
         lab.add_client("rsa", private_key(RSA_PAIR, "RS256"))
-    check_ok(lab.ask())
+    check_ok(lab.post(base(lab.party.assertion()), FORM, ("DPoP", proof(TE, NOW))))
     refused(lab, lab.party.assertion(aud=[ISS]), "assertion_audience")
     refused(lab, compact(lab.party.header(alg="RS256"), lab.party.claims(), private_key(RSA_PAIR, "RS256")))
     with pytest.raises(ConfigError):

@@ -30,6 +30,7 @@ def test_the_whole_document(fresh_lab: Callable[..., Lab]) -> None:
     assert (answer.status, answer.header("content-type")) == (200, "application/json")
     document = answer.json
     algorithms = document.pop("token_endpoint_auth_signing_alg_values_supported")
+    assert {"ES256", "PS256", "Ed25519", "EdDSA"} <= set(document.pop("dpop_signing_alg_values_supported"))
     assert document == {
         "issuer": ISS,
         "token_endpoint": f"{ISS}/token",

@@ -12,9 +12,10 @@ from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.order import ORDER
 from groat.server import operations
-from tests.server.builders import ABSENT, NOW, Party, base_fields, changed, compact
+from tests.proofs import proof
+from tests.server.builders import ABSENT, NOW, TE, Party, base, base_fields, changed, compact
 from tests.server.lab import Lab
-from tests.server.wire import FORM, Answer, check_refused, encoded, send
+from tests.server.wire import FORM, Answer, check_ok, check_refused, encoded, send
 
 NUMBERS: Final = itertools.count()
 
@@ -36,6 +37,8 @@ class Draft:
     settings: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
     used: bool = False
+    proof: str | None = None
+    proof_used: bool = False
 
     def register(self, lab: Lab) -> None:
         """Make the client what the draft says, once its jti was used up where it is to be."""
@@ -45,6 +48,9 @@ class Draft:
         lab.operate(lambda op: operations.add_client(op, name, allow, (key,), settings, limits=self.limits))
         if self.used:
             lab.ask(compact(self.party.header(), self.party.claims(jti="used"), self.party.key))
+        if self.proof_used and self.proof is not None:
+            spender = lab.add_client(f"{name}-spender")
+            check_ok(lab.post(base(spender.assertion()), FORM, ("DPoP", self.proof)))
         if not self.enabled:
             lab.operate(lambda op: operations.enable_client(op, name, enabled=False))
 
@@ -80,6 +86,15 @@ def _raw(more: bytes) -> Callable[[Draft], None]:
     return lambda draft: setattr(draft, "raw", draft.raw + more)
 
 
+def _prove(used: bool = False, **changes: Any) -> Callable[[Draft], None]:
+    """Add a proof with these defects, or one that somebody used."""
+
+    def spoil(draft: Draft) -> None:
+        draft.proof, draft.proof_used = proof(TE, NOW, **changes), used
+
+    return spoil
+
+
 STEPS: Final = {
     "method": Step(_set(method="GET"), "invalid_request", 405, "method"),
     "size": Step(_raw(b"&pad=" + b"x" * 70_000), "invalid_request", 413, "body_size"),
@@ -92,6 +107,8 @@ STEPS: Final = {
     "grant_type": Step(_set(fields={"grant_type": ABSENT}), "invalid_request", 400, "grant_type"),
     "grant_known": Step(_set(fields={"grant_type": "password"}), "unsupported_grant_type", 400, "grant_type"),
     "assertion_kind": Step(_set(fields={"client_assertion_type": ABSENT}), "invalid_request", 400, "form"),
+    "proof_form": Step(_set(proof="abc"), "invalid_dpop_proof", 400, "dpop_malformed"),
+    "nonce": Step(_prove(nonce="stale"), "use_dpop_nonce", 400, "dpop_nonce"),
     "assertion": Step(_set(claims={"sub": ABSENT}), "invalid_client", 401, "assertion_subject"),
     "algorithm": Step(_set(header={"typ": "at+jwt"}), "invalid_client", 401, "assertion_type"),
     "signature": Step(_set(signer=Party("stranger")), "invalid_client", 401, "assertion_signature"),
@@ -101,7 +118,10 @@ STEPS: Final = {
     ),
     "enabled": Step(_set(enabled=False), "invalid_client", 401, "client_disabled"),
     "claims": Step(_set(claims={"aud": "https://other.example"}), "invalid_client", 401, "assertion_audience"),
+    "proof": Step(_prove(htm="GET"), "invalid_dpop_proof", 400, "dpop_method"),
     "once": Step(_set(used=True), "invalid_client", 401, "assertion_replayed"),
+    "proof_once": Step(_prove(used=True), "invalid_dpop_proof", 400, "dpop_replayed"),
+    "binding": Step(_set(settings={"binding": "dpop"}), "invalid_dpop_proof", 400, "dpop_missing"),
     "grant_allowed": Step(_set(settings={"grant_types": ()}), "unauthorized_client", 400, "grant_type"),
     "resource": Step(_set(fields={"resource": "https://other.example"}), "invalid_target", 400, "resource"),
     "scope": Step(_set(fields={"scope": "nope"}), "invalid_scope", 400, "scope"),
@@ -114,7 +134,8 @@ def _ask(lab: Lab, *steps: str) -> Answer:
     for name in reversed(steps):
         STEPS[name].spoil(draft)
     draft.register(lab)
-    return send(lab.address, draft.method, draft.target, list(draft.headers.items()), draft.body())
+    proofs = [] if draft.proof is None else [("DPoP", draft.proof)]
+    return send(lab.address, draft.method, draft.target, [*draft.headers.items(), *proofs], draft.body())
 
 
 def _check(lab: Lab, answer: Answer, name: str) -> None:

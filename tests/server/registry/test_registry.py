@@ -16,11 +16,13 @@ from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.ring.keyring import Lead, SigningKey
 from groat.outbound.published import Fetched
 from groat.protocol.client_settings import ClientSettings
+from groat.protocol.dpop_nonce import Nonces
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.possession import Possession
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.entrance import Entrance
 from groat.server.http.in_force import Current, InForce
@@ -351,7 +353,9 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
                     known, scene.store, Publishers(scene.store, known, sets), lambda: NOW,
                     room=WaitingRoom(patience=10),
                 )  # fmt: skip
-                token = Served(TokenEndpoint(asking, audit), POST, Ledger("token"))
+                token = Served(
+                    TokenEndpoint(asking, audit, Possession(Nonces([b""]), asking.throttle)), POST, Ledger("token")
+                )
                 entrance = Entrance({"/token": token}, Current(InForce(Policy(ISS))), audit)
                 asked = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
                 await asyncio.to_thread(fetching.wait, 10)

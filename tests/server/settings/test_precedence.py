@@ -34,6 +34,8 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "metadata.protected_resources": (False, ("true", True), ("true", True), (True, True)),
     "assertions.max_lifetime": (300, ("90", 90), ("91", 91), (92, 92)),
     "assertions.clock_tolerance": (10, ('"20s"', 20), ("30", 30), ("40s", 40)),
+    "dpop.nonces": ("optional", ('"off"', "off"), ("required", "required"), ("off", "off")),
+    "dpop.algorithms": ((), ('["ES256"]', ("ES256",)), ("PS256,EdDSA", ("PS256", "EdDSA")), (["ES384"], ("ES384",))),
     "keys.algorithm": ("ES256", ('"PS256"', "PS256"), ("Ed25519", "Ed25519"), ("EdDSA", "EdDSA")),
     "keys.rotate_every": (30 * 86400, ('"7d"', 7 * 86400), ("0", 0), ("90d", 90 * 86400)),
     "keys.jwks_max_age": (300, ('"2m"', 120), ("3m", 180), ("1h", 3600)),

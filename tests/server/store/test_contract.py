@@ -114,6 +114,116 @@ def test_duplicates_in_flight_together(place: Place, stores: int) -> None:
     assert sum(receipt.fresh for receipt in run(work())) == 1
 
 
+def proof(jti: str, key: str = "thumbprint", expires_at: int = NOW + 70, signed_at: float = 0) -> OneTimeValue:
+    return OneTimeValue(OneTimeKind.PROOF, key, jti, expires_at, signed_at)
+
+
+@pytest.mark.rule("AS-DP-14")
+def test_a_value_and_its_proof_go_together(place: Place) -> None:
+    """A known value leaves the proof unused; a known proof is told, and its value is used up; each key has its jtis."""
+
+    async def work() -> list[tuple[bool, bool]]:
+        async with place.store() as one, place.store() as two:
+            told = []
+            for number, (value, shown) in enumerate(
+                [
+                    ("a", proof("p")),  # both new
+                    ("a", proof("q")),  # the value is known: q stays unused
+                    ("b", proof("q")),
+                    ("c", proof("p")),  # the proof is known, and c is used up
+                    ("c", proof("r")),
+                    ("d", proof("r")),
+                    ("e", proof("r", "another")),
+                    ("f", None),
+                    ("f", proof("s")),
+                ]
+            ):
+                store = (one, two)[number % 2]
+                receipt = await store.use_once(once(value), issuance(f"t{number}"), shown)
+                told.append((receipt.fresh, receipt.fresh and receipt.proof_fresh))
+            return told
+
+    yes, no, replayed = (True, True), (False, False), (True, False)
+    assert run(work()) == [yes, no, yes, replayed, no, yes, yes, yes, no]
+
+
+@pytest.mark.rule("AS-DP-14")
+@pytest.mark.parametrize("stores", [1, 3])
+def test_one_proof_with_many_values_at_once(place: Place, stores: int) -> None:
+    """Fifty fresh values with one proof in one turn, over one or more stores, and as many without any: one is proven."""
+
+    async def work() -> list[Receipt]:
+        async with place.store() as one, place.store() as two, place.store() as three:
+            chosen = [one, two, three][:stores]
+            uses = [
+                chosen[n % stores].use_once(once(f"v{n}"), issuance(f"t{n}"), proof("same") if n < 50 else None)
+                for n in range(100)
+            ]
+            return await asyncio.gather(*uses)
+
+    receipts = run(work())
+    assert all(receipt.fresh for receipt in receipts)
+    assert sum(receipt.proof_fresh for receipt in receipts[:50]) == 1
+    assert all(receipt.proof_fresh for receipt in receipts[50:])
+
+
+@pytest.mark.rule("AS-DP-14")
+def test_values_and_proofs_that_cross(place: Place) -> None:
+    """Batches that share values and proofs in every order never wait for each other in a circle, and count each once."""
+
+    async def work() -> Counter[str]:
+        won: Counter[str] = Counter()
+        async with place.store() as one, place.store() as two:
+
+            async def use(store: Store, number: int, value: str, jti: str) -> None:
+                receipt = await store.use_once(once(value), issuance(f"t{number}"), proof(jti))
+                won[value] += receipt.fresh
+                won[jti] += receipt.fresh and receipt.proof_fresh
+
+            uses = [use((one, two)[n % 2], n, f"v{n * 7 % 300}", f"p{n * 11 % 100}") for n in range(1200)]
+            await asyncio.gather(*uses)
+        return won
+
+    won = run(work())
+    assert {won[f"v{n}"] for n in range(300)} == {1}
+    assert max(won.values()) == 1
+    assert sum(won[f"p{n}"] for n in range(100)) > 0
+
+
+@pytest.mark.rule("AS-DP-14", "AS-DP-08")
+def test_the_rows_of_a_value_and_its_proof(place: Place) -> None:
+    """One is the record of the token; the other names no signing key, and holds neither jti nor key in the clear."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with place.store() as store:
+            await store.use_once(once("a"), issuance("t"), proof("canary-jti", "canary-key"))
+            return [row async for rows in store.read_all("used_once") for row in rows]
+
+    rows = {row["token_id"]: row for row in run(work())}
+    assert rows.keys() == {"t", "proof of possession t"}
+    assert (rows["t"]["kid"], rows["proof of possession t"]["kid"]) == ("k1", "")
+    assert "canary" not in repr(rows)
+
+
+@pytest.mark.rule("AS-DP-14")
+def test_a_proof_that_the_memory_cannot_know(place: Place) -> None:
+    """One that was signed before the floor, or ends before the horizon, is neither fresh nor known: no token."""
+
+    async def work() -> None:
+        async with place.store() as operator, place.store() as server:
+            await server.use_once(once("warm"), issuance("t0"))
+            await operator.raise_floor(NOW - 5)
+            await operator.raise_horizon(NOW + 30)
+            for _ in range(2):  # by what the batch says, then by what this process knows
+                with pytest.raises(BeforeFloor):
+                    await server.use_once(replace(once("a"), signed_at=NOW), issuance("t1"), proof("p", signed_at=1))
+                with pytest.raises(BeforeHorizon):
+                    late = proof("q", expires_at=NOW + 30, signed_at=NOW)
+                    await server.use_once(replace(once("b"), signed_at=NOW), issuance("t2"), late)
+
+    run(work())
+
+
 @pytest.mark.rule("AS-CA-11", "L03", "I1")
 def test_two_writers_race(place: Place) -> None:
     """Six hundred values through two stores at once, each four times in mixed batches: each is fresh exactly once."""

@@ -52,7 +52,8 @@ def config_show(session: Session, origin: bool) -> None:
 
 def _for_people(name: str, value: Any) -> Any:
     """Spans as they stand in the file."""
-    from groat.server.settings.table import BY_NAME, duration
+    from groat.server.settings.readers import duration
+    from groat.server.settings.table import BY_NAME
 
     return length(value) if BY_NAME[name].read is duration else value
 

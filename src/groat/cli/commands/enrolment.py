@@ -16,7 +16,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, generate_private_key
 from groat.protocol.shell import command, shell_word
 from groat.server import operations
-from groat.server.settings.table import duration
+from groat.server.settings.readers import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,13 +1,16 @@
 """What an authenticated client gets: the table of grants, one module and one row each (RFC 6749 4)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from groat.protocol.errors import UnauthorizedClient
+from groat.protocol.binding import UNBOUND, Binding, Confirmation
+from groat.protocol.errors import InvalidDpopProof, UnauthorizedClient
 from groat.protocol.grants import client_credentials
-from groat.protocol.models import AuthenticatedClient, Grant, Policy, TokenRequest
+from groat.protocol.models import AuthenticatedClient, Client, Grant, Policy, TokenRequest
+from groat.protocol.shell import command
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +27,38 @@ class GrantType:
     decide: Callable[[TokenRequest, AuthenticatedClient, Policy], Grant]
 
 
+_NOTHING: Final = Binding.NONE  # looked up once: asking an enumeration takes a call
 _ROWS: Final = (GrantType(client_credentials.NAME, client_credentials.PARAMETERS, client_credentials.decide),)
 GRANTS: Final[Mapping[str, GrantType]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
-def decide_grant(request: TokenRequest, client: AuthenticatedClient, policy: Policy) -> Grant:
-    """`grant_allowed` to `scope` of order.py: may this client use the grant, for which API, with which scopes.
+def decide_grant(
+    request: TokenRequest, client: AuthenticatedClient, policy: Policy, confirmation: Confirmation = UNBOUND
+) -> Grant:
+    """`binding` to `scope` of order.py: must it be bound, may this client use the grant, for which API and scopes.
 
-    `request.grant_type` is one of GRANTS. Raises UnauthorizedClient, and whatever the grant's rule raises.
+    `request.grant_type` is one of GRANTS; `confirmation`: what was proven in the request. Raises InvalidDpopProof,
+    UnauthorizedClient, and whatever the grant's rule raises.
     """
-    if request.grant_type not in client.client.settings.grant_types:
+    settings = client.client.settings
+    if policy.binding is not _NOTHING or settings.binding is not _NOTHING:
+        _check_bound(confirmation, client.client, policy)
+    if request.grant_type not in settings.grant_types:
         raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
-    return GRANTS[request.grant_type].decide(request, client, policy)
+    grant = GRANTS[request.grant_type].decide(request, client, policy)
+    return grant if confirmation is UNBOUND else _bound(grant, confirmation.jkt, confirmation.x5t_s256)
+
+
+# A client shows the same key again and again, and what is made of a grant is remembered by the grant itself.
+@lru_cache(maxsize=2048)
+def _bound(grant: Grant, jkt: str | None, x5t_s256: str | None) -> Grant:
+    return replace(grant, confirmation=Confirmation(jkt, x5t_s256))
+
+
+def _check_bound(confirmation: Confirmation, client: Client, policy: Policy) -> None:
+    """Whether what was proven is enough for those who demand it (RFC 9449 5.2, FAPI 2.0 5.3.2.1)."""
+    if not policy.binding.met_by(confirmation):
+        raise InvalidDpopProof("dpop_missing", f"profile {policy.profile} binds every token: send a DPoP proof")
+    if not client.settings.binding.met_by(confirmation):
+        offer = command("client update", client.client_id, options="--binding none")
+        raise InvalidDpopProof("dpop_missing", f"the client's tokens must be bound: send a DPoP proof. Or: {offer}")

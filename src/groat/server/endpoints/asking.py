@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope
 
 from groat.protocol.client_auth import authenticate_client, read_credential
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
-from groat.protocol.errors import InvalidClient, OAuthError
+from groat.protocol.errors import InvalidClient, InvalidDpopProof, OAuthError
 from groat.protocol.models import (
     AuthenticatedClient,
     Client,
@@ -80,11 +80,11 @@ class Asking:
         Raises OAuthError, Unavailable, ClientDisconnected. Not checked: whether what is in `own` was sent. Not bounded:
         what the caller does next, which holds no place any more.
         """
-        form = await read_form(scope, receive, self.admission)
+        body, authorization, _ = await read_form(scope, receive, self.admission)
         check_query(scope["query_string"], own)
         with self.admission:
             exchange = exchange_of(scope)
-            request = self.parse(partial(read_client_request, own=own), form, exchange)
+            request = self.parse(partial(read_client_request, own=own), (body, authorization), exchange)
             claimant = self.read(request, exchange)
             return await self.use_up(claimant, await self.prove(claimant)), request.parameters
 
@@ -135,20 +135,25 @@ class Asking:
         with self.admission.away():
             await self.failures.next(client_id)
 
-    async def use_up(self, claimant: Claimant, judged: Judged, issuance: Issuance | None = None) -> AuthenticatedClient:
+    async def use_up(
+        self, claimant: Claimant, judged: Judged, issuance: Issuance | None = None, proof: OneTimeValue | None = None
+    ) -> AuthenticatedClient:
         """Use up what counts once, for this token or for none; if the registry moved meanwhile, judge again.
 
-        So what it says now holds before anything is signed.
+        So what it says now holds before anything is signed. `proof`: of possession, used up by the same write.
         """
         client, version = judged
         once = client.once or (issuance and _the_token(issuance))
         if once is None:  # a proof that cannot come again, and no token either: there is nothing to remember
             seen = await self.registry.refresh()
         else:
-            fresh, seen = await self.store.use_once(once, issuance)
+            fresh, seen, proof_fresh = await self.store.use_once(once, issuance, proof)
             if not fresh:
                 replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
                 raise self.throttle.failed(claimant.exchange, replayed)
+            if not proof_fresh:
+                known = InvalidDpopProof("dpop_replayed", "this jti was used before with this key; sign a new proof")
+                raise self.throttle.failed(claimant.exchange, known)
         if seen != version:
             self.registry.observe(seen)
             client = await self._judge_again(claimant)

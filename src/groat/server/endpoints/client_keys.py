@@ -53,7 +53,7 @@ class EnrolmentEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        body, _ = await read_form(scope, receive, self.asking.admission)
+        body, _, _ = await read_form(scope, receive, self.asking.admission)
         with self.asking.admission:
             self.asking.throttle.check(exchange)
             known, document = await self._serve(body, exchange)

@@ -66,6 +66,7 @@ class Metrics:
             "groat_requests_refused", "Refusals beside those two endpoints", ("endpoint", "reason"), registry=own
         )
         self._replays = Counter("groat_assertion_replays", "Assertions that came a second time", registry=own)
+        self._bound = Counter("groat_tokens_bound", "Tokens that only a holder can use", ("binding",), registry=own)
         self._fetches = Counter(
             "groat_client_key_set_fetches", "Visits to addresses of clients' keys", ("result",), registry=own
         )
@@ -89,6 +90,9 @@ class Metrics:
         self._absorb_answers()
         for result, count in fetched.items():
             self._fetches.labels(result).inc(count)
+        bound, tally.bound = tally.bound, Counts()
+        for binding, count in bound.items():
+            self._bound.labels(binding).inc(count)
         cut, tally.cut = tally.cut, Counts()
         for reason, count in cut.items():
             self._cut.labels(reason).inc(count)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from groat.keys.invitation import Invitations
+from groat.protocol.dpop_nonce import Nonces
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.exposition import Metrics
 from groat.server.log.audit import Audit
@@ -24,6 +25,7 @@ class Parts:
     audit: Audit
     operator: Operator
     invitations: Invitations
+    nonces: Nonces
     health: Health
     metrics: Metrics
     time: TrustedTime

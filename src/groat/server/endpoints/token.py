@@ -1,8 +1,10 @@
 """`POST /token`, from top to bottom (RFC 6749 4.4, RFC 7523): each line is one step, none calls back up.
 
-Its phases: parse, ask (who is it? once?), decide, sign, record, answer. Requests that came together take each together.
+Its phases: parse, ask (who is it? holding which key? once?), decide, sign, record, answer. Requests that came together
+take each together.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
@@ -12,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from groat.keys.custody import Signer
 from groat.protocol import jose, strict_json
 from groat.protocol.access_token import TYP, access_token_claims
+from groat.protocol.binding import UNBOUND, Binding
 from groat.protocol.errors import InvalidScope
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import base64url_encode
@@ -19,6 +22,7 @@ from groat.protocol.models import MAX_TOKEN_CHARS, AuthenticatedClient, Grant
 from groat.protocol.token_request import read_token_request
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.possession import Possession, Shown
 from groat.server.http.answers import send_private_json
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
@@ -34,26 +38,29 @@ class TokenEndpoint:
 
     asking: Asking
     audit: Audit
+    possession: Possession
     turns: Turns = field(default_factory=Turns)
     ids: RandomIds = field(default_factory=RandomIds)
 
     @classmethod
     def of(cls, parts: Parts) -> Self:
-        return cls(parts.asking, parts.audit, parts.turns)
+        return cls(parts.asking, parts.audit, Possession(parts.nonces, parts.asking.throttle), parts.turns)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange, asking, turns = exchange_of(scope), self.asking, self.turns
         policy = exchange.in_force.policy
-        form = await read_form(scope, receive, asking.admission)
+        body, authorization, dpop = await read_form(scope, receive, asking.admission)
         with asking.admission:
-            request = asking.parse(read_token_request, form, exchange)
+            request = asking.parse(read_token_request, (body, authorization), exchange)
+            shown = self.possession.read(dpop, exchange, asking.clock()) if dpop else None
             claimant = asking.read(request, exchange)
             await turns.next()  # whoever came together parses first: a step at a time keeps the caches warm
             judged = await asking.prove(claimant)
+            proof = self.possession.check(shown, exchange, claimant.now) if shown else None
             signer = await asking.registry.signer(claimant.now)
             issuance = Issuance(self.ids.next(), claimant.credential.client_id, signer.public.kid, int(claimant.now))
-            client = await asking.use_up(claimant, judged, issuance)
-            grant = decide_grant(request, client, policy)
+            client = await asking.use_up(claimant, judged, issuance, proof.once if proof else None)
+            grant = decide_grant(request, client, policy, proof.confirmation if proof else UNBOUND)
             claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id)
             unsigned = jose.signing_input(_header(signer.public.algorithm, issuance.kid), claims)
             await turns.next()  # as above: whoever shares the batch signs in the same turn
@@ -61,7 +68,13 @@ class TokenEndpoint:
             line = self._record(exchange, client, request.grant_type, grant, issuance, signer.public.algorithm)
             await turns.next()  # the lines of those who were signed in this turn are written with one call
             line.write()
-            await send_private_json(scope, send, 200, _success(token, grant))
+            offer = self._bound(shown, exchange, claimant.now) if shown else ()
+            await send_private_json(scope, send, 200, _success(token, grant), *offer)
+
+    def _bound(self, shown: Shown, exchange: Exchange, now: float) -> Iterable[tuple[bytes, bytes]]:
+        """Count the token; the headers that come with it for the next proof."""
+        self.audit.tally.bound[Binding.DPOP] += 1
+        return self.possession.offer(shown, exchange, now)
 
     def _record(
         self,
@@ -84,6 +97,8 @@ class TokenEndpoint:
         }
         if grant.narrowed:
             facts["narrowed"] = grant.narrowed
+        if grant.confirmation.jkt is not None:
+            facts["jkt"] = grant.confirmation.jkt
         if client.advice:
             facts["hint"] = client.advice
         return self.audit.issued(facts, (grant_type, client.method, algorithm))

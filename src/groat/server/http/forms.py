@@ -15,15 +15,17 @@ from groat.server.http.admission import Admission
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 15.0
-_FORM_HEADERS: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"authorization"})
+_FORM_HEADERS: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"authorization", b"dpop"})
 
 
 class ClientDisconnected(Exception):
     """The peer went away before its request was complete; there is nobody to answer."""
 
 
-async def read_form(scope: Scope, receive: Receive, admission: Admission) -> tuple[bytes, Sequence[bytes]]:
-    """The body of a form and the Authorization headers that came with it; `size` to `query` of protocol/order.py.
+async def read_form(
+    scope: Scope, receive: Receive, admission: Admission
+) -> tuple[bytes, Sequence[bytes], Sequence[bytes]]:
+    """The body of a form, the Authorization headers that came with it and the DPoP ones; `size` to `query` of order.py.
 
     Raises PayloadTooLarge, RequestTimeout, ClientDisconnected, InvalidRequest. Not checked: what the form says.
     """
@@ -35,7 +37,8 @@ async def read_form(scope: Scope, receive: Receive, admission: Admission) -> tup
     check_content_type(found.get(b"content-type", ()))
     check_content_encoding(found.get(b"content-encoding", ()))
     check_query(scope["query_string"])
-    return body, found.get(b"authorization", ())
+    proofs = found[b"dpop"] if b"dpop" in found else ()  # noqa: SIM401 - no call for what few send
+    return body, found.get(b"authorization", ()), proofs
 
 
 async def _read_body(lengths: Sequence[bytes], receive: Receive, admission: Admission) -> bytes:

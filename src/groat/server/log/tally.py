@@ -52,6 +52,7 @@ class Tally:
     durations: Durations = field(default_factory=Durations)  # of token requests
     fetched: Counts[str] = field(default_factory=Counts)  # key sets of clients: ok, failed
     cut: Counts[str] = field(default_factory=Counts)
+    bound: Counts[str] = field(default_factory=Counts)  # of the tokens issued, by what to
 
     def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
         """Count a token that is about to be sent."""

@@ -19,6 +19,7 @@ from groat.protocol.stray import blanks, stray, without_user
 from groat.protocol.uris import LOOPBACK_HOSTS
 from groat.server.http.in_force import Limits
 from groat.server.settings.admin_address import AdminAddress
+from groat.server.settings.readers import optional, table, text
 from groat.server.settings.slices import (
     Admin,
     Capacity,
@@ -32,7 +33,7 @@ from groat.server.settings.slices import (
     cut_policy,
     cut_timing,
 )
-from groat.server.settings.table import BY_NAME, SETTINGS, Setting, optional, table, text
+from groat.server.settings.table import BY_NAME, SETTINGS, Setting
 from groat.server.settings.written import from_env, from_file, line_finder
 from groat.server.store.url import masked_url, storage_fault, url_without_password
 

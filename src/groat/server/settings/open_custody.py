@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from groat.keys.custody import Custody
 from groat.keys.custody.files import NAME as FILES
@@ -13,8 +14,11 @@ from groat.keys.custody.pkcs11 import Pkcs11Token
 from groat.keys.custody.sealed import KeyEncryptionKey, SealedInStore
 from groat.keys.custody.several import STORE, Custodians
 from groat.keys.invitation import Invitations
+from groat.protocol.dpop_nonce import Nonces
 from groat.server.settings.config import Config
 from groat.server.settings.slices import KeyFiles
+
+_NONCES: Final = b"groat dpop nonces of the token endpoint"  # an API that has the same key gives others
 
 
 def open_custody(config: Config) -> Custody:
@@ -37,6 +41,11 @@ def open_custody(config: Config) -> Custody:
 def open_invitations(config: Config) -> Invitations:
     """Who makes and reads join codes. Raises ConfigError."""
     return Invitations(_key_encryption_keys(config.key_files))
+
+
+def open_nonces(config: Config) -> Nonces:
+    """Who gives nonces and knows them again: all replicas alike, after a restart too. Raises ConfigError."""
+    return Nonces([key.derived(_NONCES) for key in _key_encryption_keys(config.key_files)])
 
 
 def _key_encryption_keys(files: KeyFiles) -> list[KeyEncryptionKey]:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 from groat.keys.ring.schedule import Timing
 from groat.protocol.models import Policy, Profile
+from groat.protocol.proof_rules import NonceMode
 from groat.server.http.in_force import Limits
 from groat.server.http.source import Networks
 from groat.server.settings.admin_address import AdminAddress
@@ -161,6 +162,8 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         clock_tolerance=values["assertions.clock_tolerance"],
         allow_http_hosts=frozenset(values["development.allow_http_hosts"]),
         extra_claims=values["tokens.extra_claims"],
+        nonces=NonceMode(values["dpop.nonces"]),
+        proof_algorithms=values["dpop.algorithms"],
         compatible=values["metadata.compatible"],
         protected_resources=values["metadata.protected_resources"],
     )

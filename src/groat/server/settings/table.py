@@ -1,117 +1,25 @@
 """The table of settings: what each is called, how it is read, what it is without being set, and what it is for."""
 
-import ipaddress
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from groat.protocol import strict_json
-from groat.protocol.errors import JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES
-from groat.server.http.source import Networks
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(value: Any) -> int:
-    """Seconds from 90, "90s", "10m", "2h" or "30d"."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration such as "90s", "10m", "2h" or "30d"')
-    return int(match[1]) * _UNITS[match[2] or "s"]
-
-
-def text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a non-empty string")
-    return value
-
-
-def optional(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a string")
-    return value
-
-
-def integer(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a whole number")
-    return value
-
-
-def strings(value: Any) -> tuple[str, ...]:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or any(not isinstance(item, str) for item in items):
-        raise ValueError("a list of strings (in the environment: separated by commas)")
-    return tuple(item.strip() for item in items if item.strip())
-
-
-def networks(value: Any) -> Networks:
-    try:
-        return tuple(ipaddress.ip_network(item) for item in strings(value))
-    except ValueError:
-        raise ValueError('a list of addresses or networks such as "10.0.0.0/8"') from None
-
-
-def table(value: Any) -> dict[str, Any]:
-    try:
-        members = strict_json.loads_object(value.encode()) if isinstance(value, str) else value
-        if not isinstance(members, dict):
-            raise TypeError
-        return dict(json.loads(json.dumps(members, allow_nan=False)))
-    except (TypeError, ValueError, JoseError):
-        raise ValueError(
-            "a table of claims: strings, numbers, booleans, arrays and tables of these (in the environment: JSON)"
-        ) from None
-
-
-def boolean(value: Any) -> bool:
-    if value in ("true", "false"):
-        return bool(value == "true")
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def one_of(*choices: str) -> Callable[[Any], str]:
-    def choice(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
-        return str(value)
-
-    return choice
-
-
-def port(value: Any) -> int:
-    number = integer(value)
-    if not 0 <= number <= 65535:
-        raise ValueError("a port from 0 to 65535")
-    return number
-
-
-def at_least(least: int) -> Callable[[Any], int]:
-    def number(value: Any) -> int:
-        if (found := integer(value)) < least:
-            raise ValueError(f"a whole number of at least {least}")
-        return found
-
-    return number
-
-
-positive: Final = at_least(1)
-
-
-def percent(value: Any) -> int:
-    number = integer(value)
-    if not 1 <= number <= 100:
-        raise ValueError("a whole number from 1 to 100")
-    return number
+from groat.protocol.proof_rules import NonceMode
+from groat.server.settings.readers import (
+    at_least,
+    boolean,
+    duration,
+    networks,
+    one_of,
+    optional,
+    percent,
+    port,
+    positive,
+    strings,
+    table,
+    text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +48,8 @@ SETTINGS: Final = (
     Setting("metadata.protected_resources", boolean, False, "also lists every API's audience (RFC 9728 4)"),
     Setting("assertions.max_lifetime", duration, "5m", "how far ahead exp of an assertion may lie"),
     Setting("assertions.clock_tolerance", duration, "10s", "how far ahead iat and nbf may lie, 10s to 60s"),
+    Setting("dpop.nonces", one_of(*NonceMode), "optional", "nonces in DPoP proofs: off, optional or required"),
+    Setting("dpop.algorithms", strings, [], "algorithms of proofs; empty: those of the profile but RS256 to RS512"),
     Setting("keys.algorithm", one_of(*ALGORITHM_NAMES), "ES256", "algorithm of new signing keys"),
     Setting("keys.rotate_every", duration, "30d", "how long a signing key signs; 0 never rotates by itself"),
     Setting("keys.jwks_max_age", duration, "5m", "how long caches may keep the JWKS, 1m to 1h"),
@@ -185,6 +95,8 @@ RELOADED: Final = frozenset(
         "metadata.protected_resources",
         "assertions.max_lifetime",
         "assertions.clock_tolerance",
+        "dpop.nonces",
+        "dpop.algorithms",
         "server.connections",
         "server.source_connections",
         "server.trusted_proxies",

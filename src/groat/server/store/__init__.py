@@ -39,10 +39,14 @@ class Issuance(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """The answer to `use_once`: was this the first use, and which version of the registry is in force."""
+    """The answer to `use_once`: was this the first use, and which version of the registry is in force.
+
+    `proof_fresh`: the same of the proof, where there was one; says nothing where the value was known.
+    """
 
     fresh: bool
     registry_version: int
+    proof_fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,13 @@ class Spans:
 class Store(Protocol):
     """Methods named for intent. All raise StoreUnavailable; `change` and `fill` raise StoreConflict. Epoch seconds."""
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
+    async def use_once(
+        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+    ) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
 
-        `issuance`: None where no token comes of it.
+        `issuance`: None where no token comes of it. `proof`: another value of the same request, remembered by the same
+        write, unless it is known; it is not touched where the first one was known.
 
         The receipt's version counts every change of the registry that was committed before this was called.
         Raises BeforeFloor, BeforeHorizon: this store cannot tell whether the value is new; nothing was written.

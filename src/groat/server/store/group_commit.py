@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from groat.protocol.models import OneTimeValue
+from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreBusy, StoreUnavailable
 from groat.server.turns import Turns
 
@@ -34,12 +34,16 @@ BUSY: Final = "more requests wait for the database than it can take; nothing was
 
 @dataclass(slots=True)
 class Use:
-    """One value on its way to the database, and who waits for the answer. `since`: monotonic seconds."""
+    """One value on its way to the database, and who waits for the answer. `since`: monotonic seconds.
+
+    `proof`: a second value of the same request, that counts only together with the first.
+    """
 
     once: OneTimeValue
     issuance: Issuance
     since: float
     future: "asyncio.Future[Receipt]" = field(repr=False)
+    proof: OneTimeValue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,14 @@ class Written:
     """A batch that is durable: which uses came first, and what the store said of itself with them.
 
     In epoch seconds: the store's memory is complete for values that were made from `floor` on and end after `horizon`.
+    `proofs`: which of their proofs came first; empty where no use of the batch had any.
     """
 
     fresh: Sequence[bool]
     registry_version: int
     floor: float
     horizon: float
+    proofs: Sequence[bool] = ()
 
 
 class Writer(Protocol):
@@ -109,11 +115,15 @@ class GroupCommit:
         self._expected = 0  # how many come together these days
         self._patience: asyncio.TimerHandle | None = None
 
-    async def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Receipt:
+    async def use_once(
+        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+    ) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
         loop = self.started()
         self._refuse_early(once)
-        use = Use(once, issuance or _no_token(once), time.monotonic(), loop.create_future())
+        if proof is not None:
+            self._check_memory(proof)
+        use = Use(once, issuance or _no_token(once), time.monotonic(), loop.create_future(), proof)
         self._waiting.append(use)
         if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
@@ -220,18 +230,22 @@ class GroupCommit:
         self._batch_seconds += (time.monotonic() - began - self._batch_seconds) / 8
         self._floor = max(self._floor, result.floor)  # answers may overtake each other
         self._horizon = max(self._horizon, result.horizon)
-        for use, fresh in zip(batch, result.fresh, strict=True):
+        for use, fresh, proven in zip(batch, result.fresh, result.proofs or result.fresh, strict=True):
             if not use.future.done():
-                self._answer(use, fresh, result.registry_version)
+                self._answer(use, fresh, proven, result.registry_version)
         self.write_next()
 
-    def _answer(self, use: Use, fresh: bool, version: int) -> None:
+    def _answer(self, use: Use, fresh: bool, proven: bool, version: int) -> None:
         if fresh and use.once.signed_at < self._floor:
             use.future.set_exception(BeforeFloor(BEFORE_FLOOR))
         elif not fresh and use.once.expires_at <= self._horizon:
             use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))  # never written: the row of a first use may be gone
+        elif use.proof is not None and fresh and proven and use.proof.signed_at < self._floor:
+            use.future.set_exception(BeforeFloor(BEFORE_FLOOR))
+        elif use.proof is not None and fresh and not proven and use.proof.expires_at <= self._horizon:
+            use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))
         else:
-            use.future.set_result(Receipt(fresh, version))
+            use.future.set_result(Receipt(fresh, version, proven or use.proof is None))
 
     def refused(self, batch: list[Use], error: StoreUnavailable) -> None:
         """Answer a batch that was not written, or of which nobody knows."""
@@ -270,6 +284,14 @@ class GroupCommit:
 def _no_token(once: OneTimeValue) -> Issuance:
     """How the row reads of a use that no token comes of: what was used up, a name of this use alone, and no key."""
     return Issuance(f"{once.kind} {secrets.token_hex(8)}", once.owner, kid="", issued_at=int(once.signed_at))
+
+
+def use_of_proof(use: Use) -> Use:
+    """A proof as a row of its own, which no token is the record of: that is the row of the first value."""
+    assert use.proof is not None
+    record = use.issuance
+    row = Issuance(f"{OneTimeKind.PROOF} {record.token_id}", record.client_id, kid="", issued_at=record.issued_at)
+    return Use(use.proof, row, use.since, use.future)
 
 
 def _fail(uses: Sequence[Use], error: StoreUnavailable) -> None:

@@ -120,8 +120,10 @@ class PostgresStore(Registrations):
         """Let a batch wait for the requests that are between two phases there, on their way to `use_once`."""
         self._front.turns = turns
 
-    def use_once(self, once: OneTimeValue, issuance: Issuance | None) -> Coroutine[Any, Any, Receipt]:
-        return self._front.use_once(once, issuance)
+    def use_once(
+        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+    ) -> Coroutine[Any, Any, Receipt]:
+        return self._front.use_once(once, issuance, proof)
 
     async def raise_horizon(self, horizon: int) -> None:
         await self._all(sql.RAISE_HORIZON.postgres, horizon)

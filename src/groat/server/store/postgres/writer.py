@@ -1,5 +1,7 @@
 """The writer of the PostgreSQL store: a batch is one statement, one round trip, one durable transaction.
 
+A batch with proofs is another statement, and still one: it inserts those proofs whose first value was new.
+
 The statement inserts what is new, and reads version, floor and horizon of the registry from the same snapshot. That
 snapshot is taken after every request of the batch arrived, so a change that was committed before a request was made
 is always seen by it. Of two transactions with the same digest the second waits for the first and then finds it there.
@@ -11,8 +13,9 @@ from typing import Final
 
 from psycopg.pq.abc import PGresult
 
+from groat.protocol.models import OneTimeKind
 from groat.server.store import StoreClosed, StoreUnavailable
-from groat.server.store.group_commit import GroupCommit, Use, Written
+from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_proof
 from groat.server.store.postgres.history import FILENODE, Memory
 from groat.server.store.postgres.link import (
     ANSWER_SECONDS,
@@ -30,7 +33,7 @@ from groat.server.store.postgres.link import (
 from groat.server.store.postgres.links import Links
 
 LANES: Final = 2
-_NAME: Final = b"use_once"
+_NAME, _WITH_PROOFS = b"use_once", b"use_once_with_proofs"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
 # Time-outs, deadlocks, a moment without memory: the statement failed, the next may not. A full disk is another matter.
@@ -38,7 +41,7 @@ _PASSING: Final = ("57014", "55P03", "40P01", "40001", "53200")
 _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
 # The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
 # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
-_SQL: Final = f"""
+_FRESH: Final = f"""
 WITH state AS MATERIALIZED (
     SELECT version, floor, horizon,
         CASE WHEN closed_at IS NOT NULL THEN 1 WHEN filenode <> {FILENODE} THEN 2 ELSE 0 END AS state
@@ -50,12 +53,30 @@ WITH state AS MATERIALIZED (
     WHERE expires_at > (SELECT horizon FROM state WHERE state = 0)
     ORDER BY digest
     ON CONFLICT (digest) DO NOTHING
-    RETURNING token_id
-)
+    RETURNING token_id, client_id, issued_at
+)"""
+_RESULT: Final = """
 SELECT version, floor, horizon, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
-""".encode()
+"""
+_SQL: Final = (_FRESH + _RESULT).encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
+# Sorting takes all of what is fresh before the first proof is inserted: every batch waits for values first and then for
+# proofs, each in their order, and so never in a circle.
+_SQL_WITH_PROOFS: Final = f"""{_FRESH}, proven AS (
+    INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
+    SELECT p.digest, client_id, '{OneTimeKind.PROOF} ' || token_id, '', issued_at, $7,
+        greatest(p.expires_at, issued_at + $8)
+    FROM unnest($9, $10, $11) AS p (digest, token_id, expires_at) JOIN fresh USING (token_id)
+    WHERE p.expires_at > (SELECT horizon FROM state WHERE state = 0)
+    ORDER BY p.digest
+    ON CONFLICT (digest) DO NOTHING
+    RETURNING token_id
+)
+SELECT everything.*, (SELECT array_agg(token_id) FROM proven) FROM ({_RESULT}) AS everything
+""".encode()
+_TYPES_WITH_PROOFS: Final = (*_TYPES, _BYTEAS, _TEXTS, _BIGINTS)
+RESULTS: Final = 6  # columns of a batch without proofs
 FRESH_SECONDS: Final = 2.0  # a write that is younger needs no other one to prove it
 # More than a page takes, so that the table has to grow; rolled back.
 _TRIAL: Final = """
@@ -75,6 +96,7 @@ async def prepare_batches(link: Link) -> None:
     """
     try:
         await link.prepare(_NAME, _SQL, _TYPES)
+        await link.prepare(_WITH_PROOFS, _SQL_WITH_PROOFS, _TYPES_WITH_PROOFS)
     except Refused as error:
         if error.sqlstate == _PREPARED_ALREADY:
             raise StoreUnavailable(_SHARED) from None
@@ -82,6 +104,7 @@ async def prepare_batches(link: Link) -> None:
     # An empty batch: what can only be found out by planning and running, such as a missing primary key, shows now.
     none = [array_of(BYTEA, []), *(array_of(TEXT, []),) * 3, *(array_of_bigint([]),) * 2]
     await link.run_prepared(_NAME, [*none, b"", bytes(8)])
+    await link.run_prepared(_WITH_PROOFS, [*none, b"", bytes(8), none[0], none[1], none[4]])
     await try_writing(link, TRIAL_ROWS)
 
 
@@ -159,7 +182,11 @@ class PostgresWriter:
     def write(self, batch: list[Use]) -> None:
         link = self._free.pop()
         self._busy[id(batch)] = link
-        future = link.send_prepared(_NAME, self._values(batch))
+        bound = [use for use in batch if use.proof is not None]
+        if bound:
+            future = link.send_prepared(_WITH_PROOFS, [*self._values(batch), *_proofs(bound)])
+        else:
+            future = link.send_prepared(_NAME, self._values(batch))
         timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, link.give_up)
 
         def answered(future: "asyncio.Future[PGresult]") -> None:
@@ -254,10 +281,19 @@ class PostgresWriter:
             link.close()
 
 
+def _proofs(uses: list[Use]) -> list[bytes]:
+    rows = [use_of_proof(use) for use in uses]
+    return [
+        array_of(BYTEA, [row.once.digest for row in rows]),
+        array_of(TEXT, [use.issuance.token_id.encode() for use in uses]),
+        array_of_bigint([row.once.expires_at for row in rows]),
+    ]
+
+
 def _written(batch: list[Use], result: PGresult) -> Written:
     if result.ntuples != 1:
         raise StoreUnavailable("the database has no registry")
-    version, floor, horizon, state, inserted, won = (result.get_value(0, column) or b"" for column in range(6))
+    version, floor, horizon, state, inserted, won = (result.get_value(0, column) or b"" for column in range(RESULTS))
     if state == _CLOSED:
         raise StoreClosed
     if state != _OPEN:
@@ -266,5 +302,9 @@ def _written(batch: list[Use], result: PGresult) -> Written:
     if int.from_bytes(inserted, "big") != len(batch):
         winners = set(texts(won))
         first = [use.issuance.token_id in winners for use in batch]
-    numbers = (int.from_bytes(number, "big") for number in (version, floor, horizon))
-    return Written(first, *numbers)
+    known, complete_from, complete_after = (int.from_bytes(number, "big") for number in (version, floor, horizon))
+    proofs: list[bool] = []
+    if result.nfields > RESULTS:
+        proven = set(texts(result.get_value(0, RESULTS) or b""))
+        proofs = [f"{OneTimeKind.PROOF} {use.issuance.token_id}" in proven for use in batch]
+    return Written(first, known, complete_from, complete_after, proofs)

@@ -1,5 +1,7 @@
 """The writer of the SQLite store: a thread with its own connection, one batch at a time, one statement per batch.
 
+A batch with proofs is two statements in one transaction: whose value was known loses no proof.
+
 Few calls into SQLite mean few waits for the interpreter lock. The worker processes queue up on a file lock, which
 wakes the next one at once where SQLite's own busy handler would sleep and poll.
 """
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
-from groat.server.store.group_commit import GroupCommit, Use, Written
+from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_proof
 from groat.server.store.sqlite.faults import (
     STUCK,
     TRIAL_SECONDS,
@@ -164,14 +166,27 @@ class SqliteWriter:
             return _set_result, work.future, work.run(connection)
         # Whoever was answered 503 while this waited for the lock must not have his jti spent now.
         live = [use for use in work if not use.future.done()]
-        fresh = self._insert(connection, live) if live else []
+        fresh, proofs = self._insert_all(connection, live) if live else ([], [])
         if len(live) < len(work):
-            first = {use.issuance.token_id for use, won in zip(live, fresh, strict=True) if won}
-            fresh = [use.issuance.token_id in first for use in work]
-        return self._written, work, fresh
+            fresh = _among(work, live, fresh)
+            proofs = _among(work, live, proofs) if proofs else []
+        return self._written, work, fresh, proofs
+
+    def _insert_all(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> tuple[list[bool], list[bool]]:
+        """Which uses came first, and of which the proofs did; nothing of the second where there are no proofs."""
+        bound = [use for use in uses if use.proof is not None]
+        if not bound:
+            return self._insert(connection, uses), []
+        connection.execute("BEGIN IMMEDIATE")
+        fresh = self._insert(connection, uses)
+        first = {use.issuance.token_id for use, won in zip(uses, fresh, strict=True) if won}
+        bound = [use for use in bound if use.issuance.token_id in first]
+        proven = self._insert(connection, [use_of_proof(use) for use in bound]) if bound else []
+        connection.execute("COMMIT")
+        return fresh, _among(uses, bound, proven)
 
     def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
-        """Insert all values that are new, in one durable transaction, and say which uses came first."""
+        """Insert all values that are new, durably unless a transaction is open, and say which uses came first."""
         rows = [part for use in uses for part in self._row(use)]
         values = ",".join(["(?,?,?,?,?,?,?,?)"] * len(uses))
         # IGNORE covers the primary key only; STRICT types and disk errors still raise.
@@ -190,7 +205,7 @@ class SqliteWriter:
         return (once.digest, issuance.client_id, issuance.token_id, issuance.kid, issuance.issued_at, self._replica,
                 kept_until, once.expires_at)  # fmt: skip
 
-    def _written(self, batch: list[Use], fresh: list[bool]) -> None:
+    def _written(self, batch: list[Use], fresh: list[bool], proofs: list[bool]) -> None:
         """The version is read now, after every change that was committed before the batch."""
         assert self._front is not None
         try:
@@ -198,7 +213,7 @@ class SqliteWriter:
         except StoreUnavailable as error:
             self._front.refused(batch, error)
             return
-        self._front.written(batch, Written(fresh, version, floor, horizon))
+        self._front.written(batch, Written(fresh, version, floor, horizon, proofs))
 
     def _failed(self, work: list[Use] | _Job, error: StoreUnavailable) -> None:
         if isinstance(work, _Job):
@@ -211,6 +226,12 @@ class SqliteWriter:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _among(batch: Sequence[Use], some: Sequence[Use], won: Sequence[bool]) -> list[bool]:
+    """The same for the whole batch, where nobody else has won anything."""
+    first = {use.issuance.token_id for use, one in zip(some, won, strict=True) if one}
+    return [use.issuance.token_id in first for use in batch]
 
 
 def _came_first(connection: sqlite3.Connection, use: Use) -> bool:
