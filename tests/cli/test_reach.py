@@ -17,7 +17,7 @@ import pytest
 import groat
 from groat.server.store.sqlite.store import SqliteStore
 
-from .running import GROAT, Home
+from .running import GROAT, ISSUER, Home
 
 DAY = 86400
 
@@ -246,3 +246,20 @@ def test_the_commands_of_the_guide(home: Home) -> None:
         shown.append(show(home))
     assert {"tenant": "acme", "https://acme.example/plan": "gold"} in [one["claims"] for one in shown]
     assert shown[-1]["owner"] == "Accounts, accounts@example.com"
+
+
+def test_init_says_that_it_upgraded_a_store(home: Home) -> None:
+    """One of the version before: every other command asks for it, and it is done once."""
+    with closing(sqlite3.connect(home.directory / "data" / "groat.db")) as database, database:
+        for statement in (
+            "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE clients DROP COLUMN unused_since",
+            "PRAGMA user_version=1",
+        ):  # fmt: skip
+            database.execute(statement)
+    asked = home("client", "list")
+    assert (asked.code, "has schema 1, this version needs 2: groat init" in asked.err) == (5, True)
+    for outcome in ("upgraded", "unchanged"):
+        steps = home.ok("--json", "init", "--issuer", ISSUER).json
+        assert {step["what"]: step["outcome"] for step in steps}["store"] == outcome
+    assert home.ok("-q", "client", "list").out == "billing\n"
+    assert home.ok("-q", "client", "list", "--unused", "1h").out == ""

@@ -34,7 +34,10 @@ def read_claims(value: Any) -> Mapping[str, str]:
     """
     pairs = _pairs(value)
     for name, text in pairs.items():
-        _check(CLIENT_ID.fullmatch(name), f"claim {name!r}: its name must be 1 to 128 printable ASCII characters")
+        _check(
+            CLIENT_ID.fullmatch(name),
+            f"claim {name!r}: its name must be 1 to 128 printable ASCII characters without space, quote or backslash",
+        )
         _check(name not in REGISTERED_CLAIMS, f"claim {name} is written by groat itself")
         _check(not text or text.isprintable(), f"claim {name}: its value must be printable")
     size = len(strict_json.dumps(dict(pairs)))

@@ -17,9 +17,9 @@ from groat.client import MachineClient, TokenRequestRefused
 from groat.server import operations
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.store.sqlite.store import SqliteStore
-from tests.server.builders import ISS, ORDERS, STOCK
+from tests.server.builders import ISS, ORDERS, STOCK, base, decoded
 from tests.server.lab import DEFAULTS, Lab, prepare
-from tests.server.wire import FORM, Answer, check_refused, raw, send
+from tests.server.wire import FORM, Answer, check_ok, check_refused, raw, send
 
 METADATA: Final = "/.well-known/oauth-authorization-server"
 OPENID: Final = "/.well-known/openid-configuration"
@@ -241,3 +241,13 @@ def test_a_library_shows_the_id(lab: Lab) -> None:
     assert shown is not None
     assert shown in str(refused.value)
     assert any(shown.encode() in line and b"token.refused" in line for line in lab.lines())
+
+
+@pytest.mark.rule("AS-MC-03")
+def test_a_request_as_the_mcp_sdks_send_it(lab: Lab) -> None:
+    """No client_id in the form, the resource with its path as in the API's own metadata, and the assertion."""
+    party = lab.add_client("mcp-form", allow={"stock": ["stock:read"]})
+    form = base(party.assertion(), resource=STOCK, scope="stock:read")
+    assert b"client_id" not in form
+    claims = decoded(check_ok(lab.post(form))["access_token"])[1]
+    assert (claims["aud"], claims["client_id"], claims["scope"]) == (STOCK, "mcp-form", "stock:read")

@@ -53,10 +53,8 @@ async def list_clients(operator: Operator, wanted: ClientFilter = EVERY_CLIENT) 
     if wanted.api:
         await find_api(operator, wanted.api)
     since = await operator.store.unused_since()
-    # What was used after a backup that was put back, nobody knows: the memory is whole from the floor on.
-    floor = (await operator.store.condition()).floor
     found = [
-        ListedClient(record, max(since.get(record.client_id, record.created_at), floor))
+        ListedClient(record, since.get(record.client_id, record.created_at))  # one that was added in between is new
         for record in await operator.store.list_clients()
     ]
     return tuple(one for one in found if wanted.admits(one, operator.now))

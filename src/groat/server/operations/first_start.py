@@ -32,15 +32,18 @@ FIRST_KEY_ATTEMPTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that had to exist, and whether it was made now."""
+    """One thing that had to exist, and whether it was made now, or made to suit this version."""
 
     what: str
     where: str
     made: bool
+    upgraded: bool = False
 
     @property
     def outcome(self) -> str:
-        return "created" if self.made else "unchanged"
+        if self.made:
+            return "created"
+        return "upgraded" if self.upgraded else "unchanged"
 
 
 async def initialise(
@@ -58,8 +61,8 @@ async def initialise(
     make_private_directory(kek_path.parent)
     kek_made = _key_encryption_key(kek_path, fresh_store)
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
-    store = await _create_store(config)
-    steps.append(Step("store", store_name(config), fresh_store))
+    store, upgraded = await _create_store(config)
+    steps.append(Step("store", store_name(config), fresh_store, upgraded))
     try:
         if fresh_store:
             await begin_memory(store)
@@ -101,13 +104,14 @@ def _is_there(path: Path) -> bool:
     return os.path.exists(path)
 
 
-async def _create_store(config: Config) -> Store:
+async def _create_store(config: Config) -> tuple[Store, bool]:
+    """The store, made or brought up to date, and whether it had to be (a new one, too)."""
     if not config.storage.on_postgres:
         make_private_directory(config.database.parent)
-        return SqliteStore.create(config.database)
+        file = SqliteStore.create(config.database)
+        return file, file.upgraded
     store = open_postgres(config, patience=OPERATOR_PATIENCE)
-    await store.migrate()
-    return store
+    return store, await store.migrate()
 
 
 def _settings(path: Path, chosen: Mapping[str, str], env: Mapping[str, str]) -> Config:

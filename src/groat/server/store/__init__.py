@@ -149,9 +149,10 @@ class Store(Protocol):
     async def list_clients(self) -> tuple[ClientRecord, ...]: ...
 
     async def unused_since(self) -> dict[str, int]:
-        """By client id, since when no use of a client is known: its last one, to the hour, or its registration.
+        """By client id, since when no use of a client is known.
 
-        Before the floor nothing is known, nor before the store was made or brought to the schema that has it.
+        That is its last one, to the hour, or its registration; but not before the floor, nor before the store was
+        brought to the schema that has this.
         """
         ...
 

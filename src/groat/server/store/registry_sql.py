@@ -148,7 +148,8 @@ WHERE clients.client_id = noted.client_id AND coalesce(clients.unused_since, 0) 
 )
 USES_OF_CLIENTS: Final = alike(
     """
-SELECT c.client_id, c.created_at, c.unused_since, max(k.last_used_at) AS last_used_at
+SELECT c.client_id, c.created_at, c.unused_since, max(k.last_used_at) AS last_used_at,
+    (SELECT floor FROM registry) AS floor
 FROM clients AS c LEFT JOIN client_keys AS k ON k.client_id = c.client_id
 WHERE c.removed_at IS NULL GROUP BY c.client_id
 """

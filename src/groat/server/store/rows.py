@@ -106,8 +106,8 @@ def api_record(row: Row) -> ApiRecord:
 
 @reads("the last use of a client")
 def unused_since(row: Row) -> int:
-    """Epoch seconds since when no use of a client is known; the store may have begun to remember later."""
-    known: list[int] = [row[name] or 0 for name in ("created_at", "unused_since", "last_used_at")]
+    """Epoch seconds since when no use of a client is known, by a memory that is whole from the floor on."""
+    known: list[int] = [row[name] or 0 for name in ("created_at", "unused_since", "last_used_at", "floor")]
     return max(known)
 
 

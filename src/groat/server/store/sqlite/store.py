@@ -53,8 +53,12 @@ class SqliteStore(Registrations):
     """
 
     def __init__(self, path: Path, retention: int = 0, notify: Notify = silent) -> None:
-        """`retention`: how many seconds the record of an issuance stays, at least."""
+        """`retention`: how many seconds the record of an issuance stays, at least.
+
+        `upgraded`: whether this one brought an older schema up to date.
+        """
         self.path = path
+        self.upgraded = False
         self._files = SameFiles(path)
         self._reader = self._connect()
         self._writer = SqliteWriter(self._connect, self._read_state, self._files, replica_name(), retention, notify)
@@ -71,7 +75,7 @@ class SqliteStore(Registrations):
         except OSError as error:
             raise StoreUnavailable(f"cannot make {path}: {error.strerror}") from None
         store = cls(path)
-        store._migrate()
+        store.upgraded = store._migrate()
         return store
 
     @classmethod
@@ -98,8 +102,11 @@ class SqliteStore(Registrations):
     def _schema_version(self) -> int:
         return int(self._one("PRAGMA user_version")[0])
 
-    def _migrate(self) -> None:
-        """Run the numbered SQL files that are missing, each in its transaction, under the write lock."""
+    def _migrate(self) -> bool:
+        """Run the numbered SQL files that are missing, each in its transaction, under the write lock.
+
+        Returns whether there was an older schema.
+        """
         with self._locked() as connection:
             # Asked inside of the transaction, because several processes may start at once.
             current = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -109,6 +116,7 @@ class SqliteStore(Registrations):
                 for statement in script.read_text().split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={number}")
+        return 0 < current < SCHEMA_VERSION
 
     # Single use
 
