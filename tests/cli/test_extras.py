@@ -78,11 +78,34 @@ def test_a_client_lives_with_its_extra(client: Path, home: Home, host: Path) -> 
         assert "expires_at" in ok(*getting, "--key", "next.json")
         assert ok("client", "assertion", "fresh", "--key", "next.json", "--issuer", url).count(".") == 2
         ok("health", f"{url}/readyz")
+        seen = ok(
+            "doctor", "client", "--client-id", "fresh", "--key", "next.json", "--issuer", url, "--scope", "orders:read"
+        )
+        assert [line.split()[:2] for line in seen.splitlines()] == [
+            ["ok", "key"], ["ok", "server"], ["ok", "token"], ["unknown", "api"]
+        ]  # fmt: skip
     ok("version")
-    for words in ((), ("client",), ("client", "key"), ("token",), ("config",)):
+    for words in ((), ("client",), ("client", "key"), ("token",), ("config",), ("doctor",)):
         ok(*words, "--help")
     refused = run(client, host, *getting, "--key", "next.json")
     assert (refused.returncode, "Traceback" in refused.stderr) == (5, False)
+
+
+@pytest.mark.rule("OP-5")
+@pytest.mark.parametrize("module", ["groat.verifier", "groat.verifier.asgi", "groat.testing", "groat.client"])
+def test_what_the_libraries_import(bare: Path, module: str) -> None:
+    """Of other people's packages cryptography and joserfc, with what these need; so the start stays short."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        f"import {module}\n"
+        "files = [str(getattr(sys.modules[name], '__file__', '')) for name in {*sys.modules} - before]\n"
+        "print(*{file.split('site-packages/')[1].split('/')[0].split('.')[0] for file in files if 'site-packages' in file})"
+    )
+    done = subprocess.run(
+        [bare.with_name("python"), "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(done.stdout.split()) <= {"groat", "cryptography", "joserfc", "_cffi_backend"}
+    assert set(PROJECT["dependencies"]) == {"cryptography>=50", "joserfc>=1.8"}
 
 
 @pytest.mark.rule("OP-5")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from groat.cli.commands.doctor_client import doctor_client
 from groat.cli.commands.health import unready_reason
 from groat.cli.session import Exit, Session
 from groat.client.errors import request_id
@@ -211,6 +212,9 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
 @click.group()
 def doctor() -> None:
     """Examine what runs."""
+
+
+doctor.add_command(doctor_client)
 
 
 @doctor.command("server")
