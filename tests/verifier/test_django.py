@@ -18,6 +18,7 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 from groat.verifier import ConfigError, Verifier, any_of, django_settings
 from groat.verifier.django import GroatMiddleware, GroatRequest, metadata_urls, require
@@ -296,6 +297,27 @@ def test_the_views_own_rule_for_caches(running: Issuer, ask: Ask) -> None:
     for alone in (False, True):
         with site(running, [own], alone=alone):
             assert ask("/own", running.token()).headers["cache-control"] == "private, max-age=5"
+
+
+@pytest.mark.rule("RS-26")
+@pytest.mark.parametrize("rule", [None, "max-age=60"])
+def test_caches_of_django(running: Issuer, rule: str | None) -> None:
+    """Before the guard, behind it or around the project: what one caller got is given to no other, and to no stranger."""
+
+    def says(request: Any) -> HttpResponse:
+        return HttpResponse(request.caller.client_id, headers={"Cache-Control": rule} if rule else {})
+
+    both = ["django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware"]
+    keeps, guards = cache_page(60), require("orders:read")
+    urls = [path("before", keeps(guards(says))), path("behind", guards(keeps(says))), path("view", guards(says))]
+    tokens = {name: running.token(client_id=name, sub=name) for name in ("a", "b")}
+    for number, middleware in enumerate(([MIDDLEWARE], [], [MIDDLEWARE, *both], [*both, MIDDLEWARE], both)):
+        with site(running, urls, MIDDLEWARE=middleware, CACHE_MIDDLEWARE_KEY_PREFIX=f"{number}{rule}"):
+            for where in ("/before", "/behind", "/view"):
+                for name in ("a", "b", "a"):
+                    assert ask_sync(where, tokens[name]).body == name.encode()
+                assert ask_sync(where).status == 401
+                assert ask_sync(where, running.token(scope="x")).status == 403
 
 
 def test_csrf(running: Issuer) -> None:

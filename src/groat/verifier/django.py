@@ -20,6 +20,7 @@ try:
     from django.http import Http404, HttpRequest, HttpResponse
     from django.http.response import HttpResponseBase
     from django.urls import URLPattern, get_resolver, re_path, resolve
+    from django.utils.cache import patch_vary_headers
     from django.views.decorators.http import require_safe
 
     from groat.verifier import django_settings
@@ -156,9 +157,14 @@ def refusal(error: VerificationError, route: Demand = ()) -> HttpResponse:
 
 
 def no_store(request: Any, response: HttpResponseBase) -> HttpResponseBase:
-    """Keep what a caller gets out of caches unless the view has its own rule (RFC 6750 5.3)."""
-    if admitted(request) is not None and not response.has_header("Cache-Control"):
-        response["Cache-Control"] = "no-store"
+    """Keep what a caller gets out of caches unless the view has its own rule (RFC 6750 5.3).
+
+    A cache of Django's own that stands before the guard may then have it for this very token, and for no other.
+    """
+    if admitted(request) is not None:
+        patch_vary_headers(response, ["Authorization"])
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "no-store"
     return response
 
 

@@ -1,8 +1,10 @@
 """Flask: who may call, said above a view."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from groat.extras import needs_extra
 from groat.protocol.access_token import AnyOf
@@ -33,8 +35,8 @@ class Guard:
     `scopes`: every scope of this API with a line about it; a view that names another is a ConfigError when it is
     defined. It works on views, async ones too, in blueprints, in the `decorators` of class-based views and on their
     methods, and on `before_request` functions: one on the application covers every request, paths that do not exist
-    too. Write it below `@app.route`: above, Flask would know the view without it, which is a ConfigError once such a
-    view is asked for.
+    too. Write it below `@app.route` and above everything else, such as a cache: above the route, Flask would know the
+    view without it, which is a ConfigError once such a view is asked for.
 
     Not protected: views without a guard, `static`, and the OPTIONS that Flask answers itself (it says the methods).
     """
@@ -42,8 +44,8 @@ class Guard:
     def __init__(self, verifier: Verifier, *, scopes: Mapping[str, str] | None = None) -> None:
         self._known = described(scopes)
         self._resource = ProtectedResource(verifier, known=self._known, announce=False)
-        # What decorators were given: Flask must know what they made of it. Kept, so that no id is used again.
-        self._bare: dict[int, Any] = {}
+        # What decorators were given: Flask must know what they made of it instead.
+        self._bare: WeakSet[Any] = WeakSet()
 
     def __call__(self, *scopes: str | AnyOf) -> Callable[[View], View]:
         """A decorator: all of these scopes, or `any_of(...)` as the one argument. Raises ConfigError."""
@@ -64,7 +66,8 @@ class Guard:
     def _guarded(self, view: View, required: Demand) -> View:
         if isinstance(view, type):
             raise ConfigError(f"{view.__name__} is a class: write decorators = [guard(...)] in it")
-        self._bare[id(view)] = view
+        with suppress(TypeError):  # a view of a strange kind, which nobody can look for
+            self._bare.add(view)
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -86,7 +89,7 @@ class Guard:
         known = current_app.view_functions
         view = known.get(request.endpoint or "")
         # Who registers a view both with its guard and without means it.
-        if id(view) in self._bare and not any(_is_around(other, view) for other in known.values()):
+        if view in self._bare and not any(_is_around(other, view) for other in known.values()):
             raise ConfigError(f"{request.endpoint}: write @guard(...) below @app.route, or nothing guards it")
 
 
