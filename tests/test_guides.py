@@ -107,6 +107,8 @@ def test_protect_an_api() -> None:
         assert [status(names["everything"], path) for path in ("/orders", "/docs", "/nowhere")] == [401] * 3
         assert status(names["everything"], "/health") == 404
         assert status(names["everything"], "/orders", issuer.token()) == 200
+        orders, other = found["MCP"]["app"], issuer.token(aud="https://orders.example.com/mcp", scope="orders:write")
+        assert [status(orders, "/mcp", token) for token in (None, issuer.token(), other)] == [401, 401, 403]
         shop = found["aiohttp"]["shop"]
         assert asyncio.run(aiohttp_answers(shop, "/stock", ["garbage", issuer.token()])) == [401, 200]
         answers = grpc_answers(found["gRPC"]["server"], "/shop.Orders/Get", [issuer.token(), "garbage"])

@@ -27,6 +27,7 @@ else:
 MODULES: Final = [  # of ours, the package that each needs, and the extra that brings it
     ("groat.verifier.aiohttp", "aiohttp", "aiohttp"),
     ("groat.verifier.grpc", "grpc", "grpc"),
+    ("groat.verifier.mcp", "mcp", "mcp"),
     ("groat.verifier.flask", "flask", "flask"),
     ("groat.client.requests", "requests", "requests"),
     ("groat.client.grpc", "grpc", "grpc"),

@@ -39,7 +39,7 @@ CIRCLES: Final[Mapping[frozenset[str], str]] = {}
 PUBLIC: Final = (
     "verifier", "verifier.presets", "verifier.asgi", "verifier.fastapi", "client",
     "verifier.flask",
-    "verifier.aiohttp", "verifier.grpc", "client.requests", "client.grpc",
+    "verifier.aiohttp", "verifier.grpc", "verifier.mcp", "client.requests", "client.grpc",
     "verifier.django", "verifier.drf",
     "testing",
 )  # fmt: skip

@@ -8,7 +8,9 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from fastapi import FastAPI
+from mcp.server import MCPServer
 from rest_framework.views import APIView
+from starlette.applications import Starlette
 
 from groat.verifier import (
     Answer,
@@ -35,6 +37,8 @@ from groat.verifier.asgi import GroatMiddleware
 from groat.verifier.fastapi import Guard
 from groat.verifier.grpc import AioInterceptor, Interceptor
 from groat.verifier.grpc import caller as calling
+from groat.verifier.mcp import McpTokenVerifier
+from groat.verifier.mcp import caller as calling_a_tool
 
 ISSUER, AUDIENCE = "https://auth.example.com", "https://orders.example.com"
 
@@ -153,6 +157,11 @@ class DrfViewOfSeveral(APIView):
     permission_classes = [drf.HasScopes(any_of("a", "b")) & drf.HasScopes("c"), ~drf.HasScopes()]
 
 
+tokens = McpTokenVerifier(verifier)
+mcp = MCPServer("orders", token_verifier=tokens, auth=tokens.settings(["orders:read"]))
+assert_type(tokens.install(mcp.streamable_http_app()), Starlette)
+assert_type(calling_a_tool(), Caller)
+
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -173,3 +182,4 @@ Verifier(ISSUER, AUDIENCE, http=lambda url: None)  # type: ignore[arg-type,misc]
 middleware(verifier, scopes=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Interceptor(verifier, ["/shop.Orders/Get"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 AioInterceptor(verifier, {"/a.B/C": 7})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+McpTokenVerifier("https://auth.example.com")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

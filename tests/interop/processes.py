@@ -119,7 +119,7 @@ def install_node_peers() -> None:
     if missing:
         reason = f"the npm peers need {' and '.join(missing)} on the PATH (Node.js 20 or newer)"
         skip(Missing.NODE, reason)
-    # Parallel test workers come here together; npm writes the hidden lock file last.
+    # Parallel test workers come here together; npm writes the hidden lock file last, and a pull may bring another list.
     with (NODE / "package-lock.json").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         installed = NODE / "node_modules" / ".package-lock.json"

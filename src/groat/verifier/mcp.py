@@ -1,0 +1,122 @@
+"""MCP: the token verifier of the Python SDK's servers."""
+
+from typing import TYPE_CHECKING, Any
+
+from groat.extras import needs_extra
+from groat.protocol.access_token import Caller
+from groat.protocol.arguments import strings
+from groat.protocol.errors import KeysUnavailable, VerificationError
+from groat.verifier import asgi
+from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.verifier import Verifier
+
+try:
+    from mcp.server.auth.middleware.auth_context import get_access_token
+    from mcp.server.auth.provider import AccessToken, TokenVerifier
+    from mcp.server.auth.settings import AuthSettings
+    from pydantic import PrivateAttr
+except ModuleNotFoundError as error:
+    raise needs_extra(__name__, error) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.applications import Starlette
+
+
+class McpTokenVerifier(TokenVerifier):
+    """Says to an MCPServer whose a token is.
+
+        tokens = McpTokenVerifier(verifier)
+        mcp = MCPServer("orders", token_verifier=tokens, auth=tokens.settings(["orders:read"]))
+        app = tokens.install(mcp.streamable_http_app())
+
+    The audience of `verifier` is the URL of the server, with its path: https://orders.example.com/mcp.
+
+    The SDK itself reads the Authorization header, asks for scopes, writes each answer, and serves the metadata of RFC
+    9728. So these are its own: a 401 has the error invalid_token where no token was sent as well, of two Authorization
+    headers the first counts, and one that is malformed is like none. Not checked: finer rights than scopes.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._resource = ProtectedResource(verifier)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """What the SDK asks of each request; None is its 401.
+
+        Raises KeysUnavailable, because nothing is wrong with a token that cannot be judged; see `install`.
+        """
+        try:
+            found = await self._resource.aadmit(ApiRequest(lambda _: [f"Bearer {token}"]))
+        except KeysUnavailable:
+            raise
+        except VerificationError:
+            return None
+        return _CallerToken.of(found, token, self._verifier.audience)
+
+    def settings(self, required_scopes: "Iterable[str]" = ()) -> AuthSettings:
+        """The SDK's settings for this verifier: its issuer, its audience as the server's URL, what every call needs.
+
+        Raises ConfigError, and pydantic.ValidationError where the audience is no URL.
+        """
+        urls: dict[str, Any] = {"issuer_url": self._verifier.issuers[0], "resource_server_url": self._verifier.audience}
+        scopes = list(strings("required_scopes", required_scopes))
+        return AuthSettings(**urls, required_scopes=scopes or None, validate_token_resource=True)
+
+    def install(self, app: "Starlette") -> "Starlette":
+        """Answer 503 and Retry-After while the issuer's keys cannot be had; returns the same application.
+
+        The SDK knows None (401) and exceptions (500) only: without this, and so under `MCPServer.run`, it is a 500.
+        """
+        app.add_middleware(_Unavailable, resource=self._resource)
+        return app
+
+
+def caller() -> Caller:
+    """Who called the tool, prompt or resource that is running. Raises LookupError where nobody was let in."""
+    token = get_access_token()
+    if not isinstance(token, _CallerToken):
+        raise LookupError("nobody has been let in here: this is no call to a server with a McpTokenVerifier")
+    return token.caller
+
+
+class _CallerToken(AccessToken):
+    """What the SDK keeps of a token, with the caller whom it proves."""
+
+    _caller: Caller = PrivateAttr()
+
+    @classmethod
+    def of(cls, found: Caller, token: str, audience: str) -> "_CallerToken":
+        made = cls(
+            token=token,
+            client_id=found.client_id,
+            scopes=sorted(found.scopes),
+            expires_at=int(found.expires_at),
+            resource=audience,
+            subject=found.subject,
+            claims=dict(found.claims),
+        )
+        made._caller = found
+        return made
+
+    @property
+    def caller(self) -> Caller:
+        return self._caller
+
+
+class _Unavailable:
+    """Around the whole application, because the SDK asks for tokens in a middleware of its own."""
+
+    def __init__(self, app: asgi.App, resource: ProtectedResource) -> None:
+        self._app = app
+        self._resource = resource
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except KeysUnavailable as error:
+            await asgi.send_answer(self._resource.refusal(error), scope, receive, send)
+
+
+__all__ = ["McpTokenVerifier", "caller"]
