@@ -115,6 +115,8 @@ def test_a_document_without_a_setting(name: str) -> None:
         ("labels", {"env": ""}, ConfigError),
         ("labels", {"-env": "prod"}, ConfigError),
         ("labels", {"e v": "prod"}, ConfigError),
+        ("labels", {"jwks_uri": "prod"}, ConfigError),
+        ("claims", {"jwks_uri": "prod"}, ConfigError),
         ("labels", {"x" * 64: "prod"}, ConfigError),
         ("labels", {"env": "x" * 129}, ConfigError),
         ("labels", {"env": "\u202eprod"}, ConfigError),

@@ -65,6 +65,8 @@ def _pairs(value: Any) -> ReadOnlyDict:
     """An amendment stays one; in anything else no value is empty."""
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
         raise TypeError
+    # Clients that publish keys are found by this word in their documents, and of what is found so much is looked at.
+    _check("jwks_uri" not in value, "jwks_uri is a setting of its own, and no name for a claim or label")
     if isinstance(value, Amendment):
         return value
     _check(all(value.values()), "a claim or label without a value")
