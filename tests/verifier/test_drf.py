@@ -305,15 +305,31 @@ def test_views_that_put_things_off(running: Issuer) -> None:
             self.check_object_permissions(request, object())
             return super().get(request)
 
-    with site(
-        running,
-        [path("later", view(HasScopes("orders:read"), base=Later)), path("asks", view(base=AsksUser))],
-        alone=True,
-    ):
+    class ByHeader(Says):
+        def get_permissions(self) -> Any:
+            user: object = self.request.user
+            assert not isinstance(user, Principal)
+            return [HasScopes("orders:write" if "HTTP_AUTHORIZATION" in self.request.META else "orders:read")]
+
+    class Broken(Says):
+        def get_permissions(self) -> Any:
+            raise KeyError("x")
+
+    urls = [
+        path("later", view(HasScopes("orders:read"), base=Later)),
+        path("asks", view(base=AsksUser)),
+        path("method", view(base=ByHeader)),
+        path("broken", view(HasScopes("orders:more"), base=Broken)),
+    ]
+    with site(running, urls, alone=True):
         for where in ("/later", "/asks"):
             assert ask(where, "garbage").status_code == 401
             assert ask(where, running.token()).json()["caller"] == "billing"
         assert ask("/later").status_code == 401
+        for token in (None, "garbage"):
+            scope = "orders:write" if token else "orders:read"
+            assert f'scope="{scope}"' in ask("/method", token)["WWW-Authenticate"]
+        assert 'scope="orders:more"' in ask("/broken", "garbage")["WWW-Authenticate"]
         assert ask("/later", running.token(scope="x")).json()["error"] == "insufficient_scope"
 
 

@@ -80,10 +80,11 @@ class Principal:
 class Refused(APIException):
     """A refusal on its way out; status and challenge are right even where only DRF handles it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, error: VerificationError) -> None:
+        answer = django_settings.resource().refusal(error)
         super().__init__(json.loads(answer.body))
         headers = dict(answer.headers)
-        self.answer = answer
+        self.error = error
         self.status_code = answer.status
         self.auth_header = headers.get("www-authenticate")
         self.wait = int(headers["retry-after"]) if "retry-after" in headers else None
@@ -100,8 +101,7 @@ class GroatAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         """The caller; None without a token. Raises Refused, an APIException."""
-        view = (request.parser_context or {}).get("view")
-        _take_over(view, request)
+        _take_over((request.parser_context or {}).get("view"), request)
         caller = django.admitted(request)
         if caller is None:
             api, resource = django.api_request(request), django_settings.resource()
@@ -111,7 +111,7 @@ class GroatAuthentication(BaseAuthentication):
             try:
                 caller = resource.admit(api)
             except VerificationError as error:
-                raise Refused(resource.refusal(error, _declared(view))) from None
+                raise Refused(error) from None
         django.let_in(request._request, caller)
         return Principal(caller), caller
 
@@ -198,9 +198,9 @@ def _take_over(view: Any, request: Request) -> None:
 
 def _answer(exc: Exception, request: Request, view: Any) -> Answer | None:
     """What is answered to this exception, if it is a refusal of ours."""
-    if isinstance(exc, Refused):
-        return exc.answer
     resource, caller = django_settings.resource(), django.admitted(request)
+    if isinstance(exc, Refused):
+        return resource.refusal(exc.error, _declared(view))
     if isinstance(exc, VerificationError):  # of a view that judges something itself
         return resource.refusal(exc)
     if isinstance(exc, NotAuthenticated) and caller is None and _is_first(request):
@@ -226,8 +226,14 @@ def _is_first(request: Request) -> bool:
 
 
 def _declared(view: Any) -> tuple[str, ...]:
-    """What the class of the view says it needs; `get_permissions` may ask for `request.user`, which is being made."""
-    return django.declared(*getattr(view, "permission_classes", ()))
+    """What the view says it needs, for this request; only for the words of a refusal, so that no fault of it counts.
+
+    Not before there is a `request.user`, for which `get_permissions` may ask.
+    """
+    try:
+        return django.declared(*view.get_permissions())
+    except Exception:
+        return django.declared(*view.permission_classes)
 
 
 __all__ = ["GroatAuthentication", "GroatRequest", "HasScopes", "Principal", "Refused"]
