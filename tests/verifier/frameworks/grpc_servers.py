@@ -93,7 +93,7 @@ class Aio:
         return nobody()
 
 
-def services(handlers: Sync | Aio) -> tuple[grpc.GenericRpcHandler, ...]:
+def services(handlers: Sync | Aio) -> dict[str, dict[str, Any]]:
     h: Any = handlers
     unary = grpc.unary_unary_rpc_method_handler(h.unary_unary, read, write)
     orders = {
@@ -105,17 +105,24 @@ def services(handlers: Sync | Aio) -> tuple[grpc.GenericRpcHandler, ...]:
         "AnyCaller": unary,
     }
     health = {"Check": grpc.unary_unary_rpc_method_handler(h.health, read, write)}
-    return (
-        grpc.method_handlers_generic_handler("shop.Orders", orders),
-        grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
-    )
+    return {"shop.Orders": orders, "grpc.health.v1.Health": health}
+
+
+def add(server: Any, handlers: Sync | Aio, *, registered: bool = False) -> None:
+    """As generated code does it; that of today registers each method by its name as well."""
+    for service, methods in services(handlers).items():
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        if registered:
+            server.add_registered_method_handlers(service, methods)
 
 
 @contextmanager
-def sync_server(verifier: Verifier, credentials: grpc.ServerCredentials | None = None) -> Iterator[int]:
+def sync_server(
+    verifier: Verifier, credentials: grpc.ServerCredentials | None = None, *, registered: bool = False
+) -> Iterator[int]:
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, interceptors=[Interceptor(verifier, METHODS, exempt=EXEMPT)])
-        server.add_generic_rpc_handlers(services(Sync()))
+        add(server, Sync(), registered=registered)
         port = _listen(server, credentials)
         server.start()
         try:
@@ -138,7 +145,7 @@ def aio_server(
 
     async def start() -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(interceptors=[AioInterceptor(verifier, METHODS, exempt=EXEMPT)])
-        server.add_generic_rpc_handlers(services(handlers()))
+        add(server, handlers(), registered=True)
         port = _listen(server, credentials)
         await server.start()
         return server, port
@@ -165,4 +172,15 @@ def mixed_server(verifier: Verifier, credentials: grpc.ServerCredentials | None 
         yield port
 
 
-SERVERS: Final = {"sync": sync_server, "aio": aio_server, "aio with sync handlers": mixed_server}
+@contextmanager
+def registered_server(verifier: Verifier, credentials: grpc.ServerCredentials | None = None) -> Iterator[int]:
+    with sync_server(verifier, credentials, registered=True) as port:
+        yield port
+
+
+SERVERS: Final = {
+    "sync": sync_server,
+    "sync, registered": registered_server,
+    "aio": aio_server,
+    "aio with sync handlers": mixed_server,
+}
