@@ -66,11 +66,10 @@ def refusal(machine: MachineClient, resource: str, scopes: str) -> str:
 @pytest.mark.rule("UT-5")
 def test_who_is_not_registered(issuer: FakeIssuer) -> None:
     """Another key, an unknown name, an assertion for another server: invalid_client, as from the real one."""
-    with issuer.machine("billing") as machine:
-        machine.token(scopes="a")
-        issuer.register("billing")  # with a new key, so that the old one is gone
-        assert refusal(machine, AUD, "b") == "invalid_client"
+    with issuer.machine("billing") as machine, issuer.machine("billing") as other:
+        assert [one.token(scopes="a").scopes for one in (machine, other)] == [("a",)] * 2
     with issuer.installed():
+        assert refusal(MachineClient(URL, "billing", generate_private_key("ES256")), AUD, "a") == "invalid_client"
         assert refusal(MachineClient(URL, "stranger", generate_private_key("ES256")), AUD, "a") == "invalid_client"
 
 

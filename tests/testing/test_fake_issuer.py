@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
+from groat.client import wire
 from groat.testing import FakeIssuer
 from groat.verifier import (
     ApiRequest,
@@ -22,6 +23,7 @@ from groat.verifier import (
     ProtectedResource,
     Verifier,
 )
+from groat.verifier.keys import fetch
 from tests.verifier.issuer import outcome
 from tests.verifier.test_surroundings import PAST, freeze
 
@@ -214,6 +216,38 @@ def test_the_inner_of_two_counts_and_afterwards_neither(built_in: Verifier) -> N
         assert outcome(lambda: built_in.verify(inner.token())) == "key_unknown"
         assert outcome(lambda: built_in.verify(outer.token())) == "accepted"
     assert outcome(lambda: others[0].verify(outer.token())) == "key_unavailable"
+
+
+@pytest.mark.rule("UT-3", "UT-4")
+def test_blocks_that_overlap(built_in: Verifier) -> None:
+    """As those of tests in several threads: whichever ends first takes nothing away from the other."""
+    first, second = FakeIssuer(URL, audience=AUD), FakeIssuer(URL, audience=AUD)
+    one, two, again = first.installed(), second.installed(), second.installed()
+    one.__enter__()
+    two.__enter__()
+    again.__enter__()
+    one.__exit__(None, None, None)
+    assert outcome(lambda: built_in.verify(second.token())) == "accepted"
+    two.__exit__(None, None, None)
+    assert outcome(lambda: built_in.verify(second.token())) == "accepted"
+    again.__exit__(None, None, None)
+    assert fetch.stand_ins == {}
+    assert wire.stand_ins == {}
+
+
+@pytest.mark.rule("UT-1")
+def test_an_issuer_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the application allows its host by name, as in development."""
+    monkeypatch.setenv("GROAT_ISSUER", "http://auth.internal:3001")
+    monkeypatch.setenv("GROAT_AUDIENCE", AUD)
+    monkeypatch.setenv("GROAT_ALLOW_HTTP_HOSTS", "other, auth.internal")
+    issuer = FakeIssuer.from_env()
+    for name, value in issuer.environment("billing").items():
+        monkeypatch.setenv(name, value)
+    assert issuer.verifier().verify(issuer.token()).client_id == "test-client"
+    with issuer.installed(), issuer.machine("billing") as machine:
+        token = machine.token(scopes="a")
+        assert Verifier.from_env().verify(token.value).client_id == "billing"
 
 
 @pytest.mark.rule("UT-4")

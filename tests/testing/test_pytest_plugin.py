@@ -8,6 +8,12 @@ import pytest
 
 from tests.installations import installation
 
+STRICT = """
+from groat.testing import FakeIssuer
+
+forever = FakeIssuer.from_env().installed()
+forever.__enter__()
+"""
 APP = """
 from groat.verifier import Verifier
 
@@ -102,6 +108,16 @@ def test_the_fixture_needs_no_import(python: Path, tmp_path: Path, words: tuple[
     done = run(python, tmp_path, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
+
+
+@pytest.mark.rule("UT-3", "UT-4")
+def test_an_application_that_fetches_while_it_is_imported(python: Path, tmp_path: Path) -> None:
+    """An issuer that conftest.py installs for good is there then; the fixture's takes its place."""
+    app = APP.replace("from_env()", "from_env(strict_startup=True)")
+    for name, text in {"app.py": app, "conftest.py": CONFTEST + STRICT, "test_using.py": USING}.items():
+        (tmp_path / name).write_text(text)
+    done = run(python, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.rule("UT-3", "UT-4")

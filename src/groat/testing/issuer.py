@@ -2,15 +2,17 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 from urllib.parse import urlsplit
 
 from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
+from groat.protocol.arguments import strings
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import metadata_urls
@@ -27,8 +29,6 @@ ISSUER: Final = "https://auth.test"
 AUDIENCE: Final = "https://api.test"
 CLIENT: Final = "test-client"
 Scopes = str | Iterable[str]
-Name = TypeVar("Name")
-Double = TypeVar("Double")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _CLOSED_DOOR: Final = "the FakeIssuer is down"
 # A variable that is empty counts as one that is not set.
@@ -43,6 +43,7 @@ class FakeIssuer:
             loopback.
         audience: the API of tokens for which no other is named.
         algorithm: of its first key.
+        allow_http_hosts: hosts besides loopback that `url` may name without TLS, as for `Verifier`.
         clocks: `now` says when tokens are issued and clients judged; by default `time.time`, frozen or not.
 
     Verifiers and clients of it are the real ones, with real signatures: only the network is missing. Tokens are worth
@@ -55,9 +56,11 @@ class FakeIssuer:
         *,
         audience: str = AUDIENCE,
         algorithm: str = "ES256",
+        allow_http_hosts: Iterable[str] = (),
         clocks: Clocks | None = None,
     ) -> None:
-        self._policy = Policy(url)
+        self._hosts = strings("allow_http_hosts", allow_http_hosts)
+        self._policy = Policy(url, allow_http_hosts=frozenset(self._hosts))
         self.url, self.audience = url, audience
         self._keys: tuple[PrivateKey, ...] = (generate_private_key(algorithm),)
         self._up = True
@@ -66,9 +69,11 @@ class FakeIssuer:
 
     @classmethod
     def from_env(cls) -> Self:
-        """One that calls itself GROAT_ISSUER, for GROAT_AUDIENCE, where these are set."""
+        """One that calls itself GROAT_ISSUER, for GROAT_AUDIENCE, where these are set; with GROAT_ALLOW_HTTP_HOSTS."""
         env = os.environ
-        return cls(env.get("GROAT_ISSUER") or ISSUER, audience=env.get("GROAT_AUDIENCE") or AUDIENCE)
+        hosts = [host.strip() for host in env.get("GROAT_ALLOW_HTTP_HOSTS", "").split(",")]
+        url, audience = env.get("GROAT_ISSUER") or ISSUER, env.get("GROAT_AUDIENCE") or AUDIENCE
+        return cls(url, audience=audience, allow_http_hosts=filter(None, hosts))
 
     def __repr__(self) -> str:
         return f"FakeIssuer({self.url!r}, audience={self.audience!r})"
@@ -141,7 +146,8 @@ class FakeIssuer:
 
     def verifier(self, audience: str | None = None, **options: Unpack[Options]) -> Verifier:
         """A verifier of this issuer's tokens; `options` are those of `Verifier`. Raises ConfigError."""
-        given: Options = {"http": self.http, "clocks": self._clocks, **options}
+        own: Options = {"http": self.http, "clocks": self._clocks, "allow_http_hosts": self._hosts}
+        given: Options = {**own, **options}
         return Verifier(self.url, audience or self.audience, **given)
 
     def http(self, url: str, headers: Mapping[str, str]) -> fetch.Response:
@@ -152,29 +158,38 @@ class FakeIssuer:
         return fetch.Response(200, {"content-type": "application/json"}, strict_json.dumps(document))
 
     def register(self, client_id: str = CLIENT, scopes: Scopes | None = None) -> PrivateKey:
-        """Make a client, or a new key for one, and give its key.
+        """Make a client, or a further key for one, and give that key; the keys before it stay good.
 
         `scopes`: the only ones that it may have, of this issuer's audience; None: whatever it asks for, of any API.
+        What the last call says counts.
         """
         key = generate_private_key("ES256")
+        known = self._endpoint.clients.get(client_id)
+        keys = (*(known.keys if known is not None else ()), key.public)
         allowed: tuple[Permission, ...] = ()
         if scopes is not None:
             names = frozenset(_names(scopes))
             allowed = (Permission(Api("api", self.audience, names), names),)
-        self._endpoint.clients[client_id] = Client(client_id, (key.public,), allowed)
+        self._endpoint.clients[client_id] = Client(client_id, keys, allowed)
         return key
 
     def machine(self, client_id: str = CLIENT, scopes: Scopes | None = None, **options: Any) -> "MachineClient":
         """A client that is registered as by `register`; `options` are those of `MachineClient`. Raises ConfigError."""
         from groat.client import MachineClient
 
-        given = {"http": InMemoryClient(self._answer), "clocks": self._clocks or Clocks(), **options}
+        own = {
+            "http": InMemoryClient(self._answer),
+            "clocks": self._clocks or Clocks(),
+            "allow_http_hosts": self._hosts,
+        }
+        given = {**own, **options}
         return MachineClient(self.url, client_id, self.register(client_id, scopes), **given)
 
     def environment(self, client_id: str | None = None, scopes: Scopes | None = None) -> dict[str, str]:
         """The variables by which `Verifier.from_env` finds this issuer; with `client_id` a client is registered, too,
         and its key is in them for `MachineClient.from_env`. Those that must not be set are empty."""
         variables = dict.fromkeys(_UNSET, "") | {"GROAT_ISSUER": self.url, "GROAT_AUDIENCE": self.audience}
+        variables["GROAT_ALLOW_HTTP_HOSTS"] = ",".join(self._hosts)
         if client_id is None:
             return variables
         key = strict_json.dumps(self.register(client_id, scopes).private_jwk()).decode()
@@ -185,21 +200,20 @@ class FakeIssuer:
         """Until the end of the block every `Verifier` of this URL in this process fetches from here, and every
         `MachineClient` that asks its host: also those that exist already, and those with an `http=` of their own.
 
-        Keys that they had are forgotten at both ends, so that no test knows those of the one before. Of two issuers of
-        one URL the inner one counts. Not covered: other processes.
+        Keys that they had are forgotten at both ends, so that no test knows those of the one before. Of several issuers
+        of one URL that which was installed last counts. Not covered: other processes.
         """
-        from groat.client import wire
-
-        origin = urlsplit(self.url)[:2]
-        before, machines_before = fetch.stand_ins.get(self.url), wire.stand_ins.get(origin)
-        fetch.stand_ins[self.url], wire.stand_ins[origin] = self.http, InMemoryClient(self._answer)
-        source.forget(self.url, keys=True)
+        with _installing:
+            _installed.append(self)
+            _settle(self.url)
         try:
             yield self
         finally:
-            _restore(fetch.stand_ins, self.url, before)
-            _restore(wire.stand_ins, origin, machines_before)
-            source.forget(self.url, keys=True)
+            with _installing:
+                _installed.reverse()  # so that the last of the same one goes first
+                _installed.remove(self)
+                _installed.reverse()
+                _settle(self.url)
 
     def _now(self) -> float:
         return wall() if self._clocks is None else self._clocks.now()
@@ -248,8 +262,21 @@ def _names(scopes: Scopes) -> tuple[str, ...]:
     return tuple(scopes.split() if isinstance(scopes, str) else scopes)
 
 
-def _restore(doubles: dict[Name, Double], name: Name, before: Double | None) -> None:
-    if before is None:
-        doubles.pop(name, None)
-    else:
-        doubles[name] = before
+# Those that are installed, the last one at the end: blocks of several threads need not end in the order of a stack.
+_installed: Final[list[FakeIssuer]] = []
+_installing: Final = threading.Lock()
+
+
+def _settle(url: str) -> None:
+    """Let the last issuer of this URL, and the last of its host, stand where the network was. The lock is held."""
+    from groat.client import wire
+
+    origin = urlsplit(url)[:2]
+    fetch.stand_ins.pop(url, None)
+    wire.stand_ins.pop(origin, None)
+    for one in _installed:
+        if one.url == url:
+            fetch.stand_ins[url] = one.http
+        if urlsplit(one.url)[:2] == origin:
+            wire.stand_ins[origin] = InMemoryClient(one._answer)
+    source.forget(url, keys=True)
