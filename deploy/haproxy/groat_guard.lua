@@ -28,11 +28,13 @@ core.register_action("groat_guard", { "http-req" }, function(txn, demand)
         ["x-original-method"] = { txn.sf:method() },
         ["x-original-uri"] = { txn.sf:url() },
     }
-    local sent = txn.http:req_get_headers()["authorization"]
-    if sent then
-        asked["authorization"] = {}
-        for at = 0, #sent do
-            table.insert(asked["authorization"], sent[at])
+    local sent = txn.http:req_get_headers()
+    for _, name in ipairs({ "authorization", "dpop" }) do
+        if sent[name] then
+            asked[name] = {}
+            for at = 0, #sent[name] do -- HAProxy counts lines from 0, Lua from 1
+                table.insert(asked[name], sent[name][at])
+            end
         end
     end
     local client = core.httpclient()

@@ -210,7 +210,7 @@ def test_big_bodies_and_heads(setting: Setting) -> None:
     """A body goes to the API and not to the guard, which would have to hold it; cookies may be as long as ever."""
     body = "x" * 900_000
     said = setting.ask("/orders", setting.issuer.token(), {"Cookie": "c=" + "x" * 6000}, method="POST", body=body)
-    assert (said.status, said.seen["size"]) == (200, len(body))
+    assert (said.status, said.seen["size"], len(said.seen["headers"]["cookie"])) == (200, len(body), 6002)
     assert setting.ask("/orders", None, method="POST", body="x" * 1000).status == 401
 
 
@@ -241,6 +241,19 @@ def test_a_failing_api_is_not_taken_for_a_failing_guard(setting: Setting) -> Non
     """Its own 500 reaches the caller."""
     said = setting.ask("/broken", setting.issuer.token())
     assert (said.status, said.reached) == (500, True)
+
+
+@pytest.mark.parametrize("proxy", STARTERS)
+def test_an_api_that_is_down(proxy: str, tmp_path: Path) -> None:
+    """Whoever may pass meets the proxy's own 502 or 503, and whoever may not is told so first."""
+    with placed(tmp_path) as bench, serving() as issuer:
+        command, env = guard_of(bench, proxy, issuer.url)
+        with process(bench.folder, bench.guard, command, env):
+            STARTERS[proxy](bench, "forward-auth")
+            setting = Setting(proxy, bench, issuer)
+            expected = 502 if proxy in ("nginx", "caddy") else 503
+            assert setting.ask("/orders", issuer.token()).status == expected
+            assert setting.ask("/orders").status == 401
 
 
 @pytest.mark.rule("FA-6", "RS-21")

@@ -114,7 +114,7 @@ def test_the_callers_path_cannot_weaken_envoys_demand() -> None:
     for path in (b"/", b"//", b"/x", b"/scope=x/y", b"/-/", b"/../-/x", b"/%2f..", b"/&any=b", b"/?any=b"):
         raw, _, query = path.partition(b"?")
         check = read({"raw_path": CHECK + b"/any=a+b" + raw, "query_string": query, "method": "PUT"})
-        assert (check.demand, check.method) == (any_of("a", "b"), "PUT")
+        assert (check.demand, check.method, check.target) == (any_of("a", "b"), "PUT", path)
     for path in (b"", b"*", b"+c", b"&any=c"):
         with pytest.raises(Misasked):
             read({"raw_path": CHECK + b"/any=a+b" + path, "query_string": b"", "method": "GET"})

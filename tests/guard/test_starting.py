@@ -85,6 +85,14 @@ def test_a_graceful_end(tmp_path: Path, number: signal.Signals) -> None:
                 socket.create_connection(("127.0.0.1", port), 2).close()
 
 
+def test_it_outlives_its_terminal(tmp_path: Path) -> None:
+    """SIGHUP ends nothing, and there is nothing to read again."""
+    with serving() as issuer, guarding(tmp_path, environment(issuer.url)) as guard:
+        guard.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert guard.ask("/forward-auth", issuer.token()).status == 204
+
+
 def test_an_address_that_others_reach_is_said(tmp_path: Path) -> None:
     """Tokens come over plain http: the operator hears of it."""
     with serving() as issuer, guarding(tmp_path, environment(issuer.url), "--host", "0.0.0.0") as guard:

@@ -20,14 +20,19 @@ ANYBODY: Final = b"-"  # in the place of a demand: any good token
 class Check:
     """One question: may a caller with such headers pass?
 
-    `method` and `query`: of the caller's own request, the latter raw; None and empty where nobody names them. `passes`:
+    `method` and `target` (path and query, raw): of the caller's own request; empty where nobody names them. `passes`:
     the status that lets it through.
     """
 
     demand: Demand
-    method: str | None = None
-    query: bytes = b""
+    method: str = ""
+    target: bytes = b""
     passes: int = 204
+
+    @property
+    def query(self) -> bytes:
+        """The caller's own query string, raw."""
+        return self.target.partition(b"?")[2]
 
 
 Dialect = Callable[[Scope], Check]
@@ -49,7 +54,7 @@ def _named(proxy: str, method: bytes, target: bytes, scope: Scope) -> Check:
     _refuse_path(scope)
     demand = read_demand(scope["query_string"])
     found = _only(proxy, scope, target)
-    return Check(demand, _only(proxy, scope, method).decode("latin-1"), found.partition(b"?")[2])
+    return Check(demand, _only(proxy, scope, method).decode("latin-1"), found)
 
 
 def _only(proxy: str, scope: Scope, name: bytes) -> bytes:
@@ -73,12 +78,13 @@ def _envoy(scope: Scope) -> Check:
     `OPTIONS *`, nobody passes. The method is the caller's own. Of all answers 200 alone lets a request through.
     """
     rest: bytes = scope["raw_path"][len(CHECK) + 1 :]
-    demand, slash, _ = rest.partition(b"/")
+    demand, slash, path = rest.partition(b"/")
     if not demand or not slash:
         hint = "Envoy's path_prefix must be /forward-auth/scope=SCOPE, or /forward-auth/- for any good token"
         raise Misasked("path", hint)
     wanted = () if demand == ANYBODY else read_demand(demand)
-    return Check(wanted, scope["method"], scope["query_string"], passes=200)
+    query: bytes = scope["query_string"]
+    return Check(wanted, scope["method"], b"/" + path + (b"?" + query if query else b""), passes=200)
 
 
 _FORWARDED: Final = (b"x-forwarded-method", b"x-forwarded-uri")

@@ -141,8 +141,9 @@ class Gate:
             hint = ""
             try:
                 await self.resource.verifier.warm()
-            except KeysUnavailable as error:
-                hint = error.hint or "the issuer's keys cannot be fetched"
+            except Exception as error:  # whatever it is, the guard goes on looking
+                what = error.hint if isinstance(error, KeysUnavailable) else type(error).__name__
+                hint = f"the keys of {' and '.join(self.resource.verifier.issuers)} cannot be had: {what}"
             if self.ready is bool(hint) or not told:
                 told, self.ready = True, not hint
                 if hint:

@@ -65,6 +65,7 @@ def run_guard(options: GuardOptions) -> None:
     The issuer and the API come from the environment, as `Verifier.from_env` reads it. The issuer need not be there yet:
     until its keys are, every check is answered 503.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives its terminal, and has no settings to read again
     raise_limit()
     figures = Figures()
     verifier = _verifier(options.cache, figures)
