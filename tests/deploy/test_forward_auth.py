@@ -23,7 +23,7 @@ from tests.verifier.issuer import JWKS, Issuer, json_answer, serving
 from tests.verifier.tokens import ABSENT, AUD
 
 from .engine import DEPLOY
-from .proxies import BIN, STARTERS, Bench, placed, process
+from .proxies import BIN, STARTERS, Bench, placed, process, start_nginx
 
 METADATA: Final = "/.well-known/oauth-protected-resource"
 DIALECT: Final = {"nginx": "nginx", "caddy": "caddy", "haproxy": "nginx", "envoy": "envoy"}
@@ -241,6 +241,22 @@ def test_a_failing_api_is_not_taken_for_a_failing_guard(setting: Setting) -> Non
     """Its own 500 reaches the caller."""
     said = setting.ask("/broken", setting.issuer.token())
     assert (said.status, said.reached) == (500, True)
+
+
+@pytest.mark.rule("FA-3")
+@pytest.mark.parametrize(("written", "reader", "both"), [
+    ("if ($arg_never) { set $groat_scope orders:read; }", 503, 503),
+    ("set $groat_scope orders:read+orders:write;", 403, 200),
+])  # fmt: skip
+def test_a_location_says_what_it_needs(tmp_path: Path, written: str, reader: int, both: int) -> None:
+    """nginx: another location may need another scope; one that forgot to say lets nobody through."""
+    with placed(tmp_path) as bench, serving() as issuer, _api(bench):
+        command, env = guard_of(bench, "nginx", issuer.url)
+        with process(bench.folder, bench.guard, command, env):
+            start_nginx(bench, "forward-auth", {"set $groat_scope orders:read;": written})
+            setting = Setting("nginx", bench, issuer)
+            assert setting.ask("/orders", issuer.token()).status == reader
+            assert setting.ask("/orders", issuer.token(scope="orders:read orders:write")).status == both
 
 
 @pytest.mark.parametrize("proxy", STARTERS)
