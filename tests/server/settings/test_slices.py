@@ -72,11 +72,16 @@ def _lookups(tree: ast.AST) -> Iterator[str]:
     """Whatever could be a setting that is looked up by its name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript):
-            if isinstance(node.value, ast.Attribute) and node.value.attr == "values":
+            if isinstance(node.value, ast.Attribute) and node.value.attr == "values" and not _by_position(node.slice):
                 yield ast.unparse(node)
             for part in ast.walk(node.slice):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str) and _names_one(part.value):
                     yield ast.unparse(node)
+
+
+def _by_position(index: ast.expr) -> bool:
+    """Whether it is an element of a sequence that happens to have this name."""
+    return isinstance(index, ast.Slice) or (isinstance(index, ast.Constant) and isinstance(index.value, int))
 
 
 def _names_one(text: str) -> bool:
