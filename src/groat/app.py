@@ -25,6 +25,7 @@ from groat.server.endpoints import ROUTES
 from groat.server.endpoints.asking import Asking, Clock
 from groat.server.endpoints.exposition import Metrics
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.workloads import Workloads
 from groat.server.http.in_force import Current
 from groat.server.http.routes import served
 from groat.server.log.audit import Audit
@@ -36,6 +37,8 @@ from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
+from groat.server.registry.trust_keys import TrustKeys
+from groat.server.registry.trusts import Trusts
 from groat.server.settings.config import Config
 from groat.server.settings.open_custody import open_custody, open_invitations, open_nonces
 from groat.server.settings.open_store import open_store
@@ -63,9 +66,11 @@ def join_parts(
     key_sets = ClientKeySets(partial(fetch_key_set, allowed=config.publishing.client_networks), audit.fetched)
     remembered, lead = config.capacity.remembered_clients, config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
+    trust_keys = TrustKeys(config.publishing.client_networks, audit.looked_for_keys)
+    workloads = Workloads(registry, Trusts(store, registry), trust_keys)
     publishers, uses = Publishers(store, registry, key_sets), KeyUses(latest=trusted.latest)
     return Parts(
-        asking=Asking(registry, store, publishers, clockwork.clock, uses=uses),
+        asking=Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses),
         audit=audit,
         operator=Operator(store, config.policy, audit, clockwork.clock),
         invitations=open_invitations(config),
@@ -123,7 +128,7 @@ def create_app(
 
     if source is not None:
         chores.append(partial(reload_at_hangup, Reloader(source, apply, log)))
-    warm = (asking.registry.warm, asking.publishers.warm)
+    warm = (asking.registry.warm, asking.publishers.warm, asking.workloads.warm)
     return GuardedEntrance(
         served(ROUTES, parts, policy.issuer), current, audit,
         lifespan=Router(lifespan=lambda _: lifespan(store, warm, asking.uses, chores, audit)),

@@ -101,7 +101,9 @@ def our_server(expected: Expected) -> Judge:
         credentials = {"client_assertion": token, "client_assertion_type": JWT_BEARER}
         request = TokenRequest(grant_type="client_credentials", parameters={}, credentials=credentials)
         authenticate_client(read_credential(request), client, policy, expected.now)
-        return read(request).jwt.claims
+        read_back = read(request)
+        assert read_back is not None
+        return read_back.jwt.claims
 
     return _judge(decode, InvalidClient)
 

@@ -91,7 +91,7 @@ def test_when_an_assertion_was_signed() -> None:
         "urn:ietf:params:oauth:client-assertion-type:saml2-bearer",
         "urn:ietf:params:oauth:client-assertion-type:JWT-bearer",
         "urn:ietf:params:oauth:client-assertion-type:jwt-bearer ",
-        "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
+        "urn:ietf:params:oauth:client-assertion-type:JWT-spiffe",
         "urn:ietf:params:oauth:grant-type:jwt-bearer",
         "jwt-bearer",
         "x",

@@ -151,8 +151,11 @@ def test_the_lifetime_is_the_policy_s() -> None:
 
 @pytest.mark.rule("AS-TE-07", "AS-MD-06")
 def test_the_table_of_grants() -> None:
-    """There is one grant."""
-    assert list(GRANTS) == ["client_credentials"]
+    """There are two grants, and only one of them proves who asks."""
+    assert {name: row.proves for name, row in GRANTS.items()} == {
+        "client_credentials": False,
+        "urn:ietf:params:oauth:grant-type:jwt-bearer": True,
+    }
 
 
 # --- narrowing, lifetimes, claims

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from groat.protocol.access_token import access_token_claims
 from groat.protocol.client_auth import CLIENT_AUTH_METHODS
 from groat.protocol.errors import ConfigError, Finding, InvalidClient
+from groat.protocol.federation.trust import Trust, Use
 from groat.protocol.grants import GRANTS
 from groat.protocol.jwk import ALGORITHMS
 from groat.protocol.metadata import (
@@ -17,11 +19,13 @@ from groat.protocol.metadata import (
     metadata_paths,
     metadata_urls,
     server_metadata,
+    token_members,
 )
 from groat.protocol.models import Client, Grant, Policy
 from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.server.endpoints import ROUTES
 from groat.server.http.routes import advertised
+from tests.protocol.federation.platforms import PLATFORMS
 
 from .builders import API, CID, CLIENT, FAPI2, ISS, KEYS, POLICY, TE, assertion, authenticate
 
@@ -98,9 +102,28 @@ def test_every_listed_algorithm_works_and_no_other(policy: Policy, listed: set[s
 @pytest.mark.rule("AS-MD-08")
 def test_the_lists_are_the_tables() -> None:
     """Grants and methods are read from the tables that decide."""
-    document = _document(POLICY, [])
-    assert document["grant_types_supported"] == list(GRANTS)
-    assert document["token_endpoint_auth_methods_supported"] == list(CLIENT_AUTH_METHODS)
+    members = token_members(POLICY)
+    assert members["grant_types_supported"] == list(GRANTS)
+    assert members["token_endpoint_auth_methods_supported"] == list(CLIENT_AUTH_METHODS)
+
+
+@pytest.mark.rule("AS-JB-15")
+def test_the_grant_of_foreign_tokens_needs_a_trust() -> None:
+    """And what else follows from those that are enabled; nothing where the endpoint is not served."""
+    grant, methods = "urn:ietf:params:oauth:grant-type:jwt-bearer", ["private_key_jwt"]
+    github, svid = PLATFORMS["github"].trust, PLATFORMS["spiffe"].trust
+
+    def offered(*trusts: Trust) -> tuple[bool, list[str]]:
+        document = server_metadata(POLICY, [], token_members(POLICY), trusts=trusts)
+        return grant in document["grant_types_supported"], document["token_endpoint_auth_methods_supported"]
+
+    assert offered() == (False, methods)
+    assert offered(replace(github, enabled=False)) == (False, methods)
+    assert offered(replace(github, uses=frozenset({Use.AUTHENTICATION}))) == (False, methods)
+    assert offered(github) == (True, [*methods, "none"])
+    assert offered(replace(svid, uses=frozenset({Use.AUTHENTICATION}))) == (False, [*methods, "spiffe_jwt"])
+    assert offered(github, svid) == (True, [*methods, "spiffe_jwt", "none"])
+    assert "grant_types_supported" not in server_metadata(POLICY, [], {}, trusts=[github])
 
 
 def _values(value: Any) -> Iterator[Any]:

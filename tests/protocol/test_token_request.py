@@ -178,7 +178,7 @@ def test_grant_type_is_required(value: str | None) -> None:
         "CLIENT_CREDENTIALS",
         "client_credentials ",
         "client-credentials",
-        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        "urn:ietf:params:oauth:grant-type:saml2-bearer",
         "urn:ietf:params:oauth:grant-type:token-exchange",
         "__class__",
         "'\"<script>",

@@ -15,6 +15,7 @@ CODES: Final = frozenset(
     [
         "invalid_request",
         "invalid_client",
+        "invalid_grant",
         "unauthorized_client",
         "unsupported_grant_type",
         "invalid_scope",

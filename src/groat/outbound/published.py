@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.outbound.authorities import tls_context
@@ -51,8 +51,27 @@ class Fetched:
     max_age: float
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON object that somebody publishes, and for how many seconds it may be used."""
+
+    members: dict[str, Any]
+    max_age: float
+
+
 def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | None = None) -> Fetched:
     """Fetch one key set; blocks for two seconds at most. Raises Refused."""
+    found = fetch_document(uri, allowed, context)
+    try:
+        return Fetched(import_key_set(found.members), found.max_age)
+    except JoseError as error:
+        raise Refused(error.hint) from None
+
+
+def fetch_document(
+    uri: str, allowed: Networks = (), context: ssl.SSLContext | None = None, bearer: str = ""
+) -> Document:
+    """Fetch one JSON object, by the same rules; `bearer`: a token to show. Raises Refused."""
     if fault := key_set_fault(uri):
         raise Refused(fault)
     deadline = monotonic() + DEADLINE
@@ -66,6 +85,8 @@ def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | No
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
         connection.request("GET", target, headers=headers)
         return _read(connection.getresponse())
     except (OSError, HTTPException, ValueError) as error:
@@ -116,7 +137,7 @@ class _Pinned(HTTPSConnection):
         self.sock.settimeout(remaining(self._deadline))
 
 
-def _read(response: HTTPResponse) -> Fetched:
+def _read(response: HTTPResponse) -> Document:
     if response.status != 200:
         raise Refused(f"the key set came with status {response.status}, not 200")
     if (response.getheader("content-type") or "").partition(";")[0].strip().lower() not in _TYPES:
@@ -127,11 +148,11 @@ def _read(response: HTTPResponse) -> Fetched:
     if len(body) > MAX_BYTES or response.length:
         raise Refused("the key set is too large, or ends early")
     try:
-        keys = import_key_set(strict_json.loads_object(body))
+        members = strict_json.loads_object(body)
     except JoseError as error:
         raise Refused(error.hint) from None
     told = lifetime(response.getheader("cache-control") or "", response.getheader("age") or "", DEFAULT_AGE)
-    return Fetched(keys, min(MAX_AGE, max(MIN_AGE, told)))
+    return Document(members, min(MAX_AGE, max(MIN_AGE, told)))
 
 
 # The context is kept, so that reading the authorities costs the first fetch only.

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from groat.protocol import client_auth, grants
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
+from groat.protocol.federation.spiffe import SPIFFE
+from groat.protocol.federation.trust import Trust, Use
+from groat.protocol.grants import jwt_bearer
 from groat.protocol.models import Policy
 from groat.protocol.resource_metadata import resource_metadata_url
 from groat.protocol.uris import check_endpoint
@@ -15,6 +18,8 @@ from groat.protocol.uris import check_endpoint
 WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/.well-known/jwks.json"
+_GRANTS: Final = "grant_types_supported"
+_METHODS: Final = "token_endpoint_auth_methods_supported"
 
 
 def server_metadata(
@@ -23,13 +28,15 @@ def server_metadata(
     endpoints: Mapping[str, Any],
     algorithms: Iterable[str] = (),
     audiences: Iterable[str] = (),
+    trusts: Iterable[Trust] = (),
 ) -> dict[str, Any]:
     """The metadata document (RFC 8414 2). `scopes`: every scope of every API; no empty array is written (3.2), but one.
 
     `endpoints`: what follows from the table of those that are served. `algorithms`: of the published keys.
     `audiences`: of all APIs; those that can have metadata of their own are listed where the policy wants that.
+    `trusts`: issuers whose tokens are taken, without which that grant is not there.
     """
-    document: dict[str, Any] = {"issuer": policy.issuer, **endpoints}
+    document: dict[str, Any] = {"issuer": policy.issuer, **endpoints, **_federation(endpoints, trusts)}
     if policy.compatible and (signing := sorted(set(algorithms))):
         document["id_token_signing_alg_values_supported"] = signing
     listed = sorted(set(scopes))
@@ -41,14 +48,26 @@ def server_metadata(
     return document
 
 
+def _federation(endpoints: Mapping[str, Any], trusts: Iterable[Trust]) -> dict[str, Any]:
+    """What trusts change of the token endpoint's members: without one there is no such grant (AS-JB-15)."""
+    if _GRANTS not in endpoints:
+        return {}
+    counting = [trust for trust in trusts if trust.enabled]
+    by_grant = any(Use.GRANT in trust.uses for trust in counting)
+    by_svid = any(trust.preset == SPIFFE.name and Use.AUTHENTICATION in trust.uses for trust in counting)
+    kinds = [name for name in endpoints[_GRANTS] if by_grant or name != jwt_bearer.NAME]
+    methods = [*endpoints[_METHODS], *(["spiffe_jwt"] if by_svid else []), *(["none"] if by_grant else [])]
+    return {_GRANTS: kinds, _METHODS: methods}
+
+
 def token_members(policy: Policy) -> dict[str, Any]:
     """What there is to say of the token endpoint besides where it is: what the two tables hold, and the algorithms."""
     algorithms = sorted(policy.algorithms)
     algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
     proofs = sorted(policy.proofs.algorithms)
     return {
-        "grant_types_supported": list(grants.GRANTS),
-        "token_endpoint_auth_methods_supported": list(client_auth.CLIENT_AUTH_METHODS),
+        _GRANTS: list(grants.GRANTS),
+        _METHODS: list(client_auth.CLIENT_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "dpop_signing_alg_values_supported": [*proofs, "EdDSA"] if "Ed25519" in proofs else proofs,
     }

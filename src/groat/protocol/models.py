@@ -246,11 +246,27 @@ class OneTimeValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """Who a client is by the token of another issuer: which trust and rule made it that, and what the rule copies.
+
+    `key`: the kid that the token was signed by.
+    """
+
+    trust: str
+    rule: str
+    subject: str
+    key: str
+    algorithm: str
+    copied: tuple[tuple[str, str | int | float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticatedClient:
     """Proof of authentication: only the `prove` of a method makes one.
 
     `key`: the registered key it was proven by, where there is one. `once`: still to be used up, where the proof could
-    be presented again. `advice`: for the log line, what the client should do better.
+    be presented again. `advice`: for the log line, what the client should do better. `workload`: where another issuer
+    said who it is.
     """
 
     client: Client
@@ -258,6 +274,7 @@ class AuthenticatedClient:
     key: PublicKey | None = None
     once: OneTimeValue | None = None
     advice: str = ""
+    workload: Workload | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,7 +289,7 @@ class Grant:
     scopes: tuple[str, ...]
     lifetime: int
     confirmation: Confirmation = UNBOUND
-    claims: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
     narrowed: str = ""
     scope: str = field(init=False)  # as it is written
 

@@ -1,5 +1,6 @@
 """Tokens that a platform signs for a workload, posted as if they were the workload's own assertion."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ _ISSUERS: Final = (
     ("https://app.terraform.io", "HCP Terraform"),
     ("https://oidc.vercel.com", "Vercel"),
 )
+_PLAIN: Final = re.compile(r"[A-Za-z0-9:/._~-]+")
 _HOSTS: Final = ((".tokens.sts.global.api.aws", "AWS"),)
 _SUBJECTS: Final = (
     ("system:serviceaccount:", "Kubernetes"),
@@ -42,9 +44,17 @@ def platform_hint(claims: Mapping[str, Any]) -> str:
         return ""
     name = f" ({platform})" if platform else ""
     return (
-        f"a token of another issuer{name}: iss is {shown(issuer)}, not the client id. This server takes only "
-        "what a client signs with a key of its own; make one where it runs: groat client invite NAME --allow API=SCOPE"
+        f"a token of another issuer{name}: iss is {shown(issuer)}, which nobody trusts here. Trust it, "
+        f"groat trust add NAME --issuer {_typed(issuer)}, or make a key where it runs: groat client invite NAME"
     )
+
+
+def _typed(issuer: Any) -> str:
+    """As somebody would type it; a word in its place where it is nothing that one would."""
+    plain = (
+        isinstance(issuer, str) and issuer.startswith("https://") and len(issuer) <= 100 and _PLAIN.fullmatch(issuer)
+    )
+    return str(issuer) if plain else "ISSUER"
 
 
 def _platform(issuer: Any, subject: Any) -> str:

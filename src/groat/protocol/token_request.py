@@ -148,6 +148,8 @@ def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes])
     grant = grants.GRANTS.get(grant_type)
     if grant is None:
         raise UnsupportedGrantType("grant_type", "see grant_types_supported in the metadata")
+    if grant.proves:
+        _check_sole_proof(grant, once, presented)
     return TokenRequest(
         grant_type=grant_type,
         parameters=_chosen(once, grant.parameters),
@@ -157,6 +159,16 @@ def parse_token_request(fields: Iterable[Field], authorization: Sequence[bytes])
         auth_methods=presented,
         authorization_scheme=_scheme(authorization[0]) if authorization else None,
     )
+
+
+def _check_sole_proof(grant: grants.GrantType, once: Mapping[str, str], presented: Sequence[str]) -> None:
+    """What says who asks must be there, and say it alone: of two it would be guessed who is meant."""
+    if not once.get(grant.parameters[0]):
+        raise InvalidRequest("form", f"{grant.parameters[0]} is missing")
+    if presented:
+        raise InvalidRequest(
+            "auth_methods", f"{grant.parameters[0]} says who asks; send no client authentication beside it"
+        )
 
 
 def read_client_request(body: bytes, authorization: Sequence[bytes], own: Sequence[str] = ()) -> ClientRequest:

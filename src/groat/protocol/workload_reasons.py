@@ -21,6 +21,9 @@ workload_client
 workload_copy
     A claim that the rule copies is no string or number, or all of them are too long.
     Copy less; groat client trust list shows the rule.
+workload_disabled
+    The workload is a client that an operator has disabled, or removed.
+    groat client enable, if that is over.
 workload_expired
     The foreign token is over.
     The workload reads or asks for a new one before each request.
@@ -42,6 +45,9 @@ workload_not_yet
 workload_platform
     The token says something that its platform's preset never takes: an unbound one, one of a person, a fork's.
     The hint says what; the guide of the platform says how to get a right one.
+workload_replayed
+    The foreign token was used before, and its trust takes each once.
+    The job asks its platform for one token for each request; groat trust update --replay reuse lets one be used again.
 workload_rule
     The token is good, and no rule makes it any client.
     The hint has the rule that came nearest and what it misses; groat trust test tells the same offline.

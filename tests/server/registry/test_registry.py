@@ -24,6 +24,7 @@ from groat.server import operations
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.possession import Possession
 from groat.server.endpoints.token import TokenEndpoint
+from groat.server.endpoints.workloads import Workloads
 from groat.server.http.entrance import Entrance
 from groat.server.http.in_force import Current, InForce
 from groat.server.http.routes import POST, Served
@@ -35,6 +36,8 @@ from groat.server.operations import Operator
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
+from groat.server.registry.trust_keys import TrustKeys
+from groat.server.registry.trusts import Trusts
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.store.sqlite.store import SqliteStore
 from groat.server.unavailable import Unavailable
@@ -350,7 +353,8 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
             with (tmp_path / "log").open("w") as log:
                 audit = Audit(EventLog(log, "debug", False))
                 asking = Asking(
-                    known, scene.store, Publishers(scene.store, known, sets), lambda: NOW,
+                    known, scene.store, Publishers(scene.store, known, sets),
+                    Workloads(known, Trusts(scene.store, known), TrustKeys()), lambda: NOW,
                     room=WaitingRoom(patience=10),
                 )  # fmt: skip
                 token = Served(

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from groat.protocol.client_auth import private_key_jwt
 from groat.protocol.client_auth.standing import disabled
-from groat.protocol.errors import InvalidClient
+from groat.protocol.client_auth.workload import read_foreign
 from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
 
 Presented = TypeVar("Presented", bound=Credential)
@@ -40,7 +40,10 @@ CLIENT_AUTH_METHODS: Final[Mapping[str, Method[Any]]] = MappingProxyType({row.na
 
 
 def read_credential(request: ClientRequest) -> Credential:
-    """Find out by which method the client wants to be known, and as whom. Raises InvalidClient."""
+    """Find out by which method the client wants to be known, and as whom; or that another issuer is to say it.
+
+    Raises InvalidClient, InvalidGrant.
+    """
     for name in CLIENT_AUTH_METHODS:
         method = CLIENT_AUTH_METHODS[name]
         if method.parameters and method.parameters[0] not in request.credentials:
@@ -48,7 +51,7 @@ def read_credential(request: ClientRequest) -> Credential:
         credential: Credential | None = method.read(request)
         if credential is not None:
             return credential
-    raise InvalidClient("auth_method", f"presented: {', '.join(request.auth_methods) or 'nothing'}")
+    return read_foreign(request)
 
 
 def authenticate_client(

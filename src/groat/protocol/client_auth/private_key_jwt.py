@@ -34,10 +34,12 @@ from groat.protocol.time_hints import life_of, time_hint
 NAME: Final = "private_key_jwt"
 PARAMETERS: Final = ("client_assertion", "client_assertion_type")
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+JWT_SPIFFE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
 ASSERTION_TYP: Final = "client-authentication+jwt"
 # The draft advises against refusing untyped assertions, so absent and JWT pass unless the client is strict.
 _LENIENT_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
 _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTION_TYP}"})
+_PLATFORM_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", "application/jose"})
 MAX_JTI_CHARS: Final = 256
 _ENDPOINT_AS_AUDIENCE: Final = "the assertion names the token endpoint as audience; the issuer is better"
 
@@ -49,21 +51,31 @@ class Assertion(Credential):
     jwt: jose.UnverifiedJwt
 
 
-def read(request: ClientRequest) -> Assertion:
-    """The form of the assertion, and whom it names. Raises InvalidClient."""
+def read(request: ClientRequest) -> Assertion | None:
+    """The form of the assertion, and whom it names; None for a token of another issuer. Raises InvalidClient."""
     if request.credentials["client_assertion_type"] != JWT_BEARER:
+        if request.credentials["client_assertion_type"] == JWT_SPIFFE:
+            return None
         raise InvalidClient("assertion_method", f"client_assertion_type must be {JWT_BEARER}")
     try:
         jwt = jose.parse_jwt(request.credentials["client_assertion"])
     except JoseError as error:
         raise InvalidClient(f"assertion_{error.reason}", error.hint) from None
     client_id = jwt.claims.get("sub")
+    # A client speaks for itself; asked first, because nearly every assertion does.
+    if ("iss" not in jwt.claims or jwt.claims["iss"] != client_id) and _is_foreign(jwt):
+        return None
     if not isinstance(client_id, str) or CLIENT_ID.fullmatch(client_id) is None:
         hint = platform_hint(jwt.claims) or f"sub must be the client id, and is {shown(client_id)}"
         raise InvalidClient("assertion_subject", hint)
     if request.client_id is not None and request.client_id != client_id:
         raise InvalidClient("assertion_subject", "the client_id parameter names another client")
     return Assertion(NAME, client_id, jwt)
+
+
+def _is_foreign(jwt: jose.UnverifiedJwt) -> bool:
+    """Whether it looks as the platforms' tokens do: of some other issuer, and with no type that says more than JWT."""
+    return jwt.header.media_type in _PLATFORM_TYPES and bool(platform_hint(jwt.claims))
 
 
 def prove(credential: Assertion, client: Client | None, policy: Policy, now: float) -> AuthenticatedClient:

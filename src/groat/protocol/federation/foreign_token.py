@@ -20,6 +20,7 @@ from groat.protocol.federation.spiffe import domain_of
 from groat.protocol.federation.trust import Replay, Trust, Use
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.models import OneTimeKind, OneTimeValue, Policy
+from groat.protocol.platforms import platform_hint
 from groat.protocol.time_hints import time_hint
 
 MAX_SUBJECT_CHARS: Final = 2048
@@ -80,8 +81,9 @@ def check_issuer(presented: Presented, trust: Trust | None) -> Trust:
     if trust is None or not trust.enabled:
         check_nothing(presented.jwt)
         name = next(iter(presented.issuers), None)
-        why = "is not trusted here" if trust is None else f"is that of trust {trust.name}, which is disabled"
-        raise JoseError("issuer", f"issuer {shown(name)} {why}")
+        if trust is not None:
+            raise JoseError("issuer", f"issuer {shown(name)} is that of trust {trust.name}, which is disabled")
+        raise JoseError("issuer", platform_hint(presented.jwt.claims) or f"issuer {shown(name)} is not trusted here")
     if presented.svid and not preset_of(trust).issuer_in_sub:
         raise JoseError("use", f"trust {trust.name} is no trust domain, so its tokens are no SVIDs")
     if presented.use not in trust.uses:

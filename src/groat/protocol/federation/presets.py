@@ -70,7 +70,9 @@ def check_trust(trust: Trust) -> None:
     if preset is SPIFFE and trust.source.kind is SourceKind.DISCOVERY:
         raise ConfigError("a trust domain has no discovery: --jwks-uri for its bundle, or --jwks-file")
     if trust.replay is Replay.BIND:
-        raise ConfigError("--replay bind needs proofs of possession (DPoP), which /token does not take: once or reuse")
+        raise ConfigError(
+            "--replay bind is not there yet: once or reuse; a DPoP proof binds the access token all the same"
+        )
     if preset is SPIFFE and trust.replay is Replay.ONCE:
         raise ConfigError("agents present an SVID again and again, and it has no jti: --replay reuse")
 

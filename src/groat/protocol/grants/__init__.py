@@ -8,9 +8,11 @@ from typing import Final
 
 from groat.protocol.binding import UNBOUND, Binding, Confirmation
 from groat.protocol.errors import InvalidDpopProof, UnauthorizedClient
-from groat.protocol.grants import client_credentials
+from groat.protocol.grants import client_credentials, jwt_bearer
 from groat.protocol.models import AuthenticatedClient, Client, Grant, Policy, TokenRequest
 from groat.protocol.shell import command
+
+WORKLOAD_CLAIM: Final = "groat:workload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,20 @@ class GrantType:
 
     `parameters`: of the form, each once at most, beside those that every request may have. `decide`: for which API,
     with which scopes; raises OAuthError. What it may remember is its own business: only it knows what its answer
-    depends on.
+    depends on. `proves`: its first parameter says who asks, so that it must be there, and nothing else that does.
     """
 
     name: str
     parameters: tuple[str, ...]
     decide: Callable[[TokenRequest, AuthenticatedClient, Policy], Grant]
+    proves: bool = False
 
 
 _NOTHING: Final = Binding.NONE  # looked up once: asking an enumeration takes a call
-_ROWS: Final = (GrantType(client_credentials.NAME, client_credentials.PARAMETERS, client_credentials.decide),)
+_ROWS: Final = (
+    GrantType(client_credentials.NAME, client_credentials.PARAMETERS, client_credentials.decide),
+    GrantType(jwt_bearer.NAME, jwt_bearer.PARAMETERS, jwt_bearer.decide, proves=True),
+)
 GRANTS: Final[Mapping[str, GrantType]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
@@ -43,9 +49,13 @@ def decide_grant(
     settings = client.client.settings
     if policy.binding is not _NOTHING or settings.binding is not _NOTHING:
         _check_bound(confirmation, client.client, policy)
+    workload = client.workload
     if request.grant_type not in settings.grant_types:
-        raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
+        if workload is None or request.grant_type != jwt_bearer.NAME:  # to which the trust has let it in
+            raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
     grant = GRANTS[request.grant_type].decide(request, client, policy)
+    if workload is not None:
+        grant = _of_workload(grant, workload.copied)
     return grant if confirmation is UNBOUND else _bound(grant, confirmation.jkt, confirmation.x5t_s256)
 
 
@@ -62,3 +72,10 @@ def _check_bound(confirmation: Confirmation, client: Client, policy: Policy) -> 
     if not client.settings.binding.met_by(confirmation):
         offer = command("client update", client.client_id, options="--binding none")
         raise InvalidDpopProof("dpop_missing", f"the client's tokens must be bound: send a DPoP proof. Or: {offer}")
+
+
+# The same workload asks again and again, and what is made of a grant is remembered by the grant itself.
+@lru_cache(maxsize=2048)
+def _of_workload(grant: Grant, copied: tuple[tuple[str, str | int | float], ...]) -> Grant:
+    """With what its rule copies of the foreign token, under one name of ours (AS-JB-17)."""
+    return replace(grant, claims={**grant.claims, WORKLOAD_CLAIM: dict(copied)}) if copied else grant

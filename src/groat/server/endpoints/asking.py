@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
 from groat.protocol.client_auth import authenticate_client, read_credential
+from groat.protocol.client_auth.workload import ForeignCredential, replayed
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
-from groat.protocol.errors import InvalidClient, InvalidDpopProof, OAuthError
+from groat.protocol.errors import InvalidClient, InvalidDpopProof, JoseError, OAuthError
+from groat.protocol.federation.foreign_token import refusal
 from groat.protocol.models import (
     AuthenticatedClient,
     Client,
@@ -27,6 +29,7 @@ from groat.protocol.models import (
     OneTimeValue,
 )
 from groat.protocol.token_request import check_query, read_client_request
+from groat.server.endpoints.workloads import Workloads, name_of
 from groat.server.http.admission import Admission
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
@@ -65,6 +68,7 @@ class Asking:
     registry: Registry
     store: Store
     publishers: Publishers
+    workloads: Workloads
     clock: Clock = time.time
     throttle: Throttle = field(default_factory=Throttle)
     admission: Admission = field(default_factory=Admission)
@@ -101,7 +105,7 @@ class Asking:
         """Whom the request claims to come from. Raises TooManyRequests for a source that may not even try."""
         try:
             credential = read_credential(request)
-        except InvalidClient as error:
+        except OAuthError as error:
             exchange.client = ""
             raise self.throttle.failed(exchange, error) from None
         exchange.client = credential.client_id
@@ -110,6 +114,8 @@ class Asking:
 
     async def prove(self, claimant: Claimant) -> Judged:
         """Judge by the registry in memory; a refusal stands only if neither the store nor a key set knows better."""
+        if type(claimant.credential) is ForeignCredential:
+            return await self._prove_workload(claimant, claimant.credential)
         client_id = claimant.credential.client_id
         if self.failures.holds(client_id):  # of a burst in one name not even the signatures are looked at all at once
             await self.wait_its_turn(client_id)
@@ -149,8 +155,7 @@ class Asking:
         else:
             fresh, seen, proof_fresh = await self.store.use_once(once, issuance, proof)
             if not fresh:
-                replayed = InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
-                raise self.throttle.failed(claimant.exchange, replayed)
+                raise self.throttle.failed(claimant.exchange, _replayed(claimant.credential))
             if not proof_fresh:
                 known = InvalidDpopProof("dpop_replayed", "this jti was used before with this key; sign a new proof")
                 raise self.throttle.failed(claimant.exchange, known)
@@ -162,7 +167,51 @@ class Asking:
         self.throttle.succeeded(claimant.exchange)
         if client.key is not None:
             self.uses.noted[claimant.credential.client_id, client.key.thumbprint] = claimant.now
+        elif client.workload is not None:
+            self.uses.noted[claimant.credential.client_id, ""] = claimant.now
         return client
+
+    async def _prove_workload(self, claimant: Claimant, credential: ForeignCredential) -> Judged:
+        """The same for the token of another issuer: who it is follows from it, and is not asked of it."""
+        name = name_of(credential)
+        if self.failures.holds(name):
+            await self.wait_its_turn(name)
+        version, fault = self.registry.version, await self._identify(claimant, credential)
+        if not isinstance(fault, JoseError):
+            return fault, version
+        await self.wait_its_turn(name)
+        if await self.registry.refresh() != version:
+            # As with clients: the version is taken before anything is read, so that the use sees what changes then.
+            version, fault = self.registry.version, await self._identify(claimant, credential)
+        if isinstance(fault, JoseError) and fault.reason == "key":
+            version, fault = await self._wait_for_trust(claimant, credential, fault)
+        if isinstance(fault, JoseError):
+            raise self.throttle.failed(claimant.exchange, refusal(fault, credential.presented.use))
+        return fault, version
+
+    async def _identify(self, claimant: Claimant, credential: ForeignCredential) -> AuthenticatedClient | JoseError:
+        """Also says whose request it is from here on."""
+        try:
+            client = await self.workloads.identify(credential, claimant.exchange, claimant.now)
+        except JoseError as error:
+            return error
+        claimant.credential = replace(credential, client_id=client.client.client_id)
+        claimant.exchange.client = client.client.client_id
+        return client
+
+    async def _wait_for_trust(
+        self, claimant: Claimant, credential: ForeignCredential, fault: JoseError
+    ) -> tuple[int, AuthenticatedClient | JoseError]:
+        """Judge by the keys that a trusted issuer published meanwhile. Only such an issuer's name comes as far as here.
+
+        Who waits has a seat, as in `_wait_for_keys`; but who is trusted need not be hidden by waiting with the rest.
+        """
+        name = name_of(credential)
+        with self.room.seat(name, claimant.exchange.source) as seated, self.admission.away():
+            if not seated:
+                return self.registry.version, fault
+            await self.workloads.newer_keys(credential.presented.issuers, self.room.patience)
+            return self.registry.version, await self._identify(claimant, credential)
 
     async def _wait_for_keys(self, claimant: Claimant, client: Client | None) -> Judged | None:
         """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""
@@ -180,6 +229,12 @@ class Asking:
         return None
 
     async def _judge_again(self, claimant: Claimant) -> AuthenticatedClient:
+        credential = claimant.credential
+        if type(credential) is ForeignCredential:
+            found = await self._identify(claimant, credential)
+            if isinstance(found, JoseError):
+                raise self.throttle.failed(claimant.exchange, refusal(found, credential.presented.use))
+            return found
         client = await self.registry.find_client(claimant.credential.client_id)
         try:
             return self._judge(claimant, client)
@@ -194,6 +249,12 @@ class Asking:
         except InvalidClient:
             claimant.exchange.proving += time.thread_time() - began
             raise
+
+
+def _replayed(credential: Credential) -> OAuthError:
+    if type(credential) is ForeignCredential:
+        return refusal(replayed(), credential.presented.use)
+    return InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
 
 
 def _the_token(issuance: Issuance) -> OneTimeValue:

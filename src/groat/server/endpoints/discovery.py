@@ -17,6 +17,7 @@ from groat.server.http.answers import etag_matches, send_json
 from groat.server.http.exchange import exchange_of
 from groat.server.http.routes import Route, advertised
 from groat.server.registry.registry import Registry
+from groat.server.registry.trusts import Trusts
 
 
 async def _send_document(scope: Scope, send: Send, document: Any, media_type: bytes, max_age: int) -> None:
@@ -39,13 +40,14 @@ class MetadataEndpoint:
     """The metadata document: the policy, the tables and the keys, never what a request says, decide what it says."""
 
     registry: Registry
+    trusts: Trusts
     routes: Sequence[Route[Any]]
     clock: Callable[[], float] = time.time
     max_age: int = JWKS_MAX_AGE
 
     @classmethod
     def of(cls, parts: Parts, routes: Sequence[Route[Any]]) -> Self:
-        return cls(parts.asking.registry, routes, parts.asking.clock, parts.jwks_max_age)
+        return cls(parts.asking.registry, parts.asking.workloads.trusts, routes, parts.asking.clock, parts.jwks_max_age)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.registry.refresh_if_possible()
@@ -54,7 +56,8 @@ class MetadataEndpoint:
         scopes = (s for api in apis for s in api.scopes)
         algorithms = [key.algorithm for key in await self.registry.published(self.clock())]
         audiences = [api.audience for api in apis]
-        document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms, audiences)
+        trusts = (await self.trusts.all()).values()
+        document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms, audiences, trusts)
         await _send_document(scope, send, document, b"application/json", self.max_age)
 
 

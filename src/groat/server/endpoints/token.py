@@ -18,7 +18,7 @@ from groat.protocol.binding import UNBOUND, Binding
 from groat.protocol.errors import InvalidScope
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.models import MAX_TOKEN_CHARS, AuthenticatedClient, Grant
+from groat.protocol.models import MAX_TOKEN_CHARS, AuthenticatedClient, Grant, Workload
 from groat.protocol.token_request import read_token_request
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.parts import Parts
@@ -30,6 +30,8 @@ from groat.server.http.ids import RandomIds
 from groat.server.log.audit import Audit, Line
 from groat.server.store import Issuance
 from groat.server.turns import Turns
+
+MAX_SUBJECT_SHOWN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class TokenEndpoint:
         facts = exchange.facts()
         if client.key is not None:
             facts |= {"key": client.key.kid, "alg": client.key.algorithm}
+        elif client.workload is not None:
+            facts |= _of_workload(client.workload)
         facts |= {
             "api": grant.api.name,
             "aud": grant.api.audience,
@@ -102,6 +106,17 @@ class TokenEndpoint:
         if client.advice:
             facts["hint"] = client.advice
         return self.audit.issued(facts, (grant_type, client.method, algorithm))
+
+
+def _of_workload(workload: Workload) -> dict[str, str]:
+    """Who said who asks, and of whom: the claims themselves stay out, but for the subject."""
+    return {
+        "key": workload.key,
+        "alg": workload.algorithm,
+        "trust": workload.trust,
+        "rule": workload.rule,
+        "workload": workload.subject[:MAX_SUBJECT_SHOWN],
+    }
 
 
 async def sign_token(data: bytes, signer: Signer) -> bytes:

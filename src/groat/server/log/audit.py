@@ -85,6 +85,11 @@ class Audit:
         if why:
             self.troubled("client.keys_unavailable", {"host": host, "hint": why})
 
+    def looked_for_keys(self, host: str, why: str) -> None:
+        """The keys of a trusted issuer were read or fetched; or not, and why. A file has no host."""
+        if why:
+            self.troubled("trust.keys_unavailable", {"host": host, "hint": why} if host else {"hint": why})
+
     def troubled(self, what: str, facts: Mapping[str, Any]) -> None:
         """Something that runs by itself did not work, and is tried again."""
         with contextlib.suppress(OSError):

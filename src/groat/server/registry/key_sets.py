@@ -59,7 +59,7 @@ def _nowhere() -> _Set:
     return _Set(due_at=math.inf, ask_at=math.inf)
 
 
-def _silent(host: str, why: str) -> None:
+def silent(host: str, why: str) -> None:
     """Tell nobody."""
 
 
@@ -71,7 +71,7 @@ class ClientKeySets:
     """
 
     fetch: Fetch
-    report: Report = _silent
+    report: Report = silent
     monotonic: Callable[[], float] = time.monotonic
     turns: HostTurns = field(default_factory=HostTurns)
     _sets: "OrderedDict[str, _Set]" = field(default_factory=OrderedDict)

@@ -1,0 +1,62 @@
+"""The token of another issuer in place of a client's own proof: as client authentication, or as a JWT bearer grant.
+
+No row of the table of methods: who the client is cannot be read from the token, it follows from trusts and rules after
+the signature has been proven. The caller finds those (`federation/foreign_token.py`).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from groat.protocol.client_auth.private_key_jwt import JWT_SPIFFE
+from groat.protocol.errors import InvalidClient, JoseError
+from groat.protocol.federation.foreign_token import Presented, Proven, read, refusal
+from groat.protocol.federation.rules import Match
+from groat.protocol.federation.trust import Use
+from groat.protocol.grants import jwt_bearer
+from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Workload
+from groat.protocol.shell import command
+
+NAME: Final = "workload"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCredential(Credential):
+    """A well-formed token of another issuer; `client_id` is empty until it is proven whose it is."""
+
+    presented: Presented
+
+
+def read_foreign(request: ClientRequest) -> ForeignCredential:
+    """Whatever the table has no row for. Raises InvalidClient, InvalidGrant."""
+    assertion = request.credentials.get("client_assertion")
+    use = Use.AUTHENTICATION if assertion else Use.GRANT
+    token = assertion or request.parameters.get(jwt_bearer.PARAMETERS[0])
+    if not token:
+        raise InvalidClient("auth_method", f"presented: {', '.join(request.auth_methods) or 'nothing'}")
+    svid = request.credentials.get("client_assertion_type") == JWT_SPIFFE
+    try:
+        return ForeignCredential(NAME, "", read(token, use, request.client_id, svid=svid))
+    except JoseError as error:
+        raise refusal(error, use) from None
+
+
+def authenticated(proven: Proven, met: Match, client: Client | None) -> AuthenticatedClient:
+    """The client that a rule makes of a workload. Raises JoseError("disabled")."""
+    if client is None or not client.enabled:
+        raise JoseError("disabled", command("client enable", met.rule.client_id))
+    workload = Workload(
+        trust=proven.trust.name,
+        rule=met.rule.rule_id,
+        subject=str(proven.claims["sub"]),
+        key=proven.key.kid,
+        algorithm=proven.presented.jwt.header.algorithm.name,
+        copied=tuple(met.workload.items()),
+    )
+    return AuthenticatedClient(client, NAME, once=proven.once, workload=workload)
+
+
+def replayed() -> JoseError:
+    """What is wrong with a token that counts once, and was used before."""
+    return JoseError(
+        "replayed", "this token was used before, and its trust takes each once: ask the platform for another"
+    )

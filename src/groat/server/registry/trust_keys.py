@@ -1,0 +1,166 @@
+"""The keys of trusts, at hand: copied ones in the store, the others fetched or read beside.
+
+A file is read as a set is fetched: in a thread, ahead of its time, for all who need it. So a disk that hangs is in
+nobody's way (docs/decisions/0064-federation.md), and the last good keys serve while the new ones cannot be had.
+"""
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from groat.outbound.public_address import Networks
+from groat.outbound.published import MAX_BYTES, Document, Fetched, Refused, fetch_document
+from groat.protocol import strict_json
+from groat.protocol.errors import JoseError
+from groat.protocol.federation.keys import read_keys
+from groat.protocol.federation.presets import GENERIC, PRESETS, preset_of
+from groat.protocol.federation.spiffe import KEY_USE, sequence_of
+from groat.protocol.federation.trust import SourceKind, Trust
+from groat.protocol.jwk import PublicKey
+from groat.protocol.uris import key_set_fault
+from groat.server.registry.key_sets import ClientKeySets, Report, silent
+
+FILE_SECONDS: Final = 5.0  # after which a file is looked at again
+MAX_TOKEN_BYTES: Final = 16 * 1024
+MIN_REFRESH, MAX_REFRESH = 60, 3600  # of a SPIFFE bundle's own hint
+
+
+def _place(trust: Trust) -> str:
+    """What the keys of a trust are known by: where they come from, and everything that decides what they are."""
+    source = trust.source
+    at = trust.issuer if source.kind is SourceKind.DISCOVERY else source.at
+    return (
+        f"{at}#{json.dumps([source.kind, source.ca_file, source.token_file, preset_of(trust).key_use, trust.issuer])}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _copied(text: str, preset: str) -> tuple[PublicKey, ...]:
+    """The keys of a copied set; none where it cannot be read, which was checked when it was written."""
+    try:
+        return read_keys(strict_json.loads_object(text.encode()), PRESETS.get(preset, GENERIC)).keys
+    except JoseError:
+        return ()
+
+
+@dataclass(slots=True)
+class TrustKeys:
+    """Keys by trust. `allowed`: private networks that an address may lead to; `report` hears of every fetch."""
+
+    allowed: Networks = ()
+    report: Report = silent
+    sets: ClientKeySets = field(init=False)
+    _trusts: dict[str, Trust] = field(default_factory=dict, init=False)
+    _sequences: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.sets = ClientKeySets(self._fetch, self.report)
+
+    def at_hand(self, trust: Trust) -> tuple[PublicKey, ...]:
+        """The keys that count now; what is due is fetched beside."""
+        if trust.source.kind is SourceKind.COPIED:
+            return _copied(trust.source.at, trust.preset)
+        place = _place(trust)
+        self._trusts[place] = trust
+        return self.sets.at_hand(place)
+
+    def ask(self, trust: Trust) -> None:
+        """A token names a key that is not at hand: look for a newer set beside, once in half a minute."""
+        if trust.source.kind is not SourceKind.COPIED:
+            self._trusts[_place(trust)] = trust
+            self.sets.ask(_place(trust))
+
+    async def landed(self, trust: Trust, seconds: float) -> None:
+        """Wait for what is under way, so long at most."""
+        if trust.source.kind is not SourceKind.COPIED:
+            await self.sets.landed(_place(trust), seconds)
+
+    def keep(self, trusts: Mapping[str, Trust]) -> None:
+        """Forget the sets of trusts that are gone; have those of the others at hand."""
+        remote = {_place(one): one for one in trusts.values() if one.source.kind is not SourceKind.COPIED}
+        self._trusts = remote
+        self.sets.keep(remote)
+        self.sets.tend()
+
+    def _fetch(self, place: str) -> Fetched:
+        """In a thread. Raises Refused."""
+        trust = self._trusts[place]
+        source = trust.source
+        if source.kind is SourceKind.FILE:
+            return self._usable(place, trust, Document(_file(source.at), FILE_SECONDS))
+        uri = self._discovered(trust) if source.kind is SourceKind.DISCOVERY else source.at
+        bearer = _secret(source.token_file) if source.token_file else ""
+        context = _private_context(source.ca_file) if source.ca_file else None
+        return self._usable(place, trust, fetch_document(uri, self.allowed, context, bearer))
+
+    def _discovered(self, trust: Trust) -> str:
+        """Where the issuer's own metadata say that its keys are (OpenID Discovery 4.3: only if they speak for it)."""
+        document = fetch_document(f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration", self.allowed).members
+        if document.get("issuer") != trust.issuer:
+            raise Refused("the metadata of the issuer name another one, so nothing of them is used")
+        uri = document.get("jwks_uri")
+        if not isinstance(uri, str) or key_set_fault(uri):
+            raise Refused("the metadata of the issuer have no usable jwks_uri")
+        return uri
+
+    def _usable(self, place: str, trust: Trust, found: Document) -> Fetched:
+        preset = preset_of(trust)
+        try:
+            keys = read_keys(found.members, preset).keys
+        except JoseError as error:
+            raise Refused(error.hint) from None
+        if preset.key_use != KEY_USE:
+            return Fetched(keys, found.max_age)
+        sequence = sequence_of(found.members)
+        if sequence is not None and sequence < self._sequences.get(place, 0):
+            raise Refused(f"the bundle counts {sequence}, and {self._sequences[place]} was seen: an older one")
+        self._sequences[place] = sequence or self._sequences.get(place, 0)
+        return Fetched(keys, _refresh(found))
+
+
+def _refresh(found: Document) -> float:
+    """SPIFFE bundle 4.1.2, within bounds; a file is looked at as often as any."""
+    hint = found.members.get("spiffe_refresh_hint")
+    if found.max_age == FILE_SECONDS or isinstance(hint, bool) or not isinstance(hint, (int, float)):
+        return found.max_age
+    return float(min(MAX_REFRESH, max(MIN_REFRESH, hint)))
+
+
+def _bytes(path: str, most: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(most + 1)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from None
+    if len(raw) > most:
+        raise Refused(f"{path} is larger than {most} bytes")
+    return raw
+
+
+def _file(path: str) -> dict[str, Any]:
+    try:
+        return strict_json.loads_object(_bytes(path, MAX_BYTES))
+    except JoseError as error:
+        raise Refused(f"{path}: {error.hint}") from None
+
+
+def _secret(path: str) -> str:
+    token = _bytes(path, MAX_TOKEN_BYTES).decode("latin-1").strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Refused(f"{path} holds no token")
+    return token
+
+
+def _private_context(ca_file: str) -> ssl.SSLContext:
+    """These authorities alone: those of the system say nothing about a cluster. Read each time, for they change."""
+    try:
+        alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        alone.minimum_version = ssl.TLSVersion.TLSv1_2
+        alone.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError):
+        raise Refused(f"{ca_file} holds no certificate in PEM form, or cannot be read") from None
+    return alone
