@@ -12,6 +12,7 @@ from groat.client import ClientError, MachineClient, ServerUnreachable, TokenReq
 from groat.protocol.jwk import generate_private_key
 from groat.testing import FakeIssuer
 from groat.verifier.asgi import GroatMiddleware, Receive, Scope, Send
+from tests.verifier.test_surroundings import PAST, freeze
 
 URL, AUD = "https://auth.example.com", "https://orders.example.com"
 
@@ -111,6 +112,17 @@ def test_a_client_of_the_environment(issuer: FakeIssuer, from_env: MachineClient
         assert issuer.verifier().verify(token.value).client_id == "billing"
         assert "eyJ" not in repr(token) + str(token)
         assert asyncio.run(from_env.atoken(AUD, "orders:read")).value == token.value
+
+
+@pytest.mark.rule("UT-5", "CL-5")
+def test_a_caller_in_frozen_time(issuer: FakeIssuer, from_env: MachineClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are of the frozen instant; clients get them all the same, those that are older than the frost, too."""
+    old = issuer.machine("billing")
+    freeze(monkeypatch)
+    with issuer.installed(), issuer.machine("billing") as new, old:
+        for machine in (old, new, from_env):
+            token = machine.token(AUD, "orders:read").value
+            assert issuer.verifier().verify(token).issued_at == PAST + 1
 
 
 @pytest.mark.rule("UT-5")
