@@ -35,7 +35,7 @@ class Bearer:
             allowed = ", ".join(sorted(show_origin(one) for one in self.origins))
             raise OriginNotAllowed(
                 f"a request to {show_origin(origin)} must not carry this token, which is for {allowed}",
-                hint="pass origins=[...] to auth() if the API has several",
+                hint="pass origins=[...] with the auth object if the API has several",
             )
 
     def is_refused(self, response: ApiResponse, origin: Origin, token: Token) -> bool:
