@@ -81,7 +81,7 @@ def discovery(java: JavaPrograms) -> Sequence[str]:
 
 
 @pytest.mark.rule("FO-23", "AS-MC-01", "AT-02", "AT-09")
-@pytest.mark.parametrize(("algorithm", "known"), [("ES256", True), ("PS256", True), ("Ed25519", False)])
+@pytest.mark.parametrize(("algorithm", "known"), [("ES256", True), ("RS256", True), ("Ed25519", False)])
 def test_spring_reads_our_metadata(
     discovery: Sequence[str], issuer_of: IssuerOf, tmp_path: Path, algorithm: str, known: bool
 ) -> None:
