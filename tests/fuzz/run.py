@@ -218,8 +218,7 @@ class Fuzz:
         }
         if tokens > len(grants):
             yield f"{tokens} tokens where {len(grants)} may be given"
-        # Which of several got it is not told by the answer; then each counts as used.
-        spent.update(grants if tokens else ())
+        spent.update({proven: until for proven, until in grants.items() if proven in _winners(allowed, statuses)})
         self.result.tokens += tokens
         for status in statuses:
             early = any(reading.proven and reading.signed_at < self.started + 2 for reading in allowed)
@@ -235,6 +234,16 @@ class Fuzz:
         self.result.rows = len(rows)
         if stray := rows - self.result.proven:
             self.result.breaches.append(Breach(f"{len(stray)} rows of refused assertions", -1, (), b"", b""))
+
+
+def _winners(allowed: Sequence[Reading], statuses: Sequence[int]) -> set[tuple[str, str] | None]:
+    """Whose assertions were used up for a token: answers come in the order of the requests (RFC 9112 9.3.2).
+
+    Where their numbers differ, of a token it cannot be told whose it is; then no assertion counts as used.
+    """
+    finals = [status for status in statuses if status >= 200]
+    pairs = zip(allowed, finals, strict=True) if len(finals) == len(allowed) else ()
+    return {reading.proven for reading, status in pairs if status == 200}
 
 
 def exchange(port: int, raw: bytes, expected: int) -> bytes:

@@ -12,9 +12,9 @@ import pytest
 from . import mutators
 from .drafts import FORM, Draft, members
 from .faulty import FAULTS
-from .judge import readings
+from .judge import Reading, readings
 from .mutators import MUTATORS
-from .run import AUDIENCE, ISSUER, Fuzz, Result, Target, furnish, target
+from .run import AUDIENCE, ISSUER, Fuzz, Result, Target, _winners, furnish, target
 
 SEED: Final = 20261128
 REQUESTS: Final = 2000
@@ -235,3 +235,12 @@ def test_a_seed_gives_the_same_mutations(server: Target) -> None:
             mutator(made)
             shown.append((made.header, made.message()))
         assert shown[0] == shown[1]
+
+
+def test_whose_assertion_was_used_up_among_several() -> None:
+    """The one whose answer is a token; of too few or too many answers, none is known to be."""
+    first, second = (Reading((client, "j"), True, 0.0, 60.0) for client in ("es", "ed"))
+    refused = Reading(None, False, 0.0, 0.0)
+    assert _winners((first, second), (401, 200)) == {("ed", "j")}
+    assert _winners((first, refused, second), (100, 200, 400, 401)) == {("es", "j")}
+    assert _winners((first, second), (200,)) == set()
