@@ -93,6 +93,7 @@ class Groat:
         env: Mapping[str, str] | None = None,
         limits: tuple[int, int] | None = None,
         command: Sequence[str] = (str(GROAT),),
+        port: int = 0,
     ) -> Server:
         """Start `groat serve` on a free port and wait until every worker is ready (not with a `stderr` of one's own).
 
@@ -102,7 +103,7 @@ class Groat:
         prefix = ["prlimit", f"--nofile={limits[0]}:{limits[1]}"] if limits else []
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*prefix, *command, "serve", "--port", "0", "--workers", str(workers)],
+                [*prefix, *command, "serve", "--port", str(port), "--workers", str(workers)],
                 cwd=self.directory,
                 env=self._env(env or {}),
                 stdin=subprocess.DEVNULL,

@@ -167,14 +167,16 @@ def test_insufficient_scope(machine: MachineClient, issuer: AuthorizationServer,
         (403, 'Bearer error="insufficient_scope"', ()),
         (403, 'Bearer error="insufficient_scope", scope="a \x7f b"', ("a", "b")),
         (403, 'Bearer error="invalid_token", scope="a"', None),
-        (403, 'DPoP error="insufficient_scope", scope="a"', None),
+        (403, 'DPoP error="insufficient_scope", scope="a"', ("a",)),
+        (403, 'Bearer realm="api", DPoP error="insufficient_scope", scope="a"', ("a",)),
+        (403, 'Basic error="insufficient_scope", scope="a"', None),
         (403, None, None),
         (401, 'Bearer error="insufficient_scope", scope="a"', None),
         (200, None, None),
     ],
 )
 def test_raise_for_scope(status: int, challenge: str | None, required: tuple[str, ...] | None) -> None:
-    """Only a 403 insufficient_scope of the Bearer scheme raises; nameless scopes are an empty tuple."""
+    """Only a 403 insufficient_scope of a scheme of ours raises; nameless scopes are an empty tuple."""
     response = httpx2.Response(status, headers={"WWW-Authenticate": challenge} if challenge else {})
     if required is None:
         raise_for_scope(response)

@@ -42,25 +42,25 @@ class MachineAuth(_Auth):
         """The flow for a Client; waits for tokens in this thread. Raises ClientError."""
         self._bearer.check(_origin(request.url))
         token = self._bearer.get()
-        response = yield _with_token(request, token)
+        response = yield self._with(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield _with_token(request, self._bearer.get())
+            yield self._with(request, self._bearer.get())
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """The same for an AsyncClient on asyncio."""
         self._bearer.check(_origin(request.url))
         token = await self._bearer.aget()
-        response = yield _with_token(request, token)
+        response = yield self._with(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield _with_token(request, await self._bearer.aget())
+            yield self._with(request, await self._bearer.aget())
 
     def _is_refused(self, response: Any, token: Token) -> bool:
-        return self._bearer.is_refused(response, _origin(response.request.url), token)
+        url = response.request.url
+        return self._bearer.is_refused(response, _origin(url), token, str(url))
 
-
-def _with_token(request: Any, token: Token) -> Any:
-    request.headers["Authorization"] = f"Bearer {token.value}"
-    return request
+    def _with(self, request: Any, token: Token) -> Any:
+        request.headers.update(self._bearer.headers(token, request.method, str(request.url)))
+        return request
 
 
 def _origin(url: Any) -> Origin:

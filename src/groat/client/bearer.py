@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from groat.client.challenge import ApiResponse, is_token_refused
+from groat.client.challenge import ApiResponse, is_token_refused, wants_nonce
 from groat.client.errors import OriginNotAllowed
 from groat.client.origin import Origin, show_origin
+from groat.client.possession import Possession
 from groat.client.token import Token, Wish
 from groat.client.token_cache import TokenCache
 
@@ -13,13 +14,15 @@ from groat.client.token_cache import TokenCache
 class Bearer:
     """Tokens of one wish, for these origins alone (RFC 6750 2.1, 5.3).
 
-    The flow of every auth object: `check` the origin, `get` a token, send; if the answer `is_refused` and the body is
-    at hand to be sent again, `get` another and send once more. Every other answer is passed on as it is, 403 too.
+    The flow of every auth object: `check` the origin, `get` a token, send with `headers`; if the answer `is_refused`
+    and the body is at hand to be sent again, `get` one, make its `headers` anew and send once more. Every other answer
+    is passed on as it is, 403 too. `possession`: who makes proofs for bound tokens.
     """
 
     cache: TokenCache
     wish: Wish
     origins: frozenset[Origin]
+    possession: Possession | None = None
 
     def get(self) -> Token:
         """A token; blocks when one must be fetched. Raises ClientError."""
@@ -28,6 +31,15 @@ class Bearer:
     async def aget(self) -> Token:
         """The same on an asyncio event loop."""
         return await self.cache.aget(self.wish)
+
+    def headers(self, token: Token, method: str, url: str) -> dict[str, str]:
+        """What a request carries: the token, and for a bound one a proof for this request alone (RFC 9449 7.1)."""
+        if self.possession is None:
+            return {"Authorization": f"Bearer {token.value}"}
+        return {
+            "Authorization": f"{token.type} {token.value}",
+            "DPoP": self.possession.proof(method, url, token.value),
+        }
 
     def check(self, origin: Origin) -> None:
         """Raises OriginNotAllowed for a place that must not see the token; nothing was sent then."""
@@ -38,12 +50,16 @@ class Bearer:
                 hint="pass origins=[...] with the auth object if the API has several",
             )
 
-    def is_refused(self, response: ApiResponse, origin: Origin, token: Token) -> bool:
-        """Whether the API itself refused this token; then it, and only it, is dropped.
+    def is_refused(self, response: ApiResponse, origin: Origin, token: Token, url: str = "") -> bool:
+        """Whether the API itself refused this token; then it, and only it, is dropped. Or whether it wants a nonce.
 
-        `origin`: who answered. A redirect's target has no say.
+        `origin`: who answered, at `url`. A redirect's target has no say.
         """
-        refused = is_token_refused(response) and origin in self.origins
+        if origin not in self.origins:
+            return False
+        if self.possession is not None and self.possession.heed(url, response.headers) and wants_nonce(response):
+            return True
+        refused = is_token_refused(response)
         if refused:
             self.cache.drop(self.wish, token)
         return refused

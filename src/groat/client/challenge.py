@@ -21,11 +21,11 @@ class ApiResponse(Protocol):
     def headers(self) -> Any: ...
 
 
-def bearer_challenge(response: ApiResponse) -> Mapping[str, str]:
-    """The parameters of the first Bearer challenge, names in lower case; empty if there is none."""
+def bearer_challenge(response: ApiResponse, wanted: str = "bearer") -> Mapping[str, str]:
+    """The parameters of the first challenge of this scheme, names in lower case; empty if there is none."""
     for value in _lines(response.headers, "www-authenticate"):
         for scheme, parameters in parse_challenges(value):
-            if scheme == "bearer":
+            if scheme == wanted:
                 return parameters
     return {}
 
@@ -66,7 +66,17 @@ def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
 
 def is_token_refused(response: ApiResponse) -> bool:
     """Whether the API says that this token is no good, so that a new one may help (RFC 6750 3.1)."""
-    return response.status_code == 401 and bearer_challenge(response).get("error") == "invalid_token"
+    return response.status_code == 401 and "invalid_token" in _errors(response)
+
+
+def wants_nonce(response: ApiResponse) -> bool:
+    """Whether the API wants a proof of possession with the nonce of this answer (RFC 9449 9)."""
+    return response.status_code == 401 and "use_dpop_nonce" in _errors(response)
+
+
+def _errors(response: ApiResponse) -> set[str | None]:
+    """Of the first challenge of either scheme: who takes both says what was wrong in that which was tried."""
+    return {bearer_challenge(response).get("error"), bearer_challenge(response, "dpop").get("error")}
 
 
 def raise_for_scope(response: ApiResponse) -> None:
@@ -77,6 +87,8 @@ def raise_for_scope(response: ApiResponse) -> None:
     if response.status_code != 403:
         return
     challenge = bearer_challenge(response)
+    if challenge.get("error") != "insufficient_scope":
+        challenge = bearer_challenge(response, "dpop")
     if challenge.get("error") != "insufficient_scope":
         return
     required = [name for name in challenge.get("scope", "").split(" ") if SCOPE_TOKEN.fullmatch(name)]

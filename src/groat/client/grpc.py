@@ -11,6 +11,7 @@ from groat.client.machine_client import MachineClient, Scopes
 from groat.client.token import Token, scope_set
 from groat.extras import needs_extra
 from groat.protocol.arguments import one_string
+from groat.protocol.errors import ConfigError
 
 try:
     import grpc
@@ -59,6 +60,8 @@ class _Plugin(grpc.AuthMetadataPlugin):
     """Tokens for calls; remembers the last that it gave away, and the one before."""
 
     def __init__(self, machine: MachineClient, resource: str | None, scopes: tuple[str, ...]) -> None:
+        if machine.bound:
+            raise ConfigError("calls of gRPC carry no proofs of possession yet: a MachineClient without dpop")
         self._machine = machine
         self._resource = resource
         self._scopes = scopes

@@ -13,6 +13,7 @@ from groat.client.bearer import Bearer
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
 from groat.client.key_file import KeyFile
 from groat.client.origin import allowed_origins
+from groat.client.possession import ProofKey, possession_of
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Token, Wish, scope_set
 from groat.client.token_cache import TokenCache
@@ -52,6 +53,9 @@ class MachineClient:
         assertion_lifetime: seconds, 5 to 300.
         token_cache: a directory in which tokens are kept between runs, for whoever starts often; default: none are.
         allow_narrowed_scope: return a token that grants less than was asked, instead of ScopeNarrowed.
+        dpop: bind tokens to a key, so that they are of no use to whoever steals them (RFC 9449): True for a key of this
+            object alone, or the key (a path, a `KeyFile`, a `PrivateKey`). A server that gives a bearer token instead
+            is an error.
         refresh, retry: the schedules, in seconds.
         clocks: for tests.
 
@@ -72,6 +76,7 @@ class MachineClient:
         assertion_lifetime: int = 60,
         token_cache: str | os.PathLike[str] | None = None,
         allow_narrowed_scope: bool = False,
+        dpop: ProofKey = False,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         clocks: Clocks = Clocks(),  # noqa: B008 - frozen
@@ -82,6 +87,7 @@ class MachineClient:
         self._check(http, timeout, assertion_lifetime)
         self._timeout = timeout
         self._transport = Transport(http, timeout=timeout, monotonic=clocks.monotonic)
+        self._possession = possession_of(dpop, clocks.now, kept=token_cache is not None)
         endpoint = TokenEndpoint(
             self._directory(token_endpoint, clocks),
             credential_from(key),
@@ -91,6 +97,7 @@ class MachineClient:
             refresh,
             assertion_lifetime,
             allow_narrowed_scope,
+            self._possession,
         )
         files = None if token_cache is None else TokenFiles(Path(token_cache), token_endpoint, refresh, clocks)
         self._cache = TokenCache(endpoint.fetch, refresh, clocks, retry.total, files)
@@ -101,7 +108,7 @@ class MachineClient:
 
         GROAT_ISSUER, GROAT_CLIENT_ID, and one of GROAT_KEY_FILE (path), GROAT_KEY (JWK or PEM text) and
         GROAT_ASSERTION_FILE (path of a workload token); optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM, GROAT_KEY_ID,
-        GROAT_TOKEN_CACHE (directory).
+        GROAT_TOKEN_CACHE (directory), GROAT_DPOP (1, or the path of a key file).
         Raises ConfigError with everything that is missing.
         """
         given, findings = _read_environment(os.environ if environ is None else environ, options)
@@ -127,7 +134,7 @@ class MachineClient:
     ) -> Bearer:
         """What an auth object for another library is made of; arguments and ConfigError as of `auth`."""
         allowed = allowed_origins(resource, origins, self._allow_http_hosts)
-        return Bearer(self._cache, self._wish(resource, scopes), allowed)
+        return Bearer(self._cache, self._wish(resource, scopes), allowed, self._possession)
 
     def token(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
         """A token that is good for a while yet; blocks when one must be fetched. Raises ClientError."""
@@ -136,6 +143,11 @@ class MachineClient:
     async def atoken(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
         """The same on an asyncio event loop, which is not blocked."""
         return await self._cache.aget(self._wish(resource, scopes))
+
+    @property
+    def bound(self) -> bool:
+        """Whether its tokens are bound to a key, and presented with proofs."""
+        return self._possession is not None
 
     def drop(self, token: Token, resource: str | None = None, scopes: Scopes = ()) -> None:
         """Forget this token, which an API has refused, so that the next call gets another.
@@ -179,7 +191,8 @@ class MachineClient:
 
     def _wish(self, resource: str | None, scopes: Scopes) -> Wish:
         named = None if resource is None else one_string("resource", resource)
-        return Wish(self._issuer, self._client_id, named, scope_set(scopes))
+        bound_to = None if self._possession is None else self._possession.thumbprint
+        return Wish(self._issuer, self._client_id, named, scope_set(scopes), bound_to)
 
     def _directory(self, token_endpoint: str | None, clocks: Clocks) -> Directory:
         if token_endpoint is None:
@@ -202,6 +215,7 @@ class MachineClient:
             raise ConfigError(*filter(None, findings))
 
 
+_DPOP: Final = "GROAT_DPOP"
 _VARIABLES: Final = {
     "issuer": "GROAT_ISSUER",
     "client_id": "GROAT_CLIENT_ID",
@@ -217,6 +231,8 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
     given = {name: env[variable] for name, variable in _VARIABLES.items() if env.get(variable)} | options
     findings = [f"{_VARIABLES[name]} is not set" for name in ("issuer", "client_id") if name not in given]
     findings += _odd_variables(env)
+    if (proof_key := env.get(_DPOP) or "0") != "0":
+        given.setdefault("dpop", proof_key == "1" or proof_key)
     if "key" in given:
         return given, findings
     sources = [variable for variable in _KEY_VARIABLES if env.get(variable)]
@@ -231,7 +247,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
 
 def _odd_variables(env: Mapping[str, str]) -> list[str]:
     """What env files put into values and names; the text of a key is judged by its reader, and shown never."""
-    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS}
+    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS, _DPOP}
     findings = [
         f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"
         for name in env

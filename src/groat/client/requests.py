@@ -45,7 +45,7 @@ class MachineAuth(AuthBase):
         """What requests calls for each request; waits for a token in this thread. Raises ClientError."""
         self._bearer.check(_origin(r.url or ""))
         token = self._bearer.get()
-        r.headers["Authorization"] = f"Bearer {token.value}"
+        r.headers.update(self._bearer.headers(token, r.method or "", r.url or ""))
         # Along redirects requests copies the hook with the request: what is in it belongs to all of them.
         r.hooks["response"].append(_Flow(self._bearer, token, _rewinding(r.body)))
         return r
@@ -64,15 +64,23 @@ class _Flow:
         """What requests does with each answer of this request, before it follows a redirect."""
         if response.is_redirect:
             self._leave_behind(response)
-        elif not self._repeated and self._bearer.is_refused(response, _origin(response.url), self._token):
+        elif not self._repeated and self._is_refused(response):
             return self._repeat(response, options)
         return response
 
     def _leave_behind(self, response: Response) -> None:
         """Take the token off where the redirect leads elsewhere; requests keeps it from http to https of a host."""
         target = urljoin(response.url, response.headers["location"])
+        headers = response.request.headers
         if _origin(target) not in self._bearer.origins:
-            response.request.headers.pop("Authorization", None)
+            headers.pop("Authorization", None)
+            headers.pop("DPoP", None)
+        elif "DPoP" in headers:  # a proof is for one URL alone
+            method = _method_behind(response.status_code, response.request.method or "")
+            headers.update(self._bearer.headers(self._token, method, target))
+
+    def _is_refused(self, response: Response) -> bool:
+        return self._bearer.is_refused(response, _origin(response.url), self._token, response.url)
 
     def _repeat(self, response: Response, options: dict[str, Any]) -> Response:
         """Send it once more, with a new token, by the adapter that it went out by."""
@@ -83,12 +91,18 @@ class _Flow:
         self._token = self._bearer.get()
         request = response.request
         # The request itself and no copy, because a redirect that comes now is followed with what stands there.
-        request.headers["Authorization"] = f"Bearer {self._token.value}"
+        request.headers.update(self._bearer.headers(self._token, request.method or "", request.url or ""))
         _ = response.content  # to the end, so that the connection is free again
         response.close()
         again: Response = adapter.send(request, **options)
         again.history.append(response)
         return self(again)
+
+
+def _method_behind(status: int, method: str) -> str:
+    """What requests asks the target of a redirect with (`SessionRedirectMixin.rebuild_method`)."""
+    changes = (status in (302, 303) and method != "HEAD") or (status == 301 and method == "POST")
+    return "GET" if changes else method
 
 
 def _origin(url: str) -> Origin:

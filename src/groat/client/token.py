@@ -17,12 +17,14 @@ class Token:
     """An access token, opaque to us (RFC 9068 6).
 
     `value` is the secret and appears in neither str() nor repr(). `expires_at`: epoch seconds. `scopes`: sorted names
-    of what was granted; what was asked for when the server did not say (RFC 6749 5.1).
+    of what was granted; what was asked for when the server did not say (RFC 6749 5.1). `type`: how it is presented,
+    `Bearer`, or `DPoP` beside a proof (RFC 6749 7.1).
     """
 
     value: str = field(repr=False)
     expires_at: float
     scopes: tuple[str, ...] = ()
+    type: str = "Bearer"
 
     def __str__(self) -> str:
         return f"Token({MASK}, expires_at={self.expires_at:.0f}, scopes={' '.join(self.scopes)!r})"
@@ -32,13 +34,14 @@ class Token:
 class Wish:
     """Which token is wanted: the whole key of the cache, so that tokens never cross.
 
-    Tokens are bearer tokens; a bound kind of token would be one more member here.
+    `thumbprint`: of the key that it is to be bound to; None for a bearer token.
     """
 
     issuer: str
     client_id: str
     resource: str | None
     scopes: tuple[str, ...]
+    thumbprint: str | None = None
 
     @property
     def scope(self) -> str:

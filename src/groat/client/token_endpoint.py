@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 from groat.client.assertion import Assertion, Credential, Statement
 from groat.client.discovery import Directory
 from groat.client.errors import ClientError
+from groat.client.possession import Possession
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Issued, Wish
-from groat.client.token_response import issued_token, refused_answer
+from groat.client.token_response import is_nonce_challenge, issued_token, refused_answer
 from groat.client.wire import Outgoing, Transport
 from groat.outbound.clocks import Clocks
 
@@ -30,6 +31,7 @@ class TokenEndpoint:
     refresh: RefreshPolicy
     assertion_lifetime: int = 60
     narrowed_ok: bool = False
+    possession: Possession | None = None
 
     def fetch(self, wish: Wish) -> Issued:
         """Get a token, trying transient failures again with a new assertion. Raises ClientError, the last one met.
@@ -50,16 +52,21 @@ class TokenEndpoint:
             self.clocks.sleep(delay)
             attempt += 1
 
-    def _attempt(self, wish: Wish, end: float, attempt: int) -> Issued:
+    def _attempt(self, wish: Wish, end: float, attempt: int, *, challenged: bool = False) -> Issued:
+        """One request; one more, with all its parts new, if the server gives a nonce that the first did not have."""
         endpoint = self.directory.endpoint(end)
         statement = Statement(wish.issuer, wish.client_id, int(self.clocks.now()), self.assertion_lifetime)
         assertion = self.credential.assertion(statement, endpoint)
         logger.debug("token request: %s kid=%s jti=%s attempt=%d", wish, assertion.kid, assertion.jti, attempt + 1)
-        request = Outgoing("POST", endpoint.url, FORM_HEADERS, _form(wish, assertion))
+        proof = {} if self.possession is None else {"DPoP": self.possession.proof("POST", endpoint.url)}
+        request = Outgoing("POST", endpoint.url, {**FORM_HEADERS, **proof}, _form(wish, assertion))
         # The server starts counting expires_in at some moment after this one, so the token is never used for too long.
         sent_at, now = self.clocks.monotonic(), self.clocks.now()
         answer = self.transport.exchange(request, end)
+        fresh = self.possession is not None and self.possession.heed(endpoint.url, answer.headers)
         if answer.status != 200:
+            if fresh and not challenged and is_nonce_challenge(answer):
+                return self._attempt(wish, end, attempt, challenged=True)
             raise refused_answer(answer, wish, assertion.kid, self.clocks.now()).about(answer.request_id)
         issued = issued_token(answer, wish, self.refresh, sent_at=sent_at, now=now, narrowed_ok=self.narrowed_ok)
         if isinstance(issued, ClientError):

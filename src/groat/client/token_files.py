@@ -51,7 +51,8 @@ class TokenFiles:
         age = lifetime - (expires_at - self.clocks.now())
         if not 0 <= age < self.refresh.soft_age(lifetime, 1.0):
             return None
-        token = Token(document["token"], expires_at, tuple(document["scopes"]))
+        kind = "Bearer" if wish.thumbprint is None else "DPoP"
+        token = Token(document["token"], expires_at, tuple(document["scopes"]), kind)
         return Issued(token, self.clocks.monotonic() - age, lifetime)
 
     def keep(self, wish: Wish, issued: Issued) -> None:
@@ -85,8 +86,9 @@ class TokenFiles:
         return os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
     def _identity(self, wish: Wish) -> list[Any]:
-        """All that a token depends on; Bearer, because a bound token would be of another kind."""
-        return [wish.issuer, self.endpoint, wish.client_id, wish.resource, list(wish.scopes), "Bearer"]
+        """All that a token depends on, and last of what kind it is."""
+        kind = "Bearer" if wish.thumbprint is None else f"DPoP {wish.thumbprint}"
+        return [wish.issuer, self.endpoint, wish.client_id, wish.resource, list(wish.scopes), kind]
 
     def _path(self, wish: Wish) -> Path:
         digest = hashlib.sha256(strict_json.dumps({"wish": self._identity(wish)})).hexdigest()

@@ -23,6 +23,7 @@ from groat.protocol.shell import command
 CLOCK_HINT_SECONDS: Final = 5.0
 _HINTS: Final[Mapping[str, str]] = {
     "invalid_client": "check that the client id is right, enabled, and has this key registered: {key_list}",
+    "invalid_dpop_proof": "tokens of this client may have to be bound: dpop=True, or --dpop KEYFILE; or set the clock",
     "unauthorized_client": "the client may not use client_credentials",
     "unsupported_grant_type": "the server does not offer client_credentials",
     "invalid_scope": "ask for scopes that it has ({show}), or grant more: {update} with all that it shall have there",
@@ -45,15 +46,22 @@ def issued_token(
     if not isinstance(value, str) or ACCESS_TOKEN.fullmatch(value) is None:
         return TokenResponseInvalid("access_token is missing or cannot stand in a header", status=answer.status)
     # A token of a type that we cannot present as it must be is of no use (RFC 6749 7.1).
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+    # One for bearers where a bound one was asked is not what the caller counts on (RFC 9449 5).
+    kind = "Bearer" if wish.thumbprint is None else "DPoP"
+    if not isinstance(token_type, str) or token_type.lower() != kind.lower():
         shown = foreign(token_type) if isinstance(token_type, str) else "missing"
-        return TokenResponseInvalid(f"token_type is {shown}, not Bearer", status=answer.status)
+        return TokenResponseInvalid(f"token_type is {shown}, not {kind}", status=answer.status)
     scopes = _granted(members.get("scope"), wish)
     missing = set(wish.scopes) - set(scopes)
     if missing and not narrowed_ok:
         return ScopeNarrowed(f"granted without {' '.join(sorted(missing))}", granted=scopes, missing=missing)
     lifetime = _lifetime(members.get("expires_in"), policy)
-    return Issued(Token(value, now + lifetime, scopes), sent_at, lifetime)
+    return Issued(Token(value, now + lifetime, scopes, kind), sent_at, lifetime)
+
+
+def is_nonce_challenge(answer: Answer) -> bool:
+    """Whether a proof of possession is wanted with the nonce of this answer (RFC 9449 8)."""
+    return answer.status == 400 and (_object(answer) or {}).get("error") == "use_dpop_nonce"
 
 
 def refused_answer(answer: Answer, wish: Wish, kid: str | None, now: float) -> ClientError:

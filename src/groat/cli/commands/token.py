@@ -90,6 +90,7 @@ _ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, o
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
 @_ISSUER
 @_LOCAL
+@click.option("--dpop", "proof_key", metavar="FILE", help="Bind the token to this private key (DPoP).")
 @click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
 @click.pass_obj
@@ -102,6 +103,7 @@ def get(
     scopes: tuple[str, ...],
     issuer: str | None,
     local: bool,
+    proof_key: str | None,
     cache: str | None,
     print_token: bool,
 ) -> None:
@@ -116,6 +118,7 @@ def get(
         key=read_key(key_file, alg),
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
+        dpop=_proof_key(proof_key, asked),
         allow_narrowed_scope=True,
     )
     try:
@@ -129,9 +132,21 @@ def get(
         session.note(f"narrowed by the server: granted without {' '.join(missing)}")
     if print_token:
         click.echo(granted.value)
-        return
+    else:
+        _show(session, granted, {"client_id": client_id, "resource": resource})
+
+
+def _proof_key(name: str | None, asked: Asked) -> PrivateKey | bool:
+    """The key to bind to, False for none. Raises ConfigError."""
+    if name is not None and asked.address is not None:
+        raise ConfigError("--dpop: a proof names the public URL of the server, which --local does not ask")
+    return name is not None and read_key(name)
+
+
+def _show(session: Session, granted: Any, asked: dict[str, Any]) -> None:
+    """What a token is for; not the token itself."""
     scope, expires_at = " ".join(sorted(granted.scopes)), int(granted.expires_at)
-    session.show({"client_id": client_id, "resource": resource, "scope": scope, "expires_at": expires_at}, client_id)
+    session.show({**asked, "scope": scope, "expires_at": expires_at}, asked["client_id"])
     session.note("the token itself: add --print-token")
 
 
