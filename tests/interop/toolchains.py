@@ -21,6 +21,7 @@ from .processes import ENVIRONMENT, stop
 
 HERE: Final = Path(__file__).parent
 FETCH_SECONDS: Final = 90
+OLDEST_JAVA: Final = 17
 # What both say when nobody answers, or a proxy does in the registry's place.
 _OUT_OF_REACH: Final = re.compile(
     r'Get "https?://|reading https?://\S+: (?:403|407|429|5\d\d)|module lookup disabled'
@@ -63,6 +64,9 @@ class JavaPrograms:
         self._directory = directory
         if absent := [name for name in ("javac", "mvn") if shutil.which(name) is None]:
             skip(Missing.MAVEN, f"no {' and no '.join(absent)} on the PATH")
+        version = re.search(r"javac (\d+)", _run(["javac", "-version"], directory, {}).stdout)
+        if version is not None and int(version[1]) < OLDEST_JAVA:
+            skip(Missing.MAVEN, f"{version[0]} is too old")
         shutil.copy(HERE / "java" / "pom.xml", directory)
         asked = ["mvn", "-B", "-q", "dependency:build-classpath", "-Dmdep.includeScope=runtime"]
         asked.append(f"-Dmdep.outputFile={directory / 'classpath'}")
