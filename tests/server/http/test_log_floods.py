@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from groat.server.http.entrance import MAX_CHEAP_LINES
-from tests.server.builders import base
+from tests.proofs import proof
+from tests.server.builders import NOW, TE, base
 from tests.server.lab import Lab
-from tests.server.wire import FORM, send
+from tests.server.wire import FORM, check_refused, send
 
 
 @pytest.mark.rule("ST-5", "ST-8", "I14")
@@ -39,3 +40,13 @@ def test_what_is_refused_for_its_form_does_not_fill_the_log(
     reasons = Counter(json.loads(line)["reason"] for line in lab.lines() if b'"reason"' in line)
     assert MAX_CHEAP_LINES <= reasons[reason] < MAX_CHEAP_LINES + 80
     assert reasons["assertion_malformed"] == 1
+
+
+@pytest.mark.rule("ST-5", "I14", "AS-DP-16")
+def test_challenges_do_not_fill_the_log(fresh_lab: Callable[..., Lab]) -> None:
+    """Strangers can cause as many as they like, since nothing of them is counted as a failure; the counters have all."""
+    lab, body, text = fresh_lab(), base("a.b.c"), proof(TE, NOW, nonce="stale")
+    for _ in range(MAX_CHEAP_LINES + 100):
+        check_refused(lab.post(body, FORM, ("DPoP", text)), "use_dpop_nonce")
+    reasons = Counter(json.loads(line)["reason"] for line in lab.lines() if b'"reason"' in line)
+    assert MAX_CHEAP_LINES <= reasons["dpop_nonce"] < MAX_CHEAP_LINES + 80

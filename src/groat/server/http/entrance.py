@@ -34,7 +34,8 @@ NOWHERE: Final = "path"
 MAX_CHEAP_LINES: Final = 300  # a minute; the counters have all
 # Refused by the throttle, or for their form before anything was counted: a line is most of what they cost.
 _FORM_REASONS: Final = ("method", "content_type", "content_encoding", "query", "form", "body_size", "body_slow")
-_CHEAP: Final = frozenset([THROTTLED, *_FORM_REASONS, "disconnected", "overloaded"])
+# A challenge for a nonce counts as no failure, and whoever wants to can cause it.
+_CHEAP: Final = frozenset([THROTTLED, *_FORM_REASONS, "dpop_nonce", "disconnected", "overloaded"])
 
 
 @dataclass(slots=True)
