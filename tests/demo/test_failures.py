@@ -28,8 +28,8 @@ _NO_AUDIENCE: Final = (
 _NO_MEMORY: Final = (
     "from groat.server.store.sqlite.store import SqliteStore\n"
     "    real = SqliteStore.use_once\n"
-    "    async def forgetful(self, once, issuance):\n"
-    "        return (await real(self, once, issuance))._replace(fresh=True)\n"
+    "    async def forgetful(self, *values):\n"
+    "        return (await real(self, *values))._replace(fresh=True)\n"
     "    SqliteStore.use_once = forgetful\n"
 )
 _ROGUE: Final = (
