@@ -314,3 +314,12 @@ def test_proofs_reach_no_log(lab: Lab) -> None:
     assert "canary-jti" not in log
     assert not any(part in log for part in text.split("."))
     assert json.dumps(bare_jwk(PROOF_KEY)["x"]) not in log
+
+
+def test_bad_proofs_count_as_failures(fresh_lab: Callable[..., Lab]) -> None:
+    """Each costs a signature check, by a key of the caller's choice; a good proof is served all the same."""
+    lab = fresh_lab(settings="[throttle]\nclient_failures = 3\n[keys]\nrotate_every = 0\n")
+    for _ in range(3):
+        check_proof_refused(lab, ask(lab, proof(TE, NOW, htm="GET")), "dpop_method")
+    check_refused(ask(lab, proof(TE, NOW, htm="GET")), "temporarily_unavailable", 429)
+    check_ok(ask(lab, proof(TE, NOW)))
