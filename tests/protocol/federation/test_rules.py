@@ -330,3 +330,13 @@ def test_a_way_through_something_that_is_no_object() -> None:
     assert claim_at({"a": [{"b": 1}]}, ("a", "b")) is None
     assert claim_at({"a": {"b": None}}, ("a", "b", "c")) is None
     assert in_cluster()["namespace"] == "billing"
+
+
+@pytest.mark.rule("AS-JB-16")
+def test_what_a_request_names_is_shown_in_bounds() -> None:
+    """A hint is one line of printable ASCII, however long and odd the name is that came with the token."""
+    with refused(JoseError, "client") as caught:
+        _choose([rule("sub=x")], "\u202e\n" * 30_000)
+    assert len(caught.value.hint) < 1000
+    assert caught.value.hint.isascii()
+    assert caught.value.hint.isprintable()

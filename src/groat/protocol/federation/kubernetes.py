@@ -46,7 +46,8 @@ def token_fault(claims: Claims, issuer: str) -> str:
         return "it is bound to no pod; project it into one (kubectl create token makes unbound ones)"
     namespace, account = claim_at(claims, _NAMESPACE), claim_at(claims, _ACCOUNT)
     if claims.get("sub") != f"system:serviceaccount:{namespace}:{account}":
-        return f"sub is {shown(claims.get('sub'))}, and {OBJECT} says namespace {namespace!s:.64}, name {account!s:.64}"
+        said = f"namespace {shown(namespace)}, name {shown(account)}"
+        return f"sub is {shown(claims.get('sub'))}, and {OBJECT} says {said}"
     return NOTHING
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol import strict_json
+from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.federation.claim_paths import ClaimPath, claim_at, written
 from groat.protocol.federation.conditions import Condition
@@ -87,7 +88,9 @@ def choose(rules: Sequence[Rule], claims: Mapping[str, Any], client_id: str | No
     if chosen not in clients:
         own = [rule for rule in rules if rule.client_id == chosen]
         why = nearest(own, claims, faults) if own else "that client has no rule that could fit"
-        raise JoseError("client", f"the workload is {', '.join(clients[:5])}, and the request names {chosen}: {why}")
+        raise JoseError(
+            "client", f"the workload is {', '.join(clients[:5])}, and the request names {shown(chosen)}: {why}"
+        )
     rule = min((rule for rule in fitting if rule.client_id == chosen), key=lambda rule: rule.rule_id)
     return Match(rule, copy_claims(rule, claims))
 
