@@ -131,7 +131,7 @@ def test_grant_type_is_required(lab: Lab, value: Any) -> None:
     "value",
     [
         "password", "authorization_code", "refresh_token", "CLIENT_CREDENTIALS", "client_credentials ", "x",
-        "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+        "urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
     ],
 )  # fmt: skip
 def test_other_grants_are_unsupported(lab: Lab, value: str) -> None:
