@@ -139,13 +139,6 @@ def create_app(
 
 def worker_app(source: Source) -> ASGIApp:
     """The app of one process of `groat serve`."""
-    import gc
-
     config = source.config
     log = configure_logging(config.logging.level, config.logging.pretty)
-    app = create_app(config, log=log, source=source)
-    # What start-up made lives for ever; the collector need not look at it again for every few hundred requests.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-    return app
+    return create_app(config, log=log, source=source)

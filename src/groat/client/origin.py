@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError
-from groat.protocol.uris import check_endpoint, is_plain
+from groat.protocol.uris import check_endpoint, in_url, is_plain
 
 Origin = tuple[str, str, int]
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -45,5 +45,4 @@ def parse_origin(url: str, allow_http_hosts: frozenset[str] = frozenset()) -> Or
 def show_origin(origin: Origin) -> str:
     """An origin as one writes it."""
     scheme, host, port = origin
-    name = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{name}" + ("" if DEFAULT_PORTS.get(scheme) == port else f":{port}")
+    return f"{scheme}://{in_url(host)}" + ("" if DEFAULT_PORTS.get(scheme) == port else f":{port}")

@@ -1,7 +1,6 @@
 """From options and environment to a running guard."""
 
 import contextlib
-import gc
 import ipaddress
 import signal
 import socket
@@ -14,7 +13,7 @@ from groat.guard.dialects import DIALECTS
 from groat.guard.figures import Figures
 from groat.guard.gate import Gate
 from groat.protocol.errors import ConfigError
-from groat.protocol.uris import LOOPBACK_HOSTS
+from groat.protocol.uris import LOOPBACK_HOSTS, in_url
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.descriptors import raise_limit, room
 from groat.server.http.in_force import Room
@@ -77,7 +76,6 @@ def run_guard(options: GuardOptions) -> None:
     bounds = room(MAX_CONNECTIONS, MAX_CONNECTIONS, secure=False)
     gate = Gate(resource, DIALECTS[options.proxy], figures, Crowd(_Unchanging(bounds), _teller(log)), log)
     _announce(options, verifier, listener, log)
-    _keep_start_out_of_collections()
     server = Server(bounded(gate))
     with contextlib.suppress(SystemExit):  # uvicorn's, with a code of its own
         server.run([listener])
@@ -102,13 +100,6 @@ def _named(finding: str) -> str:
     return finding if variable is None else f"{variable}: {finding}"
 
 
-def _keep_start_out_of_collections() -> None:
-    """What start-up made lives for ever; the collector need not look at it again for every few hundred requests."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-
-
 def _teller(log: EventLog) -> Callable[[dict[str, Any]], None]:
     def tell(facts: dict[str, Any]) -> None:
         hint = "let the proxy keep its connections (keepalive), raise the limit of open files, or run another guard"
@@ -120,9 +111,8 @@ def _teller(log: EventLog) -> Callable[[dict[str, Any]], None]:
 
 def _announce(options: GuardOptions, verifier: Verifier, listener: socket.socket, log: EventLog) -> None:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
     facts = {
-        "address": f"http://{shown}:{port}",
+        "address": f"http://{in_url(host)}:{port}",
         "issuer": verifier.issuers[0],
         "audience": verifier.audience,
         "proxy": options.proxy or "none",

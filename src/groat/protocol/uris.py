@@ -122,6 +122,11 @@ def parse_address(text: str) -> Address | None:
     return parsed.ipv4_mapped or parsed
 
 
+def in_url(host: str) -> str:
+    """A host as a URL has it: an IPv6 address in brackets (RFC 3986 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_absolute(uri: str) -> bool:
     """Whether it is an absolute URI without fragment, as a resource is (RFC 8707 2); it need not be a URL."""
     parts = _parts(uri)

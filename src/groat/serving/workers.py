@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import multiprocess
 
 from groat.protocol.errors import ConfigError
+from groat.protocol.uris import in_url
 from groat.server.connection.descriptors import raise_limit
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.log.event_log import EventLog, configure_logging
@@ -187,10 +188,9 @@ def _check_admin(address: AdminAddress) -> None:
 
 def _announce(config: Config, listener: socket.socket, log: EventLog) -> None:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
     facts = {
         "issuer": config.policy.issuer,
-        "address": f"{'http' if config.listener.tls is None else 'https'}://{shown}:{port}",
+        "address": f"{'http' if config.listener.tls is None else 'https'}://{in_url(host)}:{port}",
         "workers": config.listener.workers,
         "profile": str(config.policy.profile),
     }

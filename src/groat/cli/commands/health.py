@@ -13,7 +13,7 @@ import click
 from groat.cli.session import Exit, Session
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
-from groat.protocol.uris import check_endpoint
+from groat.protocol.uris import check_endpoint, in_url
 
 SECONDS: Final = 3.0
 READY_PATH: Final = "/readyz"
@@ -63,8 +63,7 @@ def _own_server(session: Session) -> tuple[str, Answered]:
     host, port = config.listener.local_address
     name = urlsplit(config.policy.issuer).hostname if config.listener.tls is not None else None
     scheme = "http" if name is None else "https"
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}{READY_PATH}", _asked(host, port, name, READY_PATH)
+    return f"{scheme}://{in_url(host)}:{port}{READY_PATH}", _asked(host, port, name, READY_PATH)
 
 
 def _elsewhere(url: str) -> tuple[str, Answered]:
