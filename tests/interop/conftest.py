@@ -7,9 +7,13 @@ from functools import cache
 
 import pytest
 
-from .foreign_keys import public_jwks
+from groat.client import MachineClient
+from groat.keys.files import parse_private_key
+from groat.protocol.jwk import private_key
+
+from .foreign_keys import key_pair, private_pem, public_jwks
 from .other_apis import guide_server
-from .processes import GroatServer, groat_server, install_node_peers
+from .processes import RESOURCE, SCOPES, GroatServer, groat_server, install_node_peers
 
 CLIENT = "billing"
 IssuerOf = Callable[[str], GroatServer]
@@ -71,3 +75,11 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GroatServer]:
     """A groat with the API and the client of the guides; the client's key file is in its directory."""
     with guide_server(tmp_path_factory.mktemp("guided")) as server:
         yield server
+
+
+def token_of(server: GroatServer) -> str:
+    """A token for the first API, fetched with a key that another library made."""
+    key = parse_private_key(private_pem(CLIENT, "ES256").encode(), "a PEM of another library")
+    kid = str(key_pair(CLIENT, "ES256")["kid"])
+    with MachineClient(server.issuer, CLIENT, private_key(key.key, key.algorithm, kid)) as client:
+        return client.token(RESOURCE, [SCOPES[0]]).value

@@ -1,23 +1,18 @@
 """The Go programs of the guides (go-oidc, x/oauth2), as a reader copies them, against real servers."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from groat.client import MachineClient
-from groat.keys.files import parse_private_key
-from groat.protocol.jwk import private_key
 from tests.guide_pages import programs
 from tests.ports import free_port
 
-from .conftest import CLIENT, IssuerOf
-from .foreign_keys import key_pair, private_pem
+from .conftest import IssuerOf, token_of
 from .other_apis import AUDIENCE, KEY, check_lies, check_tokens_of_groat
-from .processes import ENVIRONMENT, RESOURCE, SCOPES, GroatServer
-from .toolchains import GoPrograms, api
+from .processes import RESOURCE, GroatServer
+from .toolchains import GoPrograms, api, lines_of
 
 HERE = Path(__file__).parent
 PROTECT = "protect-an-api-other-languages.md"
@@ -56,22 +51,6 @@ def test_go_api_refuses_what_it_must(go: GoPrograms, tmp_path: Path) -> None:
     check_lies(Orders(go, tmp_path), without_keys=503)
 
 
-def run(program: Path, *arguments: str, text: str = "", directory: Path | None = None, **more: str) -> list[str]:
-    """Its lines."""
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=directory or program.parent,
-        env={**ENVIRONMENT, **more},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def ours(name: str) -> str:
     """A program that no page shows."""
     return (HERE / "go" / name).read_text("utf-8").replace("//go:build ignore\n\n", "")
@@ -92,11 +71,7 @@ def test_go_oidc_takes_the_algorithms_from_our_metadata(
 ) -> None:
     """Without a word about algorithms it takes those of our keys; Ed25519 it knows by its older name alone."""
     server = issuer_of(algorithm)
-    key = parse_private_key(private_pem(CLIENT, "ES256").encode(), "a PEM of another library")
-    kid = str(key_pair(CLIENT, "ES256")["kid"])
-    with MachineClient(server.issuer, CLIENT, private_key(key.key, key.algorithm, kid)) as client:
-        token = client.token(RESOURCE, [SCOPES[0]]).value
-    (line,) = run(probe, server.issuer, RESOURCE, text=token)
+    (line,) = lines_of([probe, server.issuer, RESOURCE], probe.parent, text=token_of(server))
     assert line.startswith(word)
 
 
@@ -105,7 +80,7 @@ def test_go_caller_gets_tokens_and_calls(go: GoPrograms, guided: GroatServer, tm
     """The two programs of the two pages meet each other."""
     caller = go.build("call", programs(CALL, "go", guided.issuer)["call.go"])
     with Orders(go, tmp_path)(guided.issuer) as origin:
-        assert run(caller, directory=guided.directory, API=f"{origin}/orders")[0] == "200 an order of billing"
+        assert lines_of([caller], guided.directory, API=f"{origin}/orders")[0] == "200 an order of billing"
 
 
 @pytest.mark.rule("AS-CA-10")
@@ -113,6 +88,6 @@ def test_go_assertion_in_the_configuration_works_once(go: GoPrograms, guided: Gr
     """Why the page wraps x/oauth2's configuration: it sends the same assertion whenever it wants a token."""
     assertion = guided.run("client", "assertion", "billing", "--key", KEY).strip()
     program = go.build("reuse", ours("reuse.go"))
-    first, second, *_ = run(program, guided.token_endpoint, "billing", AUDIENCE, text=assertion)
+    first, second, *_ = lines_of([program, guided.token_endpoint, "billing", AUDIENCE], program.parent, text=assertion)
     assert (first, second.split()[0]) == ("ok", "refused")
     assert guided.last_refusal()["reason"] == "assertion_replayed"

@@ -1,23 +1,18 @@
 """The Java programs of the guides (Spring Boot, Nimbus), as a reader copies them, against real servers."""
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from groat.client import MachineClient
-from groat.keys.files import parse_private_key
-from groat.protocol.jwk import private_key
 from tests.guide_pages import programs
 from tests.ports import free_port
 
-from .conftest import CLIENT, IssuerOf
-from .foreign_keys import key_pair, private_pem
+from .conftest import IssuerOf, token_of
 from .other_apis import check_lies, check_tokens_of_groat
-from .processes import ENVIRONMENT, RESOURCE, SCOPES, GroatServer
-from .toolchains import JavaPrograms, api
+from .processes import GroatServer
+from .toolchains import JavaPrograms, api, lines_of
 
 HERE = Path(__file__).parent
 PROTECT = "protect-an-api-other-languages.md"
@@ -57,22 +52,6 @@ def test_spring_api_refuses_what_it_must(java: JavaPrograms, tmp_path: Path) -> 
     check_lies(Orders(java, tmp_path), without_keys=503)
 
 
-def run(command: Sequence[str], directory: Path, text: str = "", **more: str) -> list[str]:
-    """Its lines."""
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env={**ENVIRONMENT, **more},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 @pytest.fixture(scope="session")
 def discovery(java: JavaPrograms) -> Sequence[str]:
     """Spring Security's discoveries and its decoder, by themselves."""
@@ -87,11 +66,7 @@ def test_spring_reads_our_metadata(
 ) -> None:
     """Both of its discoveries; its decoder wants to be told the type, and knows no Ed25519."""
     server = issuer_of(algorithm)
-    key = parse_private_key(private_pem(CLIENT, "ES256").encode(), "a PEM of another library")
-    kid = str(key_pair(CLIENT, "ES256")["kid"])
-    with MachineClient(server.issuer, CLIENT, private_key(key.key, key.algorithm, kid)) as client:
-        token = client.token(RESOURCE, [SCOPES[0]]).value
-    lines = run([*discovery, server.issuer], tmp_path, text=token)
+    lines = lines_of([*discovery, server.issuer], tmp_path, text=token_of(server))
     answers = dict(line.split(": ", 1) for line in lines)
     assert answers["client"] == f"ok {server.token_endpoint}"
     assert answers["as it comes"].startswith("refused")
@@ -104,5 +79,5 @@ def test_java_callers_get_tokens_and_call(java: JavaPrograms, guided: GroatServe
     command = java.compile("call", programs(CALL, "java", guided.issuer))
     with Orders(java, tmp_path)(guided.issuer) as origin:
         for program in ("CallOrders", "SpringCallOrders"):
-            lines = run([*command, f"example.{program}"], guided.directory, API=f"{origin}/orders")
+            lines = lines_of([*command, f"example.{program}"], guided.directory, API=f"{origin}/orders")
             assert lines[-1] == '200 ["an order of billing"]'

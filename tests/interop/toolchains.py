@@ -131,3 +131,19 @@ def api(argv: Sequence[str | Path], port: int, directory: Path, **more: str) -> 
         yield f"http://127.0.0.1:{port}"
     finally:
         stop(process)
+
+
+def lines_of(command: Sequence[str | Path], directory: Path, text: str = "", **more: str) -> list[str]:
+    """What a program printed. `text`: what it reads; `more`: its environment besides."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**ENVIRONMENT, **more},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
