@@ -117,6 +117,17 @@ def test_a_check_that_cannot_be_read_lets_nobody_through(guard: Guard, issuer: I
     assert line["hint"]
 
 
+@pytest.mark.rule("FA-3")
+@pytest.mark.parametrize("demand", ["?scope=orders:read#admin", "?scope=orders:read&scope=x#y", "#scope=orders:admin", "?#"])
+def test_a_scope_with_a_hash_is_not_cut_short(guard: Guard, issuer: Issuer, demand: str) -> None:
+    """`#` may stand in a scope (RFC 6749 3.3), and has to be %23 in a URL: what is before it alone is no demand."""
+    token = issuer.token(scope="orders:read x")
+    assert guard.ask(f"/forward-auth{demand}", token).status == 400
+    quoted = "/forward-auth?scope=orders:read%23admin"
+    assert guard.ask(quoted, token).status == 403
+    assert guard.ask(quoted, issuer.token(scope="orders:read#admin", jti="e")).status == 204
+
+
 def test_nothing_elsewhere(guard: Guard, issuer: Issuer) -> None:
     """No path but the check lets anybody through, a good token or not."""
     for target in (

@@ -373,10 +373,11 @@ def test_targets(target: bytes, parsed: tuple[str, bytes, bytes]) -> None:
 
 
 def test_a_target_that_nobody_can_read_is_refused(hasty: Lab) -> None:
-    """Bytes outside ASCII in a target are no HTTP."""
-    with socket.create_connection(hasty.address, 5) as connection:
-        connection.sendall(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert answer(connection)[0] == 400
+    """Bytes outside ASCII in a target are no HTTP, and neither is a fragment (RFC 9112 3.2)."""
+    for target in (b"/\xff", b"/livez#", b"/livez#x", b"/livez?x#y", b"http://a/livez#x", b"/" + b"x" * 99 + b"#"):
+        with socket.create_connection(hasty.address, 5) as connection:
+            connection.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+            assert answer(connection)[0] == 400
 
 
 @pytest.mark.rule("ST-8", "I14")

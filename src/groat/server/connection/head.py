@@ -56,6 +56,8 @@ def _parse_short_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
+    if b"#" in url:  # no part of a target; whoever means a sign of a value has cut it short
+        raise malformed("a # in the target, where it must be %23")
     parsed = httptools.parse_url(url)
     raw = parsed.path or b"/"  # http://host (RFC 9110 4.2.3)
     path = raw.decode("ascii")
@@ -64,5 +66,8 @@ def _parse_target(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 def parse_target(url: bytes) -> tuple[str, bytes, bytes]:
-    """Path, path as sent, and query of a request target (RFC 9112 3.2). Raises httptools.HttpParserInvalidURLError."""
+    """Path, path as sent, and query of a request target (RFC 9112 3.2).
+
+    Raises InvalidRequest for a fragment, httptools.HttpParserInvalidURLError.
+    """
     return _parse_short_target(url) if len(url) <= MAX_REMEMBERED_TARGET else _parse_target(url)
