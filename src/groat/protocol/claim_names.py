@@ -37,9 +37,13 @@ OWN_PREFIX: Final = "groat:"
 
 
 def claim_fault(name: str) -> str:
-    """Why this name is not free for a claim of an operator's own, as the end of a sentence; empty where it is."""
-    if name in REGISTERED_CLAIMS or name in FOREIGN_CLAIMS:
+    """Why this name is not free for a claim of an operator's own, as the end of a sentence; empty where it is.
+
+    Whatever its case: to readers that look for members without it (Go's encoding/json) `Roles` is `roles`.
+    """
+    plain = name.lower()
+    if plain in REGISTERED_CLAIMS or plain in FOREIGN_CLAIMS:
         return "is a registered claim, which APIs read as its standard says"
-    if name.startswith(OWN_PREFIX):
+    if plain.startswith(OWN_PREFIX):
         return f"begins with {OWN_PREFIX}, which is for claims of groat"
     return ""
