@@ -118,7 +118,9 @@ def test_a_check_that_cannot_be_read_lets_nobody_through(guard: Guard, issuer: I
 
 
 @pytest.mark.rule("FA-3")
-@pytest.mark.parametrize("demand", ["?scope=orders:read#admin", "?scope=orders:read&scope=x#y", "#scope=orders:admin", "?#"])
+@pytest.mark.parametrize(
+    "demand", ["?scope=orders:read#admin", "?scope=orders:read&scope=x#y", "#scope=orders:admin", "?#"]
+)
 def test_a_scope_with_a_hash_is_not_cut_short(guard: Guard, issuer: Issuer, demand: str) -> None:
     """`#` may stand in a scope (RFC 6749 3.3), and has to be %23 in a URL: what is before it alone is no demand."""
     token = issuer.token(scope="orders:read x")
