@@ -145,6 +145,20 @@ def test_made_up_names_are_replaced(setting: Setting) -> None:
         assert {value for name, value in said.seen["headers"].items() if "groat" in name} & {"root"} == set()
 
 
+@pytest.mark.rule("FA-1", "FA-5")
+def test_a_caller_cannot_have_the_identity_taken_away(setting: Setting) -> None:
+    """Names in Connection are dropped on the way (RFC 9110 7.6.1): an API that hears of nobody may think of somebody."""
+    token = setting.issuer.token()
+    for listed in (", ".join(NAMES), "close, X-GROAT-CLIENT", "x-groat-scopes,"):
+        said = setting.ask("/orders", token, {"Connection": listed})
+        if said.reached:
+            assert [said.seen["headers"].get(name) for name in NAMES[:3]] == ["billing", "billing", "orders:read"]
+        else:
+            assert said.status == 400
+    for listed in ("authorization", "x-original-uri, x-forwarded-uri"):
+        assert setting.ask("/orders", None, {"Connection": listed}).status == 401
+
+
 @pytest.mark.rule("FA-1", "RS-02", "RS-MD-03", "RS-MD-08")
 def test_refused(setting: Setting) -> None:
     """401 and 403 with the guard's challenge; nothing reaches the API, whatever else the caller sends."""
