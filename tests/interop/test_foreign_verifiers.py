@@ -15,12 +15,7 @@ from jwcrypto.common import JWException
 from jwcrypto.jwk import JWKSet
 from jwcrypto.jwt import JWT
 
-from groat.client import MachineClient
-from groat.keys.files import parse_private_key
-from groat.protocol.jwk import private_key
-
-from .conftest import CLIENT, IssuerOf
-from .foreign_keys import key_pair, private_pem
+from .conftest import CLIENT, IssuerOf, token_of
 from .processes import OTHER_RESOURCE, RESOURCE, SCOPES, GroatServer, run_node
 
 ALGORITHMS: Final = ("ES256", "RS256", "PS256", "Ed25519")
@@ -157,10 +152,7 @@ def server(issuer_of: IssuerOf, algorithm: str) -> GroatServer:
 @pytest.fixture
 def token(server: GroatServer) -> str:
     """A token of this server, got by our own client with a key of another library."""
-    key = parse_private_key(private_pem(CLIENT, "ES256").encode(), "a PEM of another library")
-    kid = str(key_pair(CLIENT, "ES256")["kid"])
-    with MachineClient(server.issuer, CLIENT, private_key(key.key, key.algorithm, kid)) as client:
-        return client.token(RESOURCE, [SCOPES[0]]).value
+    return token_of(server)
 
 
 @pytest.mark.rule("AT-01", "AT-02", "AT-03", "AT-04", "AT-05", "AT-09", "AS-MD-13", "KEY-12")
