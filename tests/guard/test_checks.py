@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from tests.guard.running import Guard, environment, guarding
 from tests.verifier.issuer import Issuer, serving
 from tests.verifier.tokens import ABSENT, AUD
@@ -178,6 +179,7 @@ def test_the_metadata(guard: Guard, issuer: Issuer) -> None:
         "authorization_servers": [issuer.url],
         "scopes_supported": ["orders:read", "orders:write"],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": sorted(PROOF_ALGORITHMS),
     }
     assert got.one("access-control-allow-origin") == "*"
     head = guard.ask(METADATA, method="HEAD")

@@ -148,8 +148,11 @@ def test_every_verification_error_carries_what_an_answer_needs() -> None:
         "MissingToken",
         "InvalidBearerRequest",
         "InvalidToken",
+        "InvalidProof",
+        "ProofNonceRequired",
         "InsufficientScope",
         "KeysUnavailable",
+        "ProofsUnavailable",
     }
 
 

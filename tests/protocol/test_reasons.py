@@ -61,7 +61,12 @@ def _kinds() -> dict[str, type[BaseException]]:
 
 KINDS: Final = _kinds()
 # Their reason is not their first argument.
-FIXED: Final = {"MissingToken": "missing", "InsufficientScope": "scope", "KeysUnavailable": "key_unavailable"}
+FIXED: Final = {
+    "MissingToken": "missing",
+    "InsufficientScope": "scope",
+    "KeysUnavailable": "key_unavailable",
+    "ProofsUnavailable": "dpop_full",
+}
 # Expressions that hand on what another place said; the classes that may be made so.
 HANDED_ON: Final = {
     "error.reason": {"InvalidToken", "TemporarilyUnavailable", "JoseError"},
@@ -161,7 +166,8 @@ def _spoken_by_the_server() -> set[str]:
 
 
 def _spoken_by_the_verifier() -> set[str]:
-    return _of(VerificationError) | _jose_words("jose", "strict_json", "access_token")
+    proofs = {f"dpop_{word}" for word in _jose_words(*BEHIND["dpop"])} - {"dpop_audience"}
+    return _of(VerificationError) | _jose_words("jose", "strict_json", "access_token", "binding") | proofs
 
 
 def test_the_server_says_listed_reasons_and_every_listed_one() -> None:

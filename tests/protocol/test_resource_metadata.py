@@ -3,7 +3,9 @@
 import pytest
 
 from groat.protocol.errors import ConfigError
+from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.protocol.resource_metadata import (
+    ProofsTaken,
     ResourceDescription,
     resource_metadata,
     resource_metadata_path,
@@ -64,6 +66,7 @@ def test_the_document() -> None:
         "resource": "https://a.example",
         "authorization_servers": ["https://as.example"],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": sorted(PROOF_ALGORITHMS),
     }
     assert resource_metadata("https://a.example", ["https://as.example"]) == bare
     described = ResourceDescription("Orders", "https://docs.example/orders")
@@ -73,6 +76,11 @@ def test_the_document() -> None:
         "resource_name": "Orders",
         "resource_documentation": "https://docs.example/orders",
     }
+    strict = resource_metadata(
+        "https://a.example", ["https://as.example"], proofs=ProofsTaken(["ES256"], required=True)
+    )
+    assert strict["dpop_signing_alg_values_supported"] == ["ES256"]
+    assert strict["dpop_bound_access_tokens_required"] is True
 
 
 @pytest.mark.parametrize("documentation", ["docs", "ftp://x.example/", "https://", "https://a b/"])

@@ -76,7 +76,12 @@ class Gate:
     async def _check(self, scope: Any, send: Send) -> None:
         try:
             check = self.dialect(scope)
-            request = ApiRequest(lambda name: header_lines(scope, name.encode("latin-1")), check.query)
+            request = ApiRequest(
+                lambda name: header_lines(scope, name.encode("latin-1")),
+                check.query,
+                check.method,
+                lambda: check.target.decode("latin-1"),
+            )
             caller = await self.resource.aadmit(request, check.demand)
         except Misasked as error:
             self._misasked(error)

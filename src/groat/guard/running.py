@@ -29,6 +29,7 @@ MAX_CONNECTIONS: Final = 4096
 _VARIABLES: Final = (
     ("jwks_uri", "GROAT_JWKS_URI"),
     ("algorithms", "GROAT_ALGORITHMS"),
+    ("public_url", "GROAT_PUBLIC_URL"),
     ("documentation", "GROAT_RESOURCE_DOCUMENTATION"),
     ("issuer", "GROAT_ISSUER"),
 )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from groat.protocol import jose, strict_json
 from groat.protocol.arguments import one_string, strings, strings_or_none
+from groat.protocol.binding import Confirmation, read_confirmation
 from groat.protocol.differences import difference, other_than, shown
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey, base64url_encode
@@ -93,8 +94,9 @@ RFC9068: Final = Dialect()
 class Expectations:
     """What one API accepts: tokens of this issuer, for this audience, signed by these algorithms.
 
-    `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. `accept_bound`: let tokens with `cnf`
-    pass, for a caller that checks the proof itself. Raises ConfigError for an empty or unsafe combination.
+    `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. `accept_bound`: let tokens pass that are
+    bound to a key or certificate, for a caller that checks the proof itself. Raises ConfigError for an empty or unsafe
+    combination.
     """
 
     issuer: str
@@ -122,7 +124,8 @@ class Expectations:
 class Caller:
     """Who called, proven by a verified access token: a value that copies, pickles and is equal to its like.
 
-    `expires_at` and `issued_at`: epoch seconds. `confirmation`: the cnf claim, or None for a bearer token.
+    `expires_at` and `issued_at`: epoch seconds. `confirmation`: what the token is bound to, with a `kind` ("dpop",
+    "mtls") and a `thumbprint`; None for a bearer token.
     """
 
     client_id: str
@@ -140,9 +143,8 @@ class Caller:
         return self.dialect.acts_alone(self.claims, self.client_id)
 
     @property
-    def confirmation(self) -> Mapping[str, Any] | None:
-        value = self.claims.get("cnf")
-        return value if isinstance(value, dict) else None
+    def confirmation(self) -> Confirmation | None:
+        return read_confirmation(self.claims["cnf"]) if "cnf" in self.claims else None
 
 
 def parse_access_token(token: str | bytes, expected: Expectations) -> jose.UnverifiedJwt:
@@ -185,8 +187,10 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
     for name, value in dialect.fixed:
         if claims.get(name) != value:
             raise JoseError("type", f"the claim {name} is not {value}")
-    if "cnf" in claims and not expected.accept_bound:
-        raise JoseError("binding", "the token is bound to a key whose proof is not checked here")
+    if "cnf" in claims:
+        read_confirmation(claims["cnf"])
+        if not expected.accept_bound:
+            raise JoseError("binding", "the token is bound to a key whose proof is not checked here")
     client_id = jose.string_claim(claims, _first(claims, dialect.client_id))
     return Caller(
         client_id,

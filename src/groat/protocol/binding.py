@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from groat.protocol.errors import JoseError
 from groat.protocol.jwk import base64url_decode
@@ -30,6 +30,18 @@ class Confirmation:
                 raise JoseError("binding", f"a thumbprint has {SHA256_BYTES} bytes")
 
     @property
+    def kind(self) -> str:
+        """What proves it: "dpop" or "mtls"; empty where nothing has to be proven."""
+        if self.jkt is not None:
+            return "dpop"
+        return "" if self.x5t_s256 is None else "mtls"
+
+    @property
+    def thumbprint(self) -> str:
+        """That of the key or certificate; empty where there is none."""
+        return self.jkt or self.x5t_s256 or ""
+
+    @property
     def token_type(self) -> str:
         """How the token is presented (RFC 6749 7.1): one that is bound to a certificate goes as a bearer token."""
         return "Bearer" if self.jkt is None else "DPoP"
@@ -43,6 +55,23 @@ class Confirmation:
 
 
 UNBOUND: Final = Confirmation()
+_MEMBERS: Final = {"jkt": "jkt", "x5t#S256": "x5t_s256"}
+
+
+def read_confirmation(cnf: Any) -> Confirmation:
+    """What a claim `cnf` says. Raises JoseError unless it is one thing that can be proven (RFC 7800 3.1).
+
+    Several members might be several proofs to ask for, and an unknown one is a demand that nobody here understands.
+    """
+    if not isinstance(cnf, dict) or len(cnf) != 1:
+        raise JoseError("binding", "cnf must be an object with one member")
+    ((name, value),) = cnf.items()
+    if name not in _MEMBERS or not isinstance(value, str):
+        raise JoseError("binding", "cnf has another confirmation than jkt and x5t#S256, which cannot be checked here")
+    try:
+        return Confirmation(**{_MEMBERS[name]: value})
+    except JoseError as error:
+        raise JoseError("binding", f"the thumbprint in cnf is none: {error.hint}") from None
 
 
 class Binding(StrEnum):

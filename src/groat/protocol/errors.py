@@ -22,8 +22,11 @@
     ├── MissingToken                401  a challenge without any error
     ├── InvalidBearerRequest        400  invalid_request
     ├── InvalidToken                401  invalid_token
+    ├── InvalidProof                401  invalid_dpop_proof (RFC 9449 7.1)
+    ├── ProofNonceRequired          401  use_dpop_nonce (RFC 9449 9)
     ├── InsufficientScope           403  insufficient_scope
     └── KeysUnavailable             503  no challenge: the caller did nothing wrong
+        └── ProofsUnavailable       503
     JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
     ConfigError                     the operator wrote something wrong; all findings at once
 
@@ -172,6 +175,10 @@ class VerificationError(Exception):
         reason: one word for logs and metrics, of `reasons.VERIFIER`.
         required: the scopes that the request needed, sorted; a machine client can ask for them (RFC 9728 5.1).
         resource_metadata: the URL that describes the API, where it is served (RFC 9728 5.1).
+        tried: the scheme that the caller used, and that the error is about; Bearer where he used none.
+        proof_algorithms: those of proofs, where the scheme DPoP is offered (RFC 9449 7.1).
+        bearer: whether Bearer is offered.
+        nonce: the one to try again with (RFC 9449 9), or None.
         www_authenticate: the value of the WWW-Authenticate header, or None where none belongs (503).
     """
 
@@ -181,6 +188,10 @@ class VerificationError(Exception):
     realm: str = "api"
     required: tuple[str, ...] = ()
     resource_metadata: str | None = None
+    tried: str = "Bearer"
+    proof_algorithms: tuple[str, ...] = ()
+    bearer: bool = True
+    nonce: str | None = None
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -189,14 +200,22 @@ class VerificationError(Exception):
 
     @property
     def www_authenticate(self) -> str | None:
+        offered = ["Bearer"] if self.bearer or not self.proof_algorithms else []
+        if self.proof_algorithms:
+            offered.append("DPoP")
+        return ", ".join(map(self._challenge, offered))
+
+    def _challenge(self, scheme: str) -> str:
         parts = [f'realm="{self.realm}"']
-        if self.code:
+        if self.code and scheme == self.tried:
             parts += [f'error="{self.code}"', f'error_description="{self.description}"']
         if self.required:
             parts.append(f'scope="{" ".join(self.required)}"')
         if self.resource_metadata is not None:
             parts.append(f'resource_metadata="{self.resource_metadata}"')
-        return "Bearer " + ", ".join(parts)
+        if scheme == "DPoP":
+            parts.append(f'algs="{" ".join(self.proof_algorithms)}"')
+        return f"{scheme} " + ", ".join(parts)
 
 
 class MissingToken(VerificationError):
@@ -222,6 +241,22 @@ class InvalidToken(VerificationError):
     status = 401
     code = "invalid_token"
     description = "The access token is invalid or has expired."
+
+
+class InvalidProof(VerificationError):
+    """The token is bound to a key, and the proof that came with it is none, or none for this request."""
+
+    status = 401
+    code = "invalid_dpop_proof"
+    description = "The proof of possession is missing or invalid."
+
+
+class ProofNonceRequired(VerificationError):
+    """The proof needs the nonce of this answer; nothing was used up."""
+
+    status = 401
+    code = "use_dpop_nonce"
+    description = "The proof of possession needs the nonce of this answer."
 
 
 class InsufficientScope(VerificationError):
@@ -252,6 +287,14 @@ class KeysUnavailable(VerificationError):
     @property
     def www_authenticate(self) -> None:
         return None
+
+
+class ProofsUnavailable(KeysUnavailable):
+    """No proof can be checked just now, because there is no room to remember it: 503, never accepted."""
+
+    def __init__(self, hint: str = "", retry_after: int = 5) -> None:
+        super().__init__(hint, retry_after)
+        self.reason = "dpop_full"
 
 
 class JoseError(Exception):

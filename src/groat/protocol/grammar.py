@@ -39,3 +39,5 @@ SCOPE: Final = re.compile(rf"{_NQCHAR}+(?: {_NQCHAR}+)*")
 CLIENT_ID: Final = re.compile(rf"{_NQCHAR}{{1,128}}")
 # RFC 6749 App. A.12, access-token = 1*VSCHAR, less the blank. RFC 6750 2.1 is narrower, but servers are not.
 ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
+# RFC 3986 3.3, what may stand in a path without being escaped; for `quote`
+PATH_CHARS: Final = "/-._~!$&'()*+,;=:@"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from groat.protocol.verifier_reasons import VERIFIER_TEXT
 from groat.protocol.workload_reasons import WORKLOAD_TEXT
 
 
@@ -332,52 +333,7 @@ UNAVAILABLE: Final = _table(
 )
 
 # What the verifier of an API says in its own log; 400, 401, 403 or 503.
-VERIFIER: Final = _table(
-    """
-    algorithm
-        The token's algorithm is not accepted here, or not that of its key.
-        Accept it with algorithms=, if the issuer really signs so.
-    audience
-        The token is for another API.
-        Ask for this one with resource; the hint says what differs.
-    binding
-        The token is bound to a key or certificate, and came without a proof of it.
-        Bound tokens cannot be verified here yet: have the issuer give plain ones.
-    claims
-        A claim is missing or of the wrong type.
-        The hint names it; the tokens of some issuers need a dialect.
-    expired
-        The token is over.
-        The caller fetches a new one; if it is new, one of the clocks is wrong.
-    issuer
-        The token is from an issuer that is not trusted here.
-        The hint says what differs.
-    key_unavailable
-        The issuer's keys cannot be had now.
-        Look at keys not loaded in the log: it says why; tokens are accepted again by themselves.
-    key_unknown
-        The issuer publishes no usable key of that name.
-        An old key, or somebody else's token; the hint says if the key was skipped for its form.
-    malformed
-        The Authorization header or the token in it is not written as it must be.
-        Send one header: Bearer, a blank, the token.
-    missing
-        There is no token, or it stands where none is read.
-        Send it in the Authorization header.
-    not_yet
-        The token begins in the future.
-        One of the clocks is wrong.
-    scope
-        The token is good, and grants too little.
-        Ask for the scope that the challenge names.
-    signature
-        The signature is not that of the key.
-        Somebody changed the token, or made it up.
-    type
-        The JWT is of another kind than an access token.
-        Accept its type with accept_types=, if the issuer really writes it so.
-    """
-)
+VERIFIER: Final = _table(VERIFIER_TEXT)
 
 # A token of another issuer, as a grant (400) or as client authentication (401).
 WORKLOAD: Final = _table(WORKLOAD_TEXT)

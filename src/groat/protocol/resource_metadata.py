@@ -1,11 +1,12 @@
 """Protected resource metadata (RFC 9728): what an API says of itself, and where that is read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol.arguments import one_string
 from groat.protocol.errors import ConfigError
+from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.protocol.uris import LOOPBACK_HOSTS, split
 
 RESOURCE_WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
@@ -23,6 +24,17 @@ class ResourceDescription:
         parts = split(one_string("the documentation of a resource", self.documentation))
         if self.documentation and (parts is None or parts.scheme not in ("https", "http") or not parts.hostname):
             raise ConfigError("the documentation of a resource must be an https URL")
+
+
+@dataclass(frozen=True, slots=True)
+class ProofsTaken:
+    """What an API does with tokens that are bound to keys: algorithms of proofs, and whether all tokens must be.
+
+    The default is what a verifier does of which nothing else is said.
+    """
+
+    algorithms: Collection[str] = PROOF_ALGORITHMS
+    required: bool = False
 
 
 def resource_metadata_url(resource: str) -> str | None:
@@ -48,16 +60,24 @@ def resource_metadata_path(resource: str) -> str | None:
 
 
 def resource_metadata(
-    resource: str, issuers: Sequence[str], scopes: Iterable[str] = (), description: ResourceDescription | None = None
+    resource: str,
+    issuers: Sequence[str],
+    scopes: Iterable[str] = (),
+    description: ResourceDescription | None = None,
+    proofs: ProofsTaken = ProofsTaken(),
 ) -> dict[str, Any]:
     """The document (RFC 9728 2). `scopes`: those that the API knows; no empty array is written (3.2).
 
-    Not in it: what groat's verifiers do not do (signed requests, bound tokens), and signed metadata.
+    Not in it: what groat's verifiers do not do (signed requests, tokens bound to certificates), and signed metadata.
     """
     document: dict[str, Any] = {"resource": resource, "authorization_servers": list(issuers)}
     if listed := sorted(set(scopes)):
         document["scopes_supported"] = listed
     document["bearer_methods_supported"] = ["header"]
+    if proofs.algorithms:
+        document["dpop_signing_alg_values_supported"] = sorted(proofs.algorithms)
+    if proofs.required:
+        document["dpop_bound_access_tokens_required"] = True
     if description is not None and description.name:
         document["resource_name"] = description.name
     if description is not None and description.documentation:

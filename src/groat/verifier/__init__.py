@@ -11,13 +11,17 @@ Adapters around it: `asgi`, `fastapi`, `flask`, `django`, `drf`, `aiohttp`, `grp
 
 from groat.outbound.clocks import Clocks
 from groat.protocol.access_token import RFC9068, AnyOf, Caller, Dialect, any_of
+from groat.protocol.binding import Confirmation
 from groat.protocol.errors import (
     ConfigError,
     InsufficientScope,
     InvalidBearerRequest,
+    InvalidProof,
     InvalidToken,
     KeysUnavailable,
     MissingToken,
+    ProofNonceRequired,
+    ProofsUnavailable,
     VerificationError,
 )
 from groat.protocol.resource_metadata import ResourceDescription
@@ -25,6 +29,7 @@ from groat.verifier.answers import Answer, refusal
 from groat.verifier.bearer import bearer_token
 from groat.verifier.keys.fetch import Response
 from groat.verifier.observer import Observer
+from groat.verifier.possession import Dpop
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import TrustedIssuer, Verifier
 
@@ -36,13 +41,18 @@ __all__ = [
     "Caller",
     "Clocks",
     "ConfigError",
+    "Confirmation",
     "Dialect",
+    "Dpop",
     "InsufficientScope",
     "InvalidBearerRequest",
+    "InvalidProof",
     "InvalidToken",
     "KeysUnavailable",
     "MissingToken",
     "Observer",
+    "ProofNonceRequired",
+    "ProofsUnavailable",
     "ProtectedResource",
     "ResourceDescription",
     "Response",

@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
     raise needs_extra(__name__, error) from None
 
 CALLER: Final = web.RequestKey("caller", Caller)
+_MEMO: Final = web.RequestKey("groat_memo", dict)
 
 
 def middleware(
@@ -68,7 +69,13 @@ def _api_request(request: web.Request) -> ApiRequest:
         wanted = name.encode("latin-1")
         return [value for key, value in request.raw_headers if key.lower() == wanted]
 
-    return ApiRequest(lines, request.rel_url.raw_query_string.encode("utf-8", "surrogateescape"))
+    query = request.rel_url.raw_query_string.encode("utf-8", "surrogateescape")
+    return ApiRequest(lines, query, request.method, lambda: request.raw_path, lambda: _memo(request))
+
+
+def _memo(request: web.Request) -> dict[Any, Any]:
+    memo: dict[Any, Any] = request.setdefault(_MEMO, {})
+    return memo
 
 
 class _Prefixes:

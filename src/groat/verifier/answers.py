@@ -45,6 +45,8 @@ def refusal(error: VerificationError, *, explain: bool = False) -> Answer:
     ]
     if error.www_authenticate is not None:
         headers.append(("www-authenticate", error.www_authenticate))
+    if error.nonce is not None:
+        headers.append(("dpop-nonce", error.nonce))
     if isinstance(error, KeysUnavailable):
         headers.append(("retry-after", str(error.retry_after)))
     return Answer(error.status, tuple(headers), content)

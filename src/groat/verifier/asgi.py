@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from groat.protocol.access_token import Caller, RequiredScopes
 from groat.protocol.errors import VerificationError
+from groat.protocol.grammar import PATH_CHARS
 from groat.verifier.answers import Answer
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
@@ -68,7 +70,16 @@ def api_request(scope: Scope) -> ApiRequest:
         wanted = name.encode("latin-1")
         return [value for key, value in scope["headers"] if key.lower() == wanted]
 
-    return ApiRequest(lines, scope.get("query_string", b""))
+    query = scope.get("query_string", b"")
+    # A WebSocket begins with a GET (RFC 6455 4.1).
+    return ApiRequest(lines, query, scope.get("method", "GET"), lambda: _target(scope), lambda: scope)
+
+
+def _target(scope: Scope) -> str:
+    """The path as it was sent; from what it says where a server does not keep it (ASGI: raw_path is optional)."""
+    raw = scope.get("raw_path")
+    path: str = raw.decode("latin-1") if raw else quote(str(scope.get("path", "")), safe=PATH_CHARS)
+    return path
 
 
 def public(resource: ProtectedResource, scope: Scope) -> Answer | None:

@@ -9,6 +9,9 @@ from groat.protocol.errors import InvalidBearerRequest, MissingToken
 from groat.protocol.grammar import TOKEN, TOKEN68
 
 _SCHEME: Final = re.compile(TOKEN)
+BEARER: Final = "Bearer"
+DPOP: Final = "DPoP"
+_SCHEMES: Final = {"bearer": BEARER, "dpop": DPOP}
 _CREDENTIALS: Final = re.compile(rf" +({TOKEN68})")
 
 
@@ -20,6 +23,14 @@ def bearer_token(authorization_values: Sequence[bytes | str], query: bytes = b""
     InvalidBearerRequest (400) for malformed or repeated ones (RFC 6750 3.1). Not checked: what the token is, and the
     form body, which nobody here reads.
     """
+    token, scheme = token_of(authorization_values, query)
+    if scheme != BEARER:
+        raise MissingToken("the Authorization header has another scheme than Bearer")
+    return token
+
+
+def token_of(authorization_values: Sequence[bytes | str], query: bytes = b"") -> tuple[str, str]:
+    """As `bearer_token`, for bound tokens as well (RFC 9449 7.1): the token, and BEARER or DPOP."""
     if not authorization_values:
         raise MissingToken("a token in the query string is not accepted" if _token_in(query) else "no credentials")
     if len(authorization_values) > 1:
@@ -29,16 +40,29 @@ def bearer_token(authorization_values: Sequence[bytes | str], query: bytes = b""
     return _credentials(authorization_values[0])
 
 
-def _credentials(raw: bytes | str) -> str:
+def is_dpop(raw: bytes | str) -> bool:
+    """Whether these credentials are of the scheme DPoP, well-formed or not."""
+    scheme = _SCHEME.match(_text(raw))
+    return scheme is not None and scheme.group().lower() == "dpop"
+
+
+def _text(raw: bytes | str) -> str:
     # Latin-1 maps every byte to one character, so that foreign bytes fail the grammar instead of the decoder.
-    value = (raw.decode("latin-1") if isinstance(raw, bytes) else raw).strip(" \t")
+    return (raw.decode("latin-1") if isinstance(raw, bytes) else raw).strip(" \t")
+
+
+def _credentials(raw: bytes | str) -> tuple[str, str]:
+    value = (raw.decode("latin-1") if isinstance(raw, bytes) else raw).strip(" \t")  # `_text`, for every request
     scheme = _SCHEME.match(value)
-    if scheme is None or scheme.group().lower() != "bearer":
-        raise MissingToken("the Authorization header has another scheme than Bearer")
+    name = None if scheme is None else _SCHEMES.get(scheme.group().lower())
+    if scheme is None or name is None:
+        raise MissingToken("the Authorization header has another scheme than Bearer or DPoP")
     found = _CREDENTIALS.fullmatch(value, scheme.end())
     if found is None:
-        raise InvalidBearerRequest("malformed", "Bearer must be followed by one token and nothing else")
-    return found.group(1)
+        error = InvalidBearerRequest("malformed", f"{name} must be followed by one token and nothing else")
+        error.tried = name
+        raise error
+    return found.group(1), name
 
 
 def _token_in(query: bytes) -> bool:

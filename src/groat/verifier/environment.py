@@ -9,7 +9,7 @@ from groat.protocol.resource_metadata import ResourceDescription
 from groat.protocol.stray import blanks, stray, without_user
 
 _REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
-_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS")
+_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS", "GROAT_PUBLIC_URL")
 _NAME, _DOCUMENTATION = "GROAT_RESOURCE_NAME", "GROAT_RESOURCE_DOCUMENTATION"
 
 
@@ -20,6 +20,7 @@ class Found(TypedDict, total=False):
     algorithms: tuple[str, ...]
     allow_http_hosts: tuple[str, ...]
     description: ResourceDescription
+    public_url: tuple[str, ...]
 
 
 def from_environment(env: Mapping[str, str]) -> Found:
@@ -37,6 +38,8 @@ def from_environment(env: Mapping[str, str]) -> Found:
         found["algorithms"] = algorithms
     if hosts := _listed(env, "GROAT_ALLOW_HTTP_HOSTS"):
         found["allow_http_hosts"] = hosts
+    if public := _listed(env, "GROAT_PUBLIC_URL"):
+        found["public_url"] = public
     if env.get(_NAME) or env.get(_DOCUMENTATION):
         found["description"] = ResourceDescription(env.get(_NAME, ""), env.get(_DOCUMENTATION, ""))
     return found

@@ -43,7 +43,7 @@ class McpTokenVerifier(TokenVerifier):
         self._resource = ProtectedResource(verifier)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What the SDK asks of each request; None is its 401.
+        """What the SDK asks of each request; None is its 401. It hands over the token alone, so none may be bound.
 
         Raises KeysUnavailable, because nothing is wrong with a token that cannot be judged; see `install`.
         """

@@ -5,9 +5,9 @@ here, so that all of them answer alike.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
 from groat.protocol.arguments import strings
@@ -16,11 +16,14 @@ from groat.protocol.errors import ConfigError, MissingToken, VerificationError
 from groat.protocol.grammar import SCOPE_TOKEN
 from groat.protocol.resource_metadata import resource_metadata, resource_metadata_path, resource_metadata_url
 from groat.verifier.answers import Answer, public_document, refusal
-from groat.verifier.bearer import bearer_token
+from groat.verifier.bearer import is_dpop, token_of
 from groat.verifier.verifier import Verifier
 
 # Where these stand somebody means more than one path, or what is no part of a path.
 _PATTERN: Final = re.compile(r"[*?#{}\[\]]")
+# What most requests begin with: for these nothing is asked that bound tokens alone need.
+_BEARER: Final = (b"Bearer ", "Bearer ")
+_ADMITTED: Final = "groat.admitted"
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -29,11 +32,16 @@ class ApiRequest:
     """What of a request decides who is let in.
 
     `lines`: the values of every header line of a name (in lower case), in order, none joined and none dropped; `query`:
-    the raw query string.
+    the raw query string. For bound tokens alone: `method`, and `target()`, the path that was asked for as it was sent
+    (with whatever is mounted in front, without what a proxy took away), empty where nobody knows; `memo()`: where it is
+    kept that a request was let in, if several guards ask about the same one, since a proof counts once.
     """
 
     lines: Callable[[str], Sequence[bytes | str]]
     query: bytes = b""
+    method: str = ""
+    target: Callable[[], str] = str
+    memo: Callable[[], MutableMapping[Any, Any]] = dict
 
 
 class ProtectedResource:
@@ -81,12 +89,13 @@ class ProtectedResource:
         if self._metadata_path is None or method not in _READS or self._metadata_path not in paths:
             return None
         api = self.verifier
-        return public_document(resource_metadata(api.audience, api.issuers, self._known, api.description))
+        words = resource_metadata(api.audience, api.issuers, self._known, api.description, api.proofs_taken)
+        return public_document(words)
 
     def carries_token(self, request: ApiRequest) -> bool:
         """Whether there is something to judge, good or not: for adapters beside which others may know the caller."""
         try:
-            bearer_token(request.lines("authorization"), request.query)
+            token_of(request.lines("authorization"), request.query)
         except VerificationError as error:
             return not isinstance(error, MissingToken)
         return True
@@ -94,8 +103,21 @@ class ProtectedResource:
     def admit(self, request: ApiRequest, scopes: RequiredScopes | None = None) -> Caller:
         """Who sent this request. Raises VerificationError, for `refusal`."""
         required = self._scopes if scopes is None else scopes
+        lines = request.lines("authorization")
         try:
-            return self.verifier.verify_request(request.lines("authorization"), request.query, required)
+            if not lines or lines[0][:7] in _BEARER or not is_dpop(lines[0]):
+                return self.verifier.verify_request(lines, request.query, required)
+            return self._again(request, required) or self._remember(
+                request,
+                self.verifier.verify_request(
+                    lines,
+                    request.query,
+                    required,
+                    method=request.method,
+                    url=request.target(),
+                    dpop=request.lines("dpop"),
+                ),
+            )
         except VerificationError as error:
             error.resource_metadata = self._metadata_url
             raise
@@ -103,11 +125,36 @@ class ProtectedResource:
     async def aadmit(self, request: ApiRequest, scopes: RequiredScopes | None = None) -> Caller:
         """As `admit`, without blocking the event loop."""
         required = self._scopes if scopes is None else scopes
+        lines = request.lines("authorization")
         try:
-            return await self.verifier.averify_request(request.lines("authorization"), request.query, required)
+            if not lines or lines[0][:7] in _BEARER or not is_dpop(lines[0]):
+                return await self.verifier.averify_request(lines, request.query, required)
+            return self._again(request, required) or self._remember(
+                request,
+                await self.verifier.averify_request(
+                    lines,
+                    request.query,
+                    required,
+                    method=request.method,
+                    url=request.target(),
+                    dpop=request.lines("dpop"),
+                ),
+            )
         except VerificationError as error:
             error.resource_metadata = self._metadata_url
             raise
+
+    def _again(self, request: ApiRequest, required: RequiredScopes) -> Caller | None:
+        """Who sent this request, if this verifier has proven it already: only scopes are then asked for."""
+        verifier, caller = request.memo().get(_ADMITTED, (None, None))
+        if verifier is not self.verifier or not isinstance(caller, Caller):
+            return None
+        self.verifier.require(caller, required)
+        return caller
+
+    def _remember(self, request: ApiRequest, caller: Caller) -> Caller:
+        request.memo()[_ADMITTED] = self.verifier, caller
+        return caller
 
     def permit(self, caller: Caller, scopes: RequiredScopes) -> None:
         """Whether a caller that was admitted may go on to a route. Raises InsufficientScope, for `refusal`."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from groat.outbound.clocks import Clocks
 from groat.protocol import jose
 from groat.protocol.access_token import DEFAULT_ALGORITHMS, RFC9068, Dialect, Expectations
 from groat.protocol.arguments import one_string, strings, strings_or_none
@@ -11,6 +12,10 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import NQSCHARS
 from groat.protocol.stray import blanks, stray, without_user
 from groat.protocol.uris import check_endpoint, issuer_fault
+from groat.verifier.keys.fetch import Http, KeyFetcher
+from groat.verifier.keys.schedule import Schedule
+from groat.verifier.keys.source import KeySource
+from groat.verifier.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,33 @@ class OwnWords:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What is expected of an issuer's tokens, and that issuer's own keys."""
+
+    expected: Expectations
+    source: KeySource
+
+
+@dataclass(frozen=True, slots=True)
+class KeySources:
+    """How the keys of every issuer of one verifier are fetched and kept."""
+
+    schedule: Schedule
+    hosts: frozenset[str]
+    http: Http | None
+    clocks: Clocks
+    observer: Observer | None
+
+    def trusts(self, trusted: Sequence[TrustedIssuer], audience: str, clock_tolerance: int) -> dict[str, Trust]:
+        """Each issuer's, by its name. Raises ConfigError."""
+        return {one.issuer: Trust(expectations(one, audience, clock_tolerance), self.of(one)) for one in trusted}
+
+    def of(self, one: TrustedIssuer) -> KeySource:
+        fetcher = KeyFetcher(one.issuer, one.jwks_uri, self.hosts, self.http)
+        return KeySource(fetcher, self.schedule, clocks=self.clocks, observer=self.observer)
+
+
 def trusted_issuers(
     issuer: str | TrustedIssuer | None, issuers: Sequence[str | TrustedIssuer], own: OwnWords
 ) -> tuple[TrustedIssuer, ...]:
@@ -88,9 +120,14 @@ def one_audience(audience: str | None) -> str:
 
 
 def expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) -> Expectations:
-    """What is expected of this issuer's tokens. Raises ConfigError."""
+    """What is expected of this issuer's tokens. Raises ConfigError. Proofs are asked for in `possession`."""
     return Expectations(
-        trusted.issuer, audience, tuple(trusted.algorithms), clock_tolerance=clock_tolerance, dialect=trusted.dialect
+        trusted.issuer,
+        audience,
+        tuple(trusted.algorithms),
+        clock_tolerance=clock_tolerance,
+        dialect=trusted.dialect,
+        accept_bound=True,
     )
 
 

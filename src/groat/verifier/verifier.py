@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
-from typing import Final, Self, TypedDict, Unpack
+from typing import Final, Self, Unpack
 
 from groat.outbound.clocks import Clocks
 from groat.protocol import jose
 from groat.protocol.access_token import (
     DEFAULT_ALGORITHMS,
     Caller,
-    Expectations,
     RequiredScopes,
     check_access_token,
     parse_access_token,
@@ -24,20 +23,23 @@ from groat.protocol.arguments import kind_of, strings
 from groat.protocol.differences import difference, shown
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
 from groat.protocol.jwk import PublicKey, printable
-from groat.protocol.resource_metadata import ResourceDescription
+from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
-from groat.verifier.bearer import bearer_token
+from groat.verifier.bearer import DPOP, token_of
 from groat.verifier.environment import from_environment
-from groat.verifier.keys.fetch import Http, KeyFetcher
+from groat.verifier.keys.fetch import Http
 from groat.verifier.keys.schedule import Schedule
-from groat.verifier.keys.source import KeySource, await_landing, wait_for
+from groat.verifier.keys.source import await_landing, wait_for
 from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
+from groat.verifier.options import Options
+from groat.verifier.possession import Dpop, Possession, Shown, public_bases
 from groat.verifier.token_cache import TokenCache
 from groat.verifier.trust import (
+    KeySources,
     OwnWords,
+    Trust,
     TrustedIssuer,
-    expectations,
     limit_faults,
     one_audience,
     refuse,
@@ -52,40 +54,14 @@ Token = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Trust:
-    """What is expected of an issuer's tokens, and that issuer's own keys."""
-
-    expected: Expectations
-    source: KeySource
-
-
-@dataclass(frozen=True, slots=True)
 class _Open:
     """A token that its keys have to be fetched for: what is known of it until the flight has landed."""
 
-    trust: _Trust
+    trust: Trust
     jwt: jose.UnverifiedJwt
     digest: bytes | None
     flight: "Future[None] | None"
-
-
-class Options(TypedDict, total=False):
-    """The optional keywords of Verifier, for whoever passes them on."""
-
-    jwks_uri: str | None
-    algorithms: Collection[str]
-    accept_types: Iterable[str | None] | None
-    clock_tolerance: int
-    max_stale: float
-    refresh_cooldown: float
-    http: Http | None
-    allow_http_hosts: Collection[str]
-    strict_startup: bool
-    realm: str
-    cache_size: int
-    observer: Observer | None
-    clocks: Clocks | None
-    description: ResourceDescription
+    shown: Shown | None
 
 
 class Verifier:
@@ -110,9 +86,11 @@ class Verifier:
         observer: is told every verdict and fetch, for metrics.
         clocks: for tests; by default those of the machine, as whoever freezes `time.time` has turned them.
         description: what people read of this API in its metadata (RFC 9728 2).
+        dpop: how proofs of possession are taken; those of bound tokens are checked in any case.
+        public_url: by which callers know this API, several too; by default the host of the audience.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
-    Not checked: revocation of a single token; proof of possession (bound tokens are refused).
+    Not checked: revocation of a single token; certificates (tokens that are bound to one are refused).
     """
 
     def __init__(
@@ -135,19 +113,19 @@ class Verifier:
         observer: Observer | None = None,
         clocks: Clocks | None = None,
         description: ResourceDescription = _UNDESCRIBED,
+        dpop: Dpop | None = None,
+        public_url: str | Sequence[str] | None = None,
     ) -> None:
         self.audience = one_audience(audience)
         trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
         hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
+        self._possession = Possession(dpop, public_bases(public_url, self.audience, hosts))
         self.issuers = tuple(one.issuer for one in trusted)
-        self.realm, self.description = realm, description
-        self.explain = os.environ.get("GROAT_DEV") == "1"
+        self.realm, self.description, self.explain = realm, description, os.environ.get("GROAT_DEV") == "1"
         self._observer = None if observer is None else Guarded(observer)
-        keys = _Keys(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
-        self._trusts = {
-            one.issuer: _Trust(expectations(one, self.audience, clock_tolerance), keys.of(one)) for one in trusted
-        }
+        keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
+        self._trusts = keys.trusts(trusted, self.audience, clock_tolerance)
         # With one issuer nothing has to be read from the token to know whose keys must prove it.
         self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
         self._cache = TokenCache(cache_size) if cache_size else None
@@ -161,40 +139,62 @@ class Verifier:
 
         `scopes`: all of a list, or one of `any_of(...)`. A token by a known key is judged without I/O or locks; only
         when keys are missing or overdue the call waits for one shared fetch, 5.5 s at most. What is no string (None,
-        where a header is missing) is an InvalidToken like any other malformed token.
+        where a header is missing) is an InvalidToken like any other malformed token; so is a token that is bound to a
+        key, which takes a request to prove (`verify_request`).
         """
-        judged = self._judge(token, scopes)
+        judged = self._judge(token, scopes, None)
         if isinstance(judged, Caller):
             return judged
         wait_for(judged.flight)
-        return self._judge_again(judged, scopes)
+        return self._judge_again(judged, token, scopes)
 
     async def averify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
         """As `verify`; waits for keys without blocking the event loop."""
-        judged = self._judge(token, scopes)
-        if isinstance(judged, Caller):
-            return judged
-        await await_landing(judged.flight)
-        return self._judge_again(judged, scopes)
+        return await self._averify(token, scopes)
 
     def verify_request(
-        self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
+        self,
+        authorization: Sequence[bytes | str],
+        query: bytes = b"",
+        scopes: RequiredScopes = (),
+        *,
+        method: str = "",
+        url: str = "",
+        dpop: Sequence[bytes | str] = (),
     ) -> Caller:
-        """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2)."""
-        return self.verify(self._token(authorization, query, scopes), scopes)
+        """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2).
+
+        For tokens that are bound to a key (RFC 9449 7): `method`; `url`, the path that was asked for, as it was sent,
+        which is put behind `public_url` (of a whole URL the path counts); `dpop`, the values of all DPoP header lines.
+        """
+        token, scheme = self._token(authorization, query, scopes)
+        return self._verify(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
 
     async def averify_request(
-        self, authorization: Sequence[bytes | str], query: bytes = b"", scopes: RequiredScopes = ()
+        self,
+        authorization: Sequence[bytes | str],
+        query: bytes = b"",
+        scopes: RequiredScopes = (),
+        *,
+        method: str = "",
+        url: str = "",
+        dpop: Sequence[bytes | str] = (),
     ) -> Caller:
         """As `verify_request`, without blocking the event loop."""
-        return await self.averify(self._token(authorization, query, scopes), scopes)
+        token, scheme = self._token(authorization, query, scopes)
+        return await self._averify(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+
+    @property
+    def proofs_taken(self) -> ProofsTaken:
+        """What the metadata say of proofs of possession."""
+        return ProofsTaken(self._possession.algorithms, self._possession.required)
 
     def require(self, caller: Caller, scopes: RequiredScopes) -> None:
         """Whether a caller that was accepted has these scopes as well. Raises InsufficientScope."""
         try:
             require_scopes(caller, scopes)
         except VerificationError as error:
-            self._refused(error, None, caller, scopes)
+            self._refused(error, None, caller, scopes, "cnf" in caller.claims)
             raise
 
     def warm_sync(self, *, force: bool = False) -> None:
@@ -231,7 +231,21 @@ class Verifier:
         for trust in self._trusts.values():
             trust.source.close()
 
-    def _judge(self, token: Token, scopes: RequiredScopes) -> Caller | _Open:
+    def _verify(self, token: Token, scopes: RequiredScopes, shown: Shown | None = None) -> Caller:
+        judged = self._judge(token, scopes, shown)
+        if isinstance(judged, Caller):
+            return judged
+        wait_for(judged.flight)
+        return self._judge_again(judged, token, scopes)
+
+    async def _averify(self, token: Token, scopes: RequiredScopes, shown: Shown | None = None) -> Caller:
+        judged = self._judge(token, scopes, shown)
+        if isinstance(judged, Caller):
+            return judged
+        await await_landing(judged.flight)
+        return self._judge_again(judged, token, scopes)
+
+    def _judge(self, token: Token, scopes: RequiredScopes, shown: Shown | None) -> Caller | _Open:
         """Judge by the keys at hand; what is open is so for want of a key."""
         jwt = caller = digest = None
         try:
@@ -244,31 +258,35 @@ class Verifier:
                 jwt = parse_access_token(token, trust.expected)
                 key = trust.source.known_key(jwt.header)
                 if key is None:
-                    return _Open(trust, jwt, digest, trust.source.board(jwt.header))
+                    return _Open(trust, jwt, digest, trust.source.board(jwt.header), shown)
                 caller = self._prove(trust, jwt, key, digest)
+            if shown is not None or "cnf" in caller.claims or self._possession.required:
+                self._possession.confirm(caller, token, shown, self._now())
             require_scopes(caller, scopes)
             if self._observer is not None:
                 self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
-            self._refused(error, jwt, caller, scopes)
+            self._refused(error, jwt, caller, scopes, shown is not None)
             raise
 
-    def _judge_again(self, case: _Open, scopes: RequiredScopes) -> Caller:
+    def _judge_again(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
         """The verdict after the wait: the key is there now, or the answer says why not."""
         caller = None
         try:
             key = case.trust.source.verdict(case.jwt.header)
             caller = self._prove(case.trust, case.jwt, key, case.digest)
+            if case.shown is not None or "cnf" in caller.claims or self._possession.required:
+                self._possession.confirm(caller, token, case.shown, self._now())
             require_scopes(caller, scopes)
             if self._observer is not None:
                 self._observer.verified("accepted", "")
             return caller
         except VerificationError as error:
-            self._refused(error, case.jwt, caller, scopes)
+            self._refused(error, case.jwt, caller, scopes, case.shown is not None)
             raise
 
-    def _claimed_trust(self, token: Token) -> _Trust:
+    def _claimed_trust(self, token: Token) -> Trust:
         """Whose token it says it is: a rumour that only picks the keys which must then prove it."""
         try:
             claimed = jose.parse_jwt(token).claims.get("iss")
@@ -281,17 +299,20 @@ class Verifier:
             raise InvalidToken("issuer", f"iss is none of {listed}{close}")
         return trust
 
-    def _prove(self, trust: _Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
+    def _prove(self, trust: Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
         caller = check_access_token(jwt, key, trust.expected, wall() if self._clock is None else self._clock())
         if self._cache is not None and digest is not None:
             self._cache.remember(digest, caller, key, trust.source)
         return caller
 
-    def _token(self, authorization: Sequence[bytes | str], query: bytes, scopes: RequiredScopes) -> str:
+    def _now(self) -> float:
+        return wall() if self._clock is None else self._clock()
+
+    def _token(self, authorization: Sequence[bytes | str], query: bytes, scopes: RequiredScopes) -> tuple[str, str]:
         try:
-            return bearer_token(authorization, query)
+            return token_of(authorization, query)
         except VerificationError as error:
-            self._refused(error, None, None, scopes)
+            self._refused(error, None, None, scopes, error.tried == DPOP)
             raise
 
     def _refused(
@@ -300,12 +321,14 @@ class Verifier:
         jwt: jose.UnverifiedJwt | None,
         caller: Caller | None,
         scopes: RequiredScopes,
+        dpop: bool,
     ) -> None:
         """Log why, as a warning where `Notices` allows. The client is named only once its token is proven.
 
         Python shows warnings of a logger that nobody has configured, as under uvicorn.
         """
         error.realm = self.realm
+        self._possession.challenge(error, dpop, self._now())
         if error.status == 401:  # whoever has no good token may ask for one that fits (RFC 9728 5.1)
             error.required = tuple(sorted(scope_names(scopes)))
         if self._observer is not None:
@@ -357,21 +380,6 @@ class Verifier:
             raise ConfigError("Cognito needs either an audience or a client_id")
         pool = presets.cognito(region, user_pool_id, by_client=audience is None)
         return cls(pool, audience or client_id, **options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """How the keys of every issuer of one verifier are fetched and kept."""
-
-    schedule: Schedule
-    hosts: frozenset[str]
-    http: Http | None
-    clocks: Clocks
-    observer: Observer | None
-
-    def of(self, one: TrustedIssuer) -> KeySource:
-        fetcher = KeyFetcher(one.issuer, one.jwks_uri, self.hosts, self.http)
-        return KeySource(fetcher, self.schedule, clocks=self.clocks, observer=self.observer)
 
 
 def _raise_first(problems: Sequence[KeysUnavailable]) -> None:

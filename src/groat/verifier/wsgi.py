@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
 
-from groat.protocol.grammar import TOKEN
+from groat.protocol.grammar import PATH_CHARS, TOKEN
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 
 Environ = dict[str, Any]
@@ -24,7 +25,18 @@ def api_request(environ: Environ) -> ApiRequest:
         return [] if value is None else field_lines(value)
 
     # A server writes bytes as latin-1; what a test client wrote otherwise is no name that anybody looks for.
-    return ApiRequest(lines, environ.get("QUERY_STRING", "").encode("latin-1", "replace"))
+    query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    return ApiRequest(lines, query, environ.get("REQUEST_METHOD", ""), lambda: _target(environ), lambda: environ)
+
+
+def _target(environ: Environ) -> str:
+    """The path as it was sent, where the server kept it and nobody has changed it since; else as it must have been."""
+    path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1", "replace")
+    for name in ("RAW_URI", "REQUEST_URI"):
+        sent = str(environ.get(name) or "").partition("?")[0]
+        if sent.startswith("/") and unquote_to_bytes(sent) == path:
+            return sent
+    return quote(path, safe=PATH_CHARS)
 
 
 def field_lines(value: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from tests.ports import free_port
 from tests.verifier.issuer import Issuer, serving
 from tests.verifier.tokens import AUD
@@ -225,6 +226,7 @@ def test_the_metadata(served: Served, sides: Sides) -> None:
         "authorization_servers": [sides.issuer.url, sides.away.url],
         "scopes_supported": ["orders:read", "orders:write"],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": sorted(PROOF_ALGORITHMS),
         "resource_name": "Orders",
     }
     assert got.one("content-type") == "application/json"

@@ -1,0 +1,210 @@
+"""Bound tokens at an API (RFC 9449 7): who presents one must show, for this very request, that he holds its key.
+
+Everything here comes behind a token that is proven already, so that strangers cause no signature check and no memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from groat.protocol.access_token import Caller
+from groat.protocol.arguments import strings
+from groat.protocol.dpop import Life, Target, UnverifiedProof, check_proof, read_proof
+from groat.protocol.dpop_nonce import Nonces
+from groat.protocol.errors import (
+    ConfigError,
+    InvalidProof,
+    InvalidToken,
+    JoseError,
+    ProofNonceRequired,
+    VerificationError,
+)
+from groat.protocol.htu import normal_url
+from groat.protocol.proof_rules import NonceMode, ProofRules
+from groat.protocol.uris import check_endpoint
+from groat.verifier.replay import ReplayMemory
+
+MIN_SECRET_BYTES: Final = 16
+_REPLAY: Final = ("memory", "none")
+_MODES: Final = tuple(mode.value for mode in NonceMode)
+
+
+@dataclass(frozen=True, slots=True)
+class Dpop:
+    """How an API takes proofs of possession (RFC 9449 7 to 9, 11.1).
+
+    `replay`: "memory" remembers proofs for as long as they are good (80 s at most, 310 s by nonces), in each process
+    for itself; "none" remembers nothing. `nonces`: "off"; "required" demands the nonce of a challenge in each proof,
+    and then its time counts instead of the caller's clock; "optional": one that comes must be good. `nonce_secret`: at
+    least 16 bytes, the same in all processes of the API and nowhere else; needed unless nonces are off. `required`:
+    tokens that are bound to nothing are refused. Raises ConfigError. Not built: a memory that processes share.
+    """
+
+    replay: str = "memory"
+    nonces: str = "off"
+    required: bool = False
+    nonce_secret: bytes | str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.replay not in _REPLAY:
+            raise ConfigError(f"Dpop.replay must be {' or '.join(_REPLAY)}; processes cannot share a memory yet")
+        if self.nonces not in _MODES:
+            raise ConfigError(f"Dpop.nonces must be {', '.join(_MODES[:-1])} or {_MODES[-1]}")
+        if self.nonces != NonceMode.OFF and len(self._secret) < MIN_SECRET_BYTES:
+            raise ConfigError(
+                f"Dpop.nonces needs nonce_secret: {MIN_SECRET_BYTES} random bytes or more, the same in all processes"
+            )
+
+    @property
+    def rules(self) -> ProofRules:
+        """What proofs may be like."""
+        return ProofRules(nonces=NonceMode(self.nonces))
+
+    @property
+    def issued(self) -> Nonces | None:
+        """The nonces that are given out; None where there are none."""
+        return None if self.nonces == NonceMode.OFF else Nonces([self._secret])
+
+    @property
+    def _secret(self) -> bytes:
+        secret = self.nonce_secret or b""
+        return secret.encode() if isinstance(secret, str) else secret
+
+
+DEFAULT: Final = Dpop()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A token that came as `Authorization: DPoP`: the method and URL of the request, and its DPoP headers."""
+
+    method: str
+    url: str
+    proofs: Sequence[bytes | str]
+
+
+class Possession:
+    """Judges, for one API, whether a caller may use the token that he presents.
+
+    `chosen`: whether the operator has said anything of proofs; challenges then offer the scheme to everybody. `bases`:
+    from `public_bases`.
+    """
+
+    def __init__(self, dpop: Dpop | None, bases: Sequence[str]) -> None:
+        rules = dpop or DEFAULT
+        self.required = rules.required
+        self._chosen = dpop is not None
+        self._rules = rules.rules
+        self._nonces = rules.issued
+        self._memory = ReplayMemory() if rules.replay == "memory" else None
+        self._bases = tuple(bases)
+        self.algorithms = tuple(sorted(self._rules.algorithms))
+
+    def confirm(self, caller: Caller, token: str | bytes, shown: Shown | None, now: float) -> None:
+        """Raises InvalidToken, InvalidProof, ProofNonceRequired, KeysUnavailable (the memory is full).
+
+        `caller`: of a token that is proven; `shown`: None where it came as a bearer token, or without a request. Uses
+        up the proof. Not checked: scopes.
+        """
+        bound = caller.confirmation
+        if bound is None:
+            if shown is not None or self.required:
+                raise InvalidToken("binding", "the token is bound to no key; ask the issuer for one with a DPoP proof")
+            return
+        if bound.jkt is None:
+            raise InvalidToken("binding", "the token is bound to a certificate, which is not checked here")
+        if shown is None:
+            raise InvalidToken("binding", "the token is bound to a key: send it as Authorization: DPoP, with a proof")
+        self._prove(bound.jkt, token if isinstance(token, str) else token.decode("ascii"), shown, now)
+
+    def _prove(self, thumbprint: str, token: str, shown: Shown, now: float) -> None:
+        if not shown.proofs:
+            raise InvalidProof("dpop_missing", "the request has no DPoP header")
+        try:
+            proof = read_proof(shown.proofs, self._rules)
+            life = self._nonce(proof, now)
+            target = Target(shown.method, self._urls(shown.url), token)
+            proven = check_proof(proof, target, self._rules, now, life)
+        except JoseError as error:
+            raise InvalidProof(f"dpop_{error.reason}", error.hint) from None
+        if proven.thumbprint != thumbprint:
+            raise InvalidToken("binding", "the proof is by another key than the one that the token is bound to")
+        if self._memory is not None and not self._memory.first(proven.once, now):
+            raise InvalidProof("dpop_replayed", "this proof came before; sign a new one for each request")
+
+    def _nonce(self, proof: UnverifiedProof, now: float) -> Life | None:
+        """When the nonce is good, where it counts instead of iat. Raises ProofNonceRequired."""
+        if self._nonces is None:
+            return None
+        needed = self._rules.nonces is NonceMode.REQUIRED
+        life = None if proof.nonce is None else self._nonces.life(proof.nonce, now)
+        if life is None and (needed or proof.nonce is not None):
+            why = "no nonce" if proof.nonce is None else "a nonce that is stale, or not of this API"
+            raise ProofNonceRequired("dpop_nonce", f"the proof has {why}; the answer has one for the next try")
+        return life if needed else None
+
+    def _urls(self, url: str) -> frozenset[str]:
+        """Every URL by which this request may be known. Raises JoseError.
+
+        Of what the request says of itself its path counts, never its host: that one the caller may choose.
+        """
+        path = _path(url)
+        if not self._bases:
+            raise JoseError("url", "the public URL of this API is not known; set public_url, or GROAT_PUBLIC_URL")
+        if not path:
+            raise JoseError("url", "nobody said which URL was asked for: this adapter takes no bound tokens")
+        return frozenset(normal_url(_joined(base, path)) for base in self._bases)
+
+    def challenge(self, error: VerificationError, dpop: bool, now: float) -> None:
+        """Write into a refusal which schemes it offers. `dpop`: whether that scheme was tried."""
+        error.tried = "DPoP" if dpop else "Bearer"
+        if self._chosen or dpop or error.reason == "binding":
+            error.proof_algorithms = self.algorithms
+            error.bearer = not self.required
+        if isinstance(error, ProofNonceRequired) and self._nonces is not None:
+            error.nonce = self._nonces.current(now)
+
+
+def public_bases(public_url: str | Sequence[str] | None, audience: str, hosts: frozenset[str]) -> tuple[str, ...]:
+    """The URLs below which callers know this API, without final slashes.
+
+    Unless they are given: the host of the audience, where that is a URL. Raises ConfigError.
+    """
+    if public_url is None:
+        try:
+            scheme, _, rest = normal_url(check_endpoint(audience, hosts)).partition("://")
+        except (ConfigError, JoseError):
+            return ()
+        return (f"{scheme}://{rest.partition('/')[0]}",)
+    given = (public_url,) if isinstance(public_url, str) else strings("public_url", public_url)
+    if not given:
+        raise ConfigError("public_url is an empty list; leave it out for the host of the audience")
+    return tuple(_base(one, hosts) for one in given)
+
+
+def _base(url: str, hosts: frozenset[str]) -> str:
+    try:
+        if "?" in url:
+            raise ConfigError("it has a query")
+        return normal_url(check_endpoint(url, hosts)).rstrip("/")
+    except (ConfigError, JoseError):
+        raise ConfigError("public_url must be the https URL by which callers know this API, without a query") from None
+
+
+def _path(url: str) -> str:
+    """The path of a request target or URL; empty for what has none."""
+    path = url.partition("?")[0].partition("#")[0]
+    if path.startswith("/"):
+        return path
+    scheme, mark, rest = path.partition("://")
+    return "/" + rest.partition("/")[2] if mark and scheme.lower() in ("http", "https") else ""
+
+
+def _joined(base: str, path: str) -> str:
+    """A proxy may have taken the path of the public URL away, or left it."""
+    origin = "/".join(base.split("/")[:3])
+    prefix = base[len(origin) :]
+    return origin + path if path == prefix or path.startswith(prefix + "/") else base + path
+
+
+__all__ = ["DEFAULT", "Dpop", "Possession", "Shown", "public_bases"]
