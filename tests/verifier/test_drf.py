@@ -190,6 +190,7 @@ def test_beside_another_authentication(running: Issuer) -> None:
             path("ro", view(IsAdminUser | reads, by=both)),
             path("and", view(reads & HasScopes("orders:write"), by=both)),
             path("not", view(~reads, by=both)),
+            path("caller-not", view(HasScopes() & ~reads, by=both)),
             path("other-first", view(reads | IsAdminUser, by=other_first)),
         ],
         alone=True,
@@ -208,7 +209,8 @@ def test_beside_another_authentication(running: Issuer) -> None:
         assert [
             ask("/and", running.token(scope=scope)).status_code for scope in ("orders:read", "orders:read orders:write")
         ] == [403, 200]
-        assert [ask("/not", one).status_code for one in (token, other)] == [403, 200]
+        assert [ask("/not", one).status_code for one in (token, other, None)] == [403, 200, 200]
+        assert [ask("/caller-not", one).status_code for one in (token, other, None)] == [403, 200, 401]
         failed = ask("/or", X_Name="bad")
         assert (failed.status_code, failed.json(), failed["WWW-Authenticate"]) == (
             401,

@@ -135,7 +135,8 @@ class HasScopes(SingleOperandHolder, BasePermission):
     """Permits callers with all of these scopes, or with one of `any_of(...)` as the one argument.
 
     An instance goes into `permission_classes`, alone or in a composition (`HasScopes("a") | IsAdminUser`). Whoever is
-    not a caller, such as a user with a session, has no scopes and is not permitted. A scope that is not in
+    not a caller, such as a user with a session, has no scopes and is not permitted; so `~HasScopes("a")` permits
+    strangers: write `HasScopes() & ~HasScopes("a")`. A scope that is not in
     GROAT_SCOPES, where that is set, is a ConfigError when the view is defined.
     """
 
