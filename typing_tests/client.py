@@ -52,6 +52,8 @@ class InAKms:
 
 MachineClient(ISSUER, "billing", InAKms())
 MachineClient(ISSUER, "billing", WorkloadIdentity("/var/run/token"))
+MachineClient(ISSUER, key=WorkloadIdentity.kubernetes())
+assert_type(WorkloadIdentity.github(audience=ISSUER, as_grant=True), WorkloadIdentity)
 MachineClient(ISSUER, "billing", KeyFile("billing.pem", algorithm="PS256", allow_shared=True))
 assert_type(private_key_from_text("{}"), PrivateKey)
 MachineClient(ISSUER, "billing", private_key_from_text("{}"), refresh=RefreshPolicy(soft=0.5), retry=RetryPolicy(1))
@@ -90,7 +92,8 @@ with MachineClient(ISSUER, "billing", "key.json") as inside:
     assert_type(inside, MachineClient)
 
 # What must not pass: each of these lines is an error, and it would be one if it were none.
-MachineClient(issuer=ISSUER, client_id="billing")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+WorkloadIdentity.github(audience=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+WorkloadIdentity.spiffe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 MachineClient(ISSUER, "billing", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 MachineClient(ISSUER, "billing", "key.json", algorithm="PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 MachineClient(ISSUER, "billing", "key.json", None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -5,7 +5,7 @@ api = httpx2.Client(auth=client.auth(resource="https://orders.example.com", scop
 """
 
 from groat.client.api_metadata import ApiMetadata
-from groat.client.assertion import Signer, WorkloadIdentity, private_key_from_text
+from groat.client.assertion import Signer, private_key_from_text
 from groat.client.challenge import raise_for_scope
 from groat.client.errors import (
     ClientClosed,
@@ -26,6 +26,7 @@ from groat.client.key_file import KeyFile
 from groat.client.machine_client import MachineClient
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Token
+from groat.client.workload import WorkloadIdentity
 from groat.outbound.clocks import Clocks
 
 __all__ = [

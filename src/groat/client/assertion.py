@@ -4,21 +4,18 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from groat.client.discovery import Endpoint
 from groat.client.errors import KeyUnusable, foreign
 from groat.client.key_file import KeyFile
+from groat.client.workload import WorkloadIdentity
 from groat.keys.private_key import read_private_key
 from groat.protocol import jose, strict_json
 from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.errors import ConfigError
-from groat.protocol.grammar import BASE64URL_ALPHABET
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_encode, printable
-from groat.protocol.stray import stray
 
-MAX_WORKLOAD_TOKEN_BYTES: Final = 16 * 1024
 JTI_BYTES: Final = 16
 
 
@@ -40,30 +37,26 @@ class Signer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadIdentity:
-    """An assertion that the platform writes to a file (Kubernetes, SPIFFE, CI), read again at every attempt.
-
-    `assertion_type`: the value of client_assertion_type, for platforms with a type of their own. Not checked: what
-    the assertion says, which is between the platform and the authorization server.
-    """
-
-    path: str | os.PathLike[str]
-    assertion_type: str = JWT_BEARER
-
-
-@dataclass(frozen=True, slots=True)
 class Assertion:
-    """A credential for one attempt. `kid` and `jti` are for the log; None for one that we did not write."""
+    """A credential for one attempt. `kid` and `jti` are for the log; None for one that we did not write.
+
+    `as_grant`: it is the grant itself (RFC 7523 2.1). `replaced`: a second look may find another one.
+    """
 
     value: str = field(repr=False)
     assertion_type: str = JWT_BEARER
     kid: str | None = None
     jti: str | None = None
+    as_grant: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What an assertion states: who we are, to whom, and when. `now`: epoch seconds; `lifetime`: seconds."""
+    """What an assertion states: who we are, to whom, and when. `now`: epoch seconds; `lifetime`: seconds.
+
+    `client_id` is empty where the server finds the client by the workload's token.
+    """
 
     issuer: str
     client_id: str
@@ -159,40 +152,23 @@ def _sign(signer: Signer, data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadCredential:
-    """A ready assertion from a file. It cannot be made fresh, only read anew."""
+    """A ready assertion of the platform's. It cannot be made fresh here, only read or asked for anew."""
 
-    source: WorkloadIdentity
+    identity: WorkloadIdentity
 
     def assertion(self, statement: Statement, endpoint: Endpoint) -> Assertion:
-        path = Path(self.source.path)
-        try:
-            with path.open("rb") as file:
-                raw = file.read(MAX_WORKLOAD_TOKEN_BYTES + 1).strip()
-        except OSError as error:
-            raise KeyUnusable(f"workload token {path}: {error.strerror or type(error).__name__}") from None
-        if len(raw) > MAX_WORKLOAD_TOKEN_BYTES or raw.translate(None, BASE64URL_ALPHABET) != b"..":
-            raise KeyUnusable(f"workload token {path}: not a JWT{_odd_token(raw)}")
-        return Assertion(raw.decode("ascii"), self.source.assertion_type)
-
-
-def _odd_token(raw: bytes) -> str:
-    """What a file holds instead of a JWT, without any of it; empty where nobody can tell."""
-    text = raw.decode("utf-8", "replace")
-    if not text:
-        return ": the file is empty"
-    if "\0" in text:
-        return ": it is UTF-16; save it as UTF-8"
-    if odd := stray(text):
-        return f": {odd}"
-    if text.startswith("{"):
-        return ": it is a JSON document; write the value of its token alone"
-    return ": it begins with Bearer; write the token alone" if text.lower().startswith("bearer ") else ""
+        source, wanted = self.identity.source, self.identity.as_grant
+        found = source.read(statement.issuer)
+        if isinstance(found, KeyUnusable):
+            raise found
+        as_grant = not statement.client_id if wanted is None else wanted
+        return Assertion(found, self.identity.assertion_type, as_grant=as_grant, replaced=source.replaced)
 
 
 KeySource = str | os.PathLike[str] | KeyFile | PrivateKey | Signer | WorkloadIdentity
 
 
-def credential_from(key: KeySource) -> Credential:
+def credential_from(key: KeySource | None) -> Credential:
     """The credential for whatever the caller gave as `key`; reads no file yet. Raises ConfigError."""
     if isinstance(key, WorkloadIdentity):
         return WorkloadCredential(key)

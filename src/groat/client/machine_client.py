@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from groat.client.api_metadata import ApiMetadata, ApiReader, check_issuer
-from groat.client.assertion import KeySource, WorkloadIdentity, credential_from
+from groat.client.assertion import KeySource, credential_from
 from groat.client.bearer import Bearer
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
 from groat.client.key_file import KeyFile
@@ -20,6 +20,7 @@ from groat.client.token_cache import TokenCache
 from groat.client.token_endpoint import TokenEndpoint
 from groat.client.token_files import TokenFiles
 from groat.client.wire import HttpSource, Transport
+from groat.client.workload import WorkloadIdentity, identity_of
 from groat.keys.key_text import is_key_text
 from groat.keys.private_key import read_private_key
 from groat.outbound.clocks import Clocks
@@ -37,11 +38,11 @@ Scopes = str | Iterable[str]
 
 
 class MachineClient:
-    """Gets, keeps and renews access tokens by the client credentials grant with private_key_jwt.
+    """Gets, keeps and renews access tokens: client credentials with private_key_jwt, or a workload's own token.
 
     Args:
         issuer: the authorization server's issuer identifier, exactly as it writes it itself.
-        client_id: who we are there.
+        client_id: who we are there. May be left out with a `WorkloadIdentity`, by which the server finds it.
         key: a path to a JWK or PEM file (mode 0600), a `KeyFile` where more is to be said of it, a `PrivateKey`, a
             `Signer` (KMS, HSM) or a `WorkloadIdentity`.
         token_endpoint: skips the metadata and posts there.
@@ -66,8 +67,8 @@ class MachineClient:
     def __init__(
         self,
         issuer: str,
-        client_id: str,
-        key: KeySource,
+        client_id: str | None = None,
+        key: KeySource | None = None,
         *,
         token_endpoint: str | None = None,
         http: HttpSource = None,
@@ -82,9 +83,10 @@ class MachineClient:
         clocks: Clocks = Clocks(),  # noqa: B008 - frozen
     ) -> None:
         self._issuer = one_string("issuer", issuer)
-        self._client_id = one_string("client_id", client_id)
+        self._client_id = "" if client_id is None else one_string("client_id", client_id)
         self._allow_http_hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
-        self._check(http, timeout, assertion_lifetime)
+        fault = _identity_fault(client_id, key, kept=token_cache is not None)
+        self._check(http, timeout, assertion_lifetime, fault)
         self._timeout = timeout
         self._transport = Transport(http, timeout=timeout, monotonic=clocks.monotonic)
         self._possession = possession_of(dpop, clocks.now, kept=token_cache is not None)
@@ -106,9 +108,11 @@ class MachineClient:
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
         """A client from the environment; `options` are the constructor's and win.
 
-        GROAT_ISSUER, GROAT_CLIENT_ID, and one of GROAT_KEY_FILE (path), GROAT_KEY (JWK or PEM text) and
-        GROAT_ASSERTION_FILE (path of a workload token); optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM, GROAT_KEY_ID,
-        GROAT_TOKEN_CACHE (directory), GROAT_DPOP (1, or the path of a key file).
+        GROAT_ISSUER, GROAT_CLIENT_ID, and one of GROAT_KEY_FILE (path), GROAT_KEY (JWK or PEM text),
+        GROAT_ASSERTION_FILE (path of a workload token) and GROAT_WORKLOAD (a platform: kubernetes, github, gitlab,
+        google, azure, spiffe, file), with which GROAT_CLIENT_ID may be left out, GROAT_ASSERTION_FILE says where the
+        token is, and GROAT_WORKLOAD_AUDIENCE for whom it is to be; optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM,
+        GROAT_KEY_ID, GROAT_TOKEN_CACHE (directory), GROAT_DPOP (1, or the path of a key file).
         Raises ConfigError with everything that is missing.
         """
         given, findings = _read_environment(os.environ if environ is None else environ, options)
@@ -187,7 +191,7 @@ class MachineClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"MachineClient(issuer={self._issuer!r}, client_id={self._client_id!r})"
+        return f"MachineClient(issuer={self._issuer!r}, client_id={self._client_id or None!r})"
 
     def _wish(self, resource: str | None, scopes: Scopes) -> Wish:
         named = None if resource is None else one_string("resource", resource)
@@ -202,17 +206,29 @@ class MachineClient:
         except ValueError:
             raise ConfigError("token_endpoint is not a URL") from None
 
-    def _check(self, http: object, timeout: float, assertion_lifetime: int) -> None:
+    def _check(self, http: object, timeout: float, assertion_lifetime: int, identity_fault: str) -> None:
         low, high = MIN_ASSERTION_LIFETIME, MAX_ASSERTION_LIFETIME
         findings = (
             issuer_fault(self._issuer, self._allow_http_hosts),
-            "" if self._client_id else "client_id is empty",
+            identity_fault,
             "" if timeout > 0 else "timeout must be positive",
             "" if low <= assertion_lifetime <= high else f"assertion_lifetime must be {low} to {high} seconds",
             "http must be a Client, not an AsyncClient" if iscoroutinefunction(getattr(http, "send", None)) else "",
         )
         if any(findings):
             raise ConfigError(*filter(None, findings))
+
+
+def _identity_fault(client_id: str | None, key: KeySource | None, *, kept: bool) -> str:
+    """Why this does not say who we are, or too little to keep tokens apart; empty if it does."""
+    if client_id == "":
+        return "client_id is empty"
+    if key is None:
+        return "key is missing"
+    if client_id is None and not isinstance(key, WorkloadIdentity):
+        return "client_id is missing; only a WorkloadIdentity says by itself who we are"
+    # Two workloads of one machine may share a directory, and must not share tokens.
+    return "tokens are kept by client_id: name it, or leave token_cache out" if client_id is None and kept else ""
 
 
 _DPOP: Final = "GROAT_DPOP"
@@ -222,20 +238,27 @@ _VARIABLES: Final = {
     "token_endpoint": "GROAT_TOKEN_ENDPOINT",
     "token_cache": "GROAT_TOKEN_CACHE",
 }
-_KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", "GROAT_ASSERTION_FILE")
+_WORKLOAD: Final = "GROAT_WORKLOAD"
+_FILE: Final = "GROAT_ASSERTION_FILE"
+_AUDIENCE: Final = "GROAT_WORKLOAD_AUDIENCE"
+_KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", _FILE, _WORKLOAD)
 _KEY_FACTS: Final = ("GROAT_ALGORITHM", "GROAT_KEY_ID")
 
 
 def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The constructor's arguments, and what is wrong: an exception from here would carry the key in its frames."""
     given = {name: env[variable] for name, variable in _VARIABLES.items() if env.get(variable)} | options
-    findings = [f"{_VARIABLES[name]} is not set" for name in ("issuer", "client_id") if name not in given]
+    by_workload = isinstance(given["key"], WorkloadIdentity) if "key" in given else bool(env.get(_WORKLOAD))
+    needed = ("issuer",) if by_workload else ("issuer", "client_id")
+    findings = [f"{_VARIABLES[name]} is not set" for name in needed if name not in given]
     findings += _odd_variables(env)
     if (proof_key := env.get(_DPOP) or "0") != "0":
         given.setdefault("dpop", proof_key == "1" or proof_key)
     if "key" in given:
         return given, findings
     sources = [variable for variable in _KEY_VARIABLES if env.get(variable)]
+    if _WORKLOAD in sources and _FILE in sources:
+        sources.remove(_FILE)  # it says where that workload's token is
     if len(sources) != 1:
         what = f"{' and '.join(sources)} are set" if sources else "there is no key"
         return given, [*findings, f"{what}: set exactly one of {', '.join(_KEY_VARIABLES)}"]
@@ -247,7 +270,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
 
 def _odd_variables(env: Mapping[str, str]) -> list[str]:
     """What env files put into values and names; the text of a key is judged by its reader, and shown never."""
-    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS, _DPOP}
+    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS, _AUDIENCE, _DPOP}
     findings = [
         f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"
         for name in env
@@ -263,11 +286,18 @@ def _odd_variables(env: Mapping[str, str]) -> list[str]:
 def _key_from(variable: str, env: Mapping[str, str]) -> KeySource | ConfigError:
     value = env[variable]
     algorithm, kid = (env.get(name) or None for name in _KEY_FACTS)
-    if variable == "GROAT_ASSERTION_FILE":
-        return WorkloadIdentity(value)
+    if variable in (_WORKLOAD, _FILE):
+        return _workload_from(value if variable == _WORKLOAD else "file", env)
     if variable == "GROAT_KEY_FILE" and is_key_text(value):
         return ConfigError("GROAT_KEY_FILE: the text of a key, not a path; GROAT_KEY takes the text")
     if variable == "GROAT_KEY_FILE":
         return KeyFile(value, algorithm=algorithm, kid=kid)
     key = read_private_key(value.encode(), algorithm, kid)
     return ConfigError(f"GROAT_KEY: {key}") if isinstance(key, str) else key
+
+
+def _workload_from(platform: str, env: Mapping[str, str]) -> WorkloadIdentity | ConfigError:
+    try:
+        return identity_of(platform, env.get(_FILE) or None, env.get(_AUDIENCE) or None)
+    except ConfigError as error:
+        return ConfigError(f"{_WORKLOAD if env.get(_WORKLOAD) else _FILE}: {error}")

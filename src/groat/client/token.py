@@ -34,7 +34,8 @@ class Token:
 class Wish:
     """Which token is wanted: the whole key of the cache, so that tokens never cross.
 
-    `thumbprint`: of the key that it is to be bound to; None for a bearer token.
+    `client_id`: empty where the server finds the client by a workload's token. `thumbprint`: of the key that it is to
+    be bound to; None for a bearer token.
     """
 
     issuer: str
@@ -48,7 +49,7 @@ class Wish:
         return " ".join(self.scopes)
 
     def __str__(self) -> str:
-        return f"client={self.client_id} resource={self.resource or '-'} scope={self.scope or '-'}"
+        return f"client={self.client_id or '-'} resource={self.resource or '-'} scope={self.scope or '-'}"
 
 
 @dataclass(frozen=True, slots=True)

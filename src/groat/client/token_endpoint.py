@@ -6,14 +6,16 @@ from typing import Final
 from urllib.parse import urlencode
 
 from groat.client.assertion import Assertion, Credential, Statement
-from groat.client.discovery import Directory
-from groat.client.errors import ClientError
+from groat.client.discovery import Directory, Endpoint
+from groat.client.errors import ClientError, KeyUnusable
 from groat.client.possession import Possession
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Issued, Wish
-from groat.client.token_response import is_nonce_challenge, issued_token, refused_answer
+from groat.client.token_response import is_credential_refused, is_nonce_challenge, issued_token, refused_answer
 from groat.client.wire import Outgoing, Transport
 from groat.outbound.clocks import Clocks
+from groat.protocol.grants.client_credentials import NAME as CLIENT_CREDENTIALS
+from groat.protocol.grants.jwt_bearer import NAME as JWT_BEARER_GRANT
 
 FORM_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
 logger = logging.getLogger("groat.client")
@@ -52,8 +54,11 @@ class TokenEndpoint:
             self.clocks.sleep(delay)
             attempt += 1
 
-    def _attempt(self, wish: Wish, end: float, attempt: int, *, challenged: bool = False) -> Issued:
-        """One request; one more, with all its parts new, if the server gives a nonce that the first did not have."""
+    def _attempt(self, wish: Wish, end: float, attempt: int, spent: frozenset[str] = frozenset()) -> Issued:
+        """One request; one more, with all its parts new, if the server gives a nonce that the first did not have.
+
+        And one more for a workload's token that was replaced while it was under way; `spent`: what was tried already.
+        """
         endpoint = self.directory.endpoint(end)
         statement = Statement(wish.issuer, wish.client_id, int(self.clocks.now()), self.assertion_lifetime)
         assertion = self.credential.assertion(statement, endpoint)
@@ -65,8 +70,11 @@ class TokenEndpoint:
         answer = self.transport.exchange(request, end)
         fresh = self.possession is not None and self.possession.heed(endpoint.url, answer.headers)
         if answer.status != 200:
-            if fresh and not challenged and is_nonce_challenge(answer):
-                return self._attempt(wish, end, attempt, challenged=True)
+            if fresh and "nonce" not in spent and is_nonce_challenge(answer):
+                return self._attempt(wish, end, attempt, spent | {"nonce"})
+            unknown = "token" not in spent and is_credential_refused(answer)
+            if unknown and self._replaced(assertion, statement, endpoint):
+                return self._attempt(wish, end, attempt, spent | {"token"})
             raise refused_answer(answer, wish, assertion.kid, self.clocks.now()).about(answer.request_id)
         issued = issued_token(answer, wish, self.refresh, sent_at=sent_at, now=now, narrowed_ok=self.narrowed_ok)
         if isinstance(issued, ClientError):
@@ -74,17 +82,33 @@ class TokenEndpoint:
         logger.info("token obtained: %s expires_at=%.0f", wish, issued.token.expires_at)
         return issued
 
+    def _replaced(self, assertion: Assertion, statement: Statement, endpoint: Endpoint) -> bool:
+        """Whether another token lies by now where this one was read; one of our own is never tried again."""
+        if not assertion.replaced:
+            return False
+        try:
+            return self.credential.assertion(statement, endpoint).value != assertion.value
+        except KeyUnusable:  # of two answers the server's says more
+            return False
+
 
 def _form(wish: Wish, assertion: Assertion) -> bytes:
-    fields = {
-        "grant_type": "client_credentials",
+    fields = _presented(assertion)
+    if wish.client_id:
         # Not needed beside an assertion (RFC 7521 4.2), but several servers look the client up by it.
-        "client_id": wish.client_id,
-        "client_assertion_type": assertion.assertion_type,
-        "client_assertion": assertion.value,
-    }
+        fields["client_id"] = wish.client_id
     if wish.scopes:
         fields["scope"] = wish.scope
     if wish.resource is not None:
         fields["resource"] = wish.resource
     return urlencode(fields).encode("ascii")
+
+
+def _presented(assertion: Assertion) -> dict[str, str]:
+    if assertion.as_grant:
+        return {"grant_type": JWT_BEARER_GRANT, "assertion": assertion.value}
+    return {
+        "grant_type": CLIENT_CREDENTIALS,
+        "client_assertion_type": assertion.assertion_type,
+        "client_assertion": assertion.value,
+    }

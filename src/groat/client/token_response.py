@@ -23,6 +23,8 @@ from groat.protocol.shell import command
 CLOCK_HINT_SECONDS: Final = 5.0
 _HINTS: Final[Mapping[str, str]] = {
     "invalid_client": "check that the client id is right, enabled, and has this key registered: {key_list}",
+    "invalid_grant": "the server takes this workload for none of its clients; its log has the nearest rule, and "
+    "groat trust test there explains a token",
     "invalid_dpop_proof": "tokens of this client may have to be bound: dpop=True, or --dpop KEYFILE; or set the clock",
     "unauthorized_client": "the client may not use client_credentials",
     "unsupported_grant_type": "the server does not offer client_credentials",
@@ -64,6 +66,11 @@ def is_nonce_challenge(answer: Answer) -> bool:
     return answer.status == 400 and (_object(answer) or {}).get("error") == "use_dpop_nonce"
 
 
+def is_credential_refused(answer: Answer) -> bool:
+    """Whether the server does not take what says who asks (RFC 6749 5.2), as grant or as authentication."""
+    return answer.status in (400, 401) and (_object(answer) or {}).get("error") in ("invalid_grant", "invalid_client")
+
+
 def refused_answer(answer: Answer, wish: Wish, kid: str | None, now: float) -> ClientError:
     """The error for any other answer than 200. `kid`: the key that signed; `now`: epoch seconds."""
     status = answer.status
@@ -95,6 +102,8 @@ def _oauth_error(
 
 
 def _hint(code: str, wish: Wish, kid: str | None, difference: float) -> str:
+    if code == "invalid_client" and not wish.client_id:
+        return _HINTS["invalid_grant"]
     hint = _HINTS.get(code, "").format(
         key_list=command("client key list", wish.client_id),
         show=command("client show", wish.client_id),

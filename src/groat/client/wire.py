@@ -38,11 +38,11 @@ stand_ins: Final[dict[tuple[str, str], HttpClient]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request to the authorization server; its body holds the assertion."""
+    """A request to the authorization server, or to a platform; its body or headers hold what proves who asks."""
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
 
 

@@ -32,7 +32,10 @@ Scopes = str | Iterable[str]
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _CLOSED_DOOR: Final = "the FakeIssuer is down"
 # A variable that is empty counts as one that is not set.
-_UNSET: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_KEY_FILE", "GROAT_ASSERTION_FILE", "GROAT_KEY_ID")
+_UNSET: Final = (
+    *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_KEY_FILE", "GROAT_ASSERTION_FILE", "GROAT_KEY_ID"),
+    *("GROAT_WORKLOAD", "GROAT_WORKLOAD_AUDIENCE"),
+)
 
 
 class FakeIssuer:

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from groat.protocol import jose
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_decode
 from groat.protocol.metadata import JWKS_PATH, issuer_path
+
+if TYPE_CHECKING:
+    from groat.client import WorkloadIdentity
 
 
 @click.group()
@@ -83,8 +86,11 @@ _ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, o
 
 
 @token.command()
-@click.option("--client-id", required=True)
-@click.option("--key", "key_file", required=True, metavar="FILE", help="The client's private key; - reads stdin.")
+@click.option("--client-id", help="Needed with --key; the workload's token says it else.")
+@click.option("--key", "key_file", metavar="FILE", help="The client's private key; - reads stdin.")
+@click.option(
+    "--workload", metavar="PLATFORM", help="The platform's own token instead of a key: kubernetes, github, ..."
+)
 @click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
@@ -96,8 +102,9 @@ _ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, o
 @click.pass_obj
 def get(
     session: Session,
-    client_id: str,
-    key_file: str,
+    client_id: str | None,
+    key_file: str | None,
+    workload: str | None,
     alg: str | None,
     resource: str | None,
     scopes: tuple[str, ...],
@@ -111,11 +118,12 @@ def get(
     from groat.client import MachineClient
     from groat.client.errors import MetadataInvalid, ServerUnreachable
 
+    key = _identity(client_id, key_file, workload, alg)
     asked = _asked(session, issuer, local=local)
     machine = MachineClient(
         issuer=asked.issuer,
         client_id=client_id,
-        key=read_key(key_file, alg),
+        key=key,
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
         dpop=_proof_key(proof_key, asked),
@@ -136,6 +144,25 @@ def get(
         _show(session, granted, {"client_id": client_id, "resource": resource})
 
 
+def _identity(
+    client_id: str | None, key_file: str | None, workload: str | None, alg: str | None
+) -> "PrivateKey | WorkloadIdentity":
+    """Who asks: a key, or else the workload that is named here or in GROAT_WORKLOAD. Raises ConfigError."""
+    from groat.client.workload import identity_of
+
+    if key_file is not None and workload is not None:
+        raise click.UsageError("--key and --workload are two answers to who asks: give one")
+    platform = workload or (os.environ.get("GROAT_WORKLOAD") if key_file is None else None)
+    if platform:
+        file, audience = (os.environ.get(f"GROAT_{name}") for name in ("ASSERTION_FILE", "WORKLOAD_AUDIENCE"))
+        return identity_of(platform, file or None, audience or None)
+    for option, value in (("--client-id", client_id), ("--key", key_file)):
+        if value is None:
+            raise click.UsageError(f"Missing option '{option}', or --workload in place of both.")
+    assert key_file is not None
+    return read_key(key_file, alg)
+
+
 def _proof_key(name: str | None, asked: Asked) -> PrivateKey | bool:
     """The key to bind to, False for none. Raises ConfigError."""
     if name is not None and asked.address is not None:
@@ -146,7 +173,7 @@ def _proof_key(name: str | None, asked: Asked) -> PrivateKey | bool:
 def _show(session: Session, granted: Any, asked: dict[str, Any]) -> None:
     """What a token is for; not the token itself."""
     scope, expires_at = " ".join(sorted(granted.scopes)), int(granted.expires_at)
-    session.show({**asked, "scope": scope, "expires_at": expires_at}, asked["client_id"])
+    session.show({**asked, "scope": scope, "expires_at": expires_at}, asked["client_id"] or "-")
     session.note("the token itself: add --print-token")
 
 
