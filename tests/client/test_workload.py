@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from groat.client import (
-    ClientError,
     KeyUnusable,
     MachineClient,
     TokenRequestRefused,

@@ -251,7 +251,7 @@ def assertion(
     import secrets
     import time
 
-    from groat.cli.commands.token import read_key
+    from groat.cli.identities import read_key
     from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP
     from groat.protocol.jose import sign_jwt
 

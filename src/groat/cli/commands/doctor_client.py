@@ -111,7 +111,7 @@ def doctor_client(
 
     Exit code 7: a check failed; 5: the server does not answer. What nobody can tell ("unknown") is no failure.
     """
-    from groat.cli.commands.token import read_key
+    from groat.cli.identities import read_key
     from groat.client import MachineClient, RetryPolicy, ServerUnreachable
 
     key, rows, code = read_key(key_file), [], Exit.DONE

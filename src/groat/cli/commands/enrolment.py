@@ -85,7 +85,7 @@ def rotate(
     retire_old_after: str | None,
 ) -> None:
     """Make the next key here and register its public half with the current key's word."""
-    from groat.cli.commands.token import read_key
+    from groat.cli.identities import read_key
 
     held, after = read_key(current, key_alg), None if retire_old_after is None else _retirement(retire_old_after)
     _enrol(session, issuer, client_id, path, alg, lambda enrolment, key: enrolment.by_key(key, held, after))

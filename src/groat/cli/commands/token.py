@@ -7,36 +7,22 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from groat.cli.identities import identity, read_key
 from groat.cli.people import cell
 from groat.cli.session import Session
-from groat.keys.files import parse_private_key, read_private_key
-from groat.keys.key_text import is_key_text
 from groat.protocol import jose
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_decode
 from groat.protocol.metadata import JWKS_PATH, issuer_path
 
-if TYPE_CHECKING:
-    from groat.client import WorkloadIdentity
-
 
 @click.group()
 def token() -> None:
     """Access tokens, from the caller's and the API's side."""
-
-
-def read_key(name: str, algorithm: str | None = None) -> PrivateKey:
-    """A private key from a file, or from stdin for `-`; `algorithm`: where it does not say. Raises ConfigError."""
-    if is_key_text(name):
-        raise ConfigError("--key takes the name of a file, or - for standard input; not the key itself")
-    if name == "-":
-        return parse_private_key(sys.stdin.buffer.read(), "standard input", algorithm)
-    return read_private_key(Path(name), algorithm)
 
 
 def _read_token(value: str) -> str:
@@ -115,15 +101,13 @@ def get(
     print_token: bool,
 ) -> None:
     """Get an access token as a client would."""
-    from groat.client import MachineClient
-    from groat.client.errors import MetadataInvalid, ServerUnreachable
+    from groat.client import MachineClient, MetadataInvalid, ServerUnreachable
 
-    key = _identity(client_id, key_file, workload, alg)
     asked = _asked(session, issuer, local=local)
     machine = MachineClient(
         issuer=asked.issuer,
         client_id=client_id,
-        key=key,
+        key=identity(client_id, key_file, workload, alg),
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
         dpop=_proof_key(proof_key, asked),
@@ -142,25 +126,6 @@ def get(
         click.echo(granted.value)
     else:
         _show(session, granted, {"client_id": client_id, "resource": resource})
-
-
-def _identity(
-    client_id: str | None, key_file: str | None, workload: str | None, alg: str | None
-) -> "PrivateKey | WorkloadIdentity":
-    """Who asks: a key, or else the workload that is named here or in GROAT_WORKLOAD. Raises ConfigError."""
-    from groat.client.workload import identity_of
-
-    if key_file is not None and workload is not None:
-        raise click.UsageError("--key and --workload are two answers to who asks: give one")
-    platform = workload or (os.environ.get("GROAT_WORKLOAD") if key_file is None else None)
-    if platform:
-        file, audience = (os.environ.get(f"GROAT_{name}") for name in ("ASSERTION_FILE", "WORKLOAD_AUDIENCE"))
-        return identity_of(platform, file or None, audience or None)
-    for option, value in (("--client-id", client_id), ("--key", key_file)):
-        if value is None:
-            raise click.UsageError(f"Missing option '{option}', or --workload in place of both.")
-    assert key_file is not None
-    return read_key(key_file, alg)
 
 
 def _proof_key(name: str | None, asked: Asked) -> PrivateKey | bool:
