@@ -164,7 +164,7 @@ _BY_NAME: Final[Mapping[str, Callable[[str | None, str | None], WorkloadIdentity
     "spiffe": lambda path, _: WorkloadIdentity.spiffe(_needed(path)),
     "aws": lambda _, __: WorkloadIdentity.aws(),
 }
-PLATFORMS: Final = tuple(_BY_NAME)
+PLATFORMS: Final = tuple(name for name in _BY_NAME if name not in _NOT_HERE)
 _WITH_PATH: Final = ("file", "kubernetes", "spiffe")
 _WITH_AUDIENCE: Final = ("github", "google", "azure")
 
