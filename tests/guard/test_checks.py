@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from groat.protocol.dpop import token_hash
 from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from tests.guard.running import Guard, environment, guarding
+from tests.proofs import PROOF_KEY, proof
 from tests.verifier.issuer import Issuer, serving
 from tests.verifier.tokens import ABSENT, AUD
 from tests.waiting import wait_until
@@ -168,6 +170,42 @@ def test_values_are_safe_in_a_header(guard: Guard, issuer: Issuer) -> None:
         "%20lead",
         "a:b,c",
     ]
+
+
+@pytest.mark.rule("RS-DP-13", "RS-DP-01", "RS-DP-12")
+def test_bound_tokens(issuer: Issuer, tmp_path: Path) -> None:
+    """For the request that the proxy names, below the public URL; without a dialect nobody knows which that is."""
+    token = issuer.token(cnf={"jkt": PROOF_KEY.public.thumbprint})
+    env = {**environment(issuer.url), "GROAT_PUBLIC_URL": "https://shop.example/api"}
+
+    def sent(url: str, method: str = "GET") -> list[tuple[str, str]]:
+        signed = proof(url, time.time(), method=method, ath=token_hash(token))
+        original = [("X-Original-Method", "GET"), ("X-Original-URI", "/orders?x=1")]
+        return [*original, ("Authorization", f"DPoP {token}"), ("DPoP", signed)]
+
+    right = sent("https://shop.example/api/orders")
+    with guarding(tmp_path, env, "--proxy", "nginx") as named:
+        assert named.ask(CHECK, headers=right).status == 204
+        for wrong in (
+            right,
+            sent("https://shop.example/api/other"),
+            sent("https://shop.example/api/orders", "POST"),
+            sent(f"{AUD}/orders"),
+            [*right[:2], ("Authorization", f"Bearer {token}")],
+        ):
+            got = named.ask(CHECK, headers=wrong)
+            assert got.status == 401
+            assert 'DPoP realm="api"' in str(got.one("www-authenticate"))
+
+
+@pytest.mark.rule("RS-DP-13")
+def test_no_bound_tokens_without_a_dialect(guard: Guard, issuer: Issuer) -> None:
+    """A header that the caller may have written says nothing."""
+    token = issuer.token(cnf={"jkt": PROOF_KEY.public.thumbprint})
+    signed = proof(f"{AUD}/orders", time.time(), method="GET", ath=token_hash(token))
+    original = [("X-Original-Method", "GET"), ("X-Original-URI", "/orders")]
+    headers = [*original, ("Authorization", f"DPoP {token}"), ("DPoP", signed)]
+    assert guard.ask(CHECK, headers=headers).status == 401
 
 
 @pytest.mark.rule("RS-MD-01", "RS-MD-06")

@@ -39,7 +39,7 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-_TRAILING: Final = ("www-authenticate", "retry-after")
+_TRAILING: Final = ("www-authenticate", "dpop-nonce", "retry-after")
 _caller: ContextVar[Caller | None] = ContextVar("groat_caller", default=None)
 
 
@@ -98,15 +98,15 @@ class _Methods:
             logger.info("refused: the method %s is not listed", shown(method))
         return required
 
-    def judge(self, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
+    def judge(self, method: str, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
         try:
-            return self._resource.admit(_api_request(metadata), required)
+            return self._resource.admit(_api_request(method, metadata), required)
         except VerificationError as error:
             return self._refusal(error)
 
-    async def ajudge(self, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
+    async def ajudge(self, method: str, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
         try:
-            return await self._resource.aadmit(_api_request(metadata), required)
+            return await self._resource.aadmit(_api_request(method, metadata), required)
         except VerificationError as error:
             return self._refusal(error)
 
@@ -153,15 +153,15 @@ class Interceptor(grpc.ServerInterceptor):
         if required is None:
             return grpc.stream_stream_rpc_method_handler(lambda _, context: _abort(context, _UNLISTED))
         handler = continuation(handler_call_details)
-        return None if handler is None else self._guarded(handler, required)
+        return None if handler is None else self._guarded(method, handler, required)
 
-    def _guarded(self, handler: Handler, required: RequiredScopes) -> Handler:
+    def _guarded(self, method: str, handler: Handler, required: RequiredScopes) -> Handler:
         behaviour, make = _parts(handler)
         read = None if handler.request_streaming else handler.request_deserializer
 
         @wraps(behaviour)
         def judged(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
-            verdict = self._methods.judge(context.invocation_metadata(), required)
+            verdict = self._methods.judge(method, context.invocation_metadata(), required)
             if isinstance(verdict, _Refusal):
                 _abort(context, verdict)
             _caller.set(verdict)
@@ -191,7 +191,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         required = self._methods.required(method)
         if required is None:
             return _refusing(_UNLISTED)
-        verdict = await self._methods.ajudge(handler_call_details.invocation_metadata, required)
+        verdict = await self._methods.ajudge(method, handler_call_details.invocation_metadata, required)
         if isinstance(verdict, _Refusal):
             return _refusing(verdict)
         _caller.set(verdict)
@@ -199,9 +199,12 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         return None if handler is None else _with_context(handler, copy_context())
 
 
-def _api_request(metadata: Metadata) -> ApiRequest:
-    """What of an RPC decides who is let in: the one place that says where gRPC has it."""
-    return ApiRequest(lambda name: [value for key, value in metadata if key == name])
+def _api_request(method: str, metadata: Metadata) -> ApiRequest:
+    """What of an RPC decides who is let in: the one place that says where gRPC has it.
+
+    On the wire it is a POST to the name of the method; its authority is the caller's word, as Host is in HTTP.
+    """
+    return ApiRequest(lambda name: [value for key, value in metadata if key == name], b"", "POST", lambda: method)
 
 
 def _name(method: Any) -> str:

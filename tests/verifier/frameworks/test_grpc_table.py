@@ -11,8 +11,10 @@ from typing import Any, Final
 import grpc
 import pytest
 
+from groat.protocol.dpop import token_hash
 from groat.verifier import ConfigError, Verifier, any_of
 from groat.verifier.grpc import AioInterceptor, Interceptor, caller
+from tests.proofs import PROOF_KEY, proof
 from tests.verifier.frameworks import grpc_servers
 from tests.verifier.frameworks.grpc_servers import KINDS, SERVERS, read, write
 from tests.verifier.frameworks.test_table import Sides
@@ -136,6 +138,24 @@ def test_an_empty_list_means_any_caller(served: Served, sides: Sides) -> None:
     assert served.ask("/shop.Orders/AnyCaller", bearer(sides.good(scope="other"))).code is Code.OK
     refused = served.ask("/shop.Orders/AnyCaller")
     assert (refused.code, refused.challenge) == (Code.UNAUTHENTICATED, {"realm": "api"})
+
+
+@pytest.mark.rule("RS-DP-18", "RS-DP-01", "RS-DP-04")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bound_token(served: Served, sides: Sides, kind: str) -> None:
+    """A POST to the name of the method, and once; without its proof it is worth nothing."""
+    token = sides.good(cnf={"jkt": PROOF_KEY.public.thumbprint})
+
+    def sent(path: str, method: str = "POST") -> Metadata:
+        signed = proof(AUD + path, time.time(), method=method, ath=token_hash(token))
+        return [("authorization", f"DPoP {token}"), ("dpop", signed)]
+
+    right = sent(f"/shop.Orders/{kind}")
+    assert served.order(right, kind).code is Code.OK
+    for metadata in (right, right[:1], sent("/shop.Orders/Other"), sent(f"/shop.Orders/{kind}", "GET"), bearer(token)):
+        got = served.order(metadata, kind)
+        assert (got.code, got.answers) == (Code.UNAUTHENTICATED, [])
+        assert 'DPoP realm="api"' in str(got.trailing["www-authenticate"])
 
 
 @pytest.mark.rule("RS-21", "R17")
