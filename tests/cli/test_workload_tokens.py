@@ -16,6 +16,7 @@ from groat.protocol import jose
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from tests.client.platforms import AppService, GoogleMetadata, Runner
+from tests.ports import free_port
 from tests.protocol.builders import changed, compact
 from tests.protocol.federation.platforms import NOW, PLATFORMS, TENANT
 
@@ -138,6 +139,23 @@ def test_a_stranger_gets_none(trusting: Live, tmp_path: Path, changes: dict[str,
         with pytest.raises(TokenRequestRefused, match="invalid_grant") as refused:
             client.token(AUDIENCE, ["orders:read"])
     assert token.split(".")[1] not in str(refused.value)
+
+
+@pytest.mark.rule("CL-31", "CL-26")
+def test_a_workload_has_its_token_bound(empty: Home) -> None:
+    """As every other client, at a server that is found by its metadata."""
+    port = free_port()
+    issuer = f"http://127.0.0.1:{port}"
+    empty.env["GROAT_SERVER__PORT"] = str(port)
+    empty.ok("init", "--issuer", issuer)
+    empty.ok("api", "add", "orders", "--audience", AUDIENCE, "--scope", "orders:read")
+    trust(empty, "kubernetes")
+    path = empty.file("token", issue("kubernetes", issuer))
+    with empty.serving(port=port):
+        with MachineClient(issuer, key=WorkloadIdentity.kubernetes(path), dpop=True) as client:
+            token = client.token(AUDIENCE, ["orders:read"])
+    claims = jose.parse_jwt(token.value).claims
+    assert (token.type, claims["client_id"], list(claims["cnf"])) == ("DPoP", "kubernetes-worker", ["jkt"])
 
 
 @pytest.mark.rule("CL-31")

@@ -5,6 +5,8 @@ using service account token projection (kubernetes.io); `jwt_svids` of spiffe-he
 "OpenID Connect (OIDC) Authentication Using ID Tokens" (docs.gitlab.com), a variable that `id_tokens` names.
 """
 
+import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,7 @@ from .clocks import Clock
 from .conftest import MakeMachine
 from .platforms import AppService, GoogleMetadata, InstanceMetadata, Runner, Stand
 from .servers import AuthorizationServer, Reply, Seen, verify_assertion
+from .test_secrets import everything_in
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -262,6 +265,36 @@ def test_a_platform_that_fails(
         assert (failed.value.transient, len(odd.seen) > 1) == (again, again)
     assert "secret-answer" not in str(failed.value)
     assert issuer.token_requests == []
+
+
+@pytest.mark.rule("CL-21", "CL-31")
+@pytest.mark.parametrize(("stand", "identity"), STANDS, ids=lambda one: getattr(one, "__name__", ""))
+def test_nothing_secret_is_left_behind(
+    make: MakeMachine, issuer: Federation, clock: Clock, mint: Any, environment: Set,
+    stand: Any, identity: WorkloadIdentity, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """In errors, their frames, and the log of a run: neither the platform's token nor what it is asked with."""
+    caplog.set_level(logging.DEBUG)
+    with stand(mint) as server:
+        environment(server.environment())
+        get(make, identity)
+        server.scripted_path = server.seen[0].path
+        odd = f"{mint(issuer.url)} {mint(issuer.url)}"
+        server.script.append(Reply(200, json.dumps({"value": odd, "access_token": odd}), {"Metadata-Flavor": "Google"}))
+        with pytest.raises(KeyUnusable) as malformed:
+            get(make, identity)
+        issuer.script.append(Reply(400, {"error": "invalid_grant", "error_description": mint(issuer.url)}))
+        with pytest.raises(TokenRequestRefused) as refused:
+            get(make, identity)
+    with pytest.raises(KeyUnusable) as away:
+        get(make, identity, **clock.options)
+    seen = caplog.text + "".join(everything_in(one.value) for one in (malformed, refused, away)).replace(odd, "")
+    # The stand-in's own settings are the test's; what counts are the frames of the library.
+    assert issuer.token_requests[0].form["assertion"].split(".")[2] not in seen
+    for part in odd.replace(" ", ".").split("."):
+        assert part not in seen
+    for secret in (Runner.bearer, AppService.secret):
+        assert secret not in seen
 
 
 @pytest.mark.rule("CL-31")
