@@ -17,6 +17,7 @@ from groat.verifier import (
     AnyOf,
     Caller,
     Clocks,
+    Confirmation,
     InsufficientScope,
     KeysUnavailable,
     Observer,
@@ -61,6 +62,7 @@ assert_type(caller.is_client, bool)
 assert_type(any_of("a", "b"), AnyOf)
 assert_type(verifier.verify(b"token", any_of("a", "b")), Caller)
 assert_type(verifier.verify_request([b"Bearer x"], b"a=b"), Caller)
+assert_type(verifier.verify_request(["DPoP x"], method="GET", url="/", dpop=["y"]).confirmation, Confirmation | None)
 assert_type(verifier.jwks_age(), float | None)
 assert_type(bearer_token(["Bearer x"]), str)
 
