@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import groat
-from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 
 from .running import GROAT, ISSUER, Home
 
@@ -251,13 +251,15 @@ def test_the_commands_of_the_guide(home: Home) -> None:
 def test_init_says_that_it_upgraded_a_store(home: Home) -> None:
     """One of the version before: every other command asks for it, and it is done once."""
     with closing(sqlite3.connect(home.directory / "data" / "groat.db")) as database, database:
+        # What every version since has added.
         for statement in (
+            "DROP TABLE trust_rules", "DROP TABLE trusts",
             "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE clients DROP COLUMN unused_since",
             "PRAGMA user_version=1",
         ):  # fmt: skip
             database.execute(statement)
     asked = home("client", "list")
-    assert (asked.code, "has schema 1, this version needs 2: groat init" in asked.err) == (5, True)
+    assert (asked.code, f"has schema 1, this version needs {SCHEMA_VERSION}: groat init" in asked.err) == (5, True)
     for outcome in ("upgraded", "unchanged"):
         steps = home.ok("--json", "init", "--issuer", ISSUER).json
         assert {step["what"]: step["outcome"] for step in steps}["store"] == outcome

@@ -1,8 +1,10 @@
 """Keeping tokens: never mixed up, renewed in time, fetched once however many ask."""
 
 import asyncio
+import faulthandler
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -454,6 +456,7 @@ def in_child(work: Callable[[], Any]) -> Any:
     ours, theirs = context.Pipe(duplex=False)
 
     def main() -> None:
+        faulthandler.dump_traceback_later(15, file=sys.__stderr__ or sys.stderr)  # where it hangs, if it does
         try:
             theirs.send(work())
         except BaseException as error:

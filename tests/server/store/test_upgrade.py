@@ -18,7 +18,7 @@ from groat.server.store.postgres.link import Target
 from groat.server.store.postgres.schema import migrate
 from groat.server.store.postgres.store import PostgresStore
 from groat.server.store.records import ApiRecord
-from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from tests.postgres import GivenServer, PostgresServer
 
 NOW: Final = 1_700_000_000
@@ -66,7 +66,7 @@ def test_a_file_of_the_version_before(tmp_path: Path) -> None:
         old.execute(ADD_CLIENT, ("before", DOCUMENT, 1, NOW))
         old.row_factory = sqlite3.Row
         assert old.execute("SELECT * FROM apis ORDER BY name").fetchall()[0]["scopes"] == '["read"]'
-        with pytest.raises(StoreUnavailable, match="has schema 1, this version needs 2: groat init"):
+        with pytest.raises(StoreUnavailable, match=f"has schema 1, this version needs {SCHEMA_VERSION}: groat init"):
             SqliteStore.open(path)
 
         async def work() -> tuple[Any, Any, Any]:
@@ -113,4 +113,4 @@ def test_a_database_of_the_version_before(postgres: PostgresServer | GivenServer
 
         _check_upgraded(*asyncio.run(work()), began)
         ((version, compatible_from),) = say("SELECT version, compatible_from FROM groat_schema")
-        assert (version, compatible_from <= 1) == (2, True)
+        assert (version, compatible_from <= 1) == (SCHEMA_VERSION, True)
