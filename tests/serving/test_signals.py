@@ -186,7 +186,7 @@ def test_a_reload_changes_what_it_may(groat: "Groat", party: Party, running: "Se
     stranger = Party("billing")
     answers = [ask(running, stranger, **{"X-Forwarded-For": "192.0.2.7"}) for _ in range(2 * len(pids) + 1)]
     check_ec(answers[0])
-    assert answers[-1].status == 429
+    assert 429 in [answer.status for answer in answers]  # each worker counts for itself, and one had three of them
     assert events(running, "token.refused")[-1]["source"] == "192.0.2.7"
     assert running.workers() == pids
     configure(groat, QUIET + '[log]\nlevel = "error"\n')

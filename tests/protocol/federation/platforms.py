@@ -68,7 +68,7 @@ def show(platform: Platform, token: str, how: Presenting = USUAL) -> Proven:
     presented = read(token, how.use, how.client_id, svid=how.svid)
     trust = platform.trust if platform.trust.issuer in presented.issuers else None
     keys = (platform.key.public,) if how.keys is None else how.keys
-    return prove(presented, check_issuer(presented, trust), keys, how.policy, how.now)
+    return prove(presented, check_issuer(presented, trust), lambda: keys, how.policy, how.now)
 
 
 def judge(platform: Platform, token: str, how: Presenting = USUAL) -> Match:

@@ -5,7 +5,7 @@ asked for before `check_issuer` has passed, so that an issuer that nobody trusts
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,13 +91,16 @@ def check_issuer(presented: Presented, trust: Trust | None) -> Trust:
     return trust
 
 
-def prove(presented: Presented, trust: Trust, keys: Sequence[PublicKey], policy: Policy, now: float) -> Proven:
+def prove(
+    presented: Presented, trust: Trust, keys: Callable[[], Sequence[PublicKey]], policy: Policy, now: float
+) -> Proven:
     """`header` to `platform` of ORDER, after `check_issuer`. `now`: epoch seconds. Raises JoseError.
 
+    `keys`: asked once the header has passed, because whoever is asked may fetch them.
     Not checked: whether a token that counts once was used before.
     """
     _check_header(presented.jwt.header, trust, preset_of(trust), policy)
-    key = _check_signature(presented.jwt, keys, trust)
+    key = _check_signature(presented.jwt, keys(), trust)
     return Proven(presented, trust, key, check_claims(presented, trust, policy, now))
 
 

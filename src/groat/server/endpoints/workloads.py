@@ -39,7 +39,7 @@ class Workloads:
         known = await self.trusts.find(presented.issuers)
         with exchange.timed():
             trust = check_issuer(presented, known)
-            proven = prove(presented, trust, self.keys.at_hand(trust), exchange.in_force.policy, now)
+            proven = prove(presented, trust, lambda: self.keys.at_hand(trust), exchange.in_force.policy, now)
         met = match(proven, await self.trusts.rules_about(trust, proven.claims))
         return authenticated(proven, met, await self.registry.find_client(met.rule.client_id))
 

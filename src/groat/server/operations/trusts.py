@@ -154,4 +154,4 @@ def _examine(operator: Operator, presented: Presented, trust: Trust, keys: Seque
     if keys is None:
         check_claims(presented, trust, operator.policy, operator.now)
     else:
-        prove(presented, trust, keys, operator.policy, operator.now)
+        prove(presented, trust, lambda: keys, operator.policy, operator.now)
