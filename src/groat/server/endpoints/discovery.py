@@ -56,7 +56,7 @@ class MetadataEndpoint:
         scopes = (s for api in apis for s in api.scopes)
         algorithms = [key.algorithm for key in await self.registry.published(self.clock())]
         audiences = [api.audience for api in apis]
-        trusts = (await self.trusts.all()).values()
+        trusts = (await self.trusts.read_last()).values()
         document = server_metadata(policy, scopes, advertised(self.routes, policy), algorithms, audiences, trusts)
         await _send_document(scope, send, document, b"application/json", self.max_age)
 

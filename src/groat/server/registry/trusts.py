@@ -12,7 +12,7 @@ from groat.protocol.federation.presets import keys_of, preset_of
 from groat.protocol.federation.rules import Rule
 from groat.protocol.federation.trust import Trust
 from groat.server.registry.registry import Registry
-from groat.server.store import Store
+from groat.server.store import Store, StoreUnavailable
 
 MAX_REMEMBERED: Final = 10_000  # workloads, by what their rules are found by
 
@@ -25,6 +25,7 @@ class Trusts:
     registry: Registry
     _version: int = field(default=-1, init=False)
     _by_issuer: dict[str, Trust] | None = field(default=None, init=False)
+    _read_last: dict[str, Trust] | None = field(default=None, init=False)  # under whatever version
     _rules: "OrderedDict[tuple[str, tuple[str, ...]], tuple[Rule, ...]]" = field(
         default_factory=OrderedDict, init=False
     )
@@ -36,9 +37,22 @@ class Trusts:
             return self._by_issuer
         version = self.registry.version
         found = {record.trust.issuer: record.trust for record in await self.store.list_trusts()}
+        self._read_last = found
         if version == self.registry.version:  # else it may be older than what memory stands for now
             self._by_issuer = found
         return found
+
+    async def read_last(self) -> Mapping[str, Trust]:
+        """Every trust by its issuer; where the store cannot answer, as they were read last.
+
+        Good for what is public and changes slowly, never for letting anybody in.
+        """
+        try:
+            return await self.all()
+        except StoreUnavailable:
+            if self._read_last is None:
+                raise
+            return self._read_last
 
     async def find(self, issuers: Sequence[str]) -> Trust | None:
         """The trust of the first of these issuers that has one; an unknown one is looked up nowhere else."""
