@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.again import ENDED
 from tests.postgres import GivenServer, PostgresServer, any_server
 
 GROAT: Final = Path(sys.executable).with_name("groat")
@@ -192,6 +193,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} printed a secret"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave how this run ended for `python -m tests.again`; a worker's own end is not that of the run."""
+    if not hasattr(session.config, "workerinput"):
+        ENDED.parent.mkdir(exist_ok=True)
+        ENDED.write_text(str(int(exitstatus)))
 
 
 def pytest_configure() -> None:

@@ -1,6 +1,6 @@
 """An API that knows nothing of tokens, behind each proxy with its recipe and the guard: all of them real programs.
 
-Traefik is on no registry that tests can use; its recipe is read at the end.
+Traefik is not run; its recipe is read at the end.
 """
 
 import http.client

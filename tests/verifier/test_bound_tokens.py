@@ -324,3 +324,4 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch, issuer: Issuer) -> Non
     monkeypatch.setenv("GROAT_PUBLIC_URL", "https://a.example/v1, https://b.example")
     token = bound(issuer)
     call(Verifier.from_env(), token, [good(token, url="https://a.example/v1/orders")])
+    call(Verifier.from_env(), token, [good(token, url="https://b.example/orders")])

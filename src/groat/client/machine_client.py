@@ -161,7 +161,7 @@ class MachineClient:
         self._cache.drop(self._wish(resource, scopes), token)
 
     def check_api(self, resource: str, response: "ApiResponse | None" = None) -> ApiMetadata:
-        """What an API says of itself (RFC 9728), if it takes tokens of our issuer; blocks. For whoever got a 401.
+        """What an API says of itself (RFC 9728), if it takes tokens of our issuer, or does not say whose; blocks.
 
         `response`: an answer of the API whose challenge may name the address; otherwise the identifier does. Nothing
         secret is sent (`http` neither: the API is none of the authorization server's business), and no other issuer is

@@ -8,7 +8,7 @@ from typing import Final
 from groat.protocol.errors import ProofsUnavailable
 from groat.protocol.models import OneTimeValue
 
-CAPACITY: Final = 200_000  # about 40 MB; 2500 proofs a second, each good for 80 s at most
+CAPACITY: Final = 200_000  # about 40 MB; 2500 proofs a second that are good for 80 s, 645 of 310 s (nonces)
 
 
 class ReplayMemory:
