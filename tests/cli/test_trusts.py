@@ -197,6 +197,37 @@ def test_a_token_is_explained_offline(trusting: Home) -> None:
     assert trusting("trust", "test", "nothing", "--token", "-", stdin=pod_token()).code == 3
 
 
+@pytest.mark.rule("AS-JB-18")
+def test_a_client_that_gets_no_token_is_said(trusting: Home) -> None:
+    """The last thing that the server looks at: a rule that is met is not enough."""
+    add_rule(trusting, "--match", ACCOUNT)
+    trusting.ok("--yes", "client", "disable", "worker")
+    code, found = explain(trusting, pod_token())
+    assert (code, found["outcome"], found["reason"]) == (6, "refused", "workload_disabled")
+    assert found["hint"] == "groat client enable worker"
+    trusting.ok("client", "enable", "worker")
+    assert explain(trusting, pod_token())[0] == 0
+
+
+@pytest.mark.rule("AS-JB-18")
+def test_an_svid_is_explained_as_one(home: Home) -> None:
+    """By its subject alone, whatever it says of its issuer, where its trust is for authentication only."""
+    (jwk,) = public_key_set([KEY.public])["keys"]
+    home.file("bundle.json", json.dumps({"keys": [jwk | {"use": "jwt-svid"}]}))
+    home.ok(
+        "trust", "add", "mesh", "--issuer", "spiffe://prod.example", "--preset", "spiffe", "--jwks", "bundle.json",
+        "--authentication-only",
+    )  # fmt: skip
+    now = int(time.time())
+    claims = {"sub": "spiffe://prod.example/billing", "aud": [ISSUER], "exp": now + 200, "iat": now}
+    rule = ("client", "trust", "add", "billing", "mesh", "--match", "sub=spiffe://prod.example/billing")
+    home.ok(*rule)
+    for extra in ({}, {"iss": "https://oidc.prod.example"}):
+        token = compact({"alg": "RS256", "kid": KEY.kid, "typ": "JWT"}, claims | extra, KEY)
+        done = home("--json", "trust", "test", "mesh", "--token", "-", stdin=token)
+        assert (done.code, done.json["outcome"]) == (0, "accepted"), done.json
+
+
 def test_keys_of_a_file_are_read_and_others_not_fetched(trusting: Home) -> None:
     """A file is read each time; a URL is not asked, and the answer says that no signature was looked at."""
     add_rule(trusting, "--match", ACCOUNT)
@@ -237,9 +268,40 @@ def test_trusts_come_back_with_a_backup(trusting: Home) -> None:
     trusting.ok("--yes", "store", "restore", "now.db")
     assert trusting.ok("-q", "client", "trust", "list", "worker").out.split() == [rule]
     _without_trusts(trusting.directory / "now.db")
+    asked = trusting("store", "restore", "now.db")
+    assert asked.code == 2
+    assert "trust prod is not in the backup" in asked.err
+    assert f"rule {rule} of client worker (trust prod) is not in the backup" in asked.err
     trusting.ok("--yes", "store", "restore", "now.db")
     assert trusting.ok("-q", "trust", "list").out == ""
     assert "billing" in trusting.ok("-q", "client", "list").out.split()
+
+
+def test_a_restore_says_whose_tokens_it_lets_in_again(trusting: Home) -> None:
+    """Trusts that were disabled or removed since and rules that were removed, as it does of clients and keys."""
+    rule = add_rule(trusting, "--match", ACCOUNT)
+    trusting.ok("store", "backup", "then.db")
+    assert "trust" not in trusting("store", "restore", "then.db").err.partition("exists.")[2]
+    trusting.ok("trust", "disable", "prod")
+    trusting.ok("--yes", "client", "trust", "remove", "worker", rule)
+    other = add_rule(trusting, "--match", "sub=system:serviceaccount:billing:cron")
+    asked = trusting("store", "restore", "then.db").err
+    assert "trust prod was removed or disabled since, and its tokens are taken again" in asked
+    assert f"rule {rule} of client worker (trust prod) was removed since, and counts again" in asked
+    assert f"rule {other} of client worker (trust prod) is not in the backup" in asked
+    assert "trust prod is not" not in asked
+    trusting.ok("--yes", "trust", "remove", "prod")
+    asked = trusting("store", "restore", "then.db").err
+    assert "trust prod was removed or disabled since" in asked
+    _damage(trusting.directory / "then.db")
+    assert "tables are missing" in trusting("store", "restore", "then.db").err
+
+
+def _damage(path: Path) -> None:
+    """Of this schema, without a table that it has."""
+    connection = sqlite3.connect(path)
+    connection.executescript("DROP TABLE trust_rules")
+    connection.close()
 
 
 def _without_trusts(path: Path) -> None:

@@ -43,7 +43,7 @@ def read_foreign(request: ClientRequest) -> ForeignCredential:
 def authenticated(proven: Proven, met: Match, client: Client | None) -> AuthenticatedClient:
     """The client that a rule makes of a workload. Raises JoseError("disabled")."""
     if client is None or not client.enabled:
-        raise JoseError("disabled", command("client enable", met.rule.client_id))
+        raise disabled(met)
     workload = Workload(
         trust=proven.trust.name,
         rule=met.rule.rule_id,
@@ -53,6 +53,11 @@ def authenticated(proven: Proven, met: Match, client: Client | None) -> Authenti
         copied=tuple(met.workload.items()),
     )
     return AuthenticatedClient(client, NAME, once=proven.once, workload=workload)
+
+
+def disabled(met: Match) -> JoseError:
+    """What is wrong with a workload whose client gets no token."""
+    return JoseError("disabled", command("client enable", met.rule.client_id))
 
 
 def replayed() -> JoseError:

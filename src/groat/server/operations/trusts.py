@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from groat.protocol import strict_json
+from groat.protocol.client_auth.workload import disabled
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.federation.foreign_token import (
     Presented,
@@ -16,6 +17,7 @@ from groat.protocol.federation.foreign_token import (
 )
 from groat.protocol.federation.keys import read_keys
 from groat.protocol.federation.presets import check_trust, preset_of
+from groat.protocol.federation.rules import Match
 from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
 from groat.protocol.jwk import PublicKey
 from groat.protocol.unset import UNSET, Unset
@@ -132,8 +134,10 @@ async def explain_token(
     """
     trust = (await find_trust(operator, name)).trust
     rules = [record.rule for record in await operator.store.rules_of(trust=name)]
+    use = Use.GRANT if Use.GRANT in trust.uses else Use.AUTHENTICATION
     try:
-        presented = read(token, Use.GRANT if Use.GRANT in trust.uses else Use.AUTHENTICATION, client_id)
+        # As it would come: what a trust domain issues for authentication has an assertion type of its own.
+        presented = read(token, use, client_id, svid=use is Use.AUTHENTICATION and preset_of(trust).issuer_in_sub)
     except JoseError as error:
         raise ConfigError(f"that is no token: {error.hint}") from None
     found: dict[str, Any] = {"trust": name, "outcome": "refused", "signature": "not checked"}
@@ -141,6 +145,7 @@ async def explain_token(
         _examine(operator, presented, trust, keys)
         found["signature"] = "not checked" if keys is None else "good"
         met = match_claims(presented, trust, rules)
+        await _check_client(operator, met)
     except JoseError as error:
         return found | {"reason": f"workload_{error.reason}", "hint": error.hint}
     shown = {"client_id": met.rule.client_id, "rule": met.rule.rule_id, "workload": dict(met.workload)}
@@ -155,3 +160,10 @@ def _examine(operator: Operator, presented: Presented, trust: Trust, keys: Seque
         check_claims(presented, trust, operator.policy, operator.now)
     else:
         prove(presented, trust, lambda: keys, operator.policy, operator.now)
+
+
+async def _check_client(operator: Operator, met: Match) -> None:
+    """The last step of the server's own way (`authenticated`). Raises JoseError."""
+    found = await operator.store.find_client(met.rule.client_id)
+    if found is None or not found.enabled:
+        raise disabled(met)

@@ -21,33 +21,53 @@ BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
 # All but the used values: those that a store knows already it keeps.
 _REPLACED: Final = tuple(table for table in TABLES if table != "used_once")
-_LATER: Final = frozenset({"trusts", "trust_rules"})  # backups of the versions before have none
+_SINCE: Final = {"trusts": 3, "trust_rules": 3}  # the schema that brought a table; backups of those before have none
+# By temporary views of the backup (`was_...`), which are empty for a table that it does not have.
 _DIFFERENCES: Final = (
     (
         "client {} is not in the backup",
         "SELECT client_id FROM main.clients WHERE removed_at IS NULL AND client_id NOT IN "
-        "(SELECT client_id FROM backup.clients WHERE removed_at IS NULL) ORDER BY 1",
+        "(SELECT client_id FROM was_clients WHERE removed_at IS NULL) ORDER BY 1",
     ),
     (
         "client {} was removed or disabled since, and gets tokens again",
-        "SELECT client_id FROM backup.clients WHERE removed_at IS NULL AND enabled AND client_id IN "
+        "SELECT client_id FROM was_clients WHERE removed_at IS NULL AND enabled AND client_id IN "
         "(SELECT client_id FROM main.clients WHERE removed_at IS NOT NULL OR NOT enabled) ORDER BY 1",
     ),
     (
         "a key of client {} was removed or ended since, and counts again",
-        "SELECT DISTINCT b.client_id FROM backup.client_keys b JOIN main.clients c USING (client_id) "
+        "SELECT DISTINCT b.client_id FROM was_client_keys b JOIN main.clients c USING (client_id) "
         "LEFT JOIN main.client_keys m USING (thumbprint) WHERE c.removed_at IS NULL AND (m.thumbprint IS NULL OR "
         "(m.expires_at <= unixepoch() AND coalesce(b.expires_at, 1e18) > unixepoch())) ORDER BY 1",
     ),
     (
         "signing key {} was revoked or removed since, and is published again",
-        "SELECT kid FROM backup.signing_keys b JOIN main.signing_keys m USING (kid) WHERE m.removes_at <= unixepoch() "
+        "SELECT kid FROM was_signing_keys b JOIN main.signing_keys m USING (kid) WHERE m.removes_at <= unixepoch() "
         "AND coalesce(b.removes_at, 1e18) > unixepoch() ORDER BY 1",
     ),
     (
         "signing key {} is not in the backup: tokens that it signed will be refused",
         "SELECT kid FROM main.signing_keys WHERE coalesce(removes_at, 1e18) > unixepoch() AND kid NOT IN "
-        "(SELECT kid FROM backup.signing_keys) ORDER BY 1",
+        "(SELECT kid FROM was_signing_keys) ORDER BY 1",
+    ),
+    (
+        "trust {} was removed or disabled since, and its tokens are taken again",
+        "SELECT name FROM was_trusts WHERE enabled AND name NOT IN (SELECT name FROM main.trusts WHERE enabled) "
+        "ORDER BY 1",
+    ),
+    (
+        "rule {} of client {} (trust {}) was removed since, and counts again",
+        "SELECT rule_id, client_id, trust FROM was_trust_rules WHERE rule_id NOT IN "
+        "(SELECT rule_id FROM main.trust_rules) ORDER BY client_id, rule_id",
+    ),
+    (
+        "trust {} is not in the backup: its tokens will be refused",
+        "SELECT name FROM main.trusts WHERE name NOT IN (SELECT name FROM was_trusts) ORDER BY 1",
+    ),
+    (
+        "rule {} of client {} (trust {}) is not in the backup",
+        "SELECT rule_id, client_id, trust FROM main.trust_rules WHERE rule_id NOT IN "
+        "(SELECT rule_id FROM was_trust_rules) ORDER BY client_id, rule_id",
     ),
 )
 
@@ -168,7 +188,11 @@ def _connected(path: Path, mode: str = "rw", damaged: str = "") -> Iterator[sqli
 def differences(database: Path, backup: Path) -> list[str]:
     """What is in the store and not in the backup, and what would come back, in words. Raises as `read_back` does."""
     with _both(database, backup) as connection:
-        return [words.format(name) for words, sql in _DIFFERENCES for (name,) in connection.execute(sql)]
+        for table in TABLES:
+            there = connection.execute("SELECT 1 FROM backup.sqlite_master WHERE name = ?", (table,)).fetchone()
+            rows = f"SELECT * FROM backup.{table}" if there else f"SELECT * FROM main.{table} WHERE 0"
+            connection.execute(f"CREATE TEMP VIEW was_{table} AS {rows}")
+        return [words.format(*row) for words, sql in _DIFFERENCES for row in connection.execute(sql)]
 
 
 def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
@@ -208,9 +232,8 @@ def _fill(connection: sqlite3.Connection, table: str) -> None:
     """Take over the columns that both have: a later version adds some, with defaults, and tables."""
     known = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
     columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA backup.table_info({table})") if row[1] in known)
-    if not columns and table in _LATER:
-        return
-    connection.execute(f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM backup.{table}")
+    if columns:
+        connection.execute(f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM backup.{table}")
 
 
 @contextlib.contextmanager
@@ -240,7 +263,7 @@ def check_backup(backup: Path) -> None:
         raise StoreConflict(f"{error}: it cannot be restored from") from None
     if verdict != "ok":
         raise StoreConflict(f"{backup} is damaged: {' '.join(verdict.split())}")
-    if not {*TABLES, "registry"} - _LATER <= tables:
+    if not {"registry", *(table for table in TABLES if _SINCE.get(table, 1) <= version)} <= tables:
         raise StoreConflict(f"{backup} is not a backup of groat: tables are missing")
     if version > SCHEMA_VERSION:
         newer = f"has schema {version}, this version of groat knows {SCHEMA_VERSION}: install the newer one"
