@@ -188,6 +188,8 @@ def _connected(path: Path, mode: str = "rw", damaged: str = "") -> Iterator[sqli
 def differences(database: Path, backup: Path) -> list[str]:
     """What is in the store and not in the backup, and what would come back, in words. Raises as `read_back` does."""
     with _both(database, backup) as connection:
+        # The questions are the same for every schema: what a backup cannot know, it knows nothing of. So a store with
+        # trusts is not silently emptied of them by a backup from before there were any.
         for table in TABLES:
             there = connection.execute("SELECT 1 FROM backup.sqlite_master WHERE name = ?", (table,)).fetchone()
             rows = f"SELECT * FROM backup.{table}" if there else f"SELECT * FROM main.{table} WHERE 0"
