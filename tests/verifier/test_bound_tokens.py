@@ -40,6 +40,10 @@ def call(verifier: Verifier, token: str, proofs: list[str], **more: Any) -> Call
     return verifier.verify_request([f"{scheme} {token}"], b"x=1", dpop=proofs, **words)
 
 
+def once(name: str, end: int) -> OneTimeValue:
+    return OneTimeValue(OneTimeKind.PROOF, "key", name, end)
+
+
 def good(token: str, now: float | None = None, **changes: Any) -> str:
     wanted = {"url": URL, "method": "GET", "ath": token_hash(token), **changes}
     return proof(wanted.pop("url"), time.time() if now is None else now, **wanted)
@@ -172,19 +176,53 @@ def test_fifty_presentations_at_once(issuer: Issuer) -> None:
 @pytest.mark.rule("RS-DP-11")
 def test_the_memory_holds_what_could_come_again() -> None:
     """Each value until it is over; where there is no room nothing is accepted, and room comes with time."""
-    memory = ReplayMemory(2)
-
-    def once(name: str, end: int) -> OneTimeValue:
-        return OneTimeValue(OneTimeKind.PROOF, "key", name, end)
-
+    passed = 1000.0
+    memory = ReplayMemory(2, lambda: passed)
     assert memory.first(once("a", 100), 50)
     assert not memory.first(once("a", 100), 99.5)
     assert memory.first(once("b", 130), 60)
     with pytest.raises(ProofsUnavailable) as full:
         memory.first(once("c", 140), 60)
     assert (full.value.status, full.value.reason, full.value.www_authenticate) == (503, "dpop_full", None)
+    passed += 60
     assert memory.first(once("c", 140), 102)
     assert len(memory) == 2
+
+
+@pytest.mark.rule("RS-DP-09", "RS-DP-11")
+@pytest.mark.parametrize("step", [600, -600, 86400, -86400])
+def test_no_step_of_the_clock_lets_a_proof_in_again(step: int) -> None:
+    """There and back, with proofs coming in between; and a step that stays keeps nothing for longer than it is good."""
+    passed, start = 1000.0, 1_800_000_000
+    memory = ReplayMemory(3, lambda: passed)
+    used = once("used", start + 80)
+    assert memory.first(used, start)
+    passed += 2
+    assert memory.first(once("stepped", start + step + 82), start + step + 2)
+    assert not memory.first(used, start + step + 2)
+    passed += 2
+    assert not memory.first(used, start + 4)
+    assert not memory.first(once("stepped", start + step + 82), start + 4)
+    # The step stays: what was used after it is forgotten in its time, not when the old clock would have been there.
+    assert memory.first(once("later", start + step + 86), start + step + 6)
+    passed += 84
+    assert memory.first(once("last", start + step + 170), start + step + 90)
+    assert len(memory) == (2 if step < 0 else 1)  # after a step back the first is good again later
+
+
+@pytest.mark.rule("RS-DP-09")
+def test_a_verifier_whose_clock_steps_there_and_back(issuer: Issuer) -> None:
+    """The monotonic clock that it was given counts."""
+    now = time.time()
+    step = 0
+    verifier = issuer.verifier(clock=lambda: now + step, monotonic=lambda: 1000.0)
+    token = bound(issuer, exp=int(now) + 3600)
+    one = good(token, now)
+    call(verifier, token, [one])
+    step = 600
+    call(verifier, token, [good(token, now + step)])
+    step = 0
+    assert refused(verifier, token, [one]).reason == "dpop_replayed"
 
 
 @pytest.mark.rule("RS-DP-09")

@@ -3,7 +3,8 @@
 Everything here comes behind a token that is proven already, so that strangers cause no signature check and no memory.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -87,16 +88,18 @@ class Possession:
     """Judges, for one API, whether a caller may use the token that he presents.
 
     `chosen`: whether the operator has said anything of proofs; challenges then offer the scheme to everybody. `bases`:
-    from `public_bases`.
+    from `public_bases`. `monotonic`: seconds.
     """
 
-    def __init__(self, dpop: Dpop | None, bases: Sequence[str]) -> None:
+    def __init__(
+        self, dpop: Dpop | None, bases: Sequence[str], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         rules = dpop or DEFAULT
         self.required = rules.required
         self._chosen = dpop is not None
         self._rules = rules.rules
         self._nonces = rules.issued
-        self._memory = ReplayMemory() if rules.replay == "memory" else None
+        self._memory = ReplayMemory(monotonic=monotonic) if rules.replay == "memory" else None
         self._bases = tuple(bases)
         self.algorithms = tuple(sorted(self._rules.algorithms))
 

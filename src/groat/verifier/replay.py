@@ -3,6 +3,8 @@
 Only what a registered client's key has signed, for a good token, gets in here.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from groat.protocol.errors import ProofsUnavailable
@@ -12,16 +14,21 @@ CAPACITY: Final = 200_000  # about 40 MB; 2500 proofs a second that are good for
 
 
 class ReplayMemory:
-    """At most `capacity` proofs, each until it could not be accepted anyway.
+    """At most `capacity` proofs, each until it could not be accepted anyway: until it is over by both clocks.
+
+    By the wall clock alone a step forward would forget what is good again after a step back, and by the monotonic one
+    alone a step back would make good again what was forgotten meanwhile. Not covered: a wall clock that goes back to
+    before the end of a proof that was over by both. `monotonic`: seconds.
 
     Without a lock, since threads, and forks in the midst of something, are many: whoever puts his own mark into the
     dictionary was the first, and that is one step. A full memory refuses: forgetting would let old proofs in again.
     """
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, capacity: int = CAPACITY, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
+        self._monotonic = monotonic
         self._seen: dict[bytes, list[int]] = {}
-        self._ending: dict[int, list[bytes]] = {}
+        self._ending: dict[tuple[int, int], list[bytes]] = {}  # by the end on the wall clock, and on the monotonic one
         self._swept = 0
 
     def first(self, once: OneTimeValue, now: float) -> bool:
@@ -34,13 +41,15 @@ class ReplayMemory:
         digest = once.digest
         if self._seen.setdefault(digest, mark) is not mark:
             return False
-        self._ending.setdefault(once.expires_at, []).append(digest)
+        end = once.expires_at, int(self._monotonic() + once.expires_at - now)
+        self._ending.setdefault(end, []).append(digest)
         return True
 
     def _sweep(self, second: int) -> None:
-        self._swept = second
+        self._swept, passed = second, self._monotonic()
         # Each end a while later than it says: who has just looked at the clock may still be on his way here.
-        for end in [end for end in list(self._ending) if end < second - 1]:
+        over = [end for end in list(self._ending) if end[0] < second - 1 and end[1] < passed - 1]
+        for end in over:
             for digest in self._ending.pop(end, ()):
                 self._seen.pop(digest, None)
 
