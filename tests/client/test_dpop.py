@@ -3,16 +3,21 @@
 import base64
 import hashlib
 import json
+import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any, Final
 
 import jwt
 import pytest
 import requests
 
-from groat.client import KeyFile, MachineClient, TokenRequestRefused, TokenResponseInvalid
+from groat.client import KeyFile, KeyUnusable, MachineClient, TokenRequestRefused, TokenResponseInvalid
 from groat.client.grpc import call_credentials
+from groat.client.possession import Possession
 from groat.client.requests import MachineAuth
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PrivateKey, generate_private_key
@@ -219,6 +224,35 @@ def test_kept_tokens_are_of_one_key(make: MakeMachine, issuer: BoundServer, cloc
     assert token(dpop=two) != first
     with pytest.raises(ConfigError, match="dpop=KEYFILE"):
         token(dpop=True)
+
+
+@pytest.mark.rule("CL-28")
+def test_a_slow_key_file_holds_nobody_up() -> None:
+    """Several read at once, all go on with the key that was there first, and later proofs take no lock at all."""
+    reading, keys = Barrier(2, timeout=5), iter([generate_private_key("ES256") for _ in range(2)])
+
+    def load() -> PrivateKey:
+        reading.wait()
+        return next(keys)
+
+    possession = Possession(load, time.time)
+    with ThreadPoolExecutor(2) as pool:
+        found = {one.result() for one in [pool.submit(lambda: possession.thumbprint) for _ in range(2)]}
+    assert found == {possession.thumbprint}
+    with ThreadPoolExecutor(1) as pool, possession._lock:
+        assert pool.submit(possession.proof, "GET", "https://api.example/").result(timeout=5)
+
+
+@pytest.mark.rule("CL-28")
+def test_a_key_that_cannot_be_read(make: MakeMachine, clock: Clock, tmp_path: Path) -> None:
+    """Whoever asks for an auth object hears of it, until the file is there."""
+    path = tmp_path / "proof.json"
+    machine = make(dpop=path, **clock.options)
+    for ask in (machine.auth, machine.bearer, lambda api: MachineAuth(machine, api), machine.token):
+        with pytest.raises(KeyUnusable, match=re.escape(str(path))):
+            ask("https://api.example")
+    write_key(path, json.dumps(generate_private_key("ES256").private_jwk()).encode())
+    machine.auth("https://api.example")
 
 
 def test_arguments_that_are_none(make: MakeMachine) -> None:

@@ -39,7 +39,7 @@ class MachineAuth(_Auth):
         return f"MachineAuth({self._bearer.wish})"
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """The flow for a Client; waits for tokens in this thread. Raises ClientError."""
+        """The flow for a Client; waits for tokens in this thread. Raises ClientError, KeyUnusable among them."""
         self._bearer.check(_origin(request.url))
         token = self._bearer.get()
         response = yield self._with(request, token)

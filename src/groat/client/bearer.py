@@ -33,7 +33,10 @@ class Bearer:
         return await self.cache.aget(self.wish)
 
     def headers(self, token: Token, method: str, url: str) -> dict[str, str]:
-        """What a request carries: the token, and for a bound one a proof for this request alone (RFC 9449 7.1)."""
+        """What a request carries: the token, and for a bound one a proof for this request alone (RFC 9449 7.1).
+
+        Raises KeyUnusable where the key of the proofs was not read before, and cannot be.
+        """
         if self.possession is None:
             return {"Authorization": f"Bearer {token.value}"}
         return {
@@ -50,7 +53,7 @@ class Bearer:
                 hint="pass origins=[...] with the auth object if the API has several",
             )
 
-    def is_refused(self, response: ApiResponse, origin: Origin, token: Token, url: str = "") -> bool:
+    def is_refused(self, response: ApiResponse, origin: Origin, token: Token, url: str) -> bool:
         """Whether the API itself refused this token; then it, and only it, is dropped. Or whether it wants a nonce.
 
         `origin`: who answered, at `url`. A redirect's target has no say.

@@ -126,8 +126,8 @@ class MachineClient:
         """An auth object for `httpx2.Client(auth=...)`, AsyncClient, single requests, and the same of httpx.
 
         `resource`: the API's identifier (RFC 8707), which is also the only origin that gets the token, unless
-        `origins` lists others. Raises ConfigError; HttpClientMissing when no HTTP library is installed. Its requests
-        raise ClientError.
+        `origins` lists others. Raises ConfigError; HttpClientMissing when no HTTP library is installed; KeyUnusable
+        where `dpop` is a file that cannot be read, or holds no such key. Its requests raise ClientError.
         """
         from groat.client.auth import MachineAuth
 
@@ -136,7 +136,7 @@ class MachineClient:
     def bearer(
         self, resource: str | None = None, scopes: Scopes = (), *, origins: Iterable[str] | None = None
     ) -> Bearer:
-        """What an auth object for another library is made of; arguments and ConfigError as of `auth`."""
+        """What an auth object for another library is made of; arguments, ConfigError and KeyUnusable as of `auth`."""
         allowed = allowed_origins(resource, origins, self._allow_http_hosts)
         return Bearer(self._cache, self._wish(resource, scopes), allowed, self._possession)
 

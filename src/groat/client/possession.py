@@ -74,11 +74,15 @@ class Possession:
         return nonce != before
 
     def _key(self) -> tuple[PrivateKey, bytes]:
+        """The key, which is read outside of the lock: a slow file holds nobody up who need not wait for it."""
+        if (loaded := self._loaded) is not None:
+            return loaded
+        key = self._load()
+        jwk = {name: value for name, value in key.public.jwk.items() if name not in _LABELS}
+        header = strict_json.dumps({"typ": PROOF_TYP, "alg": key.algorithm, "jwk": jwk})
         with self._lock:
+            # If several have read, and the file changed meanwhile, all go on with the key of the first.
             if self._loaded is None:
-                key = self._load()
-                jwk = {name: value for name, value in key.public.jwk.items() if name not in _LABELS}
-                header = strict_json.dumps({"typ": PROOF_TYP, "alg": key.algorithm, "jwk": jwk})
                 self._loaded = key, base64url_encode(header)
             return self._loaded
 

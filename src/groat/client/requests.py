@@ -24,8 +24,8 @@ class MachineAuth(AuthBase):
     also the only origin that gets the token, unless `origins` lists others; behind a redirect to another origin there
     is none. A 401 invalid_token drops that token and repeats the request once with a new one, if its body is nothing,
     bytes, text, or a file that can be rewound. Every other answer is passed on as it is: for a 403 see
-    `groat.client.raise_for_scope`. Safe to share among sessions and threads. Raises ConfigError; its requests raise
-    ClientError.
+    `groat.client.raise_for_scope`. Safe to share among sessions and threads. Raises ConfigError, and
+    KeyUnusable for a key file of `dpop`; its requests raise ClientError.
     """
 
     def __init__(

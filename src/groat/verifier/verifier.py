@@ -120,12 +120,11 @@ class Verifier:
         trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
         hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
-        turned = clocks or Clocks()
-        self._possession = Possession(dpop, public_bases(public_url, self.audience, hosts), turned.monotonic)
         self.issuers = tuple(one.issuer for one in trusted)
         self.realm, self.description, self.explain = realm, description, os.environ.get("GROAT_DEV") == "1"
         self._observer = None if observer is None else Guarded(observer)
-        keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, turned, self._observer)
+        keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
+        self._possession = Possession(dpop, public_bases(public_url, self.audience, hosts), keys.clocks.monotonic)
         self._trusts = keys.trusts(trusted, self.audience, clock_tolerance)
         # With one issuer nothing has to be read from the token to know whose keys must prove it.
         self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
