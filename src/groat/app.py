@@ -66,9 +66,9 @@ def join_parts(
     key_sets = ClientKeySets(partial(fetch_key_set, allowed=config.publishing.client_networks), audit.fetched)
     remembered, lead = config.capacity.remembered_clients, config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
-    trust_keys = TrustKeys(config.publishing.client_networks, audit.looked_for_keys)
+    trust_keys = TrustKeys(config.publishing.client_networks, audit.looked_for_keys, key_sets.turns)
     workloads = Workloads(registry, Trusts(store, registry), trust_keys)
-    publishers, uses = Publishers(store, registry, key_sets), KeyUses(latest=trusted.latest)
+    publishers, uses = Publishers(store, registry, key_sets, workloads.tend), KeyUses(latest=trusted.latest)
     return Parts(
         asking=Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses),
         audit=audit,

@@ -69,12 +69,19 @@ def fetch_key_set(uri: str, allowed: Networks = (), context: ssl.SSLContext | No
 
 
 def fetch_document(
-    uri: str, allowed: Networks = (), context: ssl.SSLContext | None = None, bearer: str = ""
+    uri: str,
+    allowed: Networks = (),
+    context: ssl.SSLContext | None = None,
+    bearer: str = "",
+    deadline: float | None = None,
 ) -> Document:
-    """Fetch one JSON object, by the same rules; `bearer`: a token to show. Raises Refused."""
+    """Fetch one JSON object, by the same rules; `bearer`: a token to show. Raises Refused.
+
+    `deadline`: by `real_time.monotonic`, for one of several fetches that share their two seconds.
+    """
     if fault := key_set_fault(uri):
         raise Refused(fault)
-    deadline = monotonic() + DEADLINE
+    deadline = monotonic() + DEADLINE if deadline is None else deadline
     parts = urlsplit(uri)
     host, port = parts.hostname or "", parts.port or 443
     addresses = _checked_addresses(host, port, allowed, deadline)

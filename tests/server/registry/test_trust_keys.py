@@ -12,9 +12,13 @@ import pytest
 from groat.outbound import published
 from groat.protocol.federation.trust import KeySource, SourceKind, Trust
 from groat.protocol.jwk import PublicKey
-from groat.server.registry.trust_keys import TrustKeys
+from groat.server.endpoints.workloads import NoKey, Workloads
+from groat.server.registry.host_turns import HostTurns
+from groat.server.registry.trust_keys import TrustKeys, _place
+from groat.server.registry.trusts import Trusts
 from tests.key_set_server import KEY, LOOPBACK, Target, http, target
 from tests.protocol.federation.platforms import GENERIC, SPIFFE
+from tests.server.registry.test_registry import Scene
 
 
 @pytest.fixture
@@ -79,3 +83,85 @@ def test_a_bundle_does_not_go_back(tmp_path: Path) -> None:
 
     assert [key.kid for key in asyncio.run(again())] == [KEY.kid]
     assert "an older one" in told[-1]
+
+
+def bundle(path: Path, sequence: int = 1) -> str:
+    listed = [{**KEY.public.jwk, "use": "jwt-svid"}]
+    path.write_text(json.dumps({"keys": listed, "spiffe_sequence": sequence}))
+    return str(path)
+
+
+def test_what_belongs_to_a_trust_goes_with_it(tmp_path: Path) -> None:
+    """Its set and the number of its bundle; and a fetch that comes too late says so."""
+    told = list[str]()
+
+    async def work() -> None:
+        keys = TrustKeys(report=lambda host, why: told.append(why))
+        trust = replace(SPIFFE.trust, source=KeySource(SourceKind.FILE, bundle(tmp_path / "one.json")))
+        keys.keep({trust.issuer: trust})
+        keys.sets.tend()
+        keys.keep({})  # while it is being read
+        await keys.sets.settle(5)
+        nobodys = dict[str, Trust]()
+        keys.keep(nobodys)
+        assert not keys.sets._sets
+        assert not keys._sequences
+        keys.keep({trust.issuer: trust})
+        keys.sets.tend()
+        await keys.sets.settle(5)
+        assert keys._sequences == {_place(trust): 1}
+        assert [key.kid for key in keys.at_hand(trust)] == [KEY.kid]
+        keys.keep({})
+        assert not keys._sequences
+        keys.sets.at_hand(_place(trust))
+        await keys.sets.settle(5)
+
+    asyncio.run(work())
+    assert told[-1] == "its trust was removed"
+
+
+def test_newer_keys_are_news_only_where_others_came(tmp_path: Path) -> None:
+    """A forged kid does not cost a second signature: not for a copied set, nor in the pause, nor before any came."""
+
+    async def work() -> None:
+        async with Scene(tmp_path) as scene:
+            keys = TrustKeys()
+            workloads = Workloads(scene.registry, Trusts(scene.store, scene.registry), keys)
+
+            async def news(trust: Trust, found: tuple[PublicKey, ...]) -> bool:
+                return await workloads.newer_keys(NoKey("no key", trust, found), 5)
+
+            copied = replace(
+                GENERIC.trust, source=KeySource(SourceKind.COPIED, json.dumps({"keys": [dict(KEY.public.jwk)]}))
+            )
+            assert not await news(copied, keys.at_hand(copied))
+            file = replace(SPIFFE.trust, source=KeySource(SourceKind.FILE, bundle(tmp_path / "one.json")))
+            assert await news(file, keys.at_hand(file)), "they came after the token was judged"
+            assert await news(file, keys.at_hand(file)), "asked for, and read anew"
+            assert not await news(file, keys.at_hand(file)), "in the pause"
+            assert await news(file, ()), "what came before this was asked"
+            missing = replace(file, source=KeySource(SourceKind.FILE, str(tmp_path / "none.json")))
+            assert not await news(missing, keys.at_hand(missing))
+
+    asyncio.run(work())
+
+
+def test_files_have_turns_of_their_own(tmp_path: Path) -> None:
+    """A disk that hangs holds up its own files; and the turns are those of the caller, so the bounds are, too."""
+
+    async def work() -> None:
+        turns = HostTurns()
+        keys = TrustKeys(turns=turns)
+        one, other = (
+            replace(SPIFFE.trust, source=KeySource(SourceKind.FILE, bundle(tmp_path / name))) for name in ("a", "b")
+        )
+        async with turns.turn(str(tmp_path / "a"), troubled=False), turns.turn(str(tmp_path / "a"), troubled=False):
+            keys.keep({"one": one, "other": other})
+            keys.sets.tend()
+            await keys.sets.settle(0.5)
+            assert keys.at_hand(one) == ()
+            assert [key.kid for key in keys.at_hand(other)] == [KEY.kid]
+        await keys.sets.settle(5)
+        assert [key.kid for key in keys.at_hand(one)] == [KEY.kid]
+
+    asyncio.run(work())

@@ -29,7 +29,7 @@ from groat.protocol.models import (
     OneTimeValue,
 )
 from groat.protocol.token_request import check_query, read_client_request
-from groat.server.endpoints.workloads import Workloads, name_of
+from groat.server.endpoints.workloads import NoKey, Workloads, name_of
 from groat.server.http.admission import Admission
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import read_form
@@ -180,10 +180,12 @@ class Asking:
         if not isinstance(fault, JoseError):
             return fault, version
         await self.wait_its_turn(name)
-        if await self.registry.refresh() != version:
+        # Of an issuer that nobody trusts the refusal stands, too, while the store is away: nothing was read for it.
+        await (self.registry.refresh_if_possible() if fault.reason == "issuer" else self.registry.refresh())
+        if self.registry.version != version:
             # As with clients: the version is taken before anything is read, so that the use sees what changes then.
             version, fault = self.registry.version, await self._identify(claimant, credential)
-        if isinstance(fault, JoseError) and fault.reason == "key":
+        if isinstance(fault, NoKey):
             version, fault = await self._wait_for_trust(claimant, credential, fault)
         if isinstance(fault, JoseError):
             raise self.throttle.failed(claimant.exchange, refusal(fault, credential.presented.use))
@@ -200,7 +202,7 @@ class Asking:
         return client
 
     async def _wait_for_trust(
-        self, claimant: Claimant, credential: ForeignCredential, fault: JoseError
+        self, claimant: Claimant, credential: ForeignCredential, fault: NoKey
     ) -> tuple[int, AuthenticatedClient | JoseError]:
         """Judge by the keys that a trusted issuer published meanwhile. Only such an issuer's name comes as far as here.
 
@@ -208,10 +210,9 @@ class Asking:
         """
         name = name_of(credential)
         with self.room.seat(name, claimant.exchange.source) as seated, self.admission.away():
-            if not seated:
-                return self.registry.version, fault
-            await self.workloads.newer_keys(credential.presented.issuers, self.room.patience)
-            return self.registry.version, await self._identify(claimant, credential)
+            if seated and await self.workloads.newer_keys(fault, self.room.patience):
+                return self.registry.version, await self._identify(claimant, credential)
+            return self.registry.version, fault
 
     async def _wait_for_keys(self, claimant: Claimant, client: Client | None) -> Judged | None:
         """Judge by the keys that the client published meanwhile; None when the time is over that everybody waits."""

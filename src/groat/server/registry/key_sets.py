@@ -102,13 +102,14 @@ class ClientKeySets:
         if (flight := self._find(uri).flight) is not None:
             await asyncio.wait((flight,), timeout=seconds)
 
-    def keep(self, uris: Iterable[str]) -> None:
-        """Have these sets at hand from now on, and no others."""
+    def keep(self, uris: Iterable[str]) -> bool:
+        """Have these sets at hand from now on, and no others; whether all others are gone: one in flight is not."""
         wanted = set(uris)
         for uri in [uri for uri, found in self._sets.items() if uri not in wanted and found.flight is None]:
             del self._sets[uri]
         for uri in wanted:
             self._find(uri)
+        return len(self._sets) <= len(wanted)
 
     def tend(self, most: int = MAX_STARTS) -> None:
         """Begin to renew what is due, a few at a time."""
@@ -169,8 +170,9 @@ def _why(error: Exception) -> str:
 
 
 def _host(uri: str) -> str:
-    """The host with its port: that is what is silent or not."""
+    """What is silent or not: the host with its port; of what is no address, the path of the file."""
     try:
-        return urlsplit(uri).netloc.lower()
+        parts = urlsplit(uri)
+        return parts.netloc.lower() or parts.path
     except ValueError:
         return ""

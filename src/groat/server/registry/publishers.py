@@ -1,7 +1,11 @@
-"""Which clients publish their keys, as far as this process knows; sees to it that their key sets are at hand."""
+"""Which clients publish their keys, as far as this process knows; sees to it that their key sets are at hand.
+
+And, in the same rounds, those of trusted issuers.
+"""
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,13 +18,21 @@ LOOK_SECONDS: Final = 2.0  # between two looks at the store
 GLANCE_SECONDS: Final = 0.1  # between two looks at what the requests have learnt of it
 
 
+async def _nobody() -> None:
+    """No keys of anybody else are to be looked after."""
+
+
 @dataclass(slots=True)
 class Publishers:
-    """Follows the registry and fetches what is new in it, before anybody asks."""
+    """Follows the registry and fetches what is new in it, before anybody asks.
+
+    `others`: is called in each round of `run`, once the version of the registry was read.
+    """
 
     store: Store
     registry: Registry
     key_sets: ClientKeySets
+    others: Callable[[], Awaitable[None]] = _nobody
     _listed: int = field(default=-1, init=False)
     _any: bool = field(default=False, init=False)
 
@@ -38,6 +50,7 @@ class Publishers:
         """Keep them at hand from then on."""
         while True:
             await self._look()
+            await self.others()
             for _ in range(round(LOOK_SECONDS / GLANCE_SECONDS)):
                 await asyncio.sleep(GLANCE_SECONDS)
                 if self._listed != self.registry.version:

@@ -89,6 +89,11 @@ class Registry:
         self._active = ("", 0.0, 0.0)
         return True
 
+    @property
+    def changes(self) -> int:
+        """How often another version was seen: what was read before a change is known by this, as it never goes back."""
+        return self._changes
+
     async def refresh(self) -> int:
         """Read the version in force and return it. Raises StoreUnavailable."""
         self.observe(await self._store.registry_version())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from groat.outbound.public_address import Networks
-from groat.outbound.published import MAX_BYTES, Document, Fetched, Refused, fetch_document
+from groat.outbound.published import DEADLINE, MAX_BYTES, Document, Fetched, Refused, fetch_document
+from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
 from groat.protocol.errors import JoseError
 from groat.protocol.federation.keys import read_keys
@@ -22,6 +23,7 @@ from groat.protocol.federation.spiffe import KEY_USE, sequence_of
 from groat.protocol.federation.trust import SourceKind, Trust
 from groat.protocol.jwk import PublicKey
 from groat.protocol.uris import key_set_fault
+from groat.server.registry.host_turns import HostTurns
 from groat.server.registry.key_sets import ClientKeySets, Report, silent
 
 FILE_SECONDS: Final = 5.0  # after which a file is looked at again
@@ -29,6 +31,7 @@ MAX_TOKEN_BYTES: Final = 16 * 1024
 MIN_REFRESH, MAX_REFRESH = 60, 3600  # of a SPIFFE bundle's own hint
 
 
+@lru_cache(maxsize=1024)
 def _place(trust: Trust) -> str:
     """What the keys of a trust are known by: where they come from, and everything that decides what they are."""
     source = trust.source
@@ -49,16 +52,21 @@ def _copied(text: str, preset: str) -> tuple[PublicKey, ...]:
 
 @dataclass(slots=True)
 class TrustKeys:
-    """Keys by trust. `allowed`: private networks that an address may lead to; `report` hears of every fetch."""
+    """Keys by trust. `allowed`: private networks that an address may lead to; `report` hears of every fetch.
+
+    `turns`: those of other fetches that count together with these.
+    """
 
     allowed: Networks = ()
     report: Report = silent
+    turns: HostTurns = field(default_factory=HostTurns)
     sets: ClientKeySets = field(init=False)
     _trusts: dict[str, Trust] = field(default_factory=dict, init=False)
     _sequences: dict[str, int] = field(default_factory=dict, init=False)
+    _kept: Mapping[str, Trust] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.sets = ClientKeySets(self._fetch, self.report)
+        self.sets = ClientKeySets(self._fetch, self.report, turns=self.turns)
 
     def at_hand(self, trust: Trust) -> tuple[PublicKey, ...]:
         """The keys that count now; what is due is fetched beside."""
@@ -80,32 +88,39 @@ class TrustKeys:
             await self.sets.landed(_place(trust), seconds)
 
     def keep(self, trusts: Mapping[str, Trust]) -> None:
-        """Forget the sets of trusts that are gone; have those of the others at hand."""
+        """Forget the sets of trusts that are gone, and have those of the others at hand, once they are tended."""
+        if trusts is self._kept:
+            return
         remote = {_place(one): one for one in trusts.values() if one.source.kind is not SourceKind.COPIED}
         self._trusts = remote
-        self.sets.keep(remote)
-        self.sets.tend()
+        for place in list(self._sequences):
+            if place not in remote:
+                del self._sequences[place]
+        self._kept = trusts if self.sets.keep(remote) else None
 
     def _fetch(self, place: str) -> Fetched:
         """In a thread. Raises Refused."""
-        trust = self._trusts[place]
-        source = trust.source
+        trust = self._trusts.get(place)
+        if trust is None:
+            raise Refused("its trust was removed")
+        source, deadline = trust.source, monotonic() + DEADLINE
         if source.kind is SourceKind.FILE:
             return self._usable(place, trust, Document(_file(source.at), FILE_SECONDS))
-        uri = self._discovered(trust) if source.kind is SourceKind.DISCOVERY else source.at
+        uri = self._discovered(trust, deadline) if source.kind is SourceKind.DISCOVERY else source.at
         bearer = _secret(source.token_file) if source.token_file else ""
         context = _private_context(source.ca_file) if source.ca_file else None
-        return self._usable(place, trust, fetch_document(uri, self.allowed, context, bearer))
+        return self._usable(place, trust, fetch_document(uri, self.allowed, context, bearer, deadline))
 
-    def _discovered(self, trust: Trust) -> str:
+    def _discovered(self, trust: Trust, deadline: float) -> str:
         """Where the issuer's own metadata say that its keys are (OpenID Discovery 4.3: only if they speak for it)."""
-        document = fetch_document(f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration", self.allowed).members
+        uri = f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration"
+        document = fetch_document(uri, self.allowed, deadline=deadline).members
         if document.get("issuer") != trust.issuer:
             raise Refused("the metadata of the issuer name another one, so nothing of them is used")
-        uri = document.get("jwks_uri")
-        if not isinstance(uri, str) or key_set_fault(uri):
+        found = document.get("jwks_uri")
+        if not isinstance(found, str) or key_set_fault(found):
             raise Refused("the metadata of the issuer have no usable jwks_uri")
-        return uri
+        return found
 
     def _usable(self, place: str, trust: Trust, found: Document) -> Fetched:
         preset = preset_of(trust)
@@ -115,10 +130,10 @@ class TrustKeys:
             raise Refused(error.hint) from None
         if preset.key_use != KEY_USE:
             return Fetched(keys, found.max_age)
-        sequence = sequence_of(found.members)
-        if sequence is not None and sequence < self._sequences.get(place, 0):
-            raise Refused(f"the bundle counts {sequence}, and {self._sequences[place]} was seen: an older one")
-        self._sequences[place] = sequence or self._sequences.get(place, 0)
+        sequence, seen = sequence_of(found.members), self._sequences.get(place, 0)
+        if sequence is not None and sequence < seen:
+            raise Refused(f"the bundle counts {sequence}, and {seen} was seen: an older one")
+        self._sequences[place] = sequence or seen
         return Fetched(keys, _refresh(found))
 
 

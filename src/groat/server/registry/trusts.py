@@ -1,6 +1,7 @@
-"""Trusts and their rules in memory, until the registry's version moves; none is read before a foreign token comes.
+"""Trusts and their rules in memory, until the registry's version moves; no rule is read before a foreign token comes.
 
 So what others registered costs a plain token nothing, and a foreign one looks at the few rules that can be about it.
+Of a public issuer anybody has good tokens: what such a one makes us read pushes out nobody whom a rule names.
 """
 
 from collections import OrderedDict
@@ -8,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from groat.protocol.federation.presets import keys_of, preset_of
+from groat.protocol.federation.presets import key_of, keys_of, preset_of
 from groat.protocol.federation.rules import Rule
 from groat.protocol.federation.trust import Trust
 from groat.server.registry.registry import Registry
 from groat.server.store import Store, StoreUnavailable
 
-MAX_REMEMBERED: Final = 10_000  # workloads, by what their rules are found by
+MAX_REMEMBERED: Final = 10_000  # workloads that a rule names, by what their rules are found by
+MAX_UNNAMED: Final = 1_000  # the same of those that only rules without one value can be about
+MAX_KEY_CHARS: Final = 1024  # of what is remembered for one of them
+_Found = OrderedDict[tuple[str, tuple[str, ...]], tuple[Rule, ...]]
 
 
 @dataclass(slots=True)
@@ -23,22 +27,21 @@ class Trusts:
 
     store: Store
     registry: Registry
-    _version: int = field(default=-1, init=False)
+    _changes: int = field(default=-1, init=False)  # the version itself may go back for a moment
     _by_issuer: dict[str, Trust] | None = field(default=None, init=False)
     _read_last: dict[str, Trust] | None = field(default=None, init=False)  # under whatever version
-    _rules: "OrderedDict[tuple[str, tuple[str, ...]], tuple[Rule, ...]]" = field(
-        default_factory=OrderedDict, init=False
-    )
+    _named: _Found = field(default_factory=OrderedDict, init=False)
+    _unnamed: _Found = field(default_factory=OrderedDict, init=False)
 
     async def all(self) -> Mapping[str, Trust]:
         """Every trust by its issuer."""
         self._follow()
         if self._by_issuer is not None:
             return self._by_issuer
-        version = self.registry.version
+        changes = self.registry.changes
         found = {record.trust.issuer: record.trust for record in await self.store.list_trusts()}
         self._read_last = found
-        if version == self.registry.version:  # else it may be older than what memory stands for now
+        if changes == self.registry.changes:  # else it may be older than what memory stands for now
             self._by_issuer = found
         return found
 
@@ -63,19 +66,27 @@ class Trusts:
         """The rules of a trust that a token with these claims can meet."""
         self._follow()
         keys = keys_of(claims, preset_of(trust))
-        found = self._rules.get((trust.name, keys))
+        sought = trust.name, keys
+        found = self._named.get(sought) or self._unnamed.get(sought)
         if found is not None:
             return found
-        version = self.registry.version
+        changes = self.registry.changes
         found = tuple(record.rule for record in await self.store.rules_found_by(trust.name, keys))
-        if version == self.registry.version:
-            self._rules[trust.name, keys] = found
-            if len(self._rules) > MAX_REMEMBERED:
-                self._rules.popitem(last=False)
+        if found and changes == self.registry.changes and sum(map(len, keys)) <= MAX_KEY_CHARS:
+            named = any(key_of(rule, preset_of(trust)) for rule in found)
+            memory, most = (self._named, MAX_REMEMBERED) if named else (self._unnamed, MAX_UNNAMED)
+            _remember(memory, most, sought, found)
         return found
 
     def _follow(self) -> None:
-        """Forget what was read under another version."""
-        if self._version != self.registry.version:
-            self._version, self._by_issuer = self.registry.version, None
-            self._rules.clear()
+        """Forget what was read before the last change."""
+        if self._changes != self.registry.changes:
+            self._changes, self._by_issuer = self.registry.changes, None
+            self._named.clear()
+            self._unnamed.clear()
+
+
+def _remember(memory: _Found, most: int, sought: tuple[str, tuple[str, ...]], found: tuple[Rule, ...]) -> None:
+    memory[sought] = found
+    if len(memory) > most:
+        memory.popitem(last=False)
