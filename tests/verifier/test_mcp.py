@@ -16,7 +16,7 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import ValidationError
 
 from groat.testing import FakeIssuer
-from groat.verifier import ConfigError, KeysUnavailable
+from groat.verifier import ConfigError, Dpop, KeysUnavailable
 from groat.verifier.mcp import McpTokenVerifier, caller
 from tests.waiting import wait_until
 
@@ -182,3 +182,11 @@ def test_the_caller_of_each_call() -> None:
         assert asyncio.run(scene()) == [
             f"billing {'a':->32}", "a orders:read", f"billing {'b':->32}", "b orders:read",
         ]  # fmt: skip
+
+
+@pytest.mark.rule("RS-DP-04")
+def test_bound_tokens_alone_cannot_be_demanded(issuer: FakeIssuer) -> None:
+    """The SDK hands on no proofs: said when it is built, with the way out. Other words on proofs are taken."""
+    with pytest.raises(ConfigError, match=r"required=True.*GroatMiddleware"):
+        McpTokenVerifier(issuer.verifier(dpop=Dpop(required=True)))
+    McpTokenVerifier(issuer.verifier(dpop=Dpop()))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from groat.extras import needs_extra
 from groat.protocol.access_token import Caller
 from groat.protocol.arguments import strings
-from groat.protocol.errors import KeysUnavailable, VerificationError
+from groat.protocol.errors import ConfigError, KeysUnavailable, VerificationError
 from groat.verifier import asgi
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
@@ -35,10 +35,16 @@ class McpTokenVerifier(TokenVerifier):
 
     The SDK itself reads the Authorization header, asks for scopes, writes each answer, and serves the metadata of RFC
     9728. So these are its own: a 401 has the error invalid_token where no token was sent as well, of two Authorization
-    headers the first counts, and one that is malformed is like none. Not checked: finer rights than scopes.
+    headers the first counts, and one that is malformed is like none. Raises ConfigError for a verifier that takes
+    bound tokens alone: the SDK hands on no proofs. Not checked: finer rights than scopes.
     """
 
     def __init__(self, verifier: Verifier) -> None:
+        if verifier.proofs_taken.required:
+            raise ConfigError(
+                "Dpop(required=True) would refuse every token here, since the MCP SDK hands on no proofs:"
+                " leave it out, or put GroatMiddleware of groat.verifier.asgi around the server instead"
+            )
         self._verifier = verifier
         self._resource = ProtectedResource(verifier)
 
