@@ -4,6 +4,8 @@ import ast
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -522,3 +524,18 @@ def test_adapters_ask_the_verifier_in_one_place() -> None:
         names = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
         asked += [path.name for name in names if name in ("verify_request", "averify_request")]
     assert set(asked) == {"protected_resource.py"}
+
+
+@pytest.mark.rule("RS-28")
+def test_bytes_are_never_compared_with_text() -> None:
+    """Frameworks hand over either; an application that runs under `python -bb` must not fail for it."""
+    program = """
+from groat.testing import FakeIssuer
+from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+issuer = FakeIssuer()
+resource, token = ProtectedResource(issuer.verifier()), issuer.token()
+for line in (f"Bearer {token}", f"Bearer {token}".encode(), f"bearer {token}", f"bearer {token}".encode()):
+    print(resource.admit(ApiRequest(lambda name: [line] if name == "authorization" else [])).client_id)
+"""
+    ran = subprocess.run([sys.executable, "-bb", "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.stdout.split(), ran.stderr) == (["test-client"] * 4, "")

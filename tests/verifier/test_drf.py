@@ -8,11 +8,13 @@ import pytest
 from django.test import Client
 from django.urls import include, path
 
-from groat.verifier import ConfigError, any_of, django_settings
+from groat.verifier import ConfigError, Dpop, any_of, django_settings
 from groat.verifier.django import metadata_urls
 from groat.verifier.drf import GroatAuthentication, GroatRequest, HasScopes, Principal
 from tests.verifier.django_site import site
 from tests.verifier.issuer import JWKS, Answer, Issuer, serving
+from tests.verifier.test_observer import Figures
+from tests.verifier.tokens import AUD
 
 # isort: split
 from rest_framework.authentication import BaseAuthentication
@@ -212,11 +214,24 @@ def test_beside_another_authentication(running: Issuer) -> None:
         assert [ask("/not", one).status_code for one in (token, other, None)] == [403, 200, 200]
         assert [ask("/caller-not", one).status_code for one in (token, other, None)] == [403, 200, 401]
         failed = ask("/or", X_Name="bad")
-        assert (failed.status_code, failed.json(), failed["WWW-Authenticate"]) == (
-            401,
-            {"detail": "not you"},
-            'Bearer realm="api"',
-        )
+        assert (failed.status_code, failed.json()) == (401, {"detail": "not you"})
+        assert failed["WWW-Authenticate"] == ask("/or")["WWW-Authenticate"]
+
+
+@pytest.mark.rule("RS-28", "RS-MD-03", "RS-MD-08")
+def test_the_challenge_of_another_authentications_refusal(running: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    """That of a request without credentials: scopes, metadata, DPoP. Nobody was refused by the verifier: no word."""
+    figures = Figures()
+    verifier = running.verifier(dpop=Dpop(), observer=figures)
+    own = {"GROAT_VERIFIER": verifier, "GROAT_ISSUER": None, "GROAT_AUDIENCE": None}
+    both = (GroatAuthentication, ByName)
+    with site(running, [*metadata_urls(), path("read", view(HasScopes("orders:read"), by=both))], alone=True, **own):
+        failed = ask("/read", X_Name="bad")
+        assert (failed.status_code, failed.json(), figures.verdicts) == (401, {"detail": "not you"}, [])
+        assert [record for record in caplog.records if record.name == "groat.verifier"] == []
+        challenge = failed["WWW-Authenticate"]
+        assert challenge == ask("/read")["WWW-Authenticate"]
+        assert all(word in challenge for word in ('scope="orders:read"', f"{AUD}{METADATA}", 'DPoP realm="api"'))
 
 
 def test_no_refusal_is_told_where_nobody_was_refused(running: Issuer, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,8 +94,7 @@ RFC9068: Final = Dialect()
 class Expectations:
     """What one API accepts: tokens of this issuer, for this audience, signed by these algorithms.
 
-    `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. `accept_bound`: let tokens pass that are
-    bound to a key or certificate, for a caller that checks the proof itself. Raises ConfigError for an empty or unsafe
+    `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. Raises ConfigError for an empty or unsafe
     combination.
     """
 
@@ -104,7 +103,6 @@ class Expectations:
     algorithms: Collection[str] = DEFAULT_ALGORITHMS
     clock_tolerance: int = 10
     dialect: Dialect = RFC9068
-    accept_bound: bool = False
     algorithm_names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -164,7 +162,8 @@ def parse_access_token(token: str | bytes, expected: Expectations) -> jose.Unver
 def check_access_token(jwt: jose.UnverifiedJwt, key: PublicKey, expected: Expectations, now: float) -> Caller:
     """Signature, then claims (RFC 9068 4). `key` was chosen by kid from this issuer's own set.
 
-    Raises InvalidToken. Not checked: scopes (see `require_scopes`), revocation, proof of possession.
+    Raises InvalidToken. Not checked: scopes (see `require_scopes`), revocation, and what a token is bound to: whoever
+    lets a caller in with a `confirmation` must have seen its proof.
     """
     try:
         jose.verify_signature(jwt, key)
@@ -189,8 +188,6 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
             raise JoseError("type", f"the claim {name} is not {value}")
     if "cnf" in claims:
         read_confirmation(claims["cnf"])
-        if not expected.accept_bound:
-            raise JoseError("binding", "the token is bound to a key whose proof is not checked here")
     client_id = jose.string_claim(claims, _first(claims, dialect.client_id))
     return Caller(
         client_id,
@@ -278,7 +275,7 @@ def require_scopes(caller: Caller, required: RequiredScopes) -> None:
         if caller.scopes.isdisjoint(required.scopes):
             raise InsufficientScope(required.scopes, f"none of {_listed(required.scopes)} is granted")
         return
-    wanted = scope_names(required)
+    wanted = required if type(required) is tuple else scope_names(required)  # a tuple is what adapters have
     if not caller.scopes.issuperset(wanted):
         raise InsufficientScope(wanted, f"{_listed(set(wanted) - caller.scopes)} is not granted")
 

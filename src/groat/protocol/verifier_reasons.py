@@ -93,4 +93,7 @@ signature
 type
     The JWT is of another kind than an access token.
     Accept its type with accept_types=, if the issuer really writes it so.
+unlisted
+    The method of a gRPC server is open to nobody; whether there is one is not told.
+    The hint names it: list it in methods=, or in exempt= if it is for everybody.
 """

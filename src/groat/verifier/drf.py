@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from groat.extras import needs_extra
 from groat.protocol.access_token import AnyOf, Caller, require_scopes
-from groat.protocol.errors import InsufficientScope, MissingToken, VerificationError
+from groat.protocol.errors import InsufficientScope, VerificationError
 from groat.verifier.answers import Answer
 
 try:
@@ -117,9 +117,8 @@ class GroatAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """The challenge that DRF adds where another class has refused what it was sent."""
-        missing = MissingToken()
-        missing.realm = django_settings.resource().verifier.realm
-        return missing.www_authenticate or ""
+        view = (request.parser_context or {}).get("view")
+        return django_settings.resource().challenge(() if view is None else _declared(view))
 
 
 class GroatRequest(Request):

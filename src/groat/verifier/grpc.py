@@ -95,7 +95,8 @@ class _Methods:
         """The scopes of a method; None for one that is not listed, which nobody may call."""
         required = self._required.get(method)
         if required is None:
-            logger.info("refused: the method %s is not listed", shown(method))
+            hint = f"the method {shown(method)} is neither in methods nor in exempt"
+            self._resource.verifier.turned_away(VerificationError("unlisted", hint))
         return required
 
     def judge(self, method: str, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:

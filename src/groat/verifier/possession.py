@@ -158,14 +158,14 @@ class Possession:
             raise JoseError("url", "nobody said which URL was asked for: this adapter takes no bound tokens")
         return frozenset(normal_url(_joined(base, path)) for base in self._bases)
 
-    def challenge(self, error: VerificationError, dpop: bool, now: float) -> None:
-        """Write into a refusal which schemes it offers. `dpop`: whether that scheme was tried."""
+    def challenge(self, error: VerificationError, dpop: bool, now: Callable[[], float]) -> None:
+        """Write into a refusal which schemes it offers. `dpop`: whether that scheme was tried; `now`: for a nonce."""
         error.tried = "DPoP" if dpop else "Bearer"
         if self._chosen or dpop or error.reason == "binding":
             error.proof_algorithms = self.algorithms
             error.bearer = not self.required
         if isinstance(error, ProofNonceRequired) and self._nonces is not None:
-            error.nonce = self._nonces.current(now)
+            error.nonce = self._nonces.current(now())
 
 
 def public_bases(public_url: str | Sequence[str] | None, audience: str, hosts: frozenset[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from groat.verifier.verifier import Verifier
 # Where these stand somebody means more than one path, or what is no part of a path.
 _PATTERN: Final = re.compile(r"[*?#{}\[\]]")
 # What most requests begin with: for these nothing is asked that bound tokens alone need.
-_BEARER: Final = (b"Bearer ", "Bearer ")
+_BEARER, _BEARER_BYTES = "Bearer ", b"Bearer "
 _ADMITTED: Final = "groat.admitted"
 _READS: Final = frozenset({"GET", "HEAD"})
 
@@ -105,7 +105,8 @@ class ProtectedResource:
         required = self._scopes if scopes is None else scopes
         lines = request.lines("authorization")
         try:
-            if not lines or lines[0][:7] in _BEARER or not is_dpop(lines[0]):
+            plain = _BEARER_BYTES if lines and isinstance(lines[0], bytes) else _BEARER
+            if not lines or lines[0][:7] == plain or not is_dpop(lines[0]):
                 return self.verifier.verify_request(lines, request.query, required)
             return self._again(request, required) or self._remember(
                 request,
@@ -127,7 +128,8 @@ class ProtectedResource:
         required = self._scopes if scopes is None else scopes
         lines = request.lines("authorization")
         try:
-            if not lines or lines[0][:7] in _BEARER or not is_dpop(lines[0]):
+            plain = _BEARER_BYTES if lines and isinstance(lines[0], bytes) else _BEARER
+            if not lines or lines[0][:7] == plain or not is_dpop(lines[0]):
                 return await self.verifier.averify_request(lines, request.query, required)
             return self._again(request, required) or self._remember(
                 request,
@@ -155,6 +157,15 @@ class ProtectedResource:
     def _remember(self, request: ApiRequest, caller: Caller) -> Caller:
         request.memo()[_ADMITTED] = self.verifier, caller
         return caller
+
+    def challenge(self, route: tuple[str, ...] | AnyOf = ()) -> str:
+        """What `admit` and `refusal` challenge with where there are no credentials; nobody is refused by asking.
+
+        `route`: as in `refusal`.
+        """
+        missing = self.verifier.unasked(self._scopes)
+        missing.resource_metadata = self._metadata_url
+        return dict(self.refusal(missing, route).headers)["www-authenticate"]
 
     def permit(self, caller: Caller, scopes: RequiredScopes) -> None:
         """Whether a caller that was admitted may go on to a route. Raises InsufficientScope, for `refusal`."""

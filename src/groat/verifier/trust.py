@@ -127,7 +127,6 @@ def expectations(trusted: TrustedIssuer, audience: str, clock_tolerance: int) ->
         tuple(trusted.algorithms),
         clock_tolerance=clock_tolerance,
         dialect=trusted.dialect,
-        accept_bound=True,
     )
 
 

@@ -21,8 +21,8 @@ from groat.protocol.access_token import (
 )
 from groat.protocol.arguments import kind_of, strings
 from groat.protocol.differences import difference, shown
-from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, VerificationError
-from groat.protocol.jwk import PublicKey, printable
+from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, MissingToken, VerificationError
+from groat.protocol.jwk import printable
 from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
 from groat.verifier.bearer import DPOP, token_of
@@ -143,14 +143,12 @@ class Verifier:
         key, which takes a request to prove (`verify_request`).
         """
         judged = self._judge(token, scopes, None)
-        if isinstance(judged, Caller):
-            return judged
-        wait_for(judged.flight)
-        return self._judge_again(judged, token, scopes)
+        return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
 
     async def averify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
         """As `verify`; waits for keys without blocking the event loop."""
-        return await self._averify(token, scopes)
+        judged = self._judge(token, scopes, None)
+        return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
 
     def verify_request(
         self,
@@ -168,7 +166,8 @@ class Verifier:
         which is put behind `public_url` (of a whole URL the path counts); `dpop`, the values of all DPoP header lines.
         """
         token, scheme = self._token(authorization, query, scopes)
-        return self._verify(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
 
     async def averify_request(
         self,
@@ -182,7 +181,8 @@ class Verifier:
     ) -> Caller:
         """As `verify_request`, without blocking the event loop."""
         token, scheme = self._token(authorization, query, scopes)
-        return await self._averify(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
 
     @property
     def proofs_taken(self) -> ProofsTaken:
@@ -196,6 +196,25 @@ class Verifier:
         except VerificationError as error:
             self._refused(error, None, caller, scopes, "cnf" in caller.claims)
             raise
+
+    def unasked(self, scopes: RequiredScopes = ()) -> MissingToken:
+        """The refusal of whoever shows no token, for challenges of others: neither counted nor logged."""
+        missing = MissingToken()
+        self._offer(missing, scopes, dpop=False)
+        return missing
+
+    def turned_away(self, error: VerificationError, kid: str | None = None, client: str | None = None) -> None:
+        """Count and log a refusal, as a warning where `Notices` allows: also for adapters that refuse by themselves.
+
+        Python shows warnings of a logger that nobody has configured, as under uvicorn.
+        """
+        if self._observer is not None:
+            self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
+        held = self._notices.due(error.reason)
+        more = f" (and {held} more for this reason since the last warning)" if held else ""
+        level = logging.INFO if held is None else logging.WARNING
+        words = "refused: reason=%s kid=%s client=%s hint=%s%s"
+        logger.log(level, words, error.reason, kid, client, error.hint, more)
 
     def warm_sync(self, *, force: bool = False) -> None:
         """Load the keys of every issuer now; `force` even if they are current.
@@ -231,19 +250,13 @@ class Verifier:
         for trust in self._trusts.values():
             trust.source.close()
 
-    def _verify(self, token: Token, scopes: RequiredScopes, shown: Shown | None = None) -> Caller:
-        judged = self._judge(token, scopes, shown)
-        if isinstance(judged, Caller):
-            return judged
-        wait_for(judged.flight)
-        return self._judge_again(judged, token, scopes)
+    def _waited(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
+        wait_for(case.flight)
+        return self._judge_again(case, token, scopes)
 
-    async def _averify(self, token: Token, scopes: RequiredScopes, shown: Shown | None = None) -> Caller:
-        judged = self._judge(token, scopes, shown)
-        if isinstance(judged, Caller):
-            return judged
-        await await_landing(judged.flight)
-        return self._judge_again(judged, token, scopes)
+    async def _awaited(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
+        await await_landing(case.flight)
+        return self._judge_again(case, token, scopes)
 
     def _judge(self, token: Token, scopes: RequiredScopes, shown: Shown | None) -> Caller | _Open:
         """Judge by the keys at hand; what is open is so for want of a key."""
@@ -251,21 +264,19 @@ class Verifier:
         try:
             if not isinstance(token, Token):
                 raise InvalidToken("malformed", f"the token must be a string, not {kind_of(token)}")
+            now = wall() if self._clock is None else self._clock()
             if self._cache is not None:
-                digest, caller = self._cache.find(token, wall() if self._clock is None else self._clock())
+                digest, caller = self._cache.find(token, now)
             if caller is None:
                 trust = self._only or self._claimed_trust(token)
                 jwt = parse_access_token(token, trust.expected)
                 key = trust.source.known_key(jwt.header)
                 if key is None:
                     return _Open(trust, jwt, digest, trust.source.board(jwt.header), shown)
-                caller = self._prove(trust, jwt, key, digest)
-            if shown is not None or "cnf" in caller.claims or self._possession.required:
-                self._possession.confirm(caller, token, shown, self._now())
-            require_scopes(caller, scopes)
-            if self._observer is not None:
-                self._observer.verified("accepted", "")
-            return caller
+                caller = check_access_token(jwt, key, trust.expected, now)
+                if self._cache is not None and digest is not None:
+                    self._cache.remember(digest, caller, key, trust.source)
+            return self._accept(caller, token, scopes, shown, now)
         except VerificationError as error:
             self._refused(error, jwt, caller, scopes, shown is not None)
             raise
@@ -274,17 +285,23 @@ class Verifier:
         """The verdict after the wait: the key is there now, or the answer says why not."""
         caller = None
         try:
-            key = case.trust.source.verdict(case.jwt.header)
-            caller = self._prove(case.trust, case.jwt, key, case.digest)
-            if case.shown is not None or "cnf" in caller.claims or self._possession.required:
-                self._possession.confirm(caller, token, case.shown, self._now())
-            require_scopes(caller, scopes)
-            if self._observer is not None:
-                self._observer.verified("accepted", "")
-            return caller
+            key, now = case.trust.source.verdict(case.jwt.header), self._now()
+            caller = check_access_token(case.jwt, key, case.trust.expected, now)
+            if self._cache is not None and case.digest is not None:
+                self._cache.remember(case.digest, caller, key, case.trust.source)
+            return self._accept(caller, token, scopes, case.shown, now)
         except VerificationError as error:
             self._refused(error, case.jwt, caller, scopes, case.shown is not None)
             raise
+
+    def _accept(self, caller: Caller, token: Token, scopes: RequiredScopes, shown: Shown | None, now: float) -> Caller:
+        """What is left to ask once the token is proven, in whichever way that was."""
+        if shown is not None or "cnf" in caller.claims or self._possession.required:
+            self._possession.confirm(caller, token, shown, now)
+        require_scopes(caller, scopes)
+        if self._observer is not None:
+            self._observer.verified("accepted", "")
+        return caller
 
     def _claimed_trust(self, token: Token) -> Trust:
         """Whose token it says it is: a rumour that only picks the keys which must then prove it."""
@@ -298,12 +315,6 @@ class Verifier:
             listed = ", ".join(map(shown, self.issuers))
             raise InvalidToken("issuer", f"iss is none of {listed}{close}")
         return trust
-
-    def _prove(self, trust: Trust, jwt: jose.UnverifiedJwt, key: PublicKey, digest: bytes | None) -> Caller:
-        caller = check_access_token(jwt, key, trust.expected, wall() if self._clock is None else self._clock())
-        if self._cache is not None and digest is not None:
-            self._cache.remember(digest, caller, key, trust.source)
-        return caller
 
     def _now(self) -> float:
         return wall() if self._clock is None else self._clock()
@@ -323,23 +334,18 @@ class Verifier:
         scopes: RequiredScopes,
         dpop: bool,
     ) -> None:
-        """Log why, as a warning where `Notices` allows. The client is named only once its token is proven.
-
-        Python shows warnings of a logger that nobody has configured, as under uvicorn.
-        """
-        error.realm = self.realm
-        self._possession.challenge(error, dpop, self._now())
-        if error.status == 401:  # whoever has no good token may ask for one that fits (RFC 9728 5.1)
-            error.required = tuple(sorted(scope_names(scopes)))
-        if self._observer is not None:
-            self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
+        """Log why. The client is named only once its token is proven."""
+        self._offer(error, scopes, dpop)
         kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None
         client = None if caller is None else printable(caller.client_id)
-        held = self._notices.due(error.reason)
-        more = f" (and {held} more for this reason since the last warning)" if held else ""
-        level = logging.INFO if held is None else logging.WARNING
-        words = "refused: reason=%s kid=%s client=%s hint=%s%s"
-        logger.log(level, words, error.reason, kid, client, error.hint, more)
+        self.turned_away(error, kid, client)
+
+    def _offer(self, error: VerificationError, scopes: RequiredScopes, dpop: bool) -> None:
+        """Write into a refusal what its challenge says."""
+        error.realm = self.realm
+        self._possession.challenge(error, dpop, self._now)
+        if error.status == 401:  # whoever has no good token may ask for one that fits (RFC 9728 5.1)
+            error.required = tuple(sorted(scope_names(scopes)))
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:

@@ -19,6 +19,7 @@ from tests.verifier.frameworks import grpc_servers
 from tests.verifier.frameworks.grpc_servers import KINDS, SERVERS, read, write
 from tests.verifier.frameworks.test_table import Sides
 from tests.verifier.issuer import held, serving
+from tests.verifier.test_observer import Figures
 from tests.verifier.tokens import AUD
 
 Metadata = list[tuple[str, str]]
@@ -177,6 +178,21 @@ def test_a_method_that_is_not_listed(served: Served, sides: Sides) -> None:
         for metadata in ([], bearer(sides.good())):
             got = served.ask(method, metadata)
             assert (got.code, got.details) == (Code.PERMISSION_DENIED, "This method is open to nobody.")
+
+
+@pytest.mark.rule("ST-12")
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_method_that_is_not_listed_is_told(name: str, sides: Sides, caplog: pytest.LogCaptureFixture) -> None:
+    """Counted each time, and a warning as for every other reason: the first at once, then one in ten seconds."""
+    figures = Figures()
+    verifier = sides.issuer.verifier(observer=figures)
+    with SERVERS[name](verifier) as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for _ in range(3):
+            assert Served(channel).ask("/shop.Orders/Imaginary", []).code is Code.PERMISSION_DENIED
+    assert figures.verdicts == [("refused", "unlisted")] * 3
+    told = [one for one in caplog.records if "reason=unlisted" in one.getMessage() and one.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "/shop.Orders/Imaginary" in told[0].getMessage()
 
 
 @pytest.mark.parametrize("kind", KINDS)
