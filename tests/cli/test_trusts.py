@@ -1,7 +1,10 @@
 """`groat trust` and `groat client trust`: whose tokens are taken, which client a workload is, and why it is none."""
 
 import json
+import os
+import pty
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -250,6 +253,62 @@ def test_a_trust_goes_with_its_rules(trusting: Home) -> None:
     assert trusting.ok("--yes", "--json", "trust", "remove", "prod").json["rules"]
     assert trusting.ok("-q", "client", "trust", "list", "worker").out == ""
     assert trusting("trust", "show", "prod").code == 3
+
+
+@pytest.mark.rule("OP-3")
+def test_who_loses_by_a_trust_is_said_first(trusting: Home) -> None:
+    """What a client without a key loses is everything; one with a key loses its rule. A dry run changes nothing."""
+    rules = [add_rule(trusting, "--match", ACCOUNT), add_rule(trusting, "--match", ACCOUNT, client="billing")]
+    asked = trusting("trust", "remove", "prod")
+    assert asked.code == 2
+    assert f"worker: loses orders:read; nothing of orders is left to it; without rule {rules[0]}" in asked.err
+    assert f"billing: rule {rules[1]} goes along" in asked.err
+    found = trusting("--json", "trust", "remove", "prod", "--dry-run")
+    assert (found.code, sorted(found.json["rules"])) == (7, sorted(rules))
+    assert {one["client_id"]: one["permissions"] for one in found.json["losses"]} == {
+        "billing": [],
+        "worker": ["orders"],
+    }
+    assert trusting.ok("-q", "trust", "list").out.split() == ["prod"]
+    done = trusting.ok("--yes", "--json", "trust", "remove", "prod").json
+    assert (done["outcome"], done["losses"]) == ("removed", found.json["losses"])
+
+
+@pytest.mark.rule("OP-3")
+def test_a_rule_that_came_meanwhile_was_not_agreed_to(trusting: Home) -> None:
+    """Between the question and the answer another client got a rule: nothing is done, and it says so."""
+    add_rule(trusting, "--match", ACCOUNT)
+    ours, theirs = pty.openpty()
+    process = trusting.start("trust", "remove", "prod", stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert process.stderr is not None
+    asked = b""
+    while b"[y/N]" not in asked:
+        asked += process.stderr.read1(1000)  # type: ignore[attr-defined]
+    assert b"worker: loses orders:read" in asked
+    add_rule(trusting, "--match", ACCOUNT, client="billing")
+    os.write(ours, b"y\n")
+    _, err = process.communicate(timeout=20)
+    os.close(ours)
+    assert (process.returncode, b"other clients" in err) == (3, True)
+    assert trusting.ok("-q", "trust", "list").out.split() == ["prod"]
+
+
+@pytest.mark.rule("OP-3")
+def test_the_last_rule_of_a_client_without_a_key(trusting: Home) -> None:
+    """Is its last key; not the last but one, nor one of a disabled trust, nor one of a client with a key."""
+    first, second = add_rule(trusting, "--match", ACCOUNT), add_rule(trusting, "--match", ACCOUNT, client="billing")
+    cron = add_rule(trusting, "--match", "sub=system:serviceaccount:billing:cron")
+    assert "loses" not in trusting.ok("client", "trust", "remove", "worker", cron).err
+    assert "loses" not in trusting.ok("client", "trust", "remove", "billing", second).err
+    trusting.ok("trust", "disable", "prod")
+    assert trusting("--json", "client", "trust", "remove", "worker", first, "--dry-run").json["losses"] == []
+    trusting.ok("trust", "enable", "prod")
+    found = trusting("--json", "client", "trust", "remove", "worker", first, "--dry-run")
+    assert (found.code, found.json["losses"][0]["permissions"]) == (7, ["orders"])
+    done = trusting.ok("client", "trust", "remove", "worker", first)
+    assert f"worker: loses orders:read; nothing of orders is left to it; without rule {first}" in done.err
+    assert trusting.ok("-q", "client", "trust", "list", "worker").out == ""
 
 
 def test_a_client_without_a_key(trusting: Home) -> None:

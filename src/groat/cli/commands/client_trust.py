@@ -4,6 +4,7 @@ from typing import Final
 
 import click
 
+from groat.cli.consequences import DRY_RUN, show_done, show_dry_run
 from groat.cli.session import Session
 from groat.protocol.federation.claim_paths import parse_path
 from groat.protocol.federation.conditions import Condition
@@ -64,8 +65,12 @@ def list_(session: Session, client_id: str) -> None:
 @client_trust.command("remove")
 @click.argument("client_id")
 @click.argument("rule")
+@DRY_RUN
 @click.pass_obj
-def remove(session: Session, client_id: str, rule: str) -> None:
-    """Remove a rule, with effect on the next request."""
-    record = session.operate(lambda operator: operations.remove_rule(operator, client_id, rule))
-    session.show({"client_id": client_id, "rule": record.rule.rule_id, "outcome": "removed"}, rule)
+def remove(session: Session, client_id: str, rule: str, dry_run: bool) -> None:
+    """Remove a rule, with effect on the next request; says it where nothing else lets the client in."""
+    if dry_run:
+        plan = session.operate(lambda operator: operations.plan_rule_removal(operator, client_id, rule))
+        show_dry_run(session, {"client_id": client_id, "rule": rule}, plan.losses, changes=True)
+    done = session.operate(lambda operator: operations.remove_rule(operator, client_id, rule))
+    show_done(session, {"client_id": client_id, "rule": rule, "outcome": "removed"}, rule, done.losses)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Exit, Session
 from groat.protocol.errors import ConfigError
@@ -19,7 +20,6 @@ from groat.server import operations
 from groat.server.operations.trusts import TrustChange, keys_in
 
 COLUMNS: Final = ("name", "issuer", "preset", "keys", "replay", "enabled")
-_REPLAYS: Final = [one.value for one in Replay]
 MAX_FILE_BYTES: Final = 256 * 1024
 _FILE = click.Path(path_type=Path)
 
@@ -160,16 +160,19 @@ def disable(session: Session, name: str) -> None:
 
 @trust.command()
 @click.argument("name")
+@DRY_RUN
 @click.pass_obj
-def remove(session: Session, name: str) -> None:
+def remove(session: Session, name: str, dry_run: bool) -> None:
     """Remove a trust, with all rules about its tokens."""
-    session.operate(lambda operator: operations.find_trust(operator, name))
-    rules = session.operate(lambda operator: operator.store.rules_of(trust=name))
-    lost = [f"{one.rule.client_id}: rule {one.rule.rule_id} goes along" for one in rules]
-    session.confirm(f"Remove trust {name}?", lost)
-    gone = session.operate(lambda operator: operations.remove_trust(operator, name))
+    plan = session.operate(lambda operator: operations.plan_trust_removal(operator, name))
+    if dry_run:
+        rule_ids = [one.rule.rule_id for one in plan.rules]
+        show_dry_run(session, {"name": name, "rules": rule_ids}, plan.losses, changes=True)
+    agree(session, f"Remove trust {name}?", plan.losses)
+    agreed = None if session.yes else plan.losses
+    gone = session.operate(lambda operator: operations.remove_trust(operator, name, agreed=agreed))
     rule_ids = [one.rule.rule_id for one in gone]
-    session.show({"name": name, "outcome": "removed", "rules": rule_ids}, name)
+    show_done(session, {"name": name, "outcome": "removed", "rules": rule_ids}, name, plan.losses, others=True)
 
 
 @trust.command()

@@ -50,7 +50,7 @@ from groat.server.operations.signing_keys import (
     revoke_signing_key,
     rotate_signing_key,
 )
-from groat.server.operations.trust_rules import add_rule, list_rules, remove_rule
+from groat.server.operations.trust_rules import add_rule, list_rules, plan_rule_removal, remove_rule
 from groat.server.operations.trusts import (
     TrustChange,
     add_trust,
@@ -58,6 +58,7 @@ from groat.server.operations.trusts import (
     explain_token,
     find_trust,
     list_trusts,
+    plan_trust_removal,
     remove_trust,
     update_trust,
 )
@@ -97,7 +98,9 @@ __all__ = [
     "plan_client_end",
     "plan_client_key_removal",
     "plan_client_update",
+    "plan_rule_removal",
     "plan_signing_key_end",
+    "plan_trust_removal",
     "prepare_signing_key",
     "remove_api",
     "remove_client",

@@ -106,6 +106,19 @@ def losses_of_client_key(client: ClientRecord, key: KeyLife, others: Sequence[Ke
     return () if used is None else (Loss(client.client_id, why=f"it used this key {span(now - used)} ago"),)
 
 
+def losses_of_rules(
+    client: ClientRecord, gone: Sequence[str], *, otherwise: bool, always: bool = False
+) -> tuple[Loss, ...]:
+    """Whom the removal of rules of one client hits: the client, where nothing lets it in `otherwise`.
+
+    `gone`: their ids. `always`: named in any case, because its rules go with something else.
+    """
+    rules = f"rule{'s' if len(gone) > 1 else ''} {' '.join(gone)}"
+    if not otherwise and client.enabled:
+        return (everything_of(client, f"without {rules} it has neither a valid key nor a rule that counts"),)
+    return (Loss(client.client_id, why=f"{rules} {'go' if len(gone) > 1 else 'goes'} along"),) if always else ()
+
+
 def losses_of_signing_key(
     clients: Iterable[ClientRecord], keys: Iterable[ClientKeyRecord], since: float
 ) -> tuple[Loss, ...]:

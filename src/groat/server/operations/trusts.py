@@ -21,7 +21,9 @@ from groat.protocol.federation.rules import Match
 from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
 from groat.protocol.jwk import PublicKey
 from groat.protocol.unset import UNSET, Unset
+from groat.server.operations.losses import Loss, refuse_others
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.operations.rule_losses import losses_without
 from groat.server.store.records import RuleRecord, TrustRecord
 from groat.server.store.trust_changes import AddTrust, RemoveTrust, ReplaceTrust, SwitchTrust
 
@@ -114,14 +116,34 @@ async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> Trust
     return replace(record, trust=replace(record.trust, enabled=enabled))
 
 
-async def remove_trust(operator: Operator, name: str) -> tuple[RuleRecord, ...]:
-    """Trust an issuer no more; the rules about its tokens go along, and are returned."""
+@dataclass(frozen=True, slots=True)
+class TrustRemoval:
+    """The rules that go with a trust, and whom that hits: every client that has one."""
+
+    seen: int
+    rules: tuple[RuleRecord, ...]
+    losses: tuple[Loss, ...]
+
+
+async def plan_trust_removal(operator: Operator, name: str) -> TrustRemoval:
+    """Whom `remove_trust` would hit; changes nothing. Raises NotRegistered."""
+    seen = await operator.store.registry_version()
     await find_trust(operator, name)
     rules = await operator.store.rules_of(trust=name)
-    await operator.store.change(None, [RemoveTrust(name)])
-    clients = sorted({record.rule.client_id for record in rules})
+    return TrustRemoval(seen, rules, await losses_without(operator, rules, always=True))
+
+
+@again_if_moved
+async def remove_trust(
+    operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None
+) -> tuple[RuleRecord, ...]:
+    """Trust an issuer no more; the rules about its tokens go along, and are returned. `agreed`: as in `update_api`."""
+    plan = await plan_trust_removal(operator, name)
+    refuse_others(agreed, plan.losses)
+    await operator.store.change(plan.seen, [RemoveTrust(name)])
+    clients = [loss.client_id for loss in plan.losses]
     operator.audit.operated("trust.removed", {"trust": name, "clients": clients})
-    return rules
+    return plan.rules
 
 
 async def explain_token(
