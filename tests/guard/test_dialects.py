@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from groat.cli.commands.guard import PROXIES as OFFERED
 from groat.guard.demand import Misasked, read_demand
 from groat.guard.dialects import CHECK, DIALECTS, PROXIES
 from groat.verifier import any_of
@@ -22,6 +23,11 @@ HEADERS = {
 def issuer() -> Iterator[Issuer]:
     with serving() as running:
         yield running
+
+
+def test_the_command_offers_every_dialect() -> None:
+    """It names them itself, so that no other command pays for loading what reads them."""
+    assert OFFERED == PROXIES
 
 
 @pytest.fixture(scope="module", params=PROXIES)

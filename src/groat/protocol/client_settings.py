@@ -21,6 +21,7 @@ MIN_ASSERTION_LIFETIME: Final = 10
 MAX_ASSERTION_LIFETIME: Final = 3600
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MAX_OWNER_CHARS: Final = 200
+BINDINGS: Final = (Binding.NONE, Binding.DPOP, Binding.ANY)  # those that can be had
 
 
 class AssertionAudience(StrEnum):
@@ -123,7 +124,7 @@ def _switch(value: Any) -> bool:
 
 
 def _binding(value: Any) -> Binding:
-    if (found := Binding(value)) is Binding.MTLS:
+    if (found := Binding(value)) not in BINDINGS:
         raise ConfigError("binding mtls is not available yet: tokens can be bound to a key of the client's, with dpop")
     return found
 
@@ -206,7 +207,7 @@ class ClientSettings:
             _binding,
             Kind.CHOICE,
             "What tokens must be bound to; default: none.",
-            choices=tuple(Binding),
+            choices=BINDINGS,
             later=True,
         ),
     )

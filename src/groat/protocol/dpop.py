@@ -24,7 +24,6 @@ from groat.protocol.proof_rules import ProofRules
 
 PROOF_TYP: Final = "dpop+jwt"
 MAX_PROOF_BYTES: Final = 4096
-MAX_JTI_CHARS: Final = 256
 MAX_NONCE_CHARS: Final = 512
 
 
@@ -127,7 +126,7 @@ def check_proof(
     jwt = proof.jwt
     key = _proof_key(jwt.signing_input.partition(b".")[0])
     jose.verify_signature(jwt, key)
-    jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
+    jti = jose.string_claim(jwt.claims, "jti", jose.MAX_JTI_CHARS)
     _check_target(jwt.claims, target)
     life = _check_times(jwt.claims, rules, now)
     if nonce is None:

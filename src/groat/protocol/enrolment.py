@@ -24,7 +24,6 @@ PROOF_TYP: Final = "client-key+jwt"
 ENDORSEMENT_TYP: Final = "client-key-endorsement+jwt"
 LIFETIME: Final = 60
 MAX_LIFETIME: Final = 300
-MAX_JTI_CHARS: Final = 256
 MIN_RETIREMENT, MAX_RETIREMENT = 60, 366 * 86400
 
 
@@ -100,7 +99,7 @@ def check_endorsement(text: str, client: Client | None, new: NewKey, policy: Pol
         by = prove_signature(jwt, new.client_id, client, now, policy.clock_tolerance)
         exp = _check_claims(jwt.claims, policy, now)
         signed_at = jose.numeric_date(jwt.claims, "iat")
-        jti = jose.string_claim(jwt.claims, "jti", MAX_JTI_CHARS)
+        jti = jose.string_claim(jwt.claims, "jti", jose.MAX_JTI_CHARS)
         retire_after = _retirement(jwt.claims)
     except JoseError as error:
         raise InvalidClient(f"endorsement_{error.reason}", error.hint) from None

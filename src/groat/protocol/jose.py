@@ -25,6 +25,7 @@ from groat.protocol.jwk import (
 )
 
 MAX_JWT_BYTES: Final = 8 * 1024
+MAX_JTI_CHARS: Final = 256  # of whatever counts once
 # Members that would change how the bytes are read. crit may only name what we understand, and we understand none;
 # b64 is never used by JWTs (RFC 7797 7); zip and enc belong to JWE.
 _REFUSED_HEADER_MEMBERS: Final = frozenset({"crit", "b64", "zip", "enc", "epk"})

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -39,6 +38,7 @@ class Patient:
 
     def server(self) -> tuple[str, str]:
         """Whether the issuer answers from this host, and how far the two clocks are apart."""
+        from groat.client.retry import http_date
         from groat.client.wire import Outgoing, Transport
 
         transport = Transport(timeout=SECONDS)
@@ -47,7 +47,8 @@ class Patient:
             answer = transport.exchange(asked, transport.until(SECONDS))
         finally:
             transport.close()
-        apart = _apart(answer.headers.get("date", ""))
+        date = http_date(answer.headers.get("date", ""))
+        apart = None if date is None else abs(date - time.time())
         if apart is not None and apart > MIN_CLOCK_TOLERANCE + 1:  # Date has whole seconds
             return FAILED, f"answers, but its clock and this host's differ by {apart:.0f} s"
         return OK, "answers" + ("" if apart is None else f", its clock within {max(1, round(apart))} s of this host's")
@@ -88,13 +89,6 @@ def examine(patient: Patient) -> Iterator[tuple[str, str, str]]:
             yield name, FAILED, str(error)
             if isinstance(error, ServerUnreachable):
                 raise
-
-
-def _apart(date: str) -> float | None:
-    try:
-        return abs(parsedate_to_datetime(date).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 @click.command("client")

@@ -40,7 +40,6 @@ ASSERTION_TYP: Final = "client-authentication+jwt"
 _LENIENT_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", f"application/{ASSERTION_TYP}"})
 _STRICT_TYPES: Final[frozenset[str | None]] = frozenset({f"application/{ASSERTION_TYP}"})
 _PLATFORM_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jwt", "application/jose"})
-MAX_JTI_CHARS: Final = 256
 _ENDPOINT_AS_AUDIENCE: Final = "the assertion names the token endpoint as audience; the issuer is better"
 
 
@@ -136,7 +135,7 @@ def _check_claims(
     audience = _check_audience(claims, client, policy)
     lifetime = client.settings.max_assertion_lifetime or policy.max_assertion_lifetime
     exp, signed_at = _check_lifetime(claims, lifetime, policy.clock_tolerance, now)
-    jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
+    jti = jose.string_claim(claims, "jti", jose.MAX_JTI_CHARS)
     ends = math.ceil(exp) + policy.clock_tolerance
     once = OneTimeValue(OneTimeKind.ASSERTION, client.client_id, jti, ends, signed_at)
     return AuthenticatedClient(client, NAME, key, once, "" if audience == policy.issuer else _ENDPOINT_AS_AUDIENCE)

@@ -24,7 +24,6 @@ from groat.protocol.platforms import platform_hint
 from groat.protocol.time_hints import time_hint
 
 MAX_SUBJECT_CHARS: Final = 2048
-MAX_JTI_CHARS: Final = 256
 # The order of the checks; tests walk it.
 ORDER: Final = ("shape", "issuer", "header", "key", "signature", "time", "audience", "lifetime", "platform", "rules")
 
@@ -216,7 +215,7 @@ def _once(
         return None
     if "jti" not in claims:
         raise JoseError("claims", f"jti is missing, and trust {trust.name} takes each token once; or --replay reuse")
-    jti = jose.string_claim(claims, "jti", MAX_JTI_CHARS)
+    jti = jose.string_claim(claims, "jti", jose.MAX_JTI_CHARS)
     signed_at = exp - trust.max_lifetime if issued is None else issued
     ends = math.ceil(exp) + policy.clock_tolerance
     return OneTimeValue(OneTimeKind.FOREIGN_TOKEN, trust.issuer, jti, ends, signed_at)

@@ -44,6 +44,7 @@ GENERIC: Final = Preset(
     rule_fault=_generic_rule_fault,
     issuer_fault=_generic_issuer_fault,
 )
+REPLAYS: Final = (Replay.ONCE, Replay.REUSE)  # those that can be had
 _ALL: Final = (KUBERNETES, GITHUB, GITLAB, AWS, GOOGLE, ENTRA, SPIFFE)
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({preset.name: preset for preset in _ALL})
 # Which preset knows of what a rule may allow.
@@ -69,7 +70,7 @@ def check_trust(trust: Trust) -> None:
         raise ConfigError(f"a JWT-SVID is signed by one of {', '.join(SPIFFE.algorithms)}")
     if preset is SPIFFE and trust.source.kind is SourceKind.DISCOVERY:
         raise ConfigError("a trust domain has no discovery: --jwks-uri for its bundle, or --jwks-file")
-    if trust.replay is Replay.BIND:
+    if trust.replay not in REPLAYS:
         raise ConfigError(
             "--replay bind is not there yet: once or reuse; a DPoP proof binds the access token all the same"
         )

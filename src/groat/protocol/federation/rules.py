@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol import strict_json
+from groat.protocol.claim_names import REGISTERED_CLAIMS
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.federation.claim_paths import ClaimPath, claim_at, written
@@ -14,7 +15,7 @@ MAX_CONDITIONS: Final = 20
 MAX_COPIED: Final = 20
 MAX_COPIED_BYTES: Final = 1024
 # These say something about the foreign token, not about the workload; ours has its own.
-_NEVER_COPIED: Final = frozenset({"iss", "exp", "aud", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"})
+_NEVER_COPIED: Final = REGISTERED_CLAIMS - {"sub", "client_id"}
 ALLOW_DEFAULT: Final = "default"
 ALLOW_NAMES: Final = "names"
 

@@ -7,11 +7,10 @@ from typing import Any, Final
 from groat.protocol.differences import shown
 from groat.protocol.federation.preset import NOTHING, PLAIN_TYPES, Claims, Preset
 from groat.protocol.federation.rules import Rule
-from groat.protocol.federation.trust import Replay
+from groat.protocol.federation.trust import TRUST_DOMAIN, Replay
 
 MAX_ID_BYTES: Final = 2048
-_DOMAIN: Final = r"spiffe://[a-z0-9._-]{1,255}"
-_ID: Final = re.compile(rf"({_DOMAIN})((?:/[A-Za-z0-9._-]+)*)")
+_ID: Final = re.compile(rf"({TRUST_DOMAIN.pattern})((?:/[A-Za-z0-9._-]+)*)")
 KEY_USE: Final = "jwt-svid"
 
 
