@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from groat.protocol import jose
-from groat.protocol.access_token import access_token_claims, longest_token
+from groat.protocol.access_token import _constant_claims, access_token_claims, longest_token
+from groat.protocol.binding import Confirmation
 from groat.protocol.client_settings import ClientSettings, ScopePolicy
 from groat.protocol.errors import InvalidScope, InvalidTarget, UnauthorizedClient
 from groat.protocol.grants import GRANTS, decide_grant
-from groat.protocol.models import Api, Client, Grant, Permission, Policy
+from groat.protocol.jwk import base64url_encode
+from groat.protocol.models import Api, Client, Grant, Permission, Policy, Workload
 
 from .builders import CLIENT_KEY, ISS, KEYS, POLICY, asking, having, proven, refused
 
@@ -252,6 +254,29 @@ def test_claims_of_a_client() -> None:
         "orders:read",
         ISS,
     )
+
+
+@pytest.mark.rule("AS-JB-17", "AS-DP-18")
+def test_one_off_grants_push_out_nobody() -> None:
+    """A new key and a run's id with each request: what is remembered of the client is so still, and is theirs, too."""
+    client, request = having(ONE, claims={"tenant": "acme"}), asking(None, ())
+    plain = json.loads(access_token_claims(decide_grant(request, proven(client), POLICY), POLICY, 100, "j"))
+    before = _constant_claims.cache_info().misses
+    for number in range(3000):
+        key = Confirmation(jkt=base64url_encode(number.to_bytes(32)).decode())
+        workload = Workload("ci", "r-1", "sub", "kid", "ES256", (("run_id", number),))
+        grant = decide_grant(request, replace(proven(client), workload=workload), POLICY, key)
+        claims = json.loads(access_token_claims(grant, POLICY, 100, "j"))
+        assert claims == {**plain, "cnf": {"jkt": key.jkt}, "groat:workload": {"run_id": number}}
+    access_token_claims(decide_grant(request, proven(client), POLICY), POLICY, 100, "j")
+    assert _constant_claims.cache_info().misses == before
+
+
+def test_no_claim_stands_twice() -> None:
+    """Made by hand: no setting can have these."""
+    grant = replace(_decide(ONE), claims={"cnf": 1, "groat:workload": 1}, confirmation=Confirmation(jkt="A" * 43))
+    assert access_token_claims(grant, POLICY, 100, "j").count(b'"cnf"') == 1
+    assert b"groat:workload" not in access_token_claims(grant, POLICY, 100, "j")
 
 
 @pytest.mark.rule("AT-14")

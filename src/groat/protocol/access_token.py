@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from groat.protocol import jose, strict_json
 from groat.protocol.arguments import one_string, strings, strings_or_none
-from groat.protocol.binding import Confirmation, read_confirmation
+from groat.protocol.binding import UNBOUND, Confirmation, read_confirmation
 from groat.protocol.differences import difference, other_than, shown
 from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, JoseError
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey, base64url_encode
@@ -17,6 +17,7 @@ from groat.protocol.read_only import ReadOnlyDict
 from groat.protocol.time_hints import token_time_hint
 
 TYP: Final = "at+jwt"
+WORKLOAD_CLAIM: Final = "groat:workload"  # what a rule copies of a foreign token, under one name of ours (AS-JB-17)
 _LATEST: Final = 99_999_999_999
 _ID_CHARS: Final = 43  # of a thumbprint; our token ids are shorter
 _MAX_SIGNATURE_CHARS: Final = 683  # RSA, 4096 bits
@@ -26,12 +27,24 @@ DEFAULT_ALGORITHMS: Final = tuple(ALGORITHMS)
 
 def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> bytes:
     """The claims of a new token, encoded (RFC 9068 2.2). `now`: epoch seconds; `jti`: at least 128 random bits."""
-    head, exp = _constant_claims(grant, policy), now + grant.lifetime
+    head, exp = _constant_claims(grant.plain or grant, policy), now + grant.lifetime
+    if grant.confirmation is not UNBOUND or grant.workload:
+        head += _own_claims(grant)
     return f'{head},"iat":{now},"exp":{exp},"jti":{encode_basestring(jti)}}}'.encode()
 
 
-# Of the tokens of one grant only the times and the jti differ. What is nearer wins: the client's own claims over those
-# for all, and what a token is made of over both.
+def _own_claims(grant: Grant) -> str:
+    """What is of this grant alone, as members that follow others."""
+    claims: dict[str, Any] = {}
+    if grant.confirmation.cnf is not None:
+        claims["cnf"] = grant.confirmation.cnf
+    if grant.workload:
+        claims[WORKLOAD_CLAIM] = dict(grant.workload)
+    return f",{strict_json.dumps(claims)[1:-1].decode()}" if claims else ""
+
+
+# Of the tokens of one grant only the times, the jti and what is of its own differ. What is nearer wins: the client's
+# own claims over those for all, and what a token is made of over both.
 @lru_cache(maxsize=2048)
 def _constant_claims(grant: Grant, policy: Policy) -> str:
     claims: dict[str, Any] = {
@@ -42,10 +55,10 @@ def _constant_claims(grant: Grant, policy: Policy) -> str:
         "aud": grant.api.audience,
         "client_id": grant.client_id,
     }
+    for name in ("cnf", WORKLOAD_CLAIM):  # never of the settings, and no name stands twice
+        claims.pop(name, None)
     if grant.scopes:
         claims["scope"] = grant.scope
-    if grant.confirmation.cnf is not None:
-        claims["cnf"] = grant.confirmation.cnf
     return strict_json.dumps(claims)[:-1].decode()
 
 

@@ -1,7 +1,7 @@
 """What a token is bound to: nothing, a key, or a certificate. What two places say of it follows from one value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -21,8 +21,12 @@ class Confirmation:
 
     jkt: str | None = None
     x5t_s256: str | None = None
+    # How the token is presented (RFC 6749 7.1): one that is bound to a certificate goes as a bearer token. No property,
+    # because each answer of the token endpoint asks for it.
+    token_type: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "token_type", "Bearer" if self.jkt is None else "DPoP")
         if self.jkt is not None and self.x5t_s256 is not None:
             raise JoseError("binding", "a token is bound to a key or to a certificate, not to both")
         for thumbprint in (self.jkt, self.x5t_s256):
@@ -40,11 +44,6 @@ class Confirmation:
     def thumbprint(self) -> str:
         """That of the key or certificate; empty where there is none."""
         return self.jkt or self.x5t_s256 or ""
-
-    @property
-    def token_type(self) -> str:
-        """How the token is presented (RFC 6749 7.1): one that is bound to a certificate goes as a bearer token."""
-        return "Bearer" if self.jkt is None else "DPoP"
 
     @property
     def cnf(self) -> Mapping[str, str] | None:

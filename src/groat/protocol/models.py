@@ -282,6 +282,8 @@ class Grant:
     """What an authenticated client gets: one API, some scopes, some seconds; and who may use it.
 
     `claims`: of the client, beside those of the token. `narrowed`: what was asked and is not in it, for the log.
+    `workload`: claims of a foreign token. `plain`: the grant that this one is, but for `confirmation` and `workload`;
+    what is made of it is remembered, and serves for all that differ in these alone.
     """
 
     client_id: str
@@ -291,6 +293,8 @@ class Grant:
     confirmation: Confirmation = UNBOUND
     claims: Mapping[str, Any] = field(default_factory=dict)
     narrowed: str = ""
+    workload: tuple[tuple[str, str | int | float], ...] = ()
+    plain: "Grant | None" = field(default=None, repr=False)
     scope: str = field(init=False)  # as it is written
 
     def __post_init__(self) -> None:

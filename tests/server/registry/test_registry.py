@@ -372,12 +372,12 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
     run(work())
 
 
-async def _ask(app: Entrance, assertion: str) -> int:
-    """The status of one token request, without a socket."""
+async def _ask(app: Entrance, assertion: str, body: bytes = b"") -> int:
+    """The status of one token request, without a socket; `body`: in place of the one around the assertion."""
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": base(assertion), "more_body": False}
+        return {"type": "http.request", "body": body or base(assertion), "more_body": False}
 
     async def send(message: Any) -> None:
         statuses.append(message.get("status", 0))

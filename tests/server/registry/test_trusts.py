@@ -1,23 +1,46 @@
 """Trusts and rules in memory: read under which version, and who pushes out whom."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 
+from groat.outbound.published import fetch_key_set
+from groat.protocol.client_auth.workload import ForeignCredential
+from groat.protocol.dpop_nonce import Nonces
 from groat.protocol.federation.conditions import Condition
-from groat.protocol.federation.trust import KeySource, SourceKind
+from groat.protocol.federation.foreign_token import read
+from groat.protocol.federation.trust import KeySource, SourceKind, Use
+from groat.protocol.models import Policy
 from groat.server import operations
+from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.possession import Possession
+from groat.server.endpoints.token import TokenEndpoint
+from groat.server.endpoints.workloads import Workloads, name_of
+from groat.server.http.entrance import Entrance
+from groat.server.http.in_force import Current, InForce
+from groat.server.http.routes import POST, Served
+from groat.server.log.audit import Audit
+from groat.server.log.event_log import EventLog
+from groat.server.log.tally import Ledger
 from groat.server.operations.trusts import TrustChange
 from groat.server.registry import trusts
+from groat.server.registry.key_sets import ClientKeySets
+from groat.server.registry.publishers import Publishers
+from groat.server.registry.trust_keys import TrustKeys
 from groat.server.registry.trusts import MAX_KEY_CHARS, MAX_UNNAMED, Trusts
+from groat.server.store import StoreUnavailable
 from groat.server.store.records import RuleRecord, TrustRecord
 from groat.server.store.sqlite.store import SqliteStore
-from tests.protocol.federation.platforms import GENERIC
+from tests.protocol.federation.platforms import GENERIC, GITHUB
+from tests.server.builders import ISS, NOW
 from tests.server.registry.test_registry import Scene
+from tests.server.registry.test_registry import _ask as ask
 
 NOWHERE: Final = TrustChange(source=KeySource(SourceKind.FILE, "/nowhere/jwks.json"))
 
@@ -126,3 +149,60 @@ async def furnish_pattern(scene: Scene) -> None:
     condition = Condition.parse("sub^=org/")
     await operations.add_rule(scene.operator, "billing", "ci", [condition], [])
     await scene.registry.refresh()
+
+
+class Away(SqliteStore):
+    """Cannot be reached from some instant on."""
+
+    away = False
+
+    async def registry_version(self) -> int:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().registry_version()
+
+
+@pytest.mark.rule("AS-JB-19")
+def test_a_stranger_is_refused_from_memory_while_the_store_is_away(tmp_path: Path) -> None:
+    """Of an issuer that nobody trusts; where anything could have changed what was found, it is 503."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, Away) as scene:
+            assert isinstance(scene.store, Away)
+            known, sets = scene.registry, ClientKeySets(fetch_key_set)
+            source = TrustChange(
+                source=KeySource(SourceKind.COPIED, json.dumps({"keys": [dict(GITHUB.key.public.jwk)]}))
+            )
+            await operations.add_trust(scene.operator, "ci", GITHUB.trust.issuer, "github", source)
+            await known.refresh()
+            with (tmp_path / "log").open("w") as log:
+                audit = Audit(EventLog(log, "debug", False))
+                workloads = Workloads(known, Trusts(scene.store, known), TrustKeys())
+                asking = Asking(known, scene.store, Publishers(scene.store, known, sets), workloads, lambda: NOW)
+                token = TokenEndpoint(asking, audit, Possession(Nonces([b""]), asking.throttle))
+                served = Served(token, POST, Ledger("token"))
+                entrance = Entrance({"/token": served}, Current(InForce(Policy(ISS))), audit)
+                await workloads.warm()
+                scene.store.away = True
+                stranger, forged = GITHUB.token(iss="https://evil.example"), GITHUB.token({"kid": "made-up"})
+                assert await ask(entrance, "", form(stranger)) == 400
+                assert await ask(entrance, "", form(forged)) == 503
+
+    asyncio.run(work())
+
+
+def form(token: str) -> bytes:
+    fields = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": token, "scope": "read"}
+    return urlencode(fields).encode()
+
+
+def test_in_whose_name_a_token_comes() -> None:
+    """By issuer and subject: who writes a public issuer into a forged one holds up that one workload alone."""
+
+    def name(**claims: Any) -> str:
+        return name_of(ForeignCredential("workload", "", read(GITHUB.token(**claims), Use.GRANT)))
+
+    assert name() == name(jti="another")
+    others = [name(sub="repo:evil/evil"), name(iss="https://evil.example"), name(sub=7), name(sub=None), name(iss=None)]
+    assert name() not in others
+    assert all(len(one) < 2000 and "\n" in one for one in [*others, name(sub="x" * 5000)]), "no client's id"

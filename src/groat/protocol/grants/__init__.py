@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -11,8 +10,6 @@ from groat.protocol.errors import InvalidDpopProof, UnauthorizedClient
 from groat.protocol.grants import client_credentials, jwt_bearer
 from groat.protocol.models import AuthenticatedClient, Client, Grant, Policy, TokenRequest
 from groat.protocol.shell import command
-
-WORKLOAD_CLAIM: Final = "groat:workload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +51,11 @@ def decide_grant(
         if workload is None or request.grant_type != jwt_bearer.NAME:  # to which the trust has let it in
             raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
     grant = GRANTS[request.grant_type].decide(request, client, policy)
-    if workload is not None:
-        grant = _of_workload(grant, workload.copied)
-    return grant if confirmation is UNBOUND else _bound(grant, confirmation.jkt, confirmation.x5t_s256)
-
-
-# A client shows the same key again and again, and what is made of a grant is remembered by the grant itself.
-@lru_cache(maxsize=2048)
-def _bound(grant: Grant, jkt: str | None, x5t_s256: str | None) -> Grant:
-    return replace(grant, confirmation=Confirmation(jkt, x5t_s256))
+    copied = () if workload is None else workload.copied
+    if confirmation is UNBOUND and not copied:
+        return grant
+    # Not remembered: a new key or a run's id with each request would push out what is remembered for others.
+    return replace(grant, confirmation=confirmation, workload=copied, plain=grant)
 
 
 def _check_bound(confirmation: Confirmation, client: Client, policy: Policy) -> None:
@@ -72,10 +65,3 @@ def _check_bound(confirmation: Confirmation, client: Client, policy: Policy) -> 
     if not client.settings.binding.met_by(confirmation):
         offer = command("client update", client.client_id, options="--binding none")
         raise InvalidDpopProof("dpop_missing", f"the client's tokens must be bound: send a DPoP proof. Or: {offer}")
-
-
-# The same workload asks again and again, and what is made of a grant is remembered by the grant itself.
-@lru_cache(maxsize=2048)
-def _of_workload(grant: Grant, copied: tuple[tuple[str, str | int | float], ...]) -> Grant:
-    """With what its rule copies of the foreign token, under one name of ours (AS-JB-17)."""
-    return replace(grant, claims={**grant.claims, WORKLOAD_CLAIM: dict(copied)}) if copied else grant

@@ -134,10 +134,13 @@ def _header(algorithm: str, kid: str) -> bytes:
 
 
 def _success(token: bytes, grant: Grant) -> bytes:
-    return b'%s,"access_token":"%s"}' % (_constant_members(grant), token)
+    return b'%s,"access_token":"%s"}' % (
+        _constant_members(grant.confirmation.token_type, grant.lifetime, grant.scope),
+        token,
+    )
 
 
 @lru_cache(maxsize=2048)
-def _constant_members(grant: Grant) -> bytes:
-    members = {"token_type": grant.confirmation.token_type, "expires_in": grant.lifetime, "scope": grant.scope}
+def _constant_members(token_type: str, lifetime: int, scope: str) -> bytes:
+    members = {"token_type": token_type, "expires_in": lifetime, "scope": scope}
     return strict_json.dumps(members)[:-1]
