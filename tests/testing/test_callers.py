@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
 
-from groat.client import ClientError, MachineClient, ServerUnreachable, TokenRequestRefused
+from groat.client import ClientError, MachineClient, ServerUnreachable, TokenRequestRefused, machine_client
 from groat.protocol.jwk import generate_private_key
 from groat.testing import FakeIssuer
+from groat.verifier import Verifier, environment
 from groat.verifier.asgi import GroatMiddleware, Receive, Scope, Send
 from tests.verifier.test_surroundings import PAST, freeze
 
@@ -112,6 +114,44 @@ def test_a_client_of_the_environment(issuer: FakeIssuer, from_env: MachineClient
         assert issuer.verifier().verify(token.value).client_id == "billing"
         assert "eyJ" not in repr(token) + str(token)
         assert asyncio.run(from_env.atoken(AUD, "orders:read")).value == token.value
+
+
+@pytest.mark.rule("UT-5")
+def test_no_variable_of_a_developer_leads_past_the_fake(
+    issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever is set in a shell: both sides find this issuer, and nothing is written anywhere."""
+    shell = {
+        "GROAT_DPOP": "1",
+        "GROAT_ALGORITHM": "RS256",
+        "GROAT_KEY_ID": "mine",
+        "GROAT_KEY_FILE": str(tmp_path / "key.jwk"),
+        "GROAT_ASSERTION_FILE": str(tmp_path / "token"),
+        "GROAT_WORKLOAD": "file",
+        "GROAT_WORKLOAD_AUDIENCE": "https://real.example",
+        "GROAT_TOKEN_CACHE": str(tmp_path / "tokens"),
+        "GROAT_TOKEN_ENDPOINT": "https://real.example/token",
+        "GROAT_JWKS_URI": "https://real.example/jwks.json",
+        "GROAT_ALGORITHMS": "RS256",
+        "GROAT_PUBLIC_URL": "https://real.example",
+    }
+    for name, value in {**shell, **issuer.environment("billing")}.items():
+        monkeypatch.setenv(name, value)
+    with issuer.installed(), MachineClient.from_env() as machine:
+        token = machine.token(issuer.audience, "orders:read")
+        verifier = Verifier.from_env()
+        assert verifier.verify(token.value).client_id == "billing"
+    assert (machine.bound, token.type, list(tmp_path.iterdir())) == (False, "Bearer", [])
+    assert verifier._possession._bases == (issuer.audience,)
+
+
+@pytest.mark.rule("UT-5")
+def test_every_variable_is_said(issuer: FakeIssuer) -> None:
+    """Also one that is invented later."""
+    client = {*machine_client._VARIABLES.values(), *machine_client._KEY_VARIABLES, *machine_client._KEY_FACTS}
+    verifier = {*environment._REQUIRED, *environment._OPTIONAL}
+    said = issuer.environment("billing").keys()
+    assert {*client, *verifier, machine_client._AUDIENCE, machine_client._DPOP} <= said
 
 
 @pytest.mark.rule("UT-5", "CL-5")

@@ -31,10 +31,11 @@ CLIENT: Final = "test-client"
 Scopes = str | Iterable[str]
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _CLOSED_DOOR: Final = "the FakeIssuer is down"
-# A variable that is empty counts as one that is not set.
+# What leads past the fake, or asks for what it has not. A variable that is empty counts as one that is not set.
 _UNSET: Final = (
-    *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_KEY_FILE", "GROAT_ASSERTION_FILE", "GROAT_KEY_ID"),
-    *("GROAT_WORKLOAD", "GROAT_WORKLOAD_AUDIENCE"),
+    *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_PUBLIC_URL", "GROAT_TOKEN_ENDPOINT", "GROAT_TOKEN_CACHE"),
+    *("GROAT_KEY_FILE", "GROAT_ALGORITHM", "GROAT_KEY_ID", "GROAT_DPOP"),
+    *("GROAT_ASSERTION_FILE", "GROAT_WORKLOAD", "GROAT_WORKLOAD_AUDIENCE"),
 )
 
 
@@ -197,7 +198,7 @@ class FakeIssuer:
         if client_id is None:
             return variables
         key = strict_json.dumps(self.register(client_id, scopes).private_jwk()).decode()
-        return {**variables, "GROAT_CLIENT_ID": client_id, "GROAT_KEY": key, "GROAT_TOKEN_ENDPOINT": ""}
+        return {**variables, "GROAT_CLIENT_ID": client_id, "GROAT_KEY": key}
 
     @contextmanager
     def installed(self) -> Iterator[Self]:

@@ -71,7 +71,8 @@ class TokenEndpoint:
     """`token`: writes the access token for a grant. `now`: epoch seconds.
 
     Clients are judged by `clients`; those without permissions of their own may have whatever they ask for, of one API.
-    Not done: throttling, registrations, and remembering a jti beyond this object.
+    Not done: throttling, registrations, remembering a jti beyond this object, and binding: a proof (DPoP) is not looked
+    at, and every token is a bearer token.
     """
 
     policy: Policy
