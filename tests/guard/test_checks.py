@@ -172,7 +172,7 @@ def test_values_are_safe_in_a_header(guard: Guard, issuer: Issuer) -> None:
     ]
 
 
-@pytest.mark.rule("RS-DP-13", "RS-DP-01", "RS-DP-12")
+@pytest.mark.rule("RS-DP-13", "RS-DP-01", "RS-DP-12", "RS-MD-06")
 def test_bound_tokens(issuer: Issuer, tmp_path: Path) -> None:
     """For the request that the proxy names, below the public URL; without a dialect nobody knows which that is."""
     token = issuer.token(cnf={"jkt": PROOF_KEY.public.thumbprint})
@@ -185,6 +185,8 @@ def test_bound_tokens(issuer: Issuer, tmp_path: Path) -> None:
 
     right = sent("https://shop.example/api/orders")
     with guarding(tmp_path, env, "--proxy", "nginx") as named:
+        document = json.loads(named.ask(METADATA).body)
+        assert document["dpop_signing_alg_values_supported"] == sorted(PROOF_ALGORITHMS)
         assert named.ask(CHECK, headers=right).status == 204
         for wrong in (
             right,
@@ -217,8 +219,7 @@ def test_the_metadata(guard: Guard, issuer: Issuer) -> None:
         "authorization_servers": [issuer.url],
         "scopes_supported": ["orders:read", "orders:write"],
         "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": sorted(PROOF_ALGORITHMS),
-    }
+    }  # no algorithms of proofs: without a dialect every bound token is refused
     assert got.one("access-control-allow-origin") == "*"
     head = guard.ask(METADATA, method="HEAD")
     assert (head.status, head.body, head.one("content-length")) == (200, b"", str(len(got.body)))
@@ -234,6 +235,26 @@ def test_metrics(guard: Guard, issuer: Issuer) -> None:
     assert guard.metric("groat_verify_total", result="accepted", reason="")
     assert guard.metric("groat_verify_jwks_refresh_total", result="ok", trigger="first") == 1
     assert 0 <= (guard.metric("groat_verify_jwks_age_seconds") or -1) < 120
+
+
+@pytest.mark.rule("FA-3")
+def test_what_cannot_be_read_is_counted(issuer: Issuer, tmp_path: Path) -> None:
+    """By what of it, from zero on; beyond the lines of the log, too. No other kind ever comes."""
+    kinds = ("demand", "original", "path", "nowhere")
+    with guarding(tmp_path, environment(issuer.url), "--proxy", "nginx") as named:
+
+        def counted() -> list[float | None]:
+            return [named.metric("groat_guard_misasked_total", kind=kind) for kind in kinds]
+
+        assert counted() == [0, 0, 0, 0]
+        for target in ("/forward-auth?scopes=x", CHECK, "/forward-auth/x", "/elsewhere"):
+            named.ask(target)
+        assert counted() == [1, 1, 1, 1]
+        for _ in range(40):
+            named.ask("/elsewhere")
+        assert counted() == [1, 1, 1, 41]
+        named.ask(CHECK, headers=[("X-Original-Method", "GET"), ("X-Original-URI", "/x")])
+        assert counted() == [1, 1, 1, 41]
 
 
 def test_no_token_in_the_log(guard: Guard, issuer: Issuer) -> None:

@@ -4,28 +4,28 @@ Whatever cannot be read is `Misasked`: a misspelt parameter that was ignored wou
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qsl
 
-from groat.protocol.access_token import AnyOf, any_of
+from groat.protocol.access_token import any_of
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
 from groat.server.log.event_log import redact
+from groat.verifier.demands import Demand
 from groat.verifier.protected_resource import checked_scopes
 
 MAX_FIELDS: Final = 32
 _ALL, _ANY = "scope", "any"
-
-Demand = tuple[str, ...] | AnyOf
+Kind = Literal["demand", "original", "path", "nowhere"]
 
 
 class Misasked(Exception):
     """The operator has the proxy ask in a way that the guard cannot answer; nobody is let through for it.
 
-    `kind`: a word of a fixed set; `hint`: what was found and what to write, for the log.
+    `kind`: what of it; `hint`: what was found and what to write, for the log.
     """
 
-    def __init__(self, kind: str, hint: str) -> None:
+    def __init__(self, kind: Kind, hint: str) -> None:
         super().__init__(hint)
         self.kind = kind
         self.hint = hint

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from groat.guard.demand import Demand, Misasked, read_demand
+from groat.guard.demand import Misasked, read_demand
+from groat.verifier.demands import Demand
 
 Scope = Mapping[str, Any]
 CHECK: Final = b"/forward-auth"

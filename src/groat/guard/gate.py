@@ -21,13 +21,12 @@ from groat.server.connection.crowd import Crowd
 from groat.server.log.event_log import EventLog, redact
 from groat.server.log.scarce import ScarceLines
 from groat.verifier.answers import Answer
-from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.protected_resource import READS, ApiRequest, ProtectedResource
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 LOOK_SECONDS: Final = 1.0
-_READS: Final = frozenset({"GET", "HEAD"})
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _EMPTY: Final = (b"content-length", b"0")  # which a 204 says by itself
 
@@ -110,14 +109,15 @@ class Gate:
             )  # before it is cut: a JWT has its dots yet
             self._misasked(Misasked("nowhere", f"nothing is at {where}; checks are at {CHECK.decode()}"))
             return _NOTHING_HERE
-        return known[path]() if method in _READS else _READ_ONLY
+        return known[path]() if method in READS else _READ_ONLY
 
     def _metrics(self) -> Answer:
         age = self.resource.verifier.jwks_age()
         return _answer(200, self.figures.render(age, self.crowd.tally.cut), CONTENT_TYPE)
 
     def _misasked(self, error: Misasked) -> None:
-        """Tell the operator, some lines a minute for each kind: callers may cause many."""
+        """Count it, and tell the operator, some lines a minute for each kind: callers may cause many."""
+        self.figures.misasked(error.kind)
         held_back = self._lines.admit(error.kind, time.monotonic())
         if held_back is None:
             return

@@ -70,6 +70,8 @@ def run_guard(options: GuardOptions) -> None:
     figures = Figures()
     verifier = _verifier(options.cache, figures)
     resource = ProtectedResource(verifier, known=options.scopes)
+    if not options.proxy:
+        resource.take_no_proofs()  # nobody names the caller's method and URL, so every bound token is refused
     log = configure_logging()
     # Why a token is refused, the verifier says as a warning now and then; a line for each is for who asks for it.
     set_library_level("info" if options.verbose else "warning")

@@ -14,7 +14,12 @@ from groat.protocol.arguments import strings
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, MissingToken, VerificationError
 from groat.protocol.grammar import SCOPE_TOKEN
-from groat.protocol.resource_metadata import resource_metadata, resource_metadata_path, resource_metadata_url
+from groat.protocol.resource_metadata import (
+    ProofsTaken,
+    resource_metadata,
+    resource_metadata_path,
+    resource_metadata_url,
+)
 from groat.verifier.answers import Answer, public_document, refusal
 from groat.verifier.bearer import is_dpop, token_of
 from groat.verifier.verifier import Verifier
@@ -24,7 +29,7 @@ _PATTERN: Final = re.compile(r"[*?#{}\[\]]")
 # What most requests begin with: for these nothing is asked that bound tokens alone need.
 _BEARER, _BEARER_BYTES = "Bearer ", b"Bearer "
 _ADMITTED: Final = "groat.admitted"
-_READS: Final = frozenset({"GET", "HEAD"})
+READS: Final = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,17 @@ class ProtectedResource:
         self._known = {*named_scopes(self._scopes), *named_scopes(checked_scopes(known))}
         self._metadata_path = resource_metadata_path(verifier.audience)
         self._metadata_url: str | None = None
+        self._proofs = verifier.proofs_taken
         if announce:
             self.announce()
 
     def announce(self) -> None:
         """From now on challenges name the metadata (RFC 9728 5.1): whoever calls this serves `public`."""
         self._metadata_url = resource_metadata_url(self.verifier.audience)
+
+    def take_no_proofs(self) -> None:
+        """From now on the metadata promise nothing to bound tokens: no request says here what a proof is for."""
+        self._proofs = ProofsTaken(())
 
     def know(self, scopes: RequiredScopes) -> tuple[str, ...] | AnyOf:
         """Check the scopes of a route, and name them in the metadata. Raises ConfigError."""
@@ -86,10 +96,10 @@ class ProtectedResource:
 
     def public(self, method: str, *paths: str) -> Answer | None:
         """The metadata, where one of these paths (inside of the application, and as it was sent) is where they are."""
-        if self._metadata_path is None or method not in _READS or self._metadata_path not in paths:
+        if self._metadata_path is None or method not in READS or self._metadata_path not in paths:
             return None
         api = self.verifier
-        words = resource_metadata(api.audience, api.issuers, self._known, api.description, api.proofs_taken)
+        words = resource_metadata(api.audience, api.issuers, self._known, api.description, self._proofs)
         return public_document(words)
 
     def carries_token(self, request: ApiRequest) -> bool:
@@ -215,4 +225,4 @@ def _exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
     return paths
 
 
-__all__ = ["ApiRequest", "ProtectedResource"]
+__all__ = ["READS", "ApiRequest", "ProtectedResource"]
