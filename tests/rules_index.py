@@ -33,6 +33,7 @@ FAMILIES: Final = {
     "Client authentication": r"AS-CA-\d+",
     "Metadata and key set": r"AS-M[DC]-\d+",
     "Proofs of possession": r"AS-DP-\d+",
+    "Certificates": r"AS-MT-\d+",
     "Tokens of other issuers": r"AS-(?:JB|WI|SP)-\d+",
     "Access tokens": r"AT-\d+",
     "APIs that verify tokens": r"RS-.*",

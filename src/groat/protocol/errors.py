@@ -28,6 +28,7 @@
     └── KeysUnavailable             503  no challenge: the caller did nothing wrong
         └── ProofsUnavailable       503
     JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
+    CertificateError                a certificate of a caller cannot be had from what came; the same
     ConfigError                     the operator wrote something wrong; all findings at once
 
 `description` is a fixed phrase for the peer. `reason` (one of reasons.py) and `hint` are for the log alone, and never
@@ -304,6 +305,19 @@ class JoseError(Exception):
         super().__init__(hint or reason)
         self.reason = reason
         self.hint = hint or reason
+
+
+class CertificateError(Exception):
+    """No certificate can be had from what came: `reason` is one word, `hint` a sentence.
+
+    "malformed": the bytes are no certificate. "header": a proxy writes it in another way than it should. "dialect": it
+    lets a header of another dialect through, which a caller may have written.
+    """
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(hint)
+        self.reason = reason
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
