@@ -1,7 +1,8 @@
-"""What an operator may do: the one list. Every face (command line, later the admin API) calls these.
+"""What an operator may do: the one list. Every face (command line, admin API, files of a registry) calls these.
 
 Each operation checks its input, changes the store in one transaction and writes its own audit line; the servers see
-the change on their next request. Raises ConfigError for input that cannot be right, StoreConflict for what collides,
+the change on their next request. `table.py` has a row of each: its name, what it takes and gives, whether it writes,
+and what says whom it would hit. Raises ConfigError for input that cannot be right, StoreConflict for what collides,
 NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
 """
 

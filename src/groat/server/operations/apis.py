@@ -12,11 +12,13 @@ from groat.protocol.resource_metadata import resource_metadata, resource_metadat
 from groat.protocol.unset import UNSET, Unset
 from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddApi, RemoveApi, ReplaceApi, ReplaceClient
 from groat.server.store.records import ApiRecord, ClientRecord
 
 
+@writes("api.add")
 async def add_api(
     operator: Operator, name: str, audience: str, scopes: Sequence[str], token_lifetime: int | None = None
 ) -> ApiRecord:
@@ -32,11 +34,13 @@ async def add_api(
     return api
 
 
+@reads("api.list")
 async def list_apis(operator: Operator) -> tuple[ApiRecord, ...]:
     """All APIs by name."""
     return await operator.store.list_apis()
 
 
+@reads("api.show")
 async def find_api(operator: Operator, name: str) -> ApiRecord:
     """One API. Raises NotRegistered."""
     for api in await operator.store.list_apis():
@@ -45,6 +49,7 @@ async def find_api(operator: Operator, name: str) -> ApiRecord:
     raise NotRegistered(f"no API {name}. See: groat api list")
 
 
+@reads("api.describe")
 async def describe_api(operator: Operator, name: str) -> tuple[str, dict[str, Any]]:
     """Where an API's metadata are read (RFC 9728 3.1), and what they say by the registry: all of its scopes.
 
@@ -103,6 +108,7 @@ async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiCh
     return ApiChange(seen, api, changed, affected, losses_of_api(api, changed, clients, affected))
 
 
+@writes("api.update", plan=plan_api_update)
 @again_if_moved
 async def update_api(
     operator: Operator, name: str, wish: ApiWish, *, agreed: Sequence[Loss] | None = None
@@ -128,6 +134,7 @@ async def plan_api_removal(operator: Operator, name: str) -> ApiChange:
     return ApiChange(seen, api, None, affected, losses_of_api(api, None, clients, affected))
 
 
+@writes("api.remove", plan=plan_api_removal)
 @again_if_moved
 async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None) -> None:
     """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""

@@ -10,6 +10,7 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits, LimitsChange
 from groat.protocol.models import Policy
 from groat.server.operations.losses import Loss, losses_of_client_key
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddClientKey, LimitClientKey, RemoveClientKey
 from groat.server.store.records import ClientKeyRecord, ClientRecord
@@ -62,6 +63,7 @@ async def _choose(operator: Operator, client_id: str, kid: str) -> _Chosen:
     raise NotRegistered(f"client {client_id} has no key {kid}")
 
 
+@writes("client_key.add")
 async def add_client_keys(
     operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED
 ) -> tuple[ClientKeyRecord, ...]:
@@ -74,17 +76,20 @@ async def add_client_keys(
     return records
 
 
+@reads("client_key.list")
 async def list_client_keys(operator: Operator, client_id: str) -> tuple[ClientKeyRecord, ...]:
     """The public keys of a client. Raises NotRegistered."""
     return (await _found(operator, client_id))[1]
 
 
+@reads("client_key.list_all")
 async def list_all_client_keys(operator: Operator) -> tuple[ClientKeyRecord, ...]:
     """The public keys of all clients, client by client."""
     clients = await operator.store.list_clients()
     return tuple([key for client in clients for key in await operator.store.client_keys(client.client_id)])
 
 
+@writes("client_key.enrol")
 @again_if_moved
 async def enrol_client_key(
     operator: Operator, client_id: str, key: PublicKey, by: str, lifetime: int = 0
@@ -116,6 +121,7 @@ def _in_the_way(client_id: str, known: Sequence[ClientKeyRecord], now: int) -> s
     return min(expired, key=lambda key: key.expires_at or 0).kid
 
 
+@writes("client_key.retire")
 @again_if_moved
 async def retire_client_key(operator: Operator, client_id: str, kid: str, at: int) -> None:
     """Let a key end at this instant, unless it ends sooner anyway; a kid that is not registered is left alone."""
@@ -129,6 +135,7 @@ async def retire_client_key(operator: Operator, client_id: str, kid: str, at: in
             operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, "expires_at": at})
 
 
+@writes("client_key.update")
 @again_if_moved
 async def update_client_key(
     operator: Operator, client_id: str, kid: str, change: LimitsChange, *, force: bool = False
@@ -162,6 +169,7 @@ async def plan_client_key_removal(operator: Operator, client_id: str, kid: str, 
     return KeyRemoval(verdict, losses)
 
 
+@writes("client_key.remove", plan=plan_client_key_removal)
 @again_if_moved
 async def remove_client_key(
     operator: Operator, client_id: str, kid: str, *, force: bool = False, idle: int = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from groat.server.operations.apis import find_api
+from groat.server.operations.operation import reads
 from groat.server.operations.operator import Operator
 from groat.server.store.records import ClientRecord
 
@@ -48,6 +49,7 @@ class ListedClient:
         return self.record.document() | {"unused_since": self.unused_since}
 
 
+@reads("client.list")
 async def list_clients(operator: Operator, wanted: ClientFilter = EVERY_CLIENT) -> tuple[ListedClient, ...]:
     """The clients that are meant, by id. Raises NotRegistered for an API that is not there."""
     if wanted.api:

@@ -14,6 +14,7 @@ from groat.server.operations.apis import check, checked_scopes
 from groat.server.operations.claims import check_claims
 from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddClient, AddClientKey, RemoveClient, ReplaceClient, SwitchClient
 from groat.server.store.records import ClientRecord
@@ -21,6 +22,7 @@ from groat.server.store.records import ClientRecord
 MAX_INVITATION: Final = 7 * 86400  # seconds
 
 
+@writes("client.add")
 async def add_client(
     operator: Operator,
     client_id: str,
@@ -45,6 +47,7 @@ async def add_client(
     return record
 
 
+@reads("client.show")
 async def find_client(operator: Operator, client_id: str) -> ClientRecord:
     """One client. Raises NotRegistered."""
     record = await operator.store.find_client(client_id)
@@ -90,6 +93,7 @@ async def plan_client_update(
     return ClientChange(seen, before, record, (loss,) if loss != Loss(client_id) else ())
 
 
+@writes("client.update", plan=plan_client_update)
 @again_if_moved
 async def update_client(
     operator: Operator,
@@ -114,6 +118,7 @@ async def plan_client_end(operator: Operator, client_id: str, *, for_good: bool)
     return ClientChange(seen, before, None if for_good else replace(before, enabled=False), losses)
 
 
+@writes("client.enable", plan=plan_client_end)
 async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:
     """Switch a client on or off, with effect on the next request."""
     record = replace(await find_client(operator, client_id), enabled=enabled)
@@ -122,6 +127,7 @@ async def enable_client(operator: Operator, client_id: str, *, enabled: bool) ->
     return record
 
 
+@writes("client.remove", plan=plan_client_end)
 async def remove_client(operator: Operator, client_id: str) -> None:
     """Remove a client and its keys; the id is never given to another one."""
     await find_client(operator, client_id)
@@ -129,6 +135,7 @@ async def remove_client(operator: Operator, client_id: str) -> None:
     operator.audit.operated("client.removed", {"client": client_id})
 
 
+@writes("client.invite")
 async def invite_client(
     operator: Operator, invitations: Invitations, client_id: str, lifetime: int, allow: Mapping[str, Sequence[str]]
 ) -> str:

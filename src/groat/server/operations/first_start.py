@@ -14,6 +14,7 @@ from groat.keys.files import make_directory, make_private_directory, write_publi
 from groat.keys.ring.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.log.audit import Audit
+from groat.server.operations.operation import writes
 from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import Ring, check_custody, first_signing_key, list_signing_keys
 from groat.server.settings.config import Config, load_config
@@ -46,6 +47,7 @@ class Step:
         return "upgraded" if self.upgraded else "unchanged"
 
 
+@writes("store.init")
 async def initialise(
     path: Path, issuer: str, algorithm: str | None, storage_url: str | None, env: Mapping[str, str], audit: Audit
 ) -> tuple[Config, list[Step]]:

@@ -24,6 +24,7 @@ from groat.keys.ring.schedule import Change, Timing, next_step
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.operations.losses import Loss, losses_of_signing_key
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import Operator, again_if_moved
 from groat.server.store import RegistryMoved, Store, StoreClosed, StoreConflict, StoreUnavailable
 from groat.server.store.changes import SaveSigningKey
@@ -46,11 +47,13 @@ class Ring:
     lead: Lead = field(default_factory=Lead)
 
 
+@reads("key.list")
 async def list_signing_keys(operator: Operator) -> Keys:
     """All signing keys, oldest first."""
     return await operator.store.signing_keys()
 
 
+@writes("key.first")
 @again_if_moved
 async def first_signing_key(ring: Ring) -> SigningKey:
     """Make the first signing key. Raises StoreConflict where there is one, or another process makes it (K09)."""
@@ -64,6 +67,7 @@ async def first_signing_key(ring: Ring) -> SigningKey:
     return first
 
 
+@writes("key.rotate")
 @again_if_moved
 async def rotate_signing_key(ring: Ring) -> Keys:
     """Let the next key take over once every verifier can know it; make it where none is published (KEY-19, KEY-20)."""
@@ -75,6 +79,7 @@ async def rotate_signing_key(ring: Ring) -> Keys:
     return changed
 
 
+@writes("key.prepare")
 @again_if_moved
 async def prepare_signing_key(ring: Ring) -> Keys:
     """Publish a further key that waits until an operator, or the schedule, lets it sign."""
@@ -86,6 +91,7 @@ async def prepare_signing_key(ring: Ring) -> Keys:
     return changed
 
 
+@writes("key.activate")
 @again_if_moved
 async def activate_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> Keys:
     """Let this pending key take over, as early as is safe or `at_once`."""
@@ -97,6 +103,7 @@ async def activate_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -
     return changed
 
 
+@writes("key.retire")
 @again_if_moved
 async def retire_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> Keys:
     """End a key's service: the active one hands over as in a rotation, a pending one is withdrawn.
@@ -147,6 +154,7 @@ async def plan_signing_key_end(operator: Operator, kid: str) -> KeyEnd:
     return KeyEnd(state, losses_of_signing_key(clients, keys, since))
 
 
+@writes("key.revoke", plan=plan_signing_key_end)
 @again_if_moved
 async def revoke_signing_key(ring: Ring, kid: str) -> Keys:
     """Take a stolen key out of signing and the JWKS at once; another signs from the same moment (KEY-21)."""
@@ -169,6 +177,7 @@ async def _in_its_place(ring: Ring, now: int) -> Keys:
     return (emergency_key(await _fresh_key(ring, now), now, ring.lead),)
 
 
+@writes("key.reseal")
 @again_if_moved
 async def reseal_signing_keys(ring: Ring) -> Keys:
     """Seal every private key anew under the key-encryption key in force; returns those that another one had sealed."""

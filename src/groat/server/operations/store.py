@@ -7,6 +7,7 @@ from pathlib import Path
 
 from groat.protocol.errors import ConfigError
 from groat.server.operations.clock import check_clock, floor_of_now
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import Operator
 from groat.server.store import (
     FORGET_AFTER,
@@ -22,11 +23,13 @@ from groat.server.store.sqlite.backup import BackedUp, read_back, write_backup
 from groat.server.store.sqlite.store import SqliteStore
 
 
+@reads("store.look")
 async def look_at_store(operator: Operator) -> Condition:
     """How the store is now."""
     return await operator.store.condition()
 
 
+@writes("store.fence")
 async def fence_store(operator: Operator) -> Condition:
     """After a restore: refuse every assertion that was signed up to now, on every server, from its next request on.
 
@@ -39,6 +42,7 @@ async def fence_store(operator: Operator) -> Condition:
     return condition
 
 
+@writes("store.take_back")
 async def take_back_horizon(operator: Operator) -> Condition:
     """After a clock that was ahead had its way: let the store believe this host's clock, and fence it.
 
@@ -58,6 +62,7 @@ async def take_back_horizon(operator: Operator) -> Condition:
     return condition
 
 
+@writes("store.reopen")
 async def reopen_store(operator: Operator) -> Condition:
     """Take up a store again that was closed for a copy which then came to nothing; fences it as well.
 
@@ -70,6 +75,7 @@ async def reopen_store(operator: Operator) -> Condition:
     return condition
 
 
+@writes("store.backup")
 async def backup_store(operator: Operator, target: Path) -> BackedUp:
     """Write a consistent copy of a SQLite store to a new file, also while servers use it. Raises as `write_backup`."""
     done = write_backup(_sqlite(operator).path, target, operator.now)
@@ -77,6 +83,7 @@ async def backup_store(operator: Operator, target: Path) -> BackedUp:
     return done
 
 
+@writes("store.restore")
 async def restore_store(operator: Operator, backup: Path) -> Condition:
     """Replace what the operator's SQLite store holds by a backup, and fence it: I1 holds though uses were forgotten.
 
@@ -103,6 +110,7 @@ class Copied:
     rows: dict[str, int]
 
 
+@writes("store.copy")
 async def copy_store(operator: Operator, target: Store) -> Copied:
     """Move everything to an empty store, used values included, so that no assertion is accepted by both.
 

@@ -10,6 +10,7 @@ from groat.protocol.federation.presets import check_rule, key_of, preset_of
 from groat.protocol.federation.rules import Rule
 from groat.server.operations.clients import find_client
 from groat.server.operations.losses import Loss
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.operations.rule_losses import losses_without
 from groat.server.operations.trusts import find_trust
@@ -17,6 +18,7 @@ from groat.server.store.records import RuleRecord
 from groat.server.store.trust_changes import AddRule, RemoveRule
 
 
+@writes("rule.add")
 async def add_rule(
     operator: Operator,
     client_id: str,
@@ -40,6 +42,7 @@ async def add_rule(
     return record
 
 
+@reads("rule.list")
 async def list_rules(operator: Operator, client_id: str) -> tuple[RuleRecord, ...]:
     """The rules of a client by their ids. Raises NotRegistered."""
     await find_client(operator, client_id)
@@ -62,6 +65,7 @@ async def plan_rule_removal(operator: Operator, client_id: str, rule_id: str) ->
     return RuleRemoval(seen, record, await losses_without(operator, [record]))
 
 
+@writes("rule.remove", plan=plan_rule_removal)
 @again_if_moved
 async def remove_rule(operator: Operator, client_id: str, rule_id: str) -> RuleRemoval:
     """Remove a rule, with effect on the next request; returns whom that hit. Raises NotRegistered."""

@@ -22,6 +22,7 @@ from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust
 from groat.protocol.jwk import PublicKey
 from groat.protocol.unset import UNSET, Unset
 from groat.server.operations.losses import Loss, refuse_others
+from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.operations.rule_losses import losses_without
 from groat.server.store.records import RuleRecord, TrustRecord
@@ -45,6 +46,7 @@ class TrustChange:
         return replace(trust, **{name: value for name, value in found.items() if value is not UNSET})
 
 
+@writes("trust.add")
 async def add_trust(operator: Operator, name: str, issuer: str, preset: str, change: TrustChange) -> TrustRecord:
     """Trust an issuer. Its keys have one source, which `change` names."""
     if isinstance(change.source, Unset):
@@ -84,11 +86,13 @@ def keys_in(text: str, trust: Trust) -> tuple[PublicKey, ...]:
     return tuple(key for key in found.keys if key.algorithms & set(trust.algorithms))
 
 
+@reads("trust.list")
 async def list_trusts(operator: Operator) -> tuple[TrustRecord, ...]:
     """All trusts by name."""
     return await operator.store.list_trusts()
 
 
+@reads("trust.show")
 async def find_trust(operator: Operator, name: str) -> TrustRecord:
     """One trust. Raises NotRegistered."""
     for record in await operator.store.list_trusts():
@@ -97,6 +101,7 @@ async def find_trust(operator: Operator, name: str) -> TrustRecord:
     raise NotRegistered(f"no trust {name}. See: groat trust list")
 
 
+@writes("trust.update")
 @again_if_moved
 async def update_trust(operator: Operator, name: str, change: TrustChange) -> TrustRecord:
     """Change a trust, with effect on the next request; its name, issuer and preset stay."""
@@ -108,6 +113,7 @@ async def update_trust(operator: Operator, name: str, change: TrustChange) -> Tr
     return changed
 
 
+@writes("trust.enable")
 async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> TrustRecord:
     """Take tokens of a trust again, or none from the next request on."""
     record = await find_trust(operator, name)
@@ -133,6 +139,7 @@ async def plan_trust_removal(operator: Operator, name: str) -> TrustRemoval:
     return TrustRemoval(seen, rules, await losses_without(operator, rules, always=True))
 
 
+@writes("trust.remove", plan=plan_trust_removal)
 @again_if_moved
 async def remove_trust(
     operator: Operator, name: str, *, agreed: Sequence[Loss] | None = None
@@ -146,6 +153,7 @@ async def remove_trust(
     return plan.rules
 
 
+@reads("trust.test")
 async def explain_token(
     operator: Operator, name: str, token: str, keys: Sequence[PublicKey] | None, client_id: str | None = None
 ) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""The one table of operations: it is whole once every module that enters rows was imported, which happens here.
+
+Apart from `operations/__init__.py`, because commands that need one operation must not wait for all of them.
+"""
+
+from typing import Final
+
+from groat.server.operations import (
+    apis,
+    client_keys,
+    client_lists,
+    clients,
+    first_start,
+    signing_keys,
+    store,
+    trust_rules,
+    trusts,
+)
+from groat.server.operations.operation import OPERATIONS, Access, Operation
+
+ROOMS: Final = (apis, client_keys, client_lists, clients, first_start, signing_keys, store, trust_rules, trusts)
+
+__all__ = ["OPERATIONS", "ROOMS", "Access", "Operation"]

@@ -1,0 +1,91 @@
+"""The table of operations is whole: what is in their modules is in it, and its rows say the truth."""
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from groat.server.operations.operation import OPERATIONS, Access, reads
+from groat.server.operations.operator import Operator
+from groat.server.operations.signing_keys import Ring
+from groat.server.operations.table import ROOMS
+
+COMMANDS: Final = Path(__file__).parents[3] / "src" / "groat" / "cli" / "commands"
+# What helps operations, and is none.
+HELPERS: Final = {
+    "apply_next_step": "the schedule's own work, which nobody asks for",
+    "begin_memory": "a part of store.init",
+    "check_custody": "a check of several operations",
+    "trusted_now": "a check of several operations",
+}
+# Why an operation has no command.
+NO_COMMAND: Final = {
+    "client_key.enrol": "the client's host asks for it, at /client-keys: groat client join, groat client key rotate",
+    "client_key.retire": "the same: groat client key rotate --retire-old-after",
+    "key.first": "a part of groat init",
+}
+
+
+def functions() -> Iterator[tuple[str, Any]]:
+    """The public coroutine functions that these modules define."""
+    for room in ROOMS:
+        for name, found in vars(room).items():
+            inner = inspect.unwrap(found) if callable(found) else None
+            if inspect.iscoroutinefunction(inner) and inner.__module__ == room.__name__ and not name.startswith("_"):
+                yield name, found
+
+
+def test_every_operation_has_a_row() -> None:
+    """A function without one is a plan of a row, or a helper that says why."""
+    known = {row.call for row in OPERATIONS.values()} | {row.plan for row in OPERATIONS.values()}
+    missing = {name for name, found in functions() if found not in known}
+    assert missing == set(HELPERS)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_row_says_what_it_takes_and_gives(name: str) -> None:
+    """Where it works comes first, every type can be found, and who reads plans nothing."""
+    row = OPERATIONS[name]
+    first, *_ = row.takes.values()
+    assert first in (Operator, Ring, Path)
+    assert row.gives is not inspect.Signature.empty
+    assert row.access is Access.WRITE or row.plan is None
+    writes = "change(" in inspect.getsource(inspect.unwrap(row.call))
+    assert not (writes and row.access is Access.READ)
+
+
+def called_by_commands() -> set[str]:
+    """Every name of a function that some command's module uses."""
+    names = set[str]()
+    for path in COMMANDS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute):
+                names.add(node.attr)
+            elif isinstance(node, ast.Name):
+                names.add(node.id)
+    return names
+
+
+def test_every_operation_is_a_command_or_says_why_not() -> None:
+    """The command line is one face of this list; the admin API is another."""
+    used = called_by_commands()
+    missing = {name for name, row in OPERATIONS.items() if row.call.__name__ not in used}
+    assert missing == set(NO_COMMAND)
+
+
+def test_two_operations_of_one_name_are_refused() -> None:
+    """The later one would take the place of the other, silently."""
+
+    async def other(operator: Operator) -> None: ...
+
+    with pytest.raises(ValueError, match="two operations are called api"):
+        reads("api.list")(other)
+
+
+def test_the_table_cannot_be_written() -> None:
+    """Who wants a row writes it beside its function."""
+    assert isinstance(OPERATIONS, Mapping)
+    assert not hasattr(OPERATIONS, "__setitem__")
