@@ -18,7 +18,8 @@ def test_an_api_from_its_cradle_to_its_grave(home: Home) -> None:
     """Add, show, list, update, remove; each answer is the record as it is then."""
     added = home.ok("--json", "api", "add", "stock", "--audience", STOCK, "--scope", "a", "--scope", "b").json
     assert added | {"created_at": 0} == {"name": "stock", "audience": STOCK, "scopes": ["a", "b"], "created_at": 0} | {
-        "token_lifetime": None
+        "token_lifetime": None,
+        "binding": "none",
     }
     assert home.ok("--json", "api", "show", "stock").json == added
     assert [api["name"] for api in home.ok("--json", "api", "list").json] == ["orders", "stock"]
@@ -162,3 +163,36 @@ def test_an_api_without_metadata(home: Home) -> None:
     assert (done.code, done.out) == (3, "")
     assert "API urn has no such document: urn:example:stock is no https URL" in done.err
     assert home("api", "show", "none", "--resource-metadata").code == 3
+
+
+@pytest.mark.rule("AS-DP-18", "RS-MD-02")
+def test_an_api_that_wants_bound_tokens(home: Home) -> None:
+    """Said when it is registered or later, shown, and told to clients in its metadata; an unknown demand is none."""
+    added = home.ok("--json", "api", "add", "vault", "--audience", f"{STOCK}/vault", "--binding", "dpop").json
+    assert (added["binding"], home.ok("--json", "api", "show", "vault").json) == ("dpop", added)
+    assert home.ok("api", "show", "vault", "--resource-metadata").json["dpop_bound_access_tokens_required"] is True
+    assert home.ok("--json", "api", "update", "vault", "--scope", "x").json["binding"] == "dpop"
+    assert home.ok("--json", "api", "update", "vault", "--binding", "any").json["binding"] == "any"
+    assert "dpop_bound_access_tokens_required" not in home.ok("api", "show", "vault", "--resource-metadata").json
+    assert home.ok("--json", "api", "update", "vault", "--binding", "none").json["binding"] == "none"
+    assert home("api", "update", "vault", "--binding", "rope").code == 2
+
+
+@pytest.mark.rule("AS-DP-18")
+def test_whom_a_demand_of_an_api_hits(home: Home) -> None:
+    """Who may ask for it and need not prove anything so far; nobody where the demand becomes a weaker one."""
+    demand = ("--json", "api", "update", "orders", "--dry-run", "--binding")
+    why = "must prove {} for each token of orders"
+    seen = home(*demand, "dpop")
+    (loss,) = seen.json["losses"]
+    assert (seen.code, loss["client_id"], loss["why"]) == (7, "billing", why.format("a key (DPoP)"))
+    assert home(*demand, "any").json["losses"][0]["why"] == why.format("a key (DPoP) or a certificate")
+    refused = home("--no-input", "api", "update", "orders", "--binding", "dpop")
+    assert (refused.code, "billing: must prove a key" in refused.err) == (2, True)
+    home.ok("client", "update", "billing", "--binding", "any")
+    assert home(*demand, "any").json["losses"] == []
+    assert len(home(*demand, "dpop").json["losses"]) == 1
+    home.ok("client", "update", "billing", "--binding", "dpop")
+    assert home.ok("--json", "--no-input", "api", "update", "orders", "--binding", "dpop").json["binding"] == "dpop"
+    home.ok("client", "update", "billing", "--binding", "none")
+    assert home(*demand, "any").json["losses"] == []

@@ -254,7 +254,8 @@ def test_init_says_that_it_upgraded_a_store(home: Home) -> None:
         # What every version since has added.
         for statement in (
             "DROP TABLE trust_rules", "DROP TABLE trusts",
-            "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE clients DROP COLUMN unused_since",
+            "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE apis DROP COLUMN binding",
+            "ALTER TABLE clients DROP COLUMN unused_since",
             "PRAGMA user_version=1",
         ):  # fmt: skip
             database.execute(statement)

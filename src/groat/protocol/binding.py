@@ -85,3 +85,7 @@ class Binding(StrEnum):
         """Whether a token with this confirmation is bound as demanded."""
         held = (Binding.DPOP, confirmation.jkt), (Binding.MTLS, confirmation.x5t_s256)
         return self is Binding.NONE or any(found and self in (kind, Binding.ANY) for kind, found in held)
+
+    def implies(self, other: "Binding") -> bool:
+        """Whether whatever meets this demand meets the other one as well."""
+        return other is Binding.NONE or self is other or (other is Binding.ANY and self is not Binding.NONE)

@@ -123,7 +123,8 @@ def _switch(value: Any) -> bool:
     return value
 
 
-def _binding(value: Any) -> Binding:
+def available_binding(value: Any) -> Binding:
+    """A demand that a request can meet. Raises ConfigError for one that none can, ValueError."""
     if (found := Binding(value)) not in BINDINGS:
         raise ConfigError("binding mtls is not available yet: tokens can be bound to a key of the client's, with dpop")
     return found
@@ -204,7 +205,7 @@ class ClientSettings:
     binding: Binding = field(
         default=Binding.NONE,
         metadata=_told(
-            _binding,
+            available_binding,
             Kind.CHOICE,
             "What tokens must be bound to; default: none.",
             choices=BINDINGS,

@@ -129,13 +129,15 @@ def _outside(setting: str, value: int, low: int, high: int) -> tuple[str, str]:
 class Api:
     """A protected resource: the `aud` its tokens carry and the scopes it knows.
 
-    `token_lifetime`: seconds that a token for it lives at most; None: as the policy has it.
+    `token_lifetime`: seconds that a token for it lives at most; None: as the policy has it. `binding`: what every token
+    for it must be bound to, whoever asks.
     """
 
     name: str
     audience: str
     scopes: frozenset[str]
     token_lifetime: int | None = None
+    binding: Binding = Binding.NONE
 
 
 @dataclass(frozen=True, slots=True)

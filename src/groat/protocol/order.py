@@ -35,4 +35,5 @@ ORDER: Final = (
     "grant_allowed",  # to this client
     "resource",  # one that the client may name
     "scope",  # granted there
+    "api_binding",  # there is a proof if that API wants one
 )

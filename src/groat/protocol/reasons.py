@@ -186,8 +186,8 @@ PROOF: Final = _table(
         htm of the proof is another method than that of the request.
         Set htm to POST, in capitals.
     dpop_missing
-        The client, or the profile, demands bound tokens, and the request has no proof.
-        Have the client send DPoP proofs; groat client update --binding none, if it need not.
+        The client, the API or the profile demands bound tokens, and the request has no proof.
+        Have the client send DPoP proofs; groat client update or api update --binding none, if it need not.
     dpop_nonce
         The proof has no nonce where one is demanded, or one that is not of this server and of now.
         The client tries again with the nonce of the answer; nothing was used up.

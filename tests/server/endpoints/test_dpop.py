@@ -20,6 +20,7 @@ from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.server import operations
 from groat.server.settings.open_custody import open_nonces
 from tests.proofs import ABSENT, PROOF_KEY, bare_jwk, proof
+from tests.server.builders import ABSENT as UNSAID
 from tests.server.builders import ISS, NOW, TE, base, decoded
 from tests.server.lab import DEFAULTS, Lab, prepare, running
 from tests.server.wire import FORM, Answer, check_ec, check_ok, check_refused
@@ -276,6 +277,26 @@ def test_a_client_that_must_bind(lab: Lab, binding: str) -> None:
     check_proof_refused(lab, answer, "dpop_missing")
     assert f"groat client update must-{binding} --binding none" in lab.event(answer)["hint"]
     assert check_ok(ask(lab, proof(TE, NOW), assertion=party.assertion()))["token_type"] == "DPoP"
+
+
+@pytest.mark.rule("AS-DP-18")
+@pytest.mark.parametrize("binding", [Binding.DPOP, Binding.ANY])
+def test_an_api_that_wants_bound_tokens(lab: Lab, binding: Binding) -> None:
+    """Whoever asks for it: without a proof nobody gets a token, and from the request after the change on."""
+    name, audience = f"vault-{binding}", f"https://vault.example/{binding}"
+    lab.operate(lambda op: operations.add_api(op, name, audience, ["read"], None, binding))
+    party = lab.add_client(f"visits-{binding}", allow={"orders": ["orders:read"], name: ["read"]})
+    want: dict[str, Any] = {"resource": audience, "scope": "read"}
+    answer = lab.ask(party.assertion(), **want)
+    check_proof_refused(lab, answer, "dpop_missing")
+    assert f"groat api update {name} --binding none" in lab.event(answer)["hint"]
+    token = check_ok(ask(lab, proof(TE, NOW), assertion=party.assertion(), **want))
+    assert (token["token_type"], decoded(token["access_token"])[1]["cnf"]) == ("DPoP", {"jkt": JKT})
+    # Where the API only follows from the scope, too; and another API of the same client is as it was.
+    check_proof_refused(lab, lab.ask(party.assertion(), resource=UNSAID, scope="read"), "dpop_missing")
+    assert check_ok(lab.ask(party.assertion(), scope="orders:read"))["token_type"] == "Bearer"
+    lab.operate(lambda op: operations.update_api(op, name, operations.ApiWish(binding=Binding.NONE)))
+    assert check_ok(lab.ask(party.assertion(), **want))["token_type"] == "Bearer"
 
 
 @pytest.mark.rule("AS-DP-18", "AS-DP-02")

@@ -1,23 +1,33 @@
 """AS-TE-28: of several things that are wrong with a request, the first in the fixed order is answered, by a real server."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
 
+from groat.protocol.binding import Binding
 from groat.protocol.client_settings import ClientSettings
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.protocol.order import ORDER
 from groat.server import operations
 from tests.proofs import proof
-from tests.server.builders import ABSENT, NOW, TE, Party, base, base_fields, changed, compact
-from tests.server.lab import Lab
+from tests.server.builders import ABSENT, NOW, ORDERS, TE, Party, base, base_fields, changed, compact
+from tests.server.lab import Lab, prepare, running
 from tests.server.wire import FORM, Answer, check_ok, check_refused, encoded, send
 
 NUMBERS: Final = itertools.count()
+APIS: Final = {"orders": ORDERS, "bound": f"{ORDERS}/bound"}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A server that knows another API as well, which takes bound tokens alone."""
+    with running(prepare(tmp_path_factory.mktemp("order"))) as lab:
+        lab.operate(lambda op: operations.add_api(op, "bound", APIS["bound"], ["orders:read"], None, Binding.DPOP))
+        yield lab
 
 
 @dataclass(slots=True)
@@ -39,12 +49,13 @@ class Draft:
     used: bool = False
     proof: str | None = None
     proof_used: bool = False
+    api: str = "orders"
 
     def register(self, lab: Lab) -> None:
         """Make the client what the draft says, once its jti was used up where it is to be."""
         name, key = self.party.client_id, self.party.key.public
         settings = ClientSettings(default_scopes=("orders:read",), **self.settings)
-        allow = {"orders": ["orders:read"]}
+        allow = {self.api: ["orders:read"]}
         lab.operate(lambda op: operations.add_client(op, name, allow, (key,), settings, limits=self.limits))
         if self.used:
             lab.ask(compact(self.party.header(), self.party.claims(jti="used"), self.party.key))
@@ -57,7 +68,7 @@ class Draft:
     def body(self) -> bytes:
         claims = self.party.claims(**{"jti": "used"} if self.used else {}, **self.claims)
         key = (self.signer or self.party).key
-        fields = base_fields(compact(self.party.header(**self.header), claims, key))
+        fields = base_fields(compact(self.party.header(**self.header), claims, key)) | {"resource": APIS[self.api]}
         return encoded(list(changed(fields, self.fields).items())) + self.raw
 
 
@@ -125,6 +136,7 @@ STEPS: Final = {
     "grant_allowed": Step(_set(settings={"grant_types": ()}), "unauthorized_client", 400, "grant_type"),
     "resource": Step(_set(fields={"resource": "https://other.example"}), "invalid_target", 400, "resource"),
     "scope": Step(_set(fields={"scope": "nope"}), "invalid_scope", 400, "scope"),
+    "api_binding": Step(_set(api="bound"), "invalid_dpop_proof", 400, "dpop_missing"),
 }
 
 

@@ -879,13 +879,13 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store, place.store() as other:
-            short = ApiRecord("short", "https://short.example", (), NOW, 120)
+            short = ApiRecord("short", "https://short.example", (), NOW, 120, Binding.DPOP)
             await store.change(None, [AddApi(ORDERS), AddApi(short)])
-            await store.change(None, [ReplaceApi(replace(ORDERS, token_lifetime=61))])
+            await store.change(None, [ReplaceApi(replace(ORDERS, token_lifetime=61, binding=Binding.ANY))])
             limited = key_record(KEYS[1], not_before=NOW + 5, expires_at=NOW + 9, last_used_at=NOW + 7)
             await store.change(None, [AddClient(full), AddClientKey(key_record(KEYS[0])), AddClientKey(limited)])
             await store.change(None, [*map(SaveSigningKey, ring)])
-            assert await other.list_apis() == (replace(ORDERS, token_lifetime=61), short)
+            assert await other.list_apis() == (replace(ORDERS, token_lifetime=61, binding=Binding.ANY), short)
             assert await other.find_client("billing") == full
             assert await other.list_clients() == (full,)
             assert {k.kid for k in await other.client_keys("billing")} == {KEYS[0].kid, KEYS[1].kid}

@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from groat.protocol.binding import Binding
 from groat.server.store import Spans, StoreUnavailable
 from groat.server.store.changes import ReplaceApi
 from groat.server.store.postgres.link import Target
@@ -47,7 +48,7 @@ async def _seen(store: SqliteStore | PostgresStore) -> tuple[Any, Any, Any]:
 
 def _check_upgraded(api: ApiRecord, clients: dict[str, Any], since: dict[str, int], began: float) -> None:
     """The bound of the API stays, though the version before replaced the API; who was there counts from the upgrade."""
-    assert api == ApiRecord("orders", "https://orders.example/v2", ("read", "write"), NOW, 90)
+    assert api == ApiRecord("orders", "https://orders.example/v2", ("read", "write"), NOW, 90, Binding.DPOP)
     assert clients == {"before": None, "after": None}
     assert began - 2 <= since["before"] <= time.time() + 2
     assert since["after"] == NOW
@@ -71,7 +72,7 @@ def test_a_file_of_the_version_before(tmp_path: Path) -> None:
 
         async def work() -> tuple[Any, Any, Any]:
             store = SqliteStore.create(path)
-            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90))])
+            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
             row = old.execute("SELECT * FROM apis ORDER BY name").fetchone()
             assert (row["scopes"], row["created_at"]) == ('["read"]', NOW)
             old.execute(REPLACE_API, ("https://orders.example/v2", '["read", "write"]', "orders"))
@@ -103,7 +104,7 @@ def test_a_database_of_the_version_before(postgres: PostgresServer | GivenServer
         async def work() -> tuple[Any, Any, Any]:
             assert await migrate(Target(url))
             store = PostgresStore(url, Spans())
-            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90))])
+            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
             say(REPLACE_API, "https://orders.example/v2", '["read", "write"]', "orders")
             say(ADD_CLIENT, "after", DOCUMENT, True, NOW)
             say(REPLACE_CLIENT, DOCUMENT, "before")

@@ -1,12 +1,15 @@
 """`groat api`: the protected resources that tokens are for."""
 
 import json
+from typing import Final
 
 import click
 
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Session, plain
+from groat.protocol.binding import Binding
+from groat.protocol.client_settings import BINDINGS
 from groat.protocol.unset import UNSET
 from groat.server import operations
 
@@ -15,6 +18,10 @@ _LIFETIME = click.option(
     "--token-lifetime", type=span_of_time, metavar="SPAN",
     help="How long tokens for it live at most, such as 15m; the shortest span counts.",
 )  # fmt: skip
+
+_BINDING: Final = click.option(
+    "--binding", type=click.Choice([str(one) for one in BINDINGS]), help="What tokens for it must be bound to."
+)
 
 
 @click.group()
@@ -27,10 +34,16 @@ def api() -> None:
 @click.option("--audience", required=True, metavar="URI", help="What tokens for this API carry as aud.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that this API knows.")
 @_LIFETIME
+@_BINDING
 @click.pass_obj
-def add(session: Session, name: str, audience: str, scopes: tuple[str, ...], token_lifetime: int | None) -> None:
+def add(
+    session: Session, name: str, audience: str, scopes: tuple[str, ...], token_lifetime: int | None, binding: str | None
+) -> None:
     """Register an API."""
-    record = session.operate(lambda operator: operations.add_api(operator, name, audience, scopes, token_lifetime))
+    bound = Binding(binding or Binding.NONE)
+    record = session.operate(
+        lambda operator: operations.add_api(operator, name, audience, scopes, token_lifetime, bound)
+    )
     session.show(record, name)
 
 
@@ -64,6 +77,7 @@ def show(session: Session, name: str, resource_metadata: bool) -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Add a scope.")
 @click.option("--remove-scope", "removed", multiple=True, metavar="SCOPE", help="Take a scope away, from clients too.")
 @_LIFETIME
+@_BINDING
 @click.option("--clear", multiple=True, type=click.Choice(["token-lifetime"]), help="Back to the default.")
 @DRY_RUN
 @click.pass_obj
@@ -75,6 +89,7 @@ def update(
     scopes: tuple[str, ...],
     removed: tuple[str, ...],
     token_lifetime: int | None,
+    binding: str | None,
     clear: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -82,7 +97,13 @@ def update(
     if clear and token_lifetime is not None:
         raise click.UsageError("--clear and a new value for token-lifetime: say one of them")
     lifetime = UNSET if token_lifetime is None and not clear else token_lifetime
-    wish = operations.ApiWish(audience=audience, add_scopes=scopes, remove_scopes=removed, token_lifetime=lifetime)
+    wish = operations.ApiWish(
+        audience=audience,
+        add_scopes=scopes,
+        remove_scopes=removed,
+        token_lifetime=lifetime,
+        binding=UNSET if binding is None else Binding(binding),
+    )
     plan = session.operate(lambda operator: operations.plan_api_update(operator, name, wish))
     if dry_run:
         show_dry_run(session, plain(plan.after), plan.losses, changes=plan.changes)

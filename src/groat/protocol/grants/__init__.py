@@ -8,7 +8,7 @@ from typing import Final
 from groat.protocol.binding import UNBOUND, Binding, Confirmation
 from groat.protocol.errors import InvalidDpopProof, UnauthorizedClient
 from groat.protocol.grants import client_credentials, jwt_bearer
-from groat.protocol.models import AuthenticatedClient, Client, Grant, Policy, TokenRequest
+from groat.protocol.models import Api, AuthenticatedClient, Client, Grant, Policy, TokenRequest
 from groat.protocol.shell import command
 
 
@@ -38,7 +38,7 @@ GRANTS: Final[Mapping[str, GrantType]] = MappingProxyType({row.name: row for row
 def decide_grant(
     request: TokenRequest, client: AuthenticatedClient, policy: Policy, confirmation: Confirmation = UNBOUND
 ) -> Grant:
-    """`binding` to `scope` of order.py: must it be bound, may this client use the grant, for which API and scopes.
+    """`binding` to `api_binding` of order.py: must it be bound, may this client use the grant, for what.
 
     `request.grant_type` is one of GRANTS; `confirmation`: what was proven in the request. Raises InvalidDpopProof,
     UnauthorizedClient, and whatever the grant's rule raises.
@@ -51,11 +51,20 @@ def decide_grant(
         if workload is None or request.grant_type != jwt_bearer.NAME:  # to which the trust has let it in
             raise UnauthorizedClient("grant_type", f"{client.client.client_id} may not use this grant")
     grant = GRANTS[request.grant_type].decide(request, client, policy)
+    if grant.api.binding is not _NOTHING:
+        _check_bound_for(grant.api, confirmation)
     copied = () if workload is None else workload.copied
     if confirmation is UNBOUND and not copied:
         return grant
     # Not remembered: a new key or a run's id with each request would push out what is remembered for others.
     return replace(grant, confirmation=confirmation, workload=copied, plain=grant)
+
+
+def _check_bound_for(api: Api, confirmation: Confirmation) -> None:
+    """Whether what was proven is enough for the API; it would refuse a token that is bound to less (RFC 9728 2)."""
+    if not api.binding.met_by(confirmation):
+        offer = command("api update", api.name, options="--binding none")
+        raise InvalidDpopProof("dpop_missing", f"API {api.name} takes bound tokens: send a DPoP proof. Or: {offer}")
 
 
 def _check_bound(confirmation: Confirmation, client: Client, policy: Policy) -> None:

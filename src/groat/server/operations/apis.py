@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from groat.protocol.binding import Binding
+from groat.protocol.client_settings import available_binding
 from groat.protocol.client_settings import token_lifetime as checked_lifetime
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import SCOPE_TOKEN
 from groat.protocol.models import API_NAME, Policy
-from groat.protocol.resource_metadata import resource_metadata, resource_metadata_url
+from groat.protocol.resource_metadata import ProofsTaken, resource_metadata, resource_metadata_url
 from groat.protocol.unset import UNSET, Unset
 from groat.protocol.uris import audience_fault
 from groat.server.operations.losses import Loss, losses_of_api, refuse_others, without_api, without_scopes
@@ -20,15 +22,27 @@ from groat.server.store.records import ApiRecord, ClientRecord
 
 @writes("api.add")
 async def add_api(
-    operator: Operator, name: str, audience: str, scopes: Sequence[str], token_lifetime: int | None = None
+    operator: Operator,
+    name: str,
+    audience: str,
+    scopes: Sequence[str],
+    token_lifetime: int | None = None,
+    binding: Binding = Binding.NONE,
 ) -> ApiRecord:
     """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2).
 
-    `token_lifetime`: seconds that a token for it lives at most; the shortest span counts.
+    `token_lifetime`: seconds that a token for it lives at most; the shortest span counts. `binding`: what all of its
+    tokens must be bound to.
     """
     check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
-    lifetime = checked_lifetime(token_lifetime)
-    api = ApiRecord(name, _audience(operator.policy, audience), checked_scopes(scopes), operator.now, lifetime)
+    api = ApiRecord(
+        name,
+        _audience(operator.policy, audience),
+        checked_scopes(scopes),
+        operator.now,
+        checked_lifetime(token_lifetime),
+        available_binding(binding),
+    )
     await operator.store.change(None, [AddApi(api)])
     operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
     return api
@@ -60,7 +74,8 @@ async def describe_api(operator: Operator, name: str) -> tuple[str, dict[str, An
     url = resource_metadata_url(api.audience)
     if url is None:
         raise ConfigError(f"API {name} has no such document: {api.audience} is no https URL (RFC 9728 1.2)")
-    return url, resource_metadata(api.audience, [operator.policy.issuer], api.scopes)
+    proofs = ProofsTaken(required=api.binding is Binding.DPOP)
+    return url, resource_metadata(api.audience, [operator.policy.issuer], api.scopes, proofs=proofs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +86,7 @@ class ApiWish:
     add_scopes: Sequence[str] = ()
     remove_scopes: Sequence[str] = ()
     token_lifetime: int | Unset | None = UNSET
+    binding: Binding | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +118,12 @@ async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiCh
         audience=_audience(operator.policy, wish.audience) if wish.audience else api.audience,
         scopes=checked_scopes([*kept, *wish.add_scopes]),
         token_lifetime=lifetime,
+        binding=api.binding if wish.binding is UNSET else available_binding(wish.binding),
     )
     clients = await operator.store.list_clients()
     affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))
-    return ApiChange(seen, api, changed, affected, losses_of_api(api, changed, clients, affected))
+    losses = losses_of_api(api, changed, clients, affected, operator.policy.binding)
+    return ApiChange(seen, api, changed, affected, losses)
 
 
 @writes("api.update", plan=plan_api_update)

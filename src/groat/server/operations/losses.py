@@ -2,10 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from groat.keys.client_keys import LAST_USE_RESOLUTION, KeyLife, span
+from groat.protocol.binding import Binding
 from groat.protocol.errors import ConfigError
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+
+# What a demand asks of a client, in words.
+_PROVEN: Final = {
+    Binding.DPOP: "a key (DPoP)",
+    Binding.MTLS: "a certificate",
+    Binding.ANY: "a key (DPoP) or a certificate",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +89,34 @@ def _with_grants(client: ClientRecord, left: dict[str, tuple[str, ...]]) -> Clie
 
 
 def losses_of_api(
-    before: ApiRecord, after: ApiRecord | None, clients: Sequence[ClientRecord], changed: Sequence[ClientRecord]
+    before: ApiRecord,
+    after: ApiRecord | None,
+    clients: Sequence[ClientRecord],
+    changed: Sequence[ClientRecord],
+    demanded: Binding = Binding.NONE,
 ) -> tuple[Loss, ...]:
     """Whom the change of an API hits (None: it goes): `changed` are those of `clients` that lose a grant by it.
 
-    Another audience hits everybody who has a grant: tokens are asked for, and accepted, by that name.
+    Another audience hits everybody who has a grant: tokens are asked for, and accepted, by that name. `demanded`: what
+    the profile wants of all tokens.
     """
     left = {client.client_id: client for client in changed}
-    moved = after is not None and after.audience != before.audience
-    why = f"must ask for {after.audience} from then on, no more for {before.audience}" if after and moved else ""
-    return tuple(
-        loss_between(client, left.get(client.client_id, client), why)
-        for client in clients
-        if client.client_id in left or (moved and before.name in client.allow)
-    )
+    found = []
+    for client in clients:
+        why = _demands(before, after, client, demanded) if after and before.name in client.allow else ""
+        if client.client_id in left or why:
+            found.append(loss_between(client, left.get(client.client_id, client), why))
+    return tuple(found)
+
+
+def _demands(before: ApiRecord, after: ApiRecord, client: ClientRecord, demanded: Binding) -> str:
+    """What a client that keeps its grant must do in another way from then on; empty for nothing."""
+    parts = []
+    if after.audience != before.audience:
+        parts.append(f"must ask for {after.audience} from then on, no more for {before.audience}")
+    if not any(known.implies(after.binding) for known in (before.binding, client.settings.binding, demanded)):
+        parts.append(f"must prove {_PROVEN[after.binding]} for each token of {after.name}")
+    return "; ".join(parts)
 
 
 def losses_of_client_key(client: ClientRecord, key: KeyLife, others: Sequence[KeyLife], now: float) -> tuple[Loss, ...]:

@@ -291,7 +291,7 @@ def _what_helps(keys: Sequence[SigningKey], now: float) -> str:
 
 def to_api(record: ApiRecord) -> Api:
     """The protocol's view of an API record."""
-    return Api(record.name, record.audience, frozenset(record.scopes), record.token_lifetime)
+    return Api(record.name, record.audience, frozenset(record.scopes), record.token_lifetime, record.binding)
 
 
 def to_client(

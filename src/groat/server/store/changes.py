@@ -56,7 +56,7 @@ class AddApi(Change):
 
     async def write(self, transaction: Transaction) -> None:
         api = self.api
-        values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime
+        values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime, api.binding
         await transaction.change(sql.ADD_API, *values)
 
 
@@ -72,7 +72,7 @@ class ReplaceApi(Change):
 
     async def write(self, transaction: Transaction) -> None:
         api = self.api
-        values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.name
+        values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.binding, api.name
         await transaction.change(sql.REPLACE_API, *values)
 
 

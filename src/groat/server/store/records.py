@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from groat.protocol.binding import Binding
 from groat.protocol.client_settings import DEFAULTS, ClientSettings
 from groat.protocol.federation.rules import Rule
 from groat.protocol.federation.trust import Trust
@@ -11,13 +12,17 @@ from groat.protocol.key_limits import KeyLimits
 
 @dataclass(frozen=True, slots=True)
 class ApiRecord:
-    """A registered API; `created_at` in epoch seconds, `token_lifetime` in seconds (None: no bound of its own)."""
+    """A registered API; `created_at` in epoch seconds, `token_lifetime` in seconds (None: no bound of its own).
+
+    `binding`: what every token for it must be bound to.
+    """
 
     name: str
     audience: str
     scopes: tuple[str, ...]
     created_at: int
     token_lifetime: int | None = None
+    binding: Binding = Binding.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,11 @@ UPDATE registry SET horizon = min(horizon, ?1), floor = max(floor, ?2), version 
 
 LIST_APIS: Final = alike('SELECT * FROM apis ORDER BY name COLLATE "C"')
 ADD_API: Final = alike(
-    "INSERT INTO apis (name, audience, scopes, created_at, token_lifetime) VALUES ($1, $2, $3, $4, $5)"
+    "INSERT INTO apis (name, audience, scopes, created_at, token_lifetime, binding) VALUES ($1, $2, $3, $4, $5, $6)"
 )
-REPLACE_API: Final = alike("UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3 WHERE name = $4")
+REPLACE_API: Final = alike(
+    "UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3, binding = $4 WHERE name = $5"
+)
 REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
 
 # Clients. A removed one leaves its row behind.

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.client_settings import ClientSettings, token_lifetime
+from groat.protocol.binding import Binding
+from groat.protocol.client_settings import ClientSettings, available_binding, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -101,7 +102,14 @@ def client_key_record(row: Row) -> ClientKeyRecord:
 @reads("an API")
 def api_record(row: Row) -> ApiRecord:
     scopes, lifetime = tuple(json.loads(row["scopes"])), token_lifetime(row["token_lifetime"])
-    return ApiRecord(row["name"], row["audience"], scopes, row["created_at"], lifetime)
+    return ApiRecord(
+        row["name"],
+        row["audience"],
+        scopes,
+        row["created_at"],
+        lifetime,
+        available_binding(row["binding"] or Binding.NONE),
+    )
 
 
 @reads("the last use of a client")

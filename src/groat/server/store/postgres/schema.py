@@ -10,7 +10,7 @@ from typing import Final
 from groat.server.store import StoreUnavailable
 from groat.server.store.postgres.link import STATEMENT_MS, Link, Refused, Row, Target
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 LOCK_KEY: Final = 0x67726F6174  # "groat"
 MIGRATION_LOCK_MS: Final = 2000
 MIGRATION_SECONDS: Final = 60.0

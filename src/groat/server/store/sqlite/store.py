@@ -41,7 +41,7 @@ from groat.server.store.sqlite.writer import FORGET, SqliteWriter
 from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class SqliteStore(Registrations):
