@@ -44,7 +44,7 @@ class MachineAuth(_Auth):
         token = self._bearer.get()
         response = yield self._with(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield self._with(request, self._bearer.get())
+            self._heed((yield self._with(request, self._bearer.get())))
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """The same for an AsyncClient on asyncio."""
@@ -52,11 +52,15 @@ class MachineAuth(_Auth):
         token = await self._bearer.aget()
         response = yield self._with(request, token)
         if self._is_refused(response, token) and _can_repeat(request):
-            yield self._with(request, await self._bearer.aget())
+            self._heed((yield self._with(request, await self._bearer.aget())))
 
     def _is_refused(self, response: Any, token: Token) -> bool:
         url = response.request.url
         return self._bearer.is_refused(response, _origin(url), token, str(url))
+
+    def _heed(self, response: Any) -> None:
+        url = response.request.url
+        self._bearer.heed(response, _origin(url), str(url))
 
     def _with(self, request: Any, token: Token) -> Any:
         request.headers.update(self._bearer.headers(token, request.method, str(request.url)))

@@ -60,9 +60,16 @@ class Bearer:
         """
         if origin not in self.origins:
             return False
-        if self.possession is not None and self.possession.heed(url, response.headers) and wants_nonce(response):
+        if self.heed(response, origin, url) and wants_nonce(response):
             return True
         refused = is_token_refused(response)
         if refused:
             self.cache.drop(self.wish, token)
         return refused
+
+    def heed(self, response: ApiResponse, origin: Origin, url: str) -> bool:
+        """Remember the nonce in an answer of the API, good or bad (RFC 9449 8.2); whether it is another than before.
+
+        `is_refused` does; this is for the answers that it is not asked about, those to a second sending above all.
+        """
+        return self.possession is not None and origin in self.origins and self.possession.heed(url, response.headers)

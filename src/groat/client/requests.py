@@ -62,6 +62,8 @@ class _Flow:
 
     def __call__(self, response: Response, *_: Any, **options: Any) -> Response:
         """What requests does with each answer of this request, before it follows a redirect."""
+        if response.is_redirect or self._repeated:
+            self._bearer.heed(response, _origin(response.url), response.url)
         if response.is_redirect:
             self._leave_behind(response)
         elif not self._repeated and self._is_refused(response):
