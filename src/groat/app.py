@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -44,6 +44,7 @@ from groat.server.settings.open_custody import open_custody, open_invitations, o
 from groat.server.settings.open_store import open_store
 from groat.server.settings.reload import Reloader, Source
 from groat.server.store import Store
+from groat.server.store.audit_trail import Face, this_process
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.turns import Turns
 
@@ -87,7 +88,8 @@ def join_parts(
 
 def list_chores(config: Config, parts: Parts, custody: Custody, current: Current, sleep: Sleep) -> list[Chore]:
     """What is done beside the requests, each for ever."""
-    asking, ring = parts.asking, Ring(parts.operator, custody, config.key_files.algorithm)
+    asking, rotating = parts.asking, replace(parts.operator, actor=this_process(Face.ROTATOR))
+    ring = Ring(rotating, custody, config.key_files.algorithm)
 
     def timing() -> Timing:
         return current.now.timing

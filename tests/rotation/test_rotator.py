@@ -23,6 +23,7 @@ from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations.operator import Operator
 from groat.server.store import StoreUnavailable
+from groat.server.store.audit_trail import Deed
 from groat.server.store.changes import Change
 from groat.server.store.sqlite.store import SqliteStore
 
@@ -38,12 +39,13 @@ class Dying(SqliteStore):
 
     when: str = ""
 
-    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
+    async def change(self, deed: Deed, seen: int | None, many: Sequence[Change]) -> range:
         if self.when == "before":
             raise Killed
-        await super().change(seen, many)
+        rows = await super().change(deed, seen, many)
         if self.when == "after":
             raise Killed
+        return rows
 
 
 @dataclass(slots=True)

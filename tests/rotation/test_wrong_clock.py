@@ -16,6 +16,7 @@ from groat.server.store import Issuance, StoreUnavailable
 from groat.server.store.changes import SwitchClient
 from groat.server.store.trusted_time import SETTLED_SECONDS, TrustedTime
 from groat.server.unavailable import Unavailable
+from tests.server.store.places import DEED
 
 from .clock import DAY, KEK, NOW, Clock
 from .test_rotator import Scene, run
@@ -172,9 +173,9 @@ def test_what_happens_while_uses_are_looked_for(tmp_path: Path, event: str) -> N
         async def slowly(kid: str) -> bool:
             found = await names_key(kid)
             if event == "closed":
-                await store.shut(NOW)
+                await store.shut(DEED, NOW)
             else:
-                await store.change(None, [SwitchClient("nobody", enabled=False)])
+                await store.change(DEED, None, [SwitchClient("nobody", enabled=False)])
             return found
 
         store.names_key = slowly  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from groat.server import operations
 from groat.server.operations import store as store_operations
 from tests.server.builders import NOW
 from tests.server.lab import Lab, prepare, running
+from tests.server.store.places import DEED
 from tests.server.wire import check_ok, check_refused
 from tests.waiting import wait_until
 
@@ -68,12 +69,12 @@ def test_a_closed_store(fresh_lab: Callable[..., Lab]) -> None:
     """It says what to do; the log tells it once, and once when it is open again."""
     lab = fresh_lab()
     check_ok(lab.ask())
-    lab.operate(lambda operator: operator.store.shut(NOW))
+    lab.operate(lambda operator: operator.store.shut(DEED, NOW))
     for _ in range(3):
         check_reason(lab, "store_closed", "groat store reopen")
     (told,) = events(lab, "server.unready")
     assert (told["reason"], "storage.url" in told["hint"]) == ("store_closed", True)
-    lab.operate(lambda operator: operator.store.shut(None))
+    lab.operate(lambda operator: operator.store.shut(DEED, None))
     assert lab.get("/readyz").status == 200
     check_ok(lab.ask())
     assert [line["was"] for line in events(lab, "server.ready")] == ["store_closed"]

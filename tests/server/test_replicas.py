@@ -20,7 +20,7 @@ import pytest
 from groat.keys.custody.sealed import KeyEncryptionKey
 from groat.keys.files import read_private_key
 from groat.server.log.audit import Audit
-from groat.server.operations.first_start import initialise
+from groat.server.operations.first_start import Wanted, initialise
 from groat.server.settings.config import load_config
 from groat.server.settings.engines import open_engine
 from groat.server.store.postgres.link import Target
@@ -251,7 +251,7 @@ def test_the_first_boot_of_many(postgres: PostgresServer | GivenServer, tmp_path
 
 async def _boot_all(folders: list[Path], env: dict[str, str], kek: KeyEncryptionKey) -> list[str]:
     done = await asyncio.gather(
-        *(initialise(folder / "groat.toml", ISSUER, None, None, env, Audit()) for folder in folders)
+        *(initialise(folder / "groat.toml", Wanted(ISSUER), env, Audit()) for folder in folders)
     )
     assert sum(step.made for _, steps in done for step in steps if step.what == "signing key") == 1
     kids = []

@@ -19,7 +19,7 @@ from groat.keys.files import private_key_bytes
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PRIVATE_MEMBERS
 from groat.server.log.audit import Audit
-from groat.server.operations.first_start import initialise
+from groat.server.operations.first_start import Wanted, initialise
 from groat.server.settings.config import load_config
 from groat.server.store import StoreUnavailable
 from groat.server.store.sqlite.store import SqliteStore
@@ -176,7 +176,9 @@ def test_a_lost_key_encryption_key_is_not_replaced(groat: "Groat") -> None:
 
 
 def _init(directory: Path) -> list[str]:
-    _, steps = asyncio.run(initialise(directory / "groat.toml", "https://as.example", "ES256", STORAGE, {}, Audit()))
+    _, steps = asyncio.run(
+        initialise(directory / "groat.toml", Wanted("https://as.example", "ES256", STORAGE), {}, Audit())
+    )
     return [step.outcome for step in steps]
 
 

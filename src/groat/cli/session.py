@@ -92,6 +92,7 @@ class Session:
         """
         import asyncio
 
+        from groat.cli.actor import who_runs
         from groat.server.log.audit import Audit
         from groat.server.operations import Operator
         from groat.server.operations.clock import check_clock
@@ -99,11 +100,12 @@ class Session:
         from groat.server.store import OPERATOR_PATIENCE
 
         config = self.config()
-        audit = Audit(self.log())
+        # Before the store is opened: a GROAT_ACTOR that cannot be is no reason to touch anything.
+        audit, actor = Audit(self.log()), who_runs()
 
         async def run() -> Result:
             store = open_engine(config, patience=OPERATOR_PATIENCE)
-            operator = Operator(store, config.policy, audit)
+            operator = Operator(store, config.policy, audit, actor=actor)
             try:
                 if dated and (doubt := await check_clock(store)):
                     self.note(f"warning: {doubt}")

@@ -41,7 +41,7 @@ from groat.server import operations
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
 from groat.server.operations import NotRegistered, Operator
-from groat.server.operations.first_start import Step, initialise
+from groat.server.operations.first_start import Step, Wanted, initialise
 from groat.server.settings.open_store import open_store
 from groat.server.store import StoreConflict
 from groat.server.unavailable import Unavailable
@@ -95,7 +95,7 @@ async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) 
     steps = make_files(plan, now)
     audit = Audit(configure_logging("error"))
     # The address of the database may hold a password, which belongs in no file: it stays in the environment.
-    config, made = await initialise(plan.root / "server/groat.toml", plan.issuer, ALGORITHM, None, env, audit)
+    config, made = await initialise(plan.root / "server/groat.toml", Wanted(plan.issuer, ALGORITHM), env, audit)
     steps += made
     store = open_store(config)
     try:

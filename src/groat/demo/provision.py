@@ -11,7 +11,7 @@ from groat.server import operations
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
 from groat.server.operations import Operator
-from groat.server.operations.first_start import initialise
+from groat.server.operations.first_start import Wanted, initialise
 from groat.server.settings.config import Config
 from groat.server.settings.open_store import open_store
 
@@ -51,7 +51,8 @@ def install(directory: Path, issuer: str, port: int) -> Installation:
     audit = Audit(configure_logging("error"))
     file = directory / "groat.toml"
     write_public_file(file, f'issuer = "{issuer}"\n\n[server]\nport = {port}\n'.encode())
-    config, steps = asyncio.run(initialise(file, issuer, ALGORITHM, "sqlite:///data/groat.db", {}, audit))
+    wanted = Wanted(issuer, ALGORITHM, "sqlite:///data/groat.db")
+    config, steps = asyncio.run(initialise(file, wanted, {}, audit))
     (signing_key,) = [step.where for step in steps if step.what == "signing key"]
     return Installation(config, file, audit, signing_key)
 

@@ -14,10 +14,13 @@ import pytest
 
 from groat.outbound.clocks import Clocks
 from groat.server.store import Spans, Store
+from groat.server.store.audit_trail import Actor, Deed, Face
 from groat.server.store.group_commit import Limits
 from groat.server.store.postgres.store import PostgresStore
 from groat.server.store.sqlite.store import SqliteStore
 
+# Whatever a test changes is done by somebody.
+DEED = Deed(Actor("user:ann uid:1000", Face.CLI), "test.done", 1_800_000_000)
 # Tests are about what is promised, not about how fast the machine is at the moment.
 PATIENT = Limits(queue_seconds=10, total_seconds=20)
 

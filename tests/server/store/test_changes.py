@@ -29,7 +29,7 @@ from groat.server.store.changes import (
 from groat.server.store.records import ApiRecord
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement, alike
-from tests.server.store.places import Place
+from tests.server.store.places import DEED, Place
 from tests.server.store.test_contract import KEYS, NOW, ORDERS, client, key_record, run, signing
 
 STOCK = ApiRecord("stock", "https://stock.example", ("read",), NOW)
@@ -46,7 +46,7 @@ MANY: Final[Sequence[Change]] = (
 
 
 async def furnish(store: Store) -> None:
-    await store.change(None, [AddApi(ORDERS), AddClient(client()), AddClientKey(key_record(KEYS[0]))])
+    await store.change(DEED, None, [AddApi(ORDERS), AddClient(client()), AddClientKey(key_record(KEYS[0]))])
 
 
 async def contents(store: Store) -> tuple[object, ...]:
@@ -65,7 +65,7 @@ def test_many_objects_are_one_change(place: Place) -> None:
         async with place.store() as store, place.store() as other:
             await furnish(store)
             seen = await other.registry_version()
-            await store.change(seen, MANY)
+            await store.change(DEED, seen, MANY)
             assert await contents(other) == (
                 seen + 1,
                 (STOCK,),
@@ -89,12 +89,12 @@ def test_who_read_too_early_changes_nothing(place: Place) -> None:
         async with place.store() as one, place.store() as two:
             await furnish(one)
             seen = await one.registry_version()
-            await two.change(seen, [SwitchClient("billing", enabled=False)])
+            await two.change(DEED, seen, [SwitchClient("billing", enabled=False)])
             before = await contents(two)
             with pytest.raises(RegistryMoved):
-                await one.change(seen, MANY)
+                await one.change(DEED, seen, MANY)
             assert await contents(two) == before
-            await one.change(seen + 1, MANY)
+            await one.change(DEED, seen + 1, MANY)
             assert await two.registry_version() == seen + 2
 
     run(work())
@@ -121,9 +121,9 @@ def test_one_that_collides_takes_the_others_back(place: Place, colliding: Change
             await furnish(store)
             before = await contents(other)
             with pytest.raises(StoreConflict, match=re.escape(said)):
-                await store.change(None, [*MANY[:after], colliding, *MANY[after:]])
+                await store.change(DEED, None, [*MANY[:after], colliding, *MANY[after:]])
             assert await contents(other) == before
-            await store.change(before[0], MANY)  # type: ignore[arg-type]
+            await store.change(DEED, before[0], MANY)  # type: ignore[arg-type]
 
     run(work())
 
@@ -131,6 +131,10 @@ def test_one_that_collides_takes_the_others_back(place: Place, colliding: Change
 @dataclass(frozen=True, slots=True)
 class Fails(Change):
     """A statement that the engine cannot carry out."""
+
+    @property
+    def object(self) -> str:
+        return "api/orders"
 
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(alike("DELETE FROM nowhere WHERE name = $1"), "orders")
@@ -146,9 +150,9 @@ def test_a_statement_that_fails_takes_the_others_back(place: Place, after: int) 
             await furnish(store)
             before = await contents(other)
             with pytest.raises(StoreUnavailable):
-                await store.change(None, [*MANY[:after], Fails(), *MANY[after:]])
+                await store.change(DEED, None, [*MANY[:after], Fails(), *MANY[after:]])
             assert await contents(other) == before
-            await store.change(None, MANY)
+            await store.change(DEED, None, MANY)
 
     run(work())
 
@@ -160,13 +164,15 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from groat.server.settings.engines import open_url
 from groat.server.store.changes import Change
+from tests.server.store.places import DEED
 from tests.server.store.test_changes import MANY
 class Dies(Change):
+    object = "api/orders"
     async def write(self, transaction):
         print("in between", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 async def main(url, after):
-    await open_url(url, Path("/")).change(None, [*MANY[:after], Dies(), *MANY[after:]])
+    await open_url(url, Path("/")).change(DEED, None, [*MANY[:after], Dies(), *MANY[after:]])
 asyncio.run(main(sys.stdin.readline().strip(), int(sys.argv[1])))
 """
 _COUNTING: Final = """
@@ -177,6 +183,7 @@ from groat.server.settings.engines import open_url
 from groat.server.store import RegistryMoved
 from groat.server.store.changes import AddApi, ReplaceClient
 from groat.server.store.records import ApiRecord
+from tests.server.store.places import DEED
 async def main(url, name, times):
     store, moved = open_url(url, Path("/")), 0
     await store.registry_version()
@@ -189,7 +196,7 @@ async def main(url, name, times):
             scopes = *client.settings.default_scopes, api.name
             counted = replace(client, settings=replace(client.settings, default_scopes=scopes))
             try:
-                await store.change(seen, [ReplaceClient(counted), AddApi(api)])
+                await store.change(DEED, seen, [ReplaceClient(counted), AddApi(api)])
                 break
             except RegistryMoved:
                 moved += 1
@@ -225,7 +232,7 @@ def test_a_process_that_is_killed_in_between(place: Place, after: int) -> None:
             async with asyncio.timeout(20):
                 while await store.registry_version() == before[0]:
                     try:
-                        await store.change(None, MANY)
+                        await store.change(DEED, None, MANY)
                     except StoreUnavailable:  # until the server has noticed that nobody is there any more
                         await asyncio.sleep(0.1)
 
@@ -270,6 +277,10 @@ class Trust(Change):
 
     issuer: str
 
+    @property
+    def object(self) -> str:
+        return f"trust/{self.issuer}"
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(alike("INSERT INTO trusted (issuer) VALUES ($1)"), self.issuer)
 
@@ -287,11 +298,13 @@ def test_a_new_table_touches_no_engine(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             assert isinstance(store, Registrations)
-            await store.change(await store.registry_version(), [Trust("https://b.example"), Trust("https://a.example")])
+            await store.change(
+                DEED, await store.registry_version(), [Trust("https://b.example"), Trust("https://a.example")]
+            )
             with pytest.raises(StoreConflict):
-                await store.change(None, [Trust("https://c.example"), Trust("https://a.example")])
+                await store.change(DEED, None, [Trust("https://c.example"), Trust("https://a.example")])
             with pytest.raises(RegistryMoved):
-                await store.change(0, [Trust("https://d.example")])
+                await store.change(DEED, 0, [Trust("https://d.example")])
             found = await store._rows(alike('SELECT issuer FROM trusted ORDER BY issuer COLLATE "C"'))
             assert [row["issuer"] for row in found] == ["https://a.example", "https://b.example"]
 
@@ -324,8 +337,8 @@ def test_texts_are_compared_by_their_bytes(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.change(None, [AddApi(ApiRecord(n, f"https://{n}.example", (), NOW)) for n in names])
-            await store.change(None, [AddClient(client(n)) for n in names])
+            await store.change(DEED, None, [AddApi(ApiRecord(n, f"https://{n}.example", (), NOW)) for n in names])
+            await store.change(DEED, None, [AddClient(client(n)) for n in names])
             assert [api.name for api in await store.list_apis()] == sorted(names)
             assert [one.client_id for one in await store.list_clients()] == sorted(names)
 

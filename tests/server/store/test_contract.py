@@ -46,7 +46,7 @@ from groat.server.store.changes import (
 )
 from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
-from tests.server.store.places import Place
+from tests.server.store.places import DEED, Place
 
 NOW = 1_800_000_000
 Result = TypeVar("Result")
@@ -213,7 +213,7 @@ def test_a_proof_that_the_memory_cannot_know(place: Place) -> None:
     async def work() -> None:
         async with place.store() as operator, place.store() as server:
             await server.use_once(once("warm"), issuance("t0"))
-            await operator.raise_floor(NOW - 5)
+            await operator.raise_floor(DEED, NOW - 5)
             await operator.raise_horizon(NOW + 30)
             for _ in range(2):  # by what the batch says, then by what this process knows
                 with pytest.raises(BeforeFloor):
@@ -279,9 +279,9 @@ def test_a_receipt_tells_the_version_in_force(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store, place.store() as operator:
-            await operator.change(None, [AddApi(ORDERS)])
+            await operator.change(DEED, None, [AddApi(ORDERS)])
             for n in range(10):
-                await operator.change(None, [ReplaceApi(replace(ORDERS, scopes=(f"s{n}",)))])
+                await operator.change(DEED, None, [ReplaceApi(replace(ORDERS, scopes=(f"s{n}",)))])
                 receipt = await store.use_once(once(f"v{n}"), issuance(f"t{n}"))
                 assert receipt.registry_version == await operator.registry_version()
                 assert receipt.registry_version == await store.registry_version()
@@ -337,12 +337,12 @@ def test_a_registration_that_cannot_be_written(place: Place) -> None:
             release = await asyncio.to_thread(place.block)  # what it waits for needs this loop
             try:
                 with pytest.raises(StoreUnavailable):
-                    await store.change(None, [AddApi(ORDERS)])
+                    await store.change(DEED, None, [AddApi(ORDERS)])
             finally:
                 release()
             assert await store.list_apis() == ()
             assert await store.registry_version() == before
-            await store.change(None, [AddApi(ORDERS)])
+            await store.change(DEED, None, [AddApi(ORDERS)])
 
     run(work())
 
@@ -492,8 +492,8 @@ def test_the_floor_refuses_what_is_older_everywhere(place: Place) -> None:
             for store in (one, two):
                 assert (await store.use_once(signed(f"a{id(store)}", NOW), issuance("t"))).fresh
             before = await one.registry_version()
-            await one.raise_floor(NOW + 100)
-            await one.raise_floor(NOW + 50)
+            await one.raise_floor(DEED, NOW + 100)
+            await one.raise_floor(DEED, NOW + 50)
             # Past every number that a server may remember another, restored registry under.
             assert before < NOW + 100 <= await two.registry_version()
             for n, store in enumerate((two, one, two)):
@@ -518,7 +518,7 @@ def test_a_key_is_named_while_a_use_of_it_is_remembered(place: Place) -> None:
             assert not await one.names_key("k1")
             await one.use_once(once("a", expires_at=NOW + 60), issuance("t", kid="k1"))
             assert [await two.names_key(kid) for kid in ("k1", "k", "k2")] == [True, False, False]
-            await two.shut(NOW)
+            await two.shut(DEED, NOW)
             assert await one.names_key("k1")
 
     run(work())
@@ -535,15 +535,15 @@ def test_a_closed_store_takes_nothing(place: Place) -> None:
         async with place.store() as one, place.store() as two:
             await _furnish(one)
             assert (await two.use_once(once("a"), issuance("t"))).fresh
-            await one.shut(NOW)
+            await one.shut(DEED, NOW)
             assert (await two.condition()).closed_at == NOW
             for store in (two, one):
                 with pytest.raises(StoreClosed):
                     await store.use_once(once("b"), issuance("t"))
                 with pytest.raises(StoreClosed):
-                    await store.change(None, [SwitchClient("billing", enabled=False)])
+                    await store.change(DEED, None, [SwitchClient("billing", enabled=False)])
                 assert await store.find_client("billing") == client()
-            await two.shut(None)
+            await two.shut(DEED, None)
             assert (await one.use_once(once("b"), issuance("t"))).fresh
             assert not (await one.use_once(once("a"), issuance("t2"))).fresh
 
@@ -572,7 +572,7 @@ def test_closing_waits_for_what_is_under_way(place: Place) -> None:
                 while accepted <= 40:
                     await asyncio.sleep(0.005)
             async with place.store() as operator:
-                await operator.shut(NOW)
+                await operator.shut(DEED, NOW)
                 found = sum([len(rows) async for rows in operator.read_all("used_once")])
             await asyncio.gather(*shots)
             assert found == accepted > 20
@@ -760,7 +760,7 @@ def test_a_horizon_that_is_taken_back_leaves_a_floor(place: Place) -> None:
             while not await store.forget_expired():
                 pass
             before = await store.registry_version()
-            await store.lower_horizon(NOW - 600, NOW + 10)
+            await store.lower_horizon(DEED, NOW - 600, NOW + 10)
             condition = await store.condition()
             assert (condition.horizon, condition.floor) == (NOW - 600, NOW + 10)
             assert condition.registry_version > before
@@ -768,7 +768,7 @@ def test_a_horizon_that_is_taken_back_leaves_a_floor(place: Place) -> None:
             with pytest.raises(BeforeFloor):
                 await store.use_once(signed("used", NOW), issuance("t2"))
             assert (await store.use_once(signed("later", NOW + 10), issuance("t3"))).fresh
-            await store.lower_horizon(NOW, NOW)
+            await store.lower_horizon(DEED, NOW, NOW)
             assert (await store.condition()).horizon == NOW - 600
 
     run(work())
@@ -782,11 +782,11 @@ def test_a_closed_store_keeps_its_horizon(place: Place) -> None:
         async with place.store() as one, place.store() as two:
             await one.use_once(once("a", expires_at=NOW), issuance("t"))
             await one.raise_horizon(NOW + 1)
-            await two.shut(NOW)
+            await two.shut(DEED, NOW)
             await one.raise_horizon(NOW + 2)
             assert [await one.forget_expired() for _ in range(20)] == [0] * 20
             assert (await two.condition()).horizon == NOW + 1
-            await two.shut(None)
+            await two.shut(DEED, None)
             assert sum([await one.forget_expired() for _ in range(20)]) == 1
 
     run(work())
@@ -801,7 +801,7 @@ def test_a_filled_store_knows_the_horizon(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.fill(contents(), 7, NOW, NOW + 60)
+            await store.fill(DEED, contents(), 7, NOW, NOW + 60)
             assert (await store.condition()).horizon == NOW + 60
             with pytest.raises(BeforeHorizon):
                 await store.use_once(signed("a", NOW), issuance("t"))
@@ -811,29 +811,31 @@ def test_a_filled_store_knows_the_horizon(place: Place) -> None:
 
 # The registry
 
-Write = Callable[[Store], Coroutine[Any, Any, None]]
+Write = Callable[[Store], Coroutine[Any, Any, range]]
 WRITES: dict[str, Write] = {
-    "add_api": lambda store: store.change(None, [AddApi(replace(ORDERS, name="new", audience="https://new.example"))]),
-    "update_api": lambda store: store.change(None, [ReplaceApi(replace(ORDERS, scopes=("read",)))]),
-    "remove_api": lambda store: store.change(None, [RemoveApi("orders")]),
+    "add_api": lambda store: store.change(
+        DEED, None, [AddApi(replace(ORDERS, name="new", audience="https://new.example"))]
+    ),
+    "update_api": lambda store: store.change(DEED, None, [ReplaceApi(replace(ORDERS, scopes=("read",)))]),
+    "remove_api": lambda store: store.change(DEED, None, [RemoveApi("orders")]),
     "add_client": lambda store: store.change(
-        None, [AddClient(client("new")), AddClientKey(key_record(KEYS[1], "new"))]
+        DEED, None, [AddClient(client("new")), AddClientKey(key_record(KEYS[1], "new"))]
     ),
-    "update_client": lambda store: store.change(None, [ReplaceClient(client(default_scopes=("read",)))]),
-    "switch_client": lambda store: store.change(None, [SwitchClient("billing", enabled=False)]),
-    "remove_client": lambda store: store.change(None, [RemoveClient("billing")]),
-    "add_client_keys": lambda store: store.change(None, [AddClientKey(key_record(KEYS[1]))]),
-    "remove_client_key": lambda store: store.change(None, [RemoveClientKey("billing", KEYS[0].kid)]),
+    "update_client": lambda store: store.change(DEED, None, [ReplaceClient(client(default_scopes=("read",)))]),
+    "switch_client": lambda store: store.change(DEED, None, [SwitchClient("billing", enabled=False)]),
+    "remove_client": lambda store: store.change(DEED, None, [RemoveClient("billing")]),
+    "add_client_keys": lambda store: store.change(DEED, None, [AddClientKey(key_record(KEYS[1]))]),
+    "remove_client_key": lambda store: store.change(DEED, None, [RemoveClientKey("billing", KEYS[0].kid)]),
     "limit_client_key": lambda store: store.change(
-        None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW, NOW + 1))]
+        DEED, None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW, NOW + 1))]
     ),
-    "save_signing_keys": lambda store: store.change(None, [SaveSigningKey(signing(KEYS[2]))]),
+    "save_signing_keys": lambda store: store.change(DEED, None, [SaveSigningKey(signing(KEYS[2]))]),
 }
 
 
 async def _furnish(store: Store) -> None:
-    await store.change(None, [AddApi(ORDERS)])
-    await store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[0]))])
+    await store.change(DEED, None, [AddApi(ORDERS)])
+    await store.change(DEED, None, [AddClient(client()), AddClientKey(key_record(KEYS[0]))])
 
 
 @pytest.mark.rule("AS-CA-24", "I6")
@@ -880,11 +882,11 @@ def test_records_come_back_as_they_went_in(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             short = ApiRecord("short", "https://short.example", (), NOW, 120, Binding.DPOP)
-            await store.change(None, [AddApi(ORDERS), AddApi(short)])
-            await store.change(None, [ReplaceApi(replace(ORDERS, token_lifetime=61, binding=Binding.ANY))])
+            await store.change(DEED, None, [AddApi(ORDERS), AddApi(short)])
+            await store.change(DEED, None, [ReplaceApi(replace(ORDERS, token_lifetime=61, binding=Binding.ANY))])
             limited = key_record(KEYS[1], not_before=NOW + 5, expires_at=NOW + 9, last_used_at=NOW + 7)
-            await store.change(None, [AddClient(full), AddClientKey(key_record(KEYS[0])), AddClientKey(limited)])
-            await store.change(None, [*map(SaveSigningKey, ring)])
+            await store.change(DEED, None, [AddClient(full), AddClientKey(key_record(KEYS[0])), AddClientKey(limited)])
+            await store.change(DEED, None, [*map(SaveSigningKey, ring)])
             assert await other.list_apis() == (replace(ORDERS, token_lifetime=61, binding=Binding.ANY), short)
             assert await other.find_client("billing") == full
             assert await other.list_clients() == (full,)
@@ -907,13 +909,13 @@ def test_where_clients_publish_their_keys(place: Place) -> None:
         async with place.store() as store:
             assert await store.published_at(10) == ()
             for name, uri in (("a", one), ("b", two), ("c", one), ("d", None), ("e", "https://e.example/")):
-                await store.change(None, [AddClient(client(client_id=name, jwks_uri=uri))])
-            await store.change(None, [SwitchClient("e", enabled=False)])
+                await store.change(DEED, None, [AddClient(client(client_id=name, jwks_uri=uri))])
+            await store.change(DEED, None, [SwitchClient("e", enabled=False)])
             assert await store.published_at(10) == (one, two)
             assert await store.published_at(1) == (one,)
-            await store.change(None, [ReplaceClient(client(client_id="a", jwks_uri=None))])
+            await store.change(DEED, None, [ReplaceClient(client(client_id="a", jwks_uri=None))])
             assert await store.published_at(10) == (two, one)
-            await store.change(None, [RemoveClient("b")])
+            await store.change(DEED, None, [RemoveClient("b")])
             assert await store.published_at(10) == (one,)
 
     run(work())
@@ -940,10 +942,10 @@ def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as operator:
             await _furnish(operator)
-            await operator.change(None, [AddClient(client("silent"))])
+            await operator.change(DEED, None, [AddClient(client("silent"))])
             known = ("billing", "silent")
             for enabled in (False, True, False):
-                await operator.change(None, [SwitchClient("silent", enabled=enabled)])
+                await operator.change(DEED, None, [SwitchClient("silent", enabled=enabled)])
                 version = await operator.registry_version()
                 names = [*known, "nobody", "billing\0", *known]
                 answers = await asyncio.gather(*map(store.look_up, names))
@@ -961,31 +963,40 @@ def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(lambda store: store.change(None, [AddApi(ORDERS)]), id="same-api"),
-        pytest.param(lambda store: store.change(None, [AddApi(replace(ORDERS, name="x"))]), id="same-audience"),
+        pytest.param(lambda store: store.change(DEED, None, [AddApi(ORDERS)]), id="same-api"),
+        pytest.param(lambda store: store.change(DEED, None, [AddApi(replace(ORDERS, name="x"))]), id="same-audience"),
         pytest.param(
-            lambda store: store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))]), id="same-client"
+            lambda store: store.change(DEED, None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))]),
+            id="same-client",
         ),
         pytest.param(
-            lambda store: store.change(None, [AddClient(client("x")), AddClientKey(key_record(KEYS[0], "x"))]),
+            lambda store: store.change(DEED, None, [AddClient(client("x")), AddClientKey(key_record(KEYS[0], "x"))]),
             id="same-key",
         ),
-        pytest.param(lambda store: store.change(None, [AddClientKey(key_record(KEYS[0]))]), id="key-again"),
+        pytest.param(lambda store: store.change(DEED, None, [AddClientKey(key_record(KEYS[0]))]), id="key-again"),
         pytest.param(
-            lambda store: store.change(None, [AddClientKey(key_record(KEYS[1])), AddClientKey(key_record(KEYS[1]))]),
+            lambda store: store.change(
+                DEED, None, [AddClientKey(key_record(KEYS[1])), AddClientKey(key_record(KEYS[1]))]
+            ),
             id="key-twice",
         ),
-        pytest.param(lambda store: store.change(None, [AddClientKey(key_record(KEYS[2]))]), id="key-of-the-server"),
         pytest.param(
-            lambda store: store.change(None, [AddClientKey(replace(key_record(KEYS[1]), kid=KEYS[0].kid))]),
+            lambda store: store.change(DEED, None, [AddClientKey(key_record(KEYS[2]))]), id="key-of-the-server"
+        ),
+        pytest.param(
+            lambda store: store.change(DEED, None, [AddClientKey(replace(key_record(KEYS[1]), kid=KEYS[0].kid))]),
             id="same-kid",
         ),
         pytest.param(
-            lambda store: store.change(None, [AddClientKey(key_record(KEYS[1], "nobody"))]), id="key-of-nobody"
+            lambda store: store.change(DEED, None, [AddClientKey(key_record(KEYS[1], "nobody"))]), id="key-of-nobody"
         ),
-        pytest.param(lambda store: store.change(None, [SaveSigningKey(signing(KEYS[0]))]), id="clients-key-as-servers"),
         pytest.param(
-            lambda store: store.change(None, [SaveSigningKey(signing(KEYS[3])), SaveSigningKey(signing(KEYS[0]))]),
+            lambda store: store.change(DEED, None, [SaveSigningKey(signing(KEYS[0]))]), id="clients-key-as-servers"
+        ),
+        pytest.param(
+            lambda store: store.change(
+                DEED, None, [SaveSigningKey(signing(KEYS[3])), SaveSigningKey(signing(KEYS[0]))]
+            ),
             id="all-or-none",
         ),
     ],
@@ -1002,12 +1013,12 @@ def test_collisions(place: Place, write: Write) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             await _furnish(store)
-            await store.change(None, [SaveSigningKey(signing(KEYS[2]))])
+            await store.change(DEED, None, [SaveSigningKey(signing(KEYS[2]))])
             before = await snapshot(other)
             with pytest.raises(StoreConflict):
                 await write(store)
             assert await snapshot(other) == before
-            await store.change(None, [ReplaceApi(replace(ORDERS, scopes=()))])
+            await store.change(DEED, None, [ReplaceApi(replace(ORDERS, scopes=()))])
 
     run(work())
 
@@ -1019,16 +1030,16 @@ def test_a_removed_client_is_gone_for_good(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.change(None, [RemoveClient("billing")])
+            await store.change(DEED, None, [RemoveClient("billing")])
             assert await store.find_client("billing") is None
             assert await store.list_clients() == ()
             assert await store.client_keys("billing") == ()
-            await store.change(None, [ReplaceClient(client())])
-            await store.change(None, [SwitchClient("billing", enabled=True)])
+            await store.change(DEED, None, [ReplaceClient(client())])
+            await store.change(DEED, None, [SwitchClient("billing", enabled=True)])
             assert await store.find_client("billing") is None
             with pytest.raises(StoreConflict):
-                await store.change(None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))])
-            await store.change(None, [AddClient(client("heir")), AddClientKey(key_record(KEYS[0], "heir"))])
+                await store.change(DEED, None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))])
+            await store.change(DEED, None, [AddClient(client("heir")), AddClientKey(key_record(KEYS[0], "heir"))])
 
     run(work())
 
@@ -1040,9 +1051,9 @@ def test_a_removed_client_takes_no_keys(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.change(None, [RemoveClient("billing")])
+            await store.change(DEED, None, [RemoveClient("billing")])
             with pytest.raises(StoreConflict):
-                await store.change(None, [AddClientKey(key_record(KEYS[1]))])
+                await store.change(DEED, None, [AddClientKey(key_record(KEYS[1]))])
 
     run(work())
 
@@ -1057,11 +1068,11 @@ def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
             read = await one.find_client("billing")
             assert read is not None
             changed = replace(read, settings=ClientSettings(default_scopes=("read",)))
-            await two.change(None, [SwitchClient("billing", enabled=False)])
-            await one.change(None, [ReplaceClient(changed)])
+            await two.change(DEED, None, [SwitchClient("billing", enabled=False)])
+            await one.change(DEED, None, [ReplaceClient(changed)])
             after = await two.find_client("billing")
             assert after == replace(changed, enabled=False)
-            await one.change(None, [SwitchClient("billing", enabled=True)])
+            await one.change(DEED, None, [SwitchClient("billing", enabled=True)])
             assert await two.find_client("billing") == replace(after, enabled=True)
 
     run(work())
@@ -1074,11 +1085,11 @@ def test_of_two_plans_for_one_ring_one_is_written(place: Place) -> None:
     async def work() -> None:
         async with place.store() as one, place.store() as two:
             seen = await one.registry_version()
-            await two.change(seen, [SaveSigningKey(signing(KEYS[2]))])
+            await two.change(DEED, seen, [SaveSigningKey(signing(KEYS[2]))])
             with pytest.raises(StoreConflict):
-                await one.change(seen, [SaveSigningKey(signing(KEYS[3]))])
+                await one.change(DEED, seen, [SaveSigningKey(signing(KEYS[3]))])
             assert [key.kid for key in await one.signing_keys()] == [KEYS[2].kid]
-            await one.change(await one.registry_version(), [SaveSigningKey(signing(KEYS[3]))])
+            await one.change(DEED, await one.registry_version(), [SaveSigningKey(signing(KEYS[3]))])
 
     run(work())
 
@@ -1088,8 +1099,8 @@ def test_saving_signing_keys_replaces_by_kid(place: Place) -> None:
 
     async def work() -> None:
         async with place.store() as store:
-            await store.change(None, [SaveSigningKey(signing(KEYS[2])), SaveSigningKey(signing(KEYS[3]))])
-            await store.change(None, [SaveSigningKey(signing(KEYS[2], retires_at=NOW + 9))])
+            await store.change(DEED, None, [SaveSigningKey(signing(KEYS[2])), SaveSigningKey(signing(KEYS[3]))])
+            await store.change(DEED, None, [SaveSigningKey(signing(KEYS[2], retires_at=NOW + 9))])
             instants = {key.kid: key.retires_at for key in await store.signing_keys()}
             assert instants == {KEYS[2].kid: NOW + 9, KEYS[3].kid: None}
 
@@ -1105,7 +1116,7 @@ def test_many_writers_of_the_registry(place: Place) -> None:
             apis = [ApiRecord(f"a{n}", f"https://a{n}.example", (), NOW) for n in range(40)]
             for first in range(0, 40, 8):  # each waits for those before it, and behind a slow disk forty would be late
                 some = enumerate(apis[first : first + 8])
-                await asyncio.gather(*((one, two)[n % 2].change(None, [AddApi(api)]) for n, api in some))
+                await asyncio.gather(*((one, two)[n % 2].change(DEED, None, [AddApi(api)]) for n, api in some))
             assert await two.registry_version() == before + 40
             assert len(await one.list_apis()) == 40
 
@@ -1123,9 +1134,9 @@ def test_a_writer_who_read_too_early_is_told(place: Place) -> None:
             read = await one.find_client("billing")
             assert read is not None
             changed = replace(read, settings=ClientSettings(default_scopes=("read",)))
-            await two.change(await two.registry_version(), [ReplaceClient(changed)])
+            await two.change(DEED, await two.registry_version(), [ReplaceClient(changed)])
             with pytest.raises(RegistryMoved):
-                await one.change(seen, [ReplaceClient(read)])
+                await one.change(DEED, seen, [ReplaceClient(read)])
             after = await two.find_client("billing")
             assert after is not None
             assert after.settings.default_scopes == ("read",)
@@ -1140,18 +1151,18 @@ def test_limits_of_a_key_are_replaced(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store, place.store() as other:
             await _furnish(store)
-            await store.change(None, [AddClientKey(key_record(KEYS[1]))])
+            await store.change(DEED, None, [AddClientKey(key_record(KEYS[1]))])
             seen = await store.registry_version()
-            await store.change(seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW + 1, NOW + 2))])
+            await store.change(DEED, seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits(NOW + 1, NOW + 2))])
             limits = {key.kid: key.limits for key in await other.client_keys("billing")}
             assert limits == {KEYS[0].kid: KeyLimits(NOW + 1, NOW + 2), KEYS[1].kid: KeyLimits()}
             for late in (
-                store.change(seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())]),
-                store.change(seen, [RemoveClientKey("billing", KEYS[0].kid)]),
+                store.change(DEED, seen, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())]),
+                store.change(DEED, seen, [RemoveClientKey("billing", KEYS[0].kid)]),
             ):
                 with pytest.raises(RegistryMoved):
                     await late
-            await store.change(None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())])
+            await store.change(DEED, None, [LimitClientKey("billing", KEYS[0].kid, KeyLimits())])
             assert {key.limits for key in await other.client_keys("billing")} == {KeyLimits()}
 
     run(work())
@@ -1165,7 +1176,7 @@ def test_noted_uses_only_go_up(place: Place) -> None:
     async def work() -> None:
         async with place.store() as one, place.store() as two:
             await _furnish(one)
-            await one.change(None, [AddClient(client("other")), AddClientKey(key_record(KEYS[1], "other"))])
+            await one.change(DEED, None, [AddClient(client("other")), AddClientKey(key_record(KEYS[1], "other"))])
             before = await one.registry_version()
             await one.note_key_uses([("billing", own, NOW + 8), ("billing", foreign, NOW), ("nobody", "none", NOW)])
             await two.note_key_uses([("billing", own, NOW + 5)])
@@ -1186,9 +1197,9 @@ def test_since_when_clients_are_unused(place: Place) -> None:
         async with place.store() as one, place.store() as two:
             await _furnish(one)
             await one.change(
-                None, [AddClient(client("publishes")), AddClient(client("never")), AddClient(client("gone"))]
+                DEED, None, [AddClient(client("publishes")), AddClient(client("never")), AddClient(client("gone"))]
             )
-            await one.change(None, [RemoveClient("gone")])
+            await one.change(DEED, None, [RemoveClient("gone")])
             assert await two.unused_since() == dict.fromkeys(["billing", "publishes", "never"], NOW)
             before = await one.registry_version()
             uses = [("billing", own, later), ("publishes", "elsewhere", later - 9), ("publishes", "other", later)]
@@ -1198,14 +1209,14 @@ def test_since_when_clients_are_unused(place: Place) -> None:
             assert await one.unused_since() == {"billing": later, "publishes": later, "never": NOW}
             await two.note_key_uses([("billing", own, later + 60), ("publishes", "elsewhere", later + 3600)])
             assert await one.unused_since() == {"billing": later + 60, "publishes": later + 3600, "never": NOW}
-            await one.change(None, [RemoveClientKey("billing", KEYS[0].kid)])
+            await one.change(DEED, None, [RemoveClientKey("billing", KEYS[0].kid)])
             assert (await two.unused_since())["billing"] == later  # to the hour
             await one.change(
-                None, [ReplaceClient(client("publishes", owner="x")), SwitchClient("publishes", enabled=False)]
+                DEED, None, [ReplaceClient(client("publishes", owner="x")), SwitchClient("publishes", enabled=False)]
             )
             assert (await two.unused_since())["publishes"] == later + 3600
             assert await one.registry_version() == before + 2
-            await one.shut(NOW)
+            await one.shut(DEED, NOW)
             await one.note_key_uses([("never", "elsewhere", later)])
             assert (await two.unused_since())["never"] == NOW
 
@@ -1224,13 +1235,13 @@ def test_many_note_uses_beside_registrations(place: Place) -> None:
 
     async def registering(store: Store) -> None:
         for turn in range(20):
-            await store.change(None, [AddClient(client(f"c{turn}"))])
-            await store.change(None, [RemoveClient(f"c{turn}")])
-            await store.change(None, [RemoveClientKey("billing", keys[turn].kid)])
+            await store.change(DEED, None, [AddClient(client(f"c{turn}"))])
+            await store.change(DEED, None, [RemoveClient(f"c{turn}")])
+            await store.change(DEED, None, [RemoveClientKey("billing", keys[turn].kid)])
 
     async def work() -> None:
         async with place.store() as a, place.store() as b, place.store() as c, place.store() as d:
-            await a.change(None, [AddClient(client()), *(AddClientKey(key_record(key)) for key in keys)])
+            await a.change(DEED, None, [AddClient(client()), *(AddClientKey(key_record(key)) for key in keys)])
             await asyncio.gather(noting(a, 0), noting(b, 1), noting(c, 2), registering(d))
             assert {key.last_used_at for key in await a.client_keys("billing")} == {NOW + 19}
             assert len(await a.client_keys("billing")) == 10
@@ -1245,7 +1256,7 @@ def test_a_closed_store_takes_no_note(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.shut(NOW)
+            await store.shut(DEED, NOW)
             await store.note_key_uses([("billing", KEYS[0].public.thumbprint, NOW)])
             assert [key.last_used_at for key in await store.client_keys("billing")] == [None]
 
@@ -1262,11 +1273,11 @@ def test_keys_that_expire_soon_come_with_their_siblings(place: Place) -> None:
         async with place.store() as store:
             for (name, expires_at), key in zip(spans.items(), new, strict=False):
                 await store.change(
-                    None, [AddClient(client(name)), AddClientKey(key_record(key, name, expires_at=expires_at))]
+                    DEED, None, [AddClient(client(name)), AddClientKey(key_record(key, name, expires_at=expires_at))]
                 )
-            await store.change(None, [AddClientKey(key_record(new[6], "early"))])
-            await store.change(None, [SwitchClient("off", enabled=False)])
-            await store.change(None, [RemoveClient("gone")])
+            await store.change(DEED, None, [AddClientKey(key_record(new[6], "early"))])
+            await store.change(DEED, None, [SwitchClient("off", enabled=False)])
+            await store.change(DEED, None, [RemoveClient("gone")])
             found = await store.keys_of_expiring(NOW, NOW + 100, 10)
             assert {(key.client_id, key.expires_at) for key in found} == {
                 ("early", NOW + 10), ("early", None), ("edge", NOW + 99)}  # fmt: skip

@@ -25,6 +25,7 @@ from groat.server.store.postgres.store import LIMITS, PostgresStore
 from groat.server.store.records import ClientRecord
 from groat.server.store.registry_sql import PUBLISHED
 from tests.postgres import GivenServer, PostgresServer
+from tests.server.store.places import DEED
 
 Result = TypeVar("Result")
 Event = tuple[str, dict[str, Any]]
@@ -316,7 +317,7 @@ def test_an_operator_waits_longer_than_a_request(url: str) -> None:
             with psycopg.connect(url) as holder:
                 await asyncio.to_thread(holder.execute, "LOCK TABLE registry IN EXCLUSIVE MODE")
                 asyncio.get_running_loop().call_later(1.2, holder.rollback)
-                await store.raise_floor(0)
+                await store.raise_floor(DEED, 0)
             return await store.registry_version() - before
         finally:
             await store.close()
@@ -386,7 +387,7 @@ def test_a_caller_that_is_cancelled_leaves_a_clean_connection(url: str) -> None:
             for n in range(60):
                 tasks = [
                     asyncio.ensure_future(store.list_apis()),
-                    asyncio.ensure_future(store.change(None, [SwitchClient("x", enabled=True)])),
+                    asyncio.ensure_future(store.change(DEED, None, [SwitchClient("x", enabled=True)])),
                 ]
                 await asyncio.sleep(0.0003 * (n % 12))
                 for task in tasks:
@@ -517,7 +518,7 @@ class Restless(PostgresStore):
 
     async def switch(self) -> None:
         enabled = len(self.enabled_at) % 2 == 0
-        await self.operator.change(None, [SwitchClient("silent", enabled=enabled)])
+        await self.operator.change(DEED, None, [SwitchClient("silent", enabled=enabled)])
         self.enabled_at[await self.operator.registry_version()] = enabled
 
 
@@ -527,7 +528,7 @@ def test_a_look_up_is_of_one_moment(url: str) -> None:
 
     async def work() -> None:
         async with opened(url) as operator:
-            await operator.change(None, [AddClient(ClientRecord("silent", {}, 1))])
+            await operator.change(DEED, None, [AddClient(ClientRecord("silent", {}, 1))])
             store = Restless(url, operator)
             await store.switch()
             for _ in range(6):

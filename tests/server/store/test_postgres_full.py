@@ -20,6 +20,7 @@ from groat.server.store.postgres.writer import FRESH_SECONDS
 from groat.server.store.records import ApiRecord
 from tests.disks import filled, small_disk
 from tests.postgres import NOBODY, GivenServer, PostgresServer
+from tests.server.store.places import DEED
 from tests.server.store.test_postgres import Event, _until_used, execute, opened, run, use
 
 
@@ -128,9 +129,9 @@ def test_a_change_on_a_full_tablespace(postgres_server: PostgresServer, disk: Pa
         async with opened(url) as store:
             before = await store.registry_version()
             with filled(disk), pytest.raises(StoreUnavailable, match="space"):
-                await store.change(before, many)
+                await store.change(DEED, before, many)
             assert (await store.list_apis(), await store.registry_version()) == ((), before)
-            await store.change(before, many)
+            await store.change(DEED, before, many)
             assert len(await store.list_apis()) == 200
 
     try:

@@ -24,6 +24,7 @@ from groat.server.store.sqlite.faults import FRESH_SECONDS
 from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from groat.server.store.sqlite.writer import CHECK_SECONDS
 from groat.server.turns import Turns
+from tests.server.store.places import DEED
 
 NOW = 1_800_000_000
 
@@ -278,7 +279,7 @@ def test_nothing_is_written_to_files_that_moved(tmp_path: Path, moved: str, back
             await store.use_once(value, Issuance("t1", "c", "k", NOW))
         assert str(file) in str((await store.condition()).write_fault)
         with pytest.raises(StoreUnavailable):
-            await store.raise_floor(1)
+            await store.raise_floor(DEED, 1)
         assert events == ["store.down"]
         if back:
             away.rename(file)
@@ -379,7 +380,7 @@ def _apis(count: int) -> list[AddApi]:
 def test_a_change_is_one_step(tmp_path: Path) -> None:
     """However many objects: no other coroutine gets a turn in which it would read what is not committed yet."""
     store = SqliteStore.create(tmp_path / "groat.db")
-    change = store.change(None, [*_apis(300), AddClient(ClientRecord("billing", {}, NOW)), RemoveApi("a1")])
+    change = store.change(DEED, None, [*_apis(300), AddClient(ClientRecord("billing", {}, NOW)), RemoveApi("a1")])
     with pytest.raises(StopIteration):
         change.send(None)
     assert len(asyncio.run(store.list_apis())) == 299
@@ -399,12 +400,12 @@ def test_a_change_on_a_full_disk(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "groat.db-wal").stat().st_size + 50_000, usual[1]))
         try:
             with pytest.raises(StoreUnavailable):
-                await store.change(before, _apis(1000))
+                await store.change(DEED, before, _apis(1000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         other = SqliteStore.open(tmp_path / "groat.db")
         assert (await other.list_apis(), await other.registry_version()) == ((), before)
-        await store.change(before, _apis(1000))
+        await store.change(DEED, before, _apis(1000))
         assert len(await other.list_apis()) == 1000
         for opened in (store, other):
             await opened.close()

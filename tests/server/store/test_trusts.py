@@ -21,7 +21,7 @@ from groat.server.store.trust_changes import (
     SwitchTrust,
 )
 from groat.server.store.trust_rows import rule_record, trust_record
-from tests.server.store.places import Place
+from tests.server.store.places import DEED, Place
 from tests.server.store.test_contract import NOW, ORDERS, client, run
 
 CI: Final = Trust(
@@ -52,10 +52,10 @@ def rule(name: str, trust: str = "ci", client_id: str = "billing", found_by: str
 
 
 async def furnish(store: Store) -> None:
-    await store.change(None, [AddApi(ORDERS), AddClient(client()), AddClient(client("till"))])
-    await store.change(None, [AddTrust(TrustRecord(CI, NOW)), AddTrust(TrustRecord(SVID, NOW))])
+    await store.change(DEED, None, [AddApi(ORDERS), AddClient(client()), AddClient(client("till"))])
+    await store.change(DEED, None, [AddTrust(TrustRecord(CI, NOW)), AddTrust(TrustRecord(SVID, NOW))])
     rules = [rule("r-2"), rule("r-1", found_by=""), rule("r-3", client_id="till"), rule("r-4", "mesh")]
-    await store.change(None, [AddRule(one) for one in rules])
+    await store.change(DEED, None, [AddRule(one) for one in rules])
 
 
 def ids(records: tuple[RuleRecord, ...]) -> list[str]:
@@ -90,11 +90,11 @@ def test_changes(place: Place) -> None:
         async with place.store() as store:
             await furnish(store)
             version = await store.registry_version()
-            await store.change(version, [ReplaceTrust(replace(CI, max_lifetime=60, enabled=False))])
-            await store.change(None, [SwitchTrust("mesh", enabled=False)])
+            await store.change(DEED, version, [ReplaceTrust(replace(CI, max_lifetime=60, enabled=False))])
+            await store.change(DEED, None, [SwitchTrust("mesh", enabled=False)])
             ci, mesh = [record.trust for record in await store.list_trusts()]
             assert (ci.max_lifetime, ci.enabled, mesh) == (60, True, replace(SVID, enabled=False))
-            await store.change(None, [RemoveRule("billing", "r-3"), RemoveRule("billing", "r-2")])
+            await store.change(DEED, None, [RemoveRule("billing", "r-3"), RemoveRule("billing", "r-2")])
             assert ids(await store.rules_of(trust="ci")) == ["r-1", "r-3"], "a rule goes by its own client alone"
             assert await store.registry_version() == version + 3
 
@@ -107,13 +107,13 @@ def test_what_belongs_to_it_goes_along(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await furnish(store)
-            await store.change(None, [RemoveClient("till")])
+            await store.change(DEED, None, [RemoveClient("till")])
             assert ids(await store.rules_of(trust="ci")) == ["r-1", "r-2"]
-            await store.change(None, [RemoveTrust("ci")])
+            await store.change(DEED, None, [RemoveTrust("ci")])
             assert await store.rules_of(trust="ci") == ()
             assert ids(await store.rules_of(client_id="billing")) == ["r-4"]
             assert [record.trust.name for record in await store.list_trusts()] == ["mesh"]
-            await store.change(None, [AddTrust(TrustRecord(CI, NOW))])
+            await store.change(DEED, None, [AddTrust(TrustRecord(CI, NOW))])
 
     run(work())
 
@@ -127,12 +127,12 @@ def test_what_collides(place: Place) -> None:
             await furnish(store)
             for other in (replace(CI, issuer="https://other.example"), replace(CI, name="other")):
                 with pytest.raises(StoreConflict, match="exists"):
-                    await store.change(None, [AddTrust(TrustRecord(other, NOW))])
+                    await store.change(DEED, None, [AddTrust(TrustRecord(other, NOW))])
             for stranger in (rule("r-9", client_id="nobody"), rule("r-9", trust="nothing")):
                 with pytest.raises(StoreConflict, match="was removed"):
-                    await store.change(None, [AddRule(stranger)])
+                    await store.change(DEED, None, [AddRule(stranger)])
             with pytest.raises(StoreConflict):
-                await store.change(None, [AddRule(rule("r-1"))])
+                await store.change(DEED, None, [AddRule(rule("r-1"))])
 
     run(work())
 
@@ -144,10 +144,10 @@ def test_rules_that_nothing_finds_are_few(place: Place) -> None:
         async with place.store() as store:
             await furnish(store)
             many = [AddRule(rule(f"p-{number}", found_by="")) for number in range(MAX_UNFOUND - 1)]
-            await store.change(None, many)
+            await store.change(DEED, None, many)
             with pytest.raises(StoreConflict, match="pin the subject"):
-                await store.change(None, [AddRule(rule("p-last", found_by=""))])
-            await store.change(None, [AddRule(rule("p-last"))])
+                await store.change(DEED, None, [AddRule(rule("p-last", found_by=""))])
+            await store.change(DEED, None, [AddRule(rule("p-last"))])
 
     run(work())
 

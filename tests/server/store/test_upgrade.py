@@ -21,6 +21,7 @@ from groat.server.store.postgres.store import PostgresStore
 from groat.server.store.records import ApiRecord
 from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from tests.postgres import GivenServer, PostgresServer
+from tests.server.store.places import DEED
 
 NOW: Final = 1_700_000_000
 # As the version before wrote them.
@@ -72,7 +73,7 @@ def test_a_file_of_the_version_before(tmp_path: Path) -> None:
 
         async def work() -> tuple[Any, Any, Any]:
             store = SqliteStore.create(path)
-            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
+            await store.change(DEED, None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
             row = old.execute("SELECT * FROM apis ORDER BY name").fetchone()
             assert (row["scopes"], row["created_at"]) == ('["read"]', NOW)
             old.execute(REPLACE_API, ("https://orders.example/v2", '["read", "write"]', "orders"))
@@ -104,7 +105,7 @@ def test_a_database_of_the_version_before(postgres: PostgresServer | GivenServer
         async def work() -> tuple[Any, Any, Any]:
             assert await migrate(Target(url))
             store = PostgresStore(url, Spans())
-            await store.change(None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
+            await store.change(DEED, None, [ReplaceApi(ApiRecord(*API[:2], ("read",), NOW, 90, Binding.DPOP))])
             say(REPLACE_API, "https://orders.example/v2", '["read", "write"]', "orders")
             say(ADD_CLIENT, "after", DOCUMENT, True, NOW)
             say(REPLACE_CLIENT, DOCUMENT, "before")

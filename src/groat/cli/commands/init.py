@@ -5,10 +5,11 @@ import os
 
 import click
 
+from groat.cli.actor import who_runs
 from groat.cli.session import Session
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.log.audit import Audit
-from groat.server.operations.first_start import initialise
+from groat.server.operations.first_start import Wanted, initialise
 from groat.server.settings.config import plain_http_warning
 
 
@@ -19,8 +20,8 @@ from groat.server.settings.config import plain_http_warning
 @click.pass_obj
 def init(session: Session, issuer: str | None, algorithm: str | None, database: str | None) -> None:
     """Make the configuration, the data directory and the first signing key; safe to repeat."""
-    audit, issuer = Audit(session.log()), issuer or session.config().policy.issuer
-    config, steps = asyncio.run(initialise(session.config_file, issuer, algorithm, database, os.environ, audit))
+    audit, wanted = Audit(session.log()), Wanted(issuer or session.config().policy.issuer, algorithm, database)
+    config, steps = asyncio.run(initialise(session.config_file, wanted, os.environ, audit, who_runs()))
     if warning := plain_http_warning(config):
         session.note(f"warning: {warning}")
     session.show_list(

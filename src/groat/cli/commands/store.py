@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from groat.cli.actor import who_runs
 from groat.cli.session import Exit, Session
 from groat.keys.files import make_private_directory
 from groat.protocol.errors import ConfigError
@@ -149,7 +150,8 @@ async def _copy(session: Session, source: str, target: str) -> Copied:
     try:
         new = await create_url(target, config.directory)
         try:
-            return await store_operations.copy_store(Operator(old, config.policy, Audit(session.log())), new)
+            operator = Operator(old, config.policy, Audit(session.log()), actor=who_runs())
+            return await store_operations.copy_store(operator, new)
         finally:
             await new.close()
     finally:

@@ -3,7 +3,7 @@
 The private half never travels; the answer is the same for a bad code, an unknown client and a bad signature.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from starlette.types import Receive, Scope, Send
@@ -31,6 +31,7 @@ from groat.server.http.forms import read_form
 from groat.server.operations import enrol_client_key, retire_client_key
 from groat.server.operations.operator import Operator
 from groat.server.store import StoreConflict
+from groat.server.store.audit_trail import Actor, Face
 
 COUNTER: Final = "groat_client_key_requests"
 CHANGES: Final = 20  # of the registry that one client may cause in CHANGE_SECONDS
@@ -108,7 +109,8 @@ class EnrolmentEndpoint:
         if known is None:
             end = await self._enrol(fields, new)
         if retire_at is not None and _ends_sooner(client, right.by, retire_at):
-            await retire_client_key(self.operator, new.client_id, right.by.kid, retire_at)
+            operator = self._operator(new.client_id, "endorsement")
+            await retire_client_key(operator, new.client_id, right.by.kid, retire_at)
         return known is not None, end
 
     def _check_pace(self, client_id: str, exchange: Exchange) -> None:
@@ -128,10 +130,15 @@ class EnrolmentEndpoint:
         """Whether this is the first use; no token comes of it."""
         return (await self.asking.store.use_once(once, None)).fresh
 
+    def _operator(self, client_id: str, by: str) -> Operator:
+        """The client changes its own keys, and the audit trail says so."""
+        return replace(self.operator, actor=Actor(f"client:{client_id} by:{by}", Face.ENROLMENT))
+
     async def _enrol(self, fields: dict[str, str], new: NewKey) -> int | None:
         by = "code" if "code" in fields else "endorsement"
         try:
-            record = await enrol_client_key(self.operator, new.client_id, new.key, by, self.key_lifetime)
+            operator = self._operator(new.client_id, by)
+            record = await enrol_client_key(operator, new.client_id, new.key, by, self.key_lifetime)
         except (StoreConflict, ConfigError) as error:
             raise InvalidRequest("enrolment_key", str(error)) from None
         return record.expires_at

@@ -43,8 +43,8 @@ async def add_api(
         checked_lifetime(token_lifetime),
         available_binding(binding),
     )
-    await operator.store.change(None, [AddApi(api)])
-    operator.audit.operated("api.added", {"api": name, "aud": audience, "scope": " ".join(api.scopes)})
+    facts = {"api": name, "aud": audience, "scope": " ".join(api.scopes)}
+    await operator.change(None, [AddApi(api)], "api.added", facts)
     return api
 
 
@@ -138,8 +138,8 @@ async def update_api(
     plan = await plan_api_update(operator, name, wish)
     refuse_others(agreed, plan.losses)
     changed = plan.after or plan.before
-    await operator.store.change(plan.seen, [ReplaceApi(changed), *map(ReplaceClient, plan.clients)])
-    operator.audit.operated("api.updated", {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)})
+    facts = {"api": name, "scope": " ".join(changed.scopes), **_hit(plan.losses)}
+    await operator.change(plan.seen, [ReplaceApi(changed), *map(ReplaceClient, plan.clients)], "api.updated", facts)
     return changed
 
 
@@ -158,8 +158,8 @@ async def remove_api(operator: Operator, name: str, *, agreed: Sequence[Loss] | 
     """Remove an API; nobody gets a token for it any more. `agreed`: as in `update_api`."""
     plan = await plan_api_removal(operator, name)
     refuse_others(agreed, plan.losses)
-    await operator.store.change(plan.seen, [RemoveApi(name), *map(ReplaceClient, plan.clients)])
-    operator.audit.operated("api.removed", {"api": name, **_hit(plan.losses)})
+    facts = {"api": name, **_hit(plan.losses)}
+    await operator.change(plan.seen, [RemoveApi(name), *map(ReplaceClient, plan.clients)], "api.removed", facts)
 
 
 def _hit(losses: Sequence[Loss]) -> dict[str, Any]:

@@ -70,9 +70,8 @@ async def add_client_keys(
     """Register further public keys, so that the client can change over without a gap."""
     await _found(operator, client_id)
     records = key_records(operator.policy, client_id, keys, operator.now, limits)
-    await operator.store.change(None, [*map(AddClientKey, records)])
     facts = {"client": client_id, "keys": [key.kid for key in keys], **_shown(limits)}
-    operator.audit.operated("client.key_added", facts)
+    await operator.change(None, [*map(AddClientKey, records)], "client.key_added", facts)
     return records
 
 
@@ -102,12 +101,13 @@ async def enrol_client_key(
     oldest = _in_the_way(client_id, await list_client_keys(operator, client_id), now)
     limits = KeyLimits(expires_at=now + lifetime) if lifetime else UNLIMITED
     (record,) = key_records(operator.policy, client_id, (key,), now, limits)
+    facts = {"client": client_id, "kid": key.kid, "by": by, **_shown(limits)}
     if oldest is None:  # whatever else changes meanwhile: the client's only right to this is used up already
-        await operator.store.change(None, [AddClientKey(record)])
+        await operator.change(None, [AddClientKey(record)], "client.key_enrolled", facts)
     else:
-        await operator.store.change(seen, [RemoveClientKey(client_id, oldest), AddClientKey(record)])
-        operator.audit.operated("client.key_removed", {"client": client_id, "kid": oldest, "hint": "made room"})
-    operator.audit.operated("client.key_enrolled", {"client": client_id, "kid": key.kid, "by": by, **_shown(limits)})
+        many = [RemoveClientKey(client_id, oldest), AddClientKey(record)]
+        rows = await operator.change(seen, many, "client.key_enrolled", facts)
+        operator.tell("client.key_removed", {"client": client_id, "kid": oldest, "hint": "made room"}, rows)
     return record
 
 
@@ -131,8 +131,8 @@ async def retire_client_key(operator: Operator, client_id: str, kid: str, at: in
         if record.kid == kid and (record.expires_at is None or record.expires_at > at):
             # A key whose time has not come yet endorses nothing, so `at` is after its not-before; never trust that.
             begin = None if record.not_before is None or record.not_before >= at else record.not_before
-            await operator.store.change(seen, [LimitClientKey(client_id, kid, KeyLimits(begin, at))])
-            operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, "expires_at": at})
+            many, facts = [LimitClientKey(client_id, kid, KeyLimits(begin, at))], {"client": client_id, "kid": kid}
+            await operator.change(seen, many, "client.key_limited", facts | {"expires_at": at})
 
 
 @writes("client_key.update")
@@ -147,8 +147,8 @@ async def update_client_key(
     changed = replace(chosen.record, not_before=limits.not_before, expires_at=limits.expires_at)
     if not key_life(changed).valid(now) and not force:
         _refuse_last(chosen, now)
-    await operator.store.change(seen, [LimitClientKey(client_id, kid, limits)])
-    operator.audit.operated("client.key_limited", {"client": client_id, "kid": kid, **_shown(limits)})
+    facts = {"client": client_id, "kid": kid, **_shown(limits)}
+    await operator.change(seen, [LimitClientKey(client_id, kid, limits)], "client.key_limited", facts)
     return changed
 
 
@@ -183,8 +183,8 @@ async def remove_client_key(
     if not force:
         _refuse_last(chosen, now)
     verdict = removal_verdict(key_life(chosen.record), chosen.others, now, idle)
-    await operator.store.change(seen, [RemoveClientKey(client_id, kid)])
-    operator.audit.operated("client.key_removed", {"client": client_id, "kid": kid})
+    facts = {"client": client_id, "kid": kid}
+    await operator.change(seen, [RemoveClientKey(client_id, kid)], "client.key_removed", facts)
     return verdict
 
 

@@ -16,6 +16,7 @@ from groat.server.operations.client_keys import key_records
 from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
 from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
+from groat.server.store.audit_trail import Effect, written
 from groat.server.store.changes import AddClient, AddClientKey, RemoveClient, ReplaceClient, SwitchClient
 from groat.server.store.records import ClientRecord
 
@@ -42,8 +43,8 @@ async def add_client(
     record = ClientRecord(client_id, await _allow(operator, allow), now, settings=settings)
     await _check_settings(operator, record)
     records = key_records(operator.policy, client_id, keys or (), now, limits)
-    await operator.store.change(None, [AddClient(record), *map(AddClientKey, records)])
-    operator.audit.operated("client.added", {"client": client_id, "keys": [key.kid for key in keys or ()]})
+    facts = {"client": client_id, "keys": [key.kid for key in keys or ()]}
+    await operator.change(None, [AddClient(record), *map(AddClientKey, records)], "client.added", facts)
     return record
 
 
@@ -104,8 +105,7 @@ async def update_client(
     """Change what a client may ask (`allow` replaces the scopes of the APIs it names) and its settings."""
     plan = await plan_client_update(operator, client_id, allow, change)
     record = plan.after or plan.before
-    await operator.store.change(plan.seen, [ReplaceClient(record)])
-    operator.audit.operated("client.updated", {"client": client_id})
+    await operator.change(plan.seen, [ReplaceClient(record)], "client.updated", {"client": client_id})
     return record
 
 
@@ -122,8 +122,8 @@ async def plan_client_end(operator: Operator, client_id: str, *, for_good: bool)
 async def enable_client(operator: Operator, client_id: str, *, enabled: bool) -> ClientRecord:
     """Switch a client on or off, with effect on the next request."""
     record = replace(await find_client(operator, client_id), enabled=enabled)
-    await operator.store.change(None, [SwitchClient(client_id, enabled)])
-    operator.audit.operated("client.enabled" if enabled else "client.disabled", {"client": client_id})
+    operation = "client.enabled" if enabled else "client.disabled"
+    await operator.change(None, [SwitchClient(client_id, enabled)], operation, {"client": client_id})
     return record
 
 
@@ -131,8 +131,7 @@ async def enable_client(operator: Operator, client_id: str, *, enabled: bool) ->
 async def remove_client(operator: Operator, client_id: str) -> None:
     """Remove a client and its keys; the id is never given to another one."""
     await find_client(operator, client_id)
-    await operator.store.change(None, [RemoveClient(client_id)])
-    operator.audit.operated("client.removed", {"client": client_id})
+    await operator.change(None, [RemoveClient(client_id)], "client.removed", {"client": client_id})
 
 
 @writes("client.invite")
@@ -146,7 +145,10 @@ async def invite_client(
     else:
         await find_client(operator, client_id)
     now = operator.now
-    operator.audit.operated("client.invited", {"client": client_id, "expires_at": now + lifetime})
+    # The store keeps nothing of a code; but a right was given away, and the trail says by whom.
+    given = Effect(f"client/{client_id}", None, written({"invitation": {"expires_at": now + lifetime}}))
+    rows = await operator.store.record(operator.deed("client.invited"), given)
+    operator.tell("client.invited", {"client": client_id, "expires_at": now + lifetime}, rows)
     return invitations.make(client_id, now, now + lifetime)
 
 

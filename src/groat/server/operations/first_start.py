@@ -23,7 +23,8 @@ from groat.server.settings.open_custody import open_custody
 from groat.server.settings.sample import sample_config
 from groat.server.settings.table import BY_NAME
 from groat.server.store import FORGET_AFTER, OPERATOR_PATIENCE, Store, StoreConflict, StoreUnavailable
-from groat.server.store.sqlite.store import SqliteStore
+from groat.server.store.audit_trail import Actor, Effect, this_process, written
+from groat.server.store.sqlite.store import SCHEMA_VERSION, SqliteStore
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.store.url import storage_fault, url_without_password
 from groat.server.unavailable import Unavailable
@@ -47,15 +48,25 @@ class Step:
         return "upgraded" if self.upgraded else "unchanged"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the first start is asked for; None: as configured. `database`: the URL of the store, without a password."""
+
+    issuer: str
+    algorithm: str | None = None
+    database: str | None = None
+
+
 @writes("store.init")
 async def initialise(
-    path: Path, issuer: str, algorithm: str | None, storage_url: str | None, env: Mapping[str, str], audit: Audit
+    path: Path, wanted: Wanted, env: Mapping[str, str], audit: Audit, actor: Actor | None = None
 ) -> tuple[Config, list[Step]]:
     """Make the configuration file, the key-encryption key, the store and the first signing key.
 
     Safe to repeat: what exists stays as it is. Raises ConfigError when the existing parts contradict the request.
+    `actor`: who asks, for the audit trail; None: this process.
     """
-    chosen = {"issuer": issuer, "keys.algorithm": algorithm, "storage.url": storage_url}
+    chosen = {"issuer": wanted.issuer, "keys.algorithm": wanted.algorithm, "storage.url": wanted.database}
     config = _settings(path, {n: v for n, v in chosen.items() if v is not None}, env)
     fresh_store = not await _store_exists(config)  # asked before anything is written: it may be out of reach
     steps = [Step("configuration", str(path), _written(path, config))]
@@ -65,10 +76,13 @@ async def initialise(
     steps.append(Step("key-encryption key", str(kek_path), kek_made))
     store, upgraded = await _create_store(config)
     steps.append(Step("store", store_name(config), fresh_store, upgraded))
+    operator = Operator(store, config.policy, audit, actor=actor or this_process())
     try:
         if fresh_store:
             await begin_memory(store)
-        steps.append(await _first_key(Operator(store, config.policy, audit), config, open_custody(config)))
+        if fresh_store or upgraded:
+            await _record_schema(operator, "store.created" if fresh_store else "store.upgraded")
+        steps.append(await _first_key(operator, config, open_custody(config)))
     finally:
         await store.close()
     return config, steps
@@ -83,6 +97,12 @@ async def begin_memory(store: Store, clock: Callable[[], float] = time.time) -> 
     if reading.fault:
         raise StoreUnavailable(reading.fault)
     await store.raise_horizon(reading.now - FORGET_AFTER)
+
+
+async def _record_schema(operator: Operator, operation: str) -> None:
+    """So that an empty trail, or one that begins in the middle, has a reason in it."""
+    made = Effect("store", None, written({"schema": SCHEMA_VERSION}))
+    operator.tell(operation, {"schema": SCHEMA_VERSION}, await operator.store.record(operator.deed(operation), made))
 
 
 def store_name(config: Config) -> str:

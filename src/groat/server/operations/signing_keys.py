@@ -62,8 +62,8 @@ async def first_signing_key(ring: Ring) -> SigningKey:
     if await operator.store.signing_keys():
         raise StoreConflict("there is a signing key already")
     (first,) = plan_rotation((), await _fresh_key(ring, now), now, ring.lead)
-    await operator.store.change(seen, [SaveSigningKey(first)])
-    operator.audit.operated("key.rotated", {"kid": first.kid, "activates_at": first.activates_at})
+    facts = {"kid": first.kid, "activates_at": first.activates_at}
+    await operator.change(seen, [SaveSigningKey(first)], "key.rotated", facts)
     return first
 
 
@@ -74,8 +74,8 @@ async def rotate_signing_key(ring: Ring) -> Keys:
     operator, now = ring.operator, ring.operator.now
     seen, keys = await _read(ring)
     changed = await _handed_over(ring, keys, now)
-    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-    operator.audit.operated("key.rotated", {"kid": changed[0].kid, "activates_at": changed[0].activates_at})
+    facts = {"kid": changed[0].kid, "activates_at": changed[0].activates_at}
+    await operator.change(seen, [*map(SaveSigningKey, changed)], "key.rotated", facts)
     return changed
 
 
@@ -86,8 +86,8 @@ async def prepare_signing_key(ring: Ring) -> Keys:
     operator, now = ring.operator, ring.operator.now
     seen, _ = await _read(ring)
     changed = plan_preparation(await _fresh_key(ring, now))
-    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-    operator.audit.operated("key.prepared", {"kid": changed[0].kid})
+    facts = {"kid": changed[0].kid}
+    await operator.change(seen, [*map(SaveSigningKey, changed)], "key.prepared", facts)
     return changed
 
 
@@ -98,8 +98,8 @@ async def activate_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -
     operator, now = ring.operator, ring.operator.now
     seen, keys = await _read(ring)
     changed = plan_activation(keys, kid, now, ring.lead, at_once=at_once)
-    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-    operator.audit.operated("key.activated", {"kid": kid, "activates_at": changed[0].activates_at})
+    facts = {"kid": kid, "activates_at": changed[0].activates_at}
+    await operator.change(seen, [*map(SaveSigningKey, changed)], "key.activated", facts)
     return changed
 
 
@@ -115,8 +115,8 @@ async def retire_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> 
     if at_once:
         changed, needs_key = plan_taint(keys, kid, now, ring.lead)
         changed += await _in_its_place(ring, now) if needs_key else ()
-        await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-        operator.audit.operated("key.tainted", {"kid": kid})
+        facts = {"kid": kid}
+        await operator.change(seen, [*map(SaveSigningKey, changed)], "key.tainted", facts)
         return changed
     key = next((key for key in keys if key.kid == kid), None)
     state = None if key is None else key.state(now)
@@ -126,8 +126,8 @@ async def retire_signing_key(ring: Ring, kid: str, *, at_once: bool = False) -> 
         raise ConfigError(f"key {kid} signs in place of a lost one: groat key activate {kid}, or revoke it")
     else:
         changed = plan_withdrawal(keys, kid, now, ring.lead)
-    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-    operator.audit.operated("key.retired", {"kid": kid})
+    facts = {"kid": kid}
+    await operator.change(seen, [*map(SaveSigningKey, changed)], "key.retired", facts)
     return changed
 
 
@@ -162,8 +162,8 @@ async def revoke_signing_key(ring: Ring, kid: str) -> Keys:
     seen, keys = await _read(ring)
     changed, needs_key = plan_revocation(keys, kid, now, ring.lead)
     changed += await _in_its_place(ring, now) if needs_key else ()
-    await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-    operator.audit.operated("key.revoked", {"kid": kid})
+    facts = {"kid": kid}
+    await operator.change(seen, [*map(SaveSigningKey, changed)], "key.revoked", facts)
     return changed
 
 
@@ -186,8 +186,8 @@ async def reseal_signing_keys(ring: Ring) -> Keys:
     anew = [(key, await ring.custody.reseal(key.public, key.sealed)) for key in keys if key.sealed]
     changed = tuple(replace(key, sealed=sealed) for key, sealed in anew if sealed is not None)
     if changed:
-        await operator.store.change(seen, [*map(SaveSigningKey, changed)])
-        operator.audit.operated("key.resealed", {"keys": [key.kid for key in changed]})
+        facts = {"keys": [key.kid for key in changed]}
+        await operator.change(seen, [*map(SaveSigningKey, changed)], "key.resealed", facts)
     return changed
 
 
@@ -209,9 +209,9 @@ async def apply_next_step(ring: Ring, timing: Timing, time: TrustedTime, spared:
         change = change.with_fresh(keys, await _fresh_key(ring, now), now, timing.lead)
     if change.destroy is not None:
         await _destroy(ring, change.destroy, seen, time)
-    await operator.store.change(seen, [*map(SaveSigningKey, change.keys)])
     first = change.keys[0]
-    operator.audit.operated(change.event, {"kid": first.kid, "activates_at": first.activates_at})
+    facts = {"kid": first.kid, "activates_at": first.activates_at}
+    await operator.change(seen, [*map(SaveSigningKey, change.keys)], change.event, facts)
     return change
 
 

@@ -36,9 +36,9 @@ async def fence_store(operator: Operator) -> Condition:
     Clients that sign a new assertion for each attempt notice one refusal (503) at most, or a few within the tolerance.
     A floor never goes down: raises Unavailable where the store contradicts this host's clock.
     """
-    await operator.store.raise_floor(await floor_of_now(operator))
+    rows = await operator.store.raise_floor(operator.deed("store.fenced"), await floor_of_now(operator))
     condition = await operator.store.condition()
-    operator.audit.operated("store.fenced", {"floor": condition.floor})
+    operator.tell("store.fenced", {"floor": condition.floor}, rows)
     return condition
 
 
@@ -56,9 +56,9 @@ async def take_back_horizon(operator: Operator) -> Condition:
     if condition.horizon < now:
         raise ConfigError("the store has seen no later time than this host's clock says; nothing was done")
     floor = math.ceil(now + max(offset, 0.0)) + operator.policy.clock_tolerance
-    await operator.store.lower_horizon(int(now) - FORGET_AFTER, floor)
+    rows = await operator.store.lower_horizon(operator.deed("store.fenced"), int(now) - FORGET_AFTER, floor)
     condition = await operator.store.condition()
-    operator.audit.operated("store.fenced", {"floor": condition.floor, "horizon": condition.horizon})
+    operator.tell("store.fenced", {"floor": condition.floor, "horizon": condition.horizon}, rows)
     return condition
 
 
@@ -68,10 +68,11 @@ async def reopen_store(operator: Operator) -> Condition:
 
     Not checked: whether the copy is in use. Two stores in use at once accept each assertion twice.
     """
-    await operator.store.raise_floor(await floor_of_now(operator))
-    await operator.store.shut(None)
+    deed = operator.deed("store.reopened")
+    await operator.store.raise_floor(deed, await floor_of_now(operator))
+    rows = await operator.store.shut(deed, None)
     condition = await operator.store.condition()
-    operator.audit.operated("store.reopened", {"floor": condition.floor})
+    operator.tell("store.reopened", {"floor": condition.floor}, rows)
     return condition
 
 
@@ -91,9 +92,10 @@ async def restore_store(operator: Operator, backup: Path) -> Condition:
     """
     await check_clock(operator.store, operator.clock)
     tolerance = operator.policy.clock_tolerance
-    read_back(_sqlite(operator).path, backup, lambda: math.ceil(operator.clock()) + tolerance)
+    deed = operator.deed("store.restored")
+    rows = await read_back(_sqlite(operator).path, backup, lambda: math.ceil(operator.clock()) + tolerance, deed)
     condition = await operator.store.condition()
-    operator.audit.operated("store.restored", {"file": str(backup), "floor": condition.floor})
+    operator.tell("store.restored", {"file": str(backup), "floor": condition.floor}, rows)
     return condition
 
 
@@ -121,14 +123,17 @@ async def copy_store(operator: Operator, target: Store) -> Copied:
     for table in TABLES:
         async for _ in target.read_all(table):
             raise StoreConflict(f"the target is not empty: it has {table}")
-    await source.shut(operator.now)
+    deed = operator.deed("store.copied")
+    await source.shut(deed, deed.at)
     condition = await source.condition()
     counts = dict.fromkeys(TABLES, 0)
     try:
-        await target.fill(_contents(source, counts), condition.registry_version, condition.floor, condition.horizon)
+        rows = await target.fill(
+            deed, _contents(source, counts), condition.registry_version, condition.floor, condition.horizon
+        )
     except (StoreUnavailable, StoreConflict) as error:
         raise type(error)(f"{error}. The source stays closed: copy again, or take it up: groat store reopen") from None
-    operator.audit.operated("store.copied", {"rows": counts})
+    operator.tell("store.copied", {"rows": counts}, rows)
     return Copied(counts)
 
 

@@ -36,9 +36,8 @@ async def add_rule(
     rule = Rule(f"r-{secrets.token_hex(4)}", trust, client_id, tuple(conditions), tuple(copied), allows)
     check_rule(rule, found)
     record = RuleRecord(rule, key_of(rule, preset_of(found)), operator.now)
-    await operator.store.change(None, [AddRule(record)])
     facts = {"client": client_id, "trust": trust, "rule": rule.rule_id, "match": [str(one) for one in conditions]}
-    operator.audit.operated("client.trust_added", facts)
+    await operator.change(None, [AddRule(record)], "client.trust_added", facts)
     return record
 
 
@@ -70,9 +69,8 @@ async def plan_rule_removal(operator: Operator, client_id: str, rule_id: str) ->
 async def remove_rule(operator: Operator, client_id: str, rule_id: str) -> RuleRemoval:
     """Remove a rule, with effect on the next request; returns whom that hit. Raises NotRegistered."""
     plan = await plan_rule_removal(operator, client_id, rule_id)
-    await operator.store.change(plan.seen, [RemoveRule(client_id, rule_id)])
     facts = {"client": client_id, "trust": plan.record.rule.trust, "rule": rule_id}
-    operator.audit.operated("client.trust_removed", facts)
+    await operator.change(plan.seen, [RemoveRule(client_id, rule_id)], "client.trust_removed", facts)
     return plan
 
 

@@ -60,8 +60,7 @@ async def add_trust(operator: Operator, name: str, issuer: str, preset: str, cha
         max_lifetime=defaults.max_lifetime,
     )
     record = TrustRecord(_checked(operator, change.applied(usual)), operator.now)
-    await operator.store.change(None, [AddTrust(record)])
-    operator.audit.operated("trust.added", {"trust": name, "issuer": issuer})
+    await operator.change(None, [AddTrust(record)], "trust.added", {"trust": name, "issuer": issuer})
     return record
 
 
@@ -108,8 +107,7 @@ async def update_trust(operator: Operator, name: str, change: TrustChange) -> Tr
     seen = await operator.store.registry_version()
     record = await find_trust(operator, name)
     changed = replace(record, trust=_checked(operator, change.applied(record.trust)))
-    await operator.store.change(seen, [ReplaceTrust(changed.trust)])
-    operator.audit.operated("trust.updated", {"trust": name})
+    await operator.change(seen, [ReplaceTrust(changed.trust)], "trust.updated", {"trust": name})
     return changed
 
 
@@ -117,8 +115,8 @@ async def update_trust(operator: Operator, name: str, change: TrustChange) -> Tr
 async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> TrustRecord:
     """Take tokens of a trust again, or none from the next request on."""
     record = await find_trust(operator, name)
-    await operator.store.change(None, [SwitchTrust(name, enabled)])
-    operator.audit.operated("trust.enabled" if enabled else "trust.disabled", {"trust": name})
+    operation = "trust.enabled" if enabled else "trust.disabled"
+    await operator.change(None, [SwitchTrust(name, enabled)], operation, {"trust": name})
     return replace(record, trust=replace(record.trust, enabled=enabled))
 
 
@@ -147,9 +145,8 @@ async def remove_trust(
     """Trust an issuer no more; the rules about its tokens go along, and are returned. `agreed`: as in `update_api`."""
     plan = await plan_trust_removal(operator, name)
     refuse_others(agreed, plan.losses)
-    await operator.store.change(plan.seen, [RemoveTrust(name)])
-    clients = [loss.client_id for loss in plan.losses]
-    operator.audit.operated("trust.removed", {"trust": name, "clients": clients})
+    facts = {"trust": name, "clients": [loss.client_id for loss in plan.losses]}
+    await operator.change(plan.seen, [RemoveTrust(name)], "trust.removed", facts)
     return plan.rules
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
+from groat.server.store.audit_trail import AuditRow, Deed, Effect
 from groat.server.store.changes import Change
 from groat.server.store.conflicts import RegistryMoved as RegistryMoved
 from groat.server.store.conflicts import StoreConflict as StoreConflict
@@ -75,7 +76,7 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 
 
 # The tables that make up a store, each after those that it refers to.
-TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules", "used_once")
+TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules", "audit", "used_once")
 Rows = list[dict[str, Any]]
 ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
 # Client id, thumbprint of the key, epoch seconds.
@@ -114,7 +115,7 @@ class Store(Protocol):
         """
         ...
 
-    async def lower_horizon(self, horizon: int, floor: int) -> None:
+    async def lower_horizon(self, deed: Deed, horizon: int, floor: int) -> range:
         """An operator's word that a clock which was ahead had raised it: back to `horizon`, the floor up to `floor`.
 
         Not covered: what clients whose clocks were ahead by as much had signed for later times. Servers that have seen
@@ -174,12 +175,26 @@ class Store(Protocol):
 
     async def signing_keys(self) -> tuple[SigningKey, ...]: ...
 
-    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
+    async def change(self, deed: Deed, seen: int | None, many: Sequence[Change]) -> range:
         """Make all of these changes, in this order, or none; the version goes up once, however many they are.
+
+        Every object that they touch gets a row of the audit trail, by the `deed`; returns the numbers of these rows.
 
         `seen`: the version under which that was decided which they are; None: they hold whatever else has changed.
         Raises RegistryMoved if another one is in force. Not checked: whether what they replace or remove is there.
         """
+        ...
+
+    async def record(self, deed: Deed, effect: Effect) -> range:
+        """Add a row to the audit trail for what changes nothing else, such as a right that was given away."""
+        ...
+
+    async def audit_rows(self, *, limit: int, before: int | None = None) -> tuple[AuditRow, ...]:
+        """Rows of the audit trail from the newest on, or from the newest `before` this number, damaged ones as well."""
+        ...
+
+    async def audit_rows_after(self, seq: int, limit: int) -> tuple[AuditRow, ...]:
+        """The same from the oldest on, of those after this number."""
         ...
 
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
@@ -198,7 +213,7 @@ class Store(Protocol):
         """Ask the store itself, now."""
         ...
 
-    async def raise_floor(self, floor: int) -> None:
+    async def raise_floor(self, deed: Deed, floor: int) -> range:
         """From now on refuse values that were made before `floor`, on every server; a floor never goes down.
 
         The registry version becomes at least `floor`: counting on from where a restored store stands would come by
@@ -206,7 +221,7 @@ class Store(Protocol):
         """
         ...
 
-    async def shut(self, at: int | None) -> None:
+    async def shut(self, deed: Deed, at: int | None) -> range:
         """Refuse all use and every change from now on (None: take them again), on every server.
 
         When this returns, no use that could still succeed is under way.
@@ -217,8 +232,13 @@ class Store(Protocol):
         """Every row of one of TABLES as it was at one moment, in portions."""
         ...
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
-        """Take over the contents of another store, all or nothing. Raises StoreConflict unless this one is empty."""
+    async def fill(
+        self, deed: Deed, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0
+    ) -> range:
+        """Take over the contents of another store, all or nothing. Raises StoreConflict unless this one is empty.
+
+        The audit trail comes along, and goes on with a row about this.
+        """
         ...
 
     async def close(self) -> None: ...

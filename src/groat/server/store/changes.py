@@ -41,6 +41,15 @@ class Change(ABC):
     def conflict(self) -> str:
         return "the registration collides with another one"
 
+    @property
+    @abstractmethod
+    def object(self) -> str:
+        """What it changes, as the audit trail names it (`audited`)."""
+
+    async def touched(self, transaction: Transaction) -> Sequence[str]:
+        """Everything that it changes, asked before it is written."""
+        return (self.object,)
+
     @abstractmethod
     async def write(self, transaction: Transaction) -> None:
         """Raises StoreConflict, Collision; the transaction is rolled back then."""
@@ -48,7 +57,13 @@ class Change(ABC):
 
 @dataclass(frozen=True, slots=True)
 class AddApi(Change):
+    """Nobody may ask for it yet; `ReplaceClient` allows that."""
+
     api: ApiRecord
+
+    @property
+    def object(self) -> str:
+        return f"api/{self.api.name}"
 
     @property
     def conflict(self) -> str:
@@ -67,6 +82,10 @@ class ReplaceApi(Change):
     api: ApiRecord
 
     @property
+    def object(self) -> str:
+        return f"api/{self.api.name}"
+
+    @property
     def conflict(self) -> str:
         return f"an API with audience {self.api.audience} exists"
 
@@ -78,7 +97,13 @@ class ReplaceApi(Change):
 
 @dataclass(frozen=True, slots=True)
 class RemoveApi(Change):
+    """The API alone: what clients may ask of it goes by `ReplaceClient`, in the same call of `Store.change`."""
+
     name: str
+
+    @property
+    def object(self) -> str:
+        return f"api/{self.name}"
 
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REMOVE_API, self.name)
@@ -89,6 +114,10 @@ class AddClient(Change):
     """Without any key; `AddClientKey` brings them."""
 
     client: ClientRecord
+
+    @property
+    def object(self) -> str:
+        return f"client/{self.client.client_id}"
 
     @property
     def conflict(self) -> str:
@@ -106,6 +135,10 @@ class ReplaceClient(Change):
 
     client: ClientRecord
 
+    @property
+    def object(self) -> str:
+        return f"client/{self.client.client_id}"
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REPLACE_CLIENT, client_document(self.client), self.client.client_id)
 
@@ -117,6 +150,10 @@ class SwitchClient(Change):
     client_id: str
     enabled: bool
 
+    @property
+    def object(self) -> str:
+        return f"client/{self.client_id}"
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.SWITCH_CLIENT, self.enabled, self.client_id)
 
@@ -127,6 +164,10 @@ class RemoveClient(Change):
 
     client_id: str
 
+    @property
+    def object(self) -> str:
+        return f"client/{self.client_id}"
+
     async def write(self, transaction: Transaction) -> None:
         # Gone, and not kept like the client: a public key may be registered by whoever holds its private half.
         await transaction.change(sql.REMOVE_KEYS_OF, self.client_id)
@@ -136,7 +177,13 @@ class RemoveClient(Change):
 
 @dataclass(frozen=True, slots=True)
 class AddClientKey(Change):
+    """One public key, one owner: whoever holds its private half is this client and nobody else."""
+
     key: ClientKeyRecord
+
+    @property
+    def object(self) -> str:
+        return f"client/{self.key.client_id}"
 
     async def write(self, transaction: Transaction) -> None:
         await self._check(transaction)
@@ -167,6 +214,10 @@ class LimitClientKey(Change):
     kid: str
     limits: KeyLimits
 
+    @property
+    def object(self) -> str:
+        return f"client/{self.client_id}"
+
     async def write(self, transaction: Transaction) -> None:
         values = self.limits.not_before, self.limits.expires_at, self.client_id, self.kid
         await transaction.change(sql.LIMIT_CLIENT_KEY, *values)
@@ -174,8 +225,14 @@ class LimitClientKey(Change):
 
 @dataclass(frozen=True, slots=True)
 class RemoveClientKey(Change):
+    """The client may live on without any. Not checked: whether there is such a key."""
+
     client_id: str
     kid: str
+
+    @property
+    def object(self) -> str:
+        return f"client/{self.client_id}"
 
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REMOVE_CLIENT_KEY, self.client_id, self.kid)
@@ -186,6 +243,10 @@ class SaveSigningKey(Change):
     """Insert it, or replace the one of its kid."""
 
     key: SigningKey
+
+    @property
+    def object(self) -> str:
+        return f"key/{self.key.kid}"
 
     @property
     def conflict(self) -> str:

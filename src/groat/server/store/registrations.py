@@ -8,11 +8,23 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from groat.keys.ring.keyring import SigningKey
-from groat.server.store import TABLES, ClientWithKeys, RegistryMoved, Rows, StoreClosed, StoreConflict, StoreUnavailable
+from groat.server.store import (
+    TABLES,
+    ClientWithKeys,
+    RegistryMoved,
+    Rows,
+    StoreClosed,
+    StoreConflict,
+    StoreUnavailable,
+    audit_sql,
+)
 from groat.server.store import registry_sql as sql
+from groat.server.store.audit_trail import AuditRow, Deed, Effect, append, audit_row
+from groat.server.store.audited import effects_of
 from groat.server.store.changes import Change, Transaction, Value
 from groat.server.store.conflicts import Collision
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
@@ -27,6 +39,8 @@ from groat.server.store.rows import (
     unused_since,
 )
 from groat.server.store.trust_rows import rule_record, trust_record
+
+MAX_SEQUENCE: Final = 2**63 - 1
 
 
 class Filling(Transaction, Protocol):
@@ -51,6 +65,10 @@ class Registrations(ABC):
     @abstractmethod
     def _filling(self) -> AbstractAsyncContextManager[Filling]:
         """The same, with everybody else kept out."""
+
+    @abstractmethod
+    def _shutting(self) -> AbstractAsyncContextManager[Transaction]:
+        """The same, with no use of a value under way that could still succeed."""
 
     @abstractmethod
     async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
@@ -94,30 +112,44 @@ class Registrations(ABC):
     async def rules_found_by(self, trust: str, keys: Sequence[str]) -> tuple[RuleRecord, ...]:
         return tuple(map(rule_record, await self._rows(sql.RULES_FOUND_BY, trust, json.dumps(keys))))
 
+    async def audit_rows(self, *, limit: int, before: int | None = None) -> tuple[AuditRow, ...]:
+        rows = await self._rows(audit_sql.BACKWARDS, MAX_SEQUENCE if before is None else before, limit)
+        return tuple(map(audit_row, rows))
+
+    async def audit_rows_after(self, seq: int, limit: int) -> tuple[AuditRow, ...]:
+        return tuple(map(audit_row, await self._rows(audit_sql.FORWARDS, seq, limit)))
+
     # Changing
 
-    async def change(self, seen: int | None, many: Sequence[Change]) -> None:
+    async def change(self, deed: Deed, seen: int | None, many: Sequence[Change]) -> range:
         async with self._transaction() as transaction:
-            await _check(transaction, seen)
-            for change in many:
-                try:
-                    await change.write(transaction)
-                except Collision:
-                    raise StoreConflict(change.conflict) from None
-            # In the same transaction, so that no server can miss it; once, so that each reads once.
-            await transaction.change(sql.RAISE_VERSION)
+            held = await _check(transaction, seen)
+            touched = [name for change in many for name in await change.touched(transaction)]
+            effects = await effects_of(transaction, tuple(dict.fromkeys(touched)), partial(_write, transaction, many))
+            return await append(transaction, deed, effects, held["version"] + 1, held["horizon"])
+
+    async def record(self, deed: Deed, effect: Effect) -> range:
+        async with self._transaction() as transaction:
+            held = await _check(transaction, None)
+            return await append(transaction, deed, [effect], held["version"], held["horizon"])
 
     # As a whole
 
-    async def raise_floor(self, floor: int) -> None:
+    async def raise_floor(self, deed: Deed, floor: int) -> range:
         async with self._transaction() as transaction:
-            await transaction.change(sql.RAISE_FLOOR, floor)
+            return await change_whole(transaction, deed, sql.RAISE_FLOOR, floor)
 
-    async def lower_horizon(self, horizon: int, floor: int) -> None:
+    async def lower_horizon(self, deed: Deed, horizon: int, floor: int) -> range:
         async with self._transaction() as transaction:
-            await transaction.change(sql.LOWER_HORIZON, horizon, floor)
+            return await change_whole(transaction, deed, sql.LOWER_HORIZON, horizon, floor)
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0) -> None:
+    async def shut(self, deed: Deed, at: int | None) -> range:
+        async with self._shutting() as transaction:
+            return await change_whole(transaction, deed, sql.CLOSE, at)
+
+    async def fill(
+        self, deed: Deed, contents: AsyncIterator[tuple[str, Rows]], version: int, floor: int, horizon: int = 0
+    ) -> range:
         async with self._filling() as filling:
             for table in TABLES:
                 if await filling.rows(alike(f"SELECT 1 AS found FROM {table} LIMIT 1")):
@@ -127,19 +159,44 @@ class Registrations(ABC):
                     await filling.insert(known_table(table), rows)
             except Collision as error:
                 raise StoreConflict(f"the contents do not fit: {error}") from None
-            await filling.change(sql.TAKE_OVER, version, floor, horizon)
+            return await change_whole(filling, deed, sql.TAKE_OVER, version, floor, horizon)
 
 
-async def _check(transaction: Transaction, seen: int | None) -> None:
-    """Take hold of the registry, before anything else is read or locked. Raises StoreClosed, RegistryMoved."""
+async def _hold(transaction: Transaction) -> Row:
+    """Take hold of the registry, before anything else is read or locked."""
     rows = await transaction.rows(sql.IN_FORCE)
     if not rows:
         raise StoreUnavailable("the registry is empty: this store was restored in part only")
-    if rows[0]["closed_at"] is not None:
+    return rows[0]
+
+
+async def _check(transaction: Transaction, seen: int | None) -> Row:
+    """Take hold of a registry that may be changed, and return what is in force. Raises StoreClosed, RegistryMoved."""
+    held = await _hold(transaction)
+    if held["closed_at"] is not None:
         raise StoreClosed
     # What was decided on what is no longer so must be decided anew.
-    if seen is not None and rows[0]["version"] != seen:
+    if seen is not None and held["version"] != seen:
         raise RegistryMoved("the registry was changed meanwhile; nothing was done. Try again")
+    return held
+
+
+async def _write(transaction: Transaction, many: Sequence[Change]) -> None:
+    for change in many:
+        try:
+            await change.write(transaction)
+        except Collision:
+            raise StoreConflict(change.conflict) from None
+    # In the same transaction, so that no server can miss it; once, so that each reads once.
+    await transaction.change(sql.RAISE_VERSION)
+
+
+async def change_whole(transaction: Transaction, deed: Deed, statement: Statement, *values: Value) -> range:
+    """Change the store as a whole, closed or not, with its row in the audit trail."""
+    await _hold(transaction)
+    effects = await effects_of(transaction, ["store"], partial(transaction.change, statement, *values))
+    now = await _hold(transaction)
+    return await append(transaction, deed, effects, now["version"], now["horizon"])
 
 
 def known_table(table: str) -> str:

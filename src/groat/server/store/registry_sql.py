@@ -30,8 +30,8 @@ def alike(sql: str) -> Statement:
 # lock, so that changes come one after the other and lock everything else in one order; on SQLite the transaction itself
 # began with the lock of the file.
 IN_FORCE: Final = Statement(
-    postgres="SELECT version, closed_at FROM registry FOR UPDATE",
-    sqlite="SELECT version, closed_at FROM registry",
+    postgres="SELECT version, horizon, closed_at FROM registry FOR UPDATE",
+    sqlite="SELECT version, horizon, closed_at FROM registry",
 )
 RAISE_VERSION: Final = alike("UPDATE registry SET version = version + 1")
 CLOSE: Final = alike("UPDATE registry SET closed_at = $1, version = version + 1")

@@ -1,10 +1,12 @@
 """What can be changed of trusts and of the rules about their tokens; as in `changes`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from groat.protocol.federation.trust import Trust
 from groat.server.store import registry_sql as sql
+from groat.server.store.audit_sql import CLIENTS_OF_TRUST
 from groat.server.store.changes import Change, Transaction
 from groat.server.store.conflicts import StoreConflict
 from groat.server.store.records import RuleRecord, TrustRecord
@@ -17,6 +19,10 @@ MAX_UNFOUND: Final = 1000
 @dataclass(frozen=True, slots=True)
 class AddTrust(Change):
     record: TrustRecord
+
+    @property
+    def object(self) -> str:
+        return f"trust/{self.record.trust.name}"
 
     @property
     def conflict(self) -> str:
@@ -35,6 +41,10 @@ class ReplaceTrust(Change):
 
     trust: Trust
 
+    @property
+    def object(self) -> str:
+        return f"trust/{self.trust.name}"
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REPLACE_TRUST, trust_document(self.trust), self.trust.name)
 
@@ -46,6 +56,10 @@ class SwitchTrust(Change):
     name: str
     enabled: bool
 
+    @property
+    def object(self) -> str:
+        return f"trust/{self.name}"
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.SWITCH_TRUST, self.enabled, self.name)
 
@@ -56,6 +70,14 @@ class RemoveTrust(Change):
 
     name: str
 
+    @property
+    def object(self) -> str:
+        return f"trust/{self.name}"
+
+    async def touched(self, transaction: Transaction) -> Sequence[str]:
+        rows = await transaction.rows(CLIENTS_OF_TRUST, self.name)
+        return (self.object, *sorted(f"client/{row['client_id']}" for row in rows))
+
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REMOVE_RULES_ABOUT, self.name)
         await transaction.change(sql.REMOVE_TRUST, self.name)
@@ -64,6 +86,10 @@ class RemoveTrust(Change):
 @dataclass(frozen=True, slots=True)
 class AddRule(Change):
     record: RuleRecord
+
+    @property
+    def object(self) -> str:
+        return f"client/{self.record.rule.client_id}"
 
     async def write(self, transaction: Transaction) -> None:
         rule = self.record.rule
@@ -85,6 +111,10 @@ class AddRule(Change):
 class RemoveRule(Change):
     client_id: str
     rule_id: str
+
+    @property
+    def object(self) -> str:
+        return f"client/{self.client_id}"
 
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REMOVE_RULE, self.client_id, self.rule_id)

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from groat.server.store import MAX_SKEW_SECONDS, StoreUnavailable
+from groat.server.store.audit_sql import STORE
+from groat.server.store.audit_trail import Deed, Effect, append, this_process, written
 from groat.server.store.postgres.link import Link, Refused, Row
+from groat.server.store.postgres.transaction import PostgresTransaction
+from groat.server.store.registry_sql import IN_FORCE
 from groat.server.unavailable import ClocksDiffer
 
 # The timeline of the write-ahead log is current at once after a promotion; that of the last checkpoint is not.
@@ -49,7 +53,10 @@ class Memory:
 
 
 async def settle_history(link: Link, memory: Memory) -> int | None:
-    """Compare the past with what is known of it; returns the new floor if it had to be raised. Raises Refused."""
+    """Compare the past with what is known of it; returns the new floor if it had to be raised. Raises Refused.
+
+    The audit trail says that this process raised it.
+    """
     history = await _identity(link)
     row = await _registry(link, memory)
     if _same(row, history):
@@ -59,7 +66,14 @@ async def settle_history(link: Link, memory: Memory) -> int | None:
     row = await _registry(link, memory)
     floor = None
     if not _same(row, history):
+        transaction = PostgresTransaction(link)
+        before = await transaction.rows(STORE)
         floor = await _adopt(link, row, history, memory)
+        if floor:
+            deed = Deed(this_process(), "store.went_back", int(row["now"]))
+            effect = Effect("store", *(written(dict(rows[0])) for rows in (before, await transaction.rows(STORE))))
+            (now,) = await transaction.rows(IN_FORCE)
+            await append(transaction, deed, [effect], now["version"], now["horizon"])
     await link.query("COMMIT")
     return floor
 

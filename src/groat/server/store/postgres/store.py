@@ -185,13 +185,6 @@ class PostgresStore(Registrations):
         offset = row["now"] - (began + self._clock()) / 2
         return Condition(row["version"], row["floor"], row["horizon"], row["closed_at"], offset)
 
-    async def shut(self, at: int | None) -> None:
-        async with self._begun() as link:
-            # Waits for every batch under way, and a batch that waits for this lock sees the mark: PostgreSQL takes a
-            # statement's snapshot after its table locks.
-            await link.query("LOCK TABLE used_once IN SHARE MODE")
-            await link.query(sql.CLOSE.postgres, at)
-
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         async with self._begun() as link:
             async for rows in read_all(link, table):
@@ -219,6 +212,14 @@ class PostgresStore(Registrations):
     async def _filling(self) -> AsyncIterator[PostgresTransaction]:
         async with self._begun() as link:
             await keep_others_out(link)
+            yield PostgresTransaction(link)
+
+    @contextlib.asynccontextmanager
+    async def _shutting(self) -> AsyncIterator[PostgresTransaction]:
+        async with self._begun() as link:
+            # Waits for every batch under way, and a batch that waits for this lock sees the mark: PostgreSQL takes a
+            # statement's snapshot after its table locks.
+            await link.query("LOCK TABLE used_once IN SHARE MODE")
             yield PostgresTransaction(link)
 
     @contextlib.asynccontextmanager

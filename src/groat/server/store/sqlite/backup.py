@@ -5,7 +5,7 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,14 +14,20 @@ from urllib.parse import quote
 from groat.keys.files import sync_directory
 from groat.protocol.errors import ConfigError
 from groat.server.store import TABLES, StoreConflict, StoreUnavailable
+from groat.server.store.audit_sql import STORE
+from groat.server.store.audit_trail import Deed, Effect, append, written
+from groat.server.store.registry_sql import IN_FORCE
 from groat.server.store.sqlite.store import SCHEMA_VERSION
+from groat.server.store.sqlite.transaction import SqliteTransaction
 from groat.server.store.trusted_time import instant
 
+TRAIL: Final = "audit"
 BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-# All but the used values: those that a store knows already it keeps.
-_REPLACED: Final = tuple(table for table in TABLES if table != "used_once")
-_SINCE: Final = {"trusts": 3, "trust_rules": 3}  # the schema that brought a table; backups of those before have none
+# All but the used values: those that a store knows already it keeps. What becomes of the audit trail: `_fill_trail`.
+_REPLACED: Final = tuple(table for table in TABLES if table not in ("used_once", TRAIL))
+# The schema that brought a table; backups of those before have none.
+_SINCE: Final = {"trusts": 3, "trust_rules": 3, TRAIL: 4}
 # By temporary views of the backup (`was_...`), which are empty for a table that it does not have.
 _DIFFERENCES: Final = (
     (
@@ -69,7 +75,20 @@ _DIFFERENCES: Final = (
         "SELECT rule_id, client_id, trust FROM main.trust_rules WHERE rule_id NOT IN "
         "(SELECT rule_id FROM was_trust_rules) ORDER BY client_id, rule_id",
     ),
+    (
+        "rows {} to {} of the audit trail go: the backup has another one",
+        "SELECT min(seq), max(seq) FROM main.audit WHERE NOT (SELECT goes_on FROM trail) HAVING count(*) > 0",
+    ),
 )
+# Whether the store's audit trail is the backup's and goes on from there: the backup's last row is among its rows, or
+# so old that none of its time are left, or there is none.
+_GOES_ON: Final = """
+SELECT NOT EXISTS (SELECT 1 FROM {audit}) OR EXISTS (
+    SELECT 1 FROM {audit} AS b JOIN main.audit AS m ON m.seq >= b.seq
+    WHERE b.seq = (SELECT max(seq) FROM {audit})
+    AND (m.seq = b.seq AND m.hash = b.hash OR m.seq > b.seq AND m.seq = (SELECT min(seq) FROM main.audit))
+) AS goes_on
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +213,31 @@ def differences(database: Path, backup: Path) -> list[str]:
             there = connection.execute("SELECT 1 FROM backup.sqlite_master WHERE name = ?", (table,)).fetchone()
             rows = f"SELECT * FROM backup.{table}" if there else f"SELECT * FROM main.{table} WHERE 0"
             connection.execute(f"CREATE TEMP VIEW was_{table} AS {rows}")
+        connection.execute(f"CREATE TEMP VIEW trail AS {_GOES_ON.format(audit=f'was_{TRAIL}')}")
         return [words.format(*row) for words, sql in _DIFFERENCES for row in connection.execute(sql)]
 
 
-def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
+async def read_back(database: Path, backup: Path, floor: Callable[[], int], deed: Deed) -> range:
     """Replace the contents of an existing store by those of a backup, all or nothing, also while servers use it.
 
-    Used values that the store knows stay known. `floor` is asked once no server can write any more: what was signed
-    before it is refused, on every server, because a use of it may be in neither of the two. Raises StoreUnavailable,
-    StoreConflict for a file that is no backup or a newer one, and for a store that was closed for a copy.
+    Used values that the store knows stay known, and so do the rows of its audit trail where that goes on from the
+    backup's; a row about the deed follows, whose number is returned. `floor` is asked once no server can write any
+    more: what was signed before it is refused, on every server, because a use of it may be in neither of the two.
+    Raises StoreUnavailable, StoreConflict for a file that is no backup or a newer one, and for a store that was closed
+    for a copy.
     """
     with _both(database, backup) as connection:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("SELECT closed_at FROM main.registry").fetchone()[0] is not None:
             raise StoreConflict(f"{database} is closed: its contents moved to another store. Move the file away first")
+        transaction = SqliteTransaction(connection)
+        before = await transaction.rows(STORE)
         # What refers to others goes before them.
         for table in reversed(_REPLACED):
             connection.execute(f"DELETE FROM main.{table}")
-        for table in TABLES:
+        for table in (*_REPLACED, "used_once"):
             _fill(connection, table)
+        _fill_trail(connection)
         now_floor = floor()
         connection.execute(
             "UPDATE main.registry SET (version, floor, horizon) = (SELECT "
@@ -227,7 +252,26 @@ def read_back(database: Path, backup: Path, floor: Callable[[], int]) -> None:
             raise ConfigError(
                 f"{backup} has seen {instant(seen)}: this host's clock is behind. Nothing was done: set it"
             )
+        rows = await _recorded(transaction, deed, dict(before[0]), backup)
         connection.execute("COMMIT")
+    return rows
+
+
+async def _recorded(
+    transaction: SqliteTransaction, deed: Deed, before: Mapping[str, int | None], backup: Path
+) -> range:
+    (now,) = await transaction.rows(IN_FORCE)
+    after = dict((await transaction.rows(STORE))[0]) | {"restored_from": str(backup)}
+    effect = Effect("store", written(before), written(after))
+    return await append(transaction, deed, [effect], now["version"], now["horizon"])
+
+
+def _fill_trail(connection: sqlite3.Connection) -> None:
+    """Keep what is known of later changes: a restore is no way to be rid of their rows."""
+    known = connection.execute("SELECT 1 FROM backup.sqlite_master WHERE name = ?", (TRAIL,)).fetchone()
+    if known and not connection.execute(_GOES_ON.format(audit=f"backup.{TRAIL}")).fetchone()[0]:
+        connection.execute("DELETE FROM main.audit")
+        _fill(connection, TRAIL)
 
 
 def _fill(connection: sqlite3.Connection, table: str) -> None:

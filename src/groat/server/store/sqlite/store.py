@@ -194,10 +194,6 @@ class SqliteStore(Registrations):
             fault = str(error)
         return Condition(version, floor, horizon, closed_at, write_fault=fault)
 
-    async def shut(self, at: int | None) -> None:
-        with self._locked() as connection:
-            connection.execute(sql.CLOSE.sqlite, (at,))
-
     async def read_all(self, table: str) -> AsyncIterator[Rows]:
         # On a connection of its own: a read that is under way would keep this store's own from seeing what is new.
         with contextlib.closing(self._connect()) as connection:
@@ -226,9 +222,9 @@ class SqliteStore(Registrations):
         with self._locked() as connection:
             yield SqliteTransaction(connection)
 
-    # Whoever has the write lock keeps everybody out. It waits for what it fills in, and may: only an operator's command
-    # does so, and that reads nothing meanwhile.
-    _filling = _transaction
+    # Whoever has the write lock keeps everybody out. A filling waits for what it fills in, and may: only an operator's
+    # command does so, and that reads nothing meanwhile.
+    _filling = _shutting = _transaction
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
