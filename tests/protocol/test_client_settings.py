@@ -121,7 +121,6 @@ def test_a_document_without_a_setting(name: str) -> None:
         ("labels", {"env": "x" * 129}, ConfigError),
         ("labels", {"env": "\u202eprod"}, ConfigError),
         ("labels", {f"l{n}": "x" for n in range(33)}, ConfigError),
-        ("binding", "mtls", ConfigError),
         ("binding", "whatever", ValueError),
         ("binding", None, ValueError),
     ],

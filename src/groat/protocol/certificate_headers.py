@@ -65,7 +65,10 @@ class CertificateDialect:
     def _read(self, leaf: bytes, chain: bytes) -> ClientCertificate:
         if len(leaf) + len(chain) > MAX_HEADER_BYTES:
             raise CertificateError("header", f"{self.header.decode()} has over {MAX_HEADER_BYTES} bytes")
-        return _remembered(self.name, leaf, chain)
+        try:
+            return _remembered(self.name, leaf, chain)
+        except CertificateError as error:
+            raise CertificateError(error.reason, f"{self.header.decode()}: {error.hint}") from None
 
 
 # A proxy writes the same certificate before each request of a caller. 256 of them are 6 MiB at the very most.
@@ -82,7 +85,7 @@ def _rfc9440(leaf: bytes, chain: bytes) -> ClientCertificate:
 
 def _byte_sequence(item: bytes) -> bytes:
     if len(item) < 3 or item[:1] != b":" or item[-1:] != b":":
-        raise CertificateError("header", "client-cert must be one byte sequence: base64 between two colons")
+        raise CertificateError("header", "it must be one byte sequence: base64 between two colons")
     return decode_base64(item[1:-1])
 
 
@@ -108,7 +111,7 @@ def _envoy(leaf: bytes, chain: bytes) -> ClientCertificate:
     """One element of X-Forwarded-Client-Cert, with Cert and, if it is told to, Chain, which begins with the leaf."""
     pairs = _xfcc_pairs(leaf)
     if b"cert" not in pairs:
-        raise CertificateError("header", "x-forwarded-client-cert has no Cert: have Envoy write it (set: cert)")
+        raise CertificateError("header", "there is no Cert: have Envoy write it (set: cert)")
     der = decode_pem(unquote_to_bytes(pairs[b"cert"]))
     along = _pem_blocks(unquote_to_bytes(pairs.get(b"chain", b"")))
     return certificate_from(der, _first(one for one in along if one != der))
@@ -121,11 +124,11 @@ def _xfcc_pairs(element: bytes) -> dict[bytes, bytes]:
     while rest:
         name, equals, rest = rest.partition(b"=")
         if not equals:
-            raise CertificateError("header", "x-forwarded-client-cert is no list of KEY=VALUE")
+            raise CertificateError("header", "this is no list of KEY=VALUE")
         value, rest = _xfcc_value(rest)
         name = name.lower()
         if name in (b"cert", b"chain") and name in pairs:
-            raise CertificateError("header", f"x-forwarded-client-cert has {name.decode()} twice")
+            raise CertificateError("header", f"{name.decode()} is there twice")
         pairs[name] = value
     return pairs
 
@@ -142,7 +145,7 @@ def _xfcc_value(rest: bytes) -> tuple[bytes, bytes]:
         end = min(ends, default=len(rest))
         value, rest = rest[:end], rest[end:]
     if rest and rest[:1] != b";":
-        hint = "x-forwarded-client-cert is of several hops, or not well-formed: have Envoy write its own (SANITIZE_SET)"
+        hint = "it is of several hops, or not well-formed: have Envoy write its own (SANITIZE_SET)"
         raise CertificateError("header", hint)
     return value, rest[1:]
 

@@ -54,6 +54,19 @@ class ClientCertificate:
         return Confirmation(x5t_s256=self.thumbprint)
 
 
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What of a certificate came with a request. `fault`: why none could be read from what came, for the log."""
+
+    certificate: ClientCertificate | None = None
+    fault: str = ""
+
+
+NOTHING: Final = Presented()
+# For the hint of whoever misses one on a server that can have none.
+NOT_HERE: Final = ". This server takes none yet: tls.client_certificates, or [[server.proxy]] for a proxy in front"
+
+
 def certificate_thumbprint(der: bytes) -> str:
     """`x5t#S256` of a certificate in DER (RFC 8705 3.1): SHA-256, in base64url."""
     return base64url_encode(hashlib.sha256(der).digest()).decode()

@@ -21,7 +21,6 @@ MIN_ASSERTION_LIFETIME: Final = 10
 MAX_ASSERTION_LIFETIME: Final = 3600
 MIN_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 60, 3600
 MAX_OWNER_CHARS: Final = 200
-BINDINGS: Final = (Binding.NONE, Binding.DPOP, Binding.ANY)  # those that can be had
 
 
 class AssertionAudience(StrEnum):
@@ -123,13 +122,6 @@ def _switch(value: Any) -> bool:
     return value
 
 
-def available_binding(value: Any) -> Binding:
-    """A demand that a request can meet. Raises ConfigError for one that none can, ValueError."""
-    if (found := Binding(value)) not in BINDINGS:
-        raise ConfigError("binding mtls is not available yet: tokens can be bound to a key of the client's, with dpop")
-    return found
-
-
 def _address(value: Any) -> str | None:
     if value in (None, ""):
         return None
@@ -205,10 +197,10 @@ class ClientSettings:
     binding: Binding = field(
         default=Binding.NONE,
         metadata=_told(
-            available_binding,
+            Binding,
             Kind.CHOICE,
             "What tokens must be bound to; default: none.",
-            choices=BINDINGS,
+            choices=tuple(Binding),
             later=True,
         ),
     )

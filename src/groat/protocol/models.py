@@ -60,6 +60,7 @@ class Policy:
     protected_resources: bool = False
     nonces: NonceMode = NonceMode.OPTIONAL
     proof_algorithms: Collection[str] = ()  # of those, the ones that the profile has; empty: all but a few
+    certificates: bool = False  # whether those of callers can be had here
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
     jwks_uri: str = field(init=False)

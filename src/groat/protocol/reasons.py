@@ -47,6 +47,9 @@ REQUEST: Final = _table(
     bug
         The server met something that it has no rule for.
         The traceback is in the log, as server.error with the same request id: report it.
+    certificate_dialect
+        A proxy that is named for one certificate header sent the one of another dialect as well.
+        Have the proxy remove the headers of all others, as the recipes in deploy/ do; a caller may have written it.
     content_encoding
         The body is compressed.
         Send it plain.
@@ -164,6 +167,9 @@ GRANT: Final = _table(
 # Whether the caller holds the key that its token is to be bound to; 400.
 PROOF: Final = _table(
     """
+    certificate_missing
+        The client's tokens must be bound to a certificate, and none came with the request.
+        The hint says why none came; docs/guides/certificates.md has what the listener or the proxy needs.
     dpop_algorithm
         The proof of possession is signed by an algorithm that is not in the list, or not that of its key.
         Use one of dpop_signing_alg_values_supported in the metadata; dpop.algorithms sets them.
@@ -186,8 +192,8 @@ PROOF: Final = _table(
         htm of the proof is another method than that of the request.
         Set htm to POST, in capitals.
     dpop_missing
-        The client, the API or the profile demands bound tokens, and the request has no proof.
-        Have the client send DPoP proofs; groat client update or api update --binding none, if it need not.
+        The client, the API or the profile demands bound tokens, and the request has no proof, nor what else would do.
+        Have the client send DPoP proofs; groat client update or api update --binding any or none, if it need not.
     dpop_nonce
         The proof has no nonce where one is demanded, or one that is not of this server and of now.
         The client tries again with the nonce of the answer; nothing was used up.

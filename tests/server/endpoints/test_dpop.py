@@ -14,7 +14,6 @@ import pytest
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import SettingsChange
 from groat.protocol.dpop_nonce import SLOT_SECONDS
-from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from groat.server import operations
@@ -308,12 +307,6 @@ def test_the_strict_profile_binds_every_token(fresh_lab: Callable[..., Lab]) -> 
     check_proof_refused(lab, ask(lab, proof(TE, NOW, generate_private_key("ES384"))), "dpop_algorithm")
     listed = lab.get("/.well-known/oauth-authorization-server").json["dpop_signing_alg_values_supported"]
     assert listed == ["ES256", "Ed25519", "PS256", "EdDSA"]
-
-
-def test_what_cannot_be_had_yet_is_refused_when_it_is_set(lab: Lab) -> None:
-    """Not when the client asks for a token."""
-    with pytest.raises(ConfigError, match="binding mtls is not available yet"):
-        lab.add_client("by-certificate", binding="mtls")
 
 
 @pytest.mark.rule("AS-DP-11")

@@ -64,6 +64,21 @@ def test_an_unknown_setting_is_an_error_at_its_line(tmp_path: Path, text: str, s
         (HEAD + "[log]\nlevel = 'loud'", "groat.toml:3: log.level must be one of debug, info, warning, error"),
         (HEAD + "[server]\ntrusted_proxies = 'x'", "groat.toml:3: server.trusted_proxies must be a list of addresses"),
         (HEAD + "[server]\ntrusted_proxies = ['10.0.0.1/8']", "groat.toml:3: server.trusted_proxies must be a list"),
+        (HEAD + "[server]\nproxy = ['10.0.0.0/8']", "groat.toml:3: server.proxy must be a list of tables such as"),
+        (HEAD + "[[server.proxy]]\nnetwork = '10.0.0.0/8'", "groat.toml:2: server.proxy must be a list of tables"),
+        (
+            HEAD + "[[server.proxy]]\nnetwork = '10.0.0.0/8'\ncertificate = 'f5'",
+            "groat.toml:2: server.proxy must be a list of tables",
+        ),
+        (
+            HEAD + "[[server.proxy]]\nnetwork = '10.0.0.1/8'\ncertificate = 'envoy'",
+            "groat.toml:2: server.proxy must be",
+        ),
+        (
+            HEAD + "[server]\nproxy = [{network = '10.0.0.0/8', certificate = 'envoy'}, "
+            "{network = '10.1.0.0/16', certificate = 'nginx'}]",
+            "groat.toml:3: server.proxy must be networks apart: 10.1.0.0/16 (nginx) and 10.0.0.0/8 (envoy) overlap",
+        ),
         (HEAD + "[server]\ntrusted_proxies = [5]", "groat.toml:3: server.trusted_proxies must be a list"),
         (HEAD + "[tokens]\nextra_claims = 'x'", "groat.toml:3: tokens.extra_claims must be a table of claims"),
         (HEAD + "[development]\nallow_http_hosts = 5", "groat.toml:3: development.allow_http_hosts must be a list"),

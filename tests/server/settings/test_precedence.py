@@ -8,12 +8,18 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from groat.server.http.certificates import CertificateProxy
 from groat.server.settings.config import load_config
 from groat.server.settings.sample import sample_config, settings_schema
 from groat.server.settings.table import BY_NAME, SETTINGS
 from tests.server.settings.loading import HEAD, ISSUER, findings, load
 
+
 # For each setting: its default as read, a line of the file, a variable, a flag; and what each of the three is read as.
+def _proxy(network: str, certificate: str) -> CertificateProxy:
+    return CertificateProxy(ipaddress.ip_network(network), certificate)
+
+
 TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any, Any]]]] = {
     "issuer": (
         ISSUER,
@@ -71,6 +77,12 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),
         ("::1, 192.0.2.1", (ipaddress.ip_network("::1"), ipaddress.ip_network("192.0.2.1"))),
         (["10.1.0.0/16"], (ipaddress.ip_network("10.1.0.0/16"),)),
+    ),
+    "server.proxy": (
+        (),
+        ('[{network = "10.0.0.0/8", certificate = "envoy"}]', (_proxy("10.0.0.0/8", "envoy"),)),
+        ('[{"network": "::1", "certificate": "rfc9440"}]', (_proxy("::1", "rfc9440"),)),
+        ([{"network": "10.1.0.0/16", "certificate": "caddy"}], (_proxy("10.1.0.0/16", "caddy"),)),
     ),
     "admin.listen": ("", ('"[::1]:1"', "[::1]:1"), ("127.0.0.1:2", "127.0.0.1:2"), ("h:3", "h:3")),
     "admin.socket": ("", ('"f.sock"', "f.sock"), ("e.sock", "e.sock"), ("g.sock", "g.sock")),

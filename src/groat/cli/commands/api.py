@@ -9,7 +9,6 @@ from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Session, plain
 from groat.protocol.binding import Binding
-from groat.protocol.client_settings import BINDINGS
 from groat.protocol.unset import UNSET
 from groat.server import operations
 
@@ -20,7 +19,7 @@ _LIFETIME = click.option(
 )  # fmt: skip
 
 _BINDING: Final = click.option(
-    "--binding", type=click.Choice([str(one) for one in BINDINGS]), help="What tokens for it must be bound to."
+    "--binding", type=click.Choice([str(one) for one in Binding]), help="What tokens for it must be bound to."
 )
 
 

@@ -21,6 +21,7 @@ def in_force(settings: Config) -> InForce:
         limits=settings.limits,
         room=room(capacity.connections, capacity.source_connections, secure=secure),
         trusted_proxies=capacity.trusted_proxies,
+        certificate_proxies=capacity.proxy,
     )
 
 

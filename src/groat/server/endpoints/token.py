@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from groat.keys.custody import Signer
 from groat.protocol import jose, strict_json
 from groat.protocol.access_token import TYP, access_token_claims
-from groat.protocol.binding import UNBOUND, Binding
+from groat.protocol.binding import UNBOUND
 from groat.protocol.errors import InvalidScope
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import base64url_encode
@@ -62,7 +62,8 @@ class TokenEndpoint:
             signer = await asking.registry.signer(claimant.now)
             issuance = Issuance(self.ids.next(), claimant.credential.client_id, signer.public.kid, int(claimant.now))
             client = await asking.use_up(claimant, judged, issuance, proof.once if proof else None)
-            grant = decide_grant(request, client, policy, proof.confirmation if proof else UNBOUND)
+            holds = proof.confirmation if proof else UNBOUND
+            grant = decide_grant(request, client, policy, holds, exchange.presented)
             claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id)
             unsigned = jose.signing_input(_header(signer.public.algorithm, issuance.kid), claims)
             await turns.next()  # as above: whoever shares the batch signs in the same turn
@@ -70,13 +71,16 @@ class TokenEndpoint:
             line = self._record(exchange, client, request.grant_type, grant, issuance, signer.public.algorithm)
             await turns.next()  # the lines of those who were signed in this turn are written with one call
             line.write()
-            offer = self._bound(shown, exchange, claimant.now) if shown else ()
+            bound = grant.confirmation is not UNBOUND or shown
+            offer = self._bound(grant, shown, exchange, claimant.now) if bound else ()
             await send_private_json(scope, send, 200, _success(token, grant), *offer)
 
-    def _bound(self, shown: Shown, exchange: Exchange, now: float) -> Iterable[tuple[bytes, bytes]]:
+    def _bound(
+        self, grant: Grant, shown: Shown | None, exchange: Exchange, now: float
+    ) -> Iterable[tuple[bytes, bytes]]:
         """Count the token; the headers that come with it for the next proof."""
-        self.audit.tally.bound[Binding.DPOP] += 1
-        return self.possession.offer(shown, exchange, now)
+        self.audit.tally.bound[grant.confirmation.kind] += 1
+        return self.possession.offer(shown, exchange, now) if shown else ()
 
     def _record(
         self,
@@ -103,6 +107,8 @@ class TokenEndpoint:
             facts["narrowed"] = grant.narrowed
         if grant.confirmation.jkt is not None:
             facts["jkt"] = grant.confirmation.jkt
+        elif grant.confirmation.x5t_s256 is not None:
+            facts["x5t_s256"] = grant.confirmation.x5t_s256
         if client.advice:
             facts["hint"] = client.advice
         return self.audit.issued(facts, (grant_type, client.method, algorithm))

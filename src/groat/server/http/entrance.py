@@ -16,6 +16,7 @@ from groat.protocol.errors import (
 )
 from groat.protocol.jwk import printable
 from groat.server.http.answers import send_refusal
+from groat.server.http.certificates import presented
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.http.forms import ClientDisconnected
 from groat.server.http.ids import RandomIds
@@ -58,8 +59,7 @@ class Entrance:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            if scope["type"] == "lifespan" and self.lifespan is not None:
-                await self.lifespan(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         exchange = scope["groat"] = self._exchange(scope)
         try:
@@ -70,6 +70,8 @@ class Entrance:
                 self.own_host.check(scope)
             if scope["method"] not in served.methods and served.methods is not ANY:  # RFC 9110 15.5.6
                 raise MethodNotAllowed("method", ", ".join(served.methods))
+            if exchange.in_force.policy.certificates:
+                self._read_certificate(scope, exchange)
             await served.app(scope, receive, send)
         except OAuthError as error:
             await self._refuse(scope, send, error)
@@ -81,6 +83,10 @@ class Entrance:
         except Exception:
             self.audit.broken(exchange.facts())
             await send_refusal(scope, send, ServerError("bug"))
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and self.lifespan is not None:
+            await self.lifespan(scope, receive, send)
 
     def _exchange(self, scope: Scope) -> Exchange:
         now, in_force, peer = time.monotonic(), self.current.now, scope["client"][0] if scope.get("client") else None
@@ -96,6 +102,15 @@ class Entrance:
         if held_back is not None:
             hint = f"X-Forwarded-For of {peer} has {printable(hop)}, which is no address: its callers share one source"
             self.audit.troubled("proxy.unreadable", {"source": peer, "hint": hint, "held_back": held_back})
+
+    def _read_certificate(self, scope: Scope, exchange: Exchange) -> None:
+        """Raises InvalidRequest; one that cannot be read is none, whatever becomes of the request."""
+        exchange.presented = presented(scope, exchange.in_force.certificate_proxies)
+        if exchange.presented.fault:
+            held_back = self.scarce.admit("certificate", time.monotonic())
+            if held_back is not None:
+                facts = {"source": exchange.source, "hint": exchange.presented.fault, "held_back": held_back}
+                self.audit.troubled("proxy.certificate_unreadable", facts)
 
     async def _refuse(self, scope: Scope, send: Send, error: OAuthError) -> None:
         exchange = exchange_of(scope)

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from groat.protocol.client_certificate import NOTHING, Presented
 from groat.server.http.in_force import InForce
 from groat.server.http.proxied import Trace
 
@@ -18,7 +19,8 @@ class Exchange:
 
     `started`: monotonic seconds; `in_force`: what it is judged by to its end; `client`: the claimed client id, proven
     only in an issued line, empty where one was claimed that cannot be read; `proving`: seconds of this thread that went
-    into signatures which prove nothing: those of others on a busy host do not count.
+    into signatures which prove nothing: those of others on a busy host do not count;
+    `presented`: what came of the caller's certificate.
     """
 
     request_id: str
@@ -29,6 +31,7 @@ class Exchange:
     client: str | None = None
     authorization_scheme: str | None = None
     proving: float = 0.0
+    presented: Presented = NOTHING
 
     @contextmanager
     def timed(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from groat.keys.ring.schedule import Timing
 from groat.protocol.models import Policy
+from groat.server.http.certificates import CertificateProxies
 from groat.server.http.source import Networks
 
 
@@ -31,13 +32,17 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What the server goes by now. `trusted_proxies`: whose word counts for where a request comes from."""
+    """What the server goes by now. `trusted_proxies`: whose word counts for where a request comes from.
+
+    `certificate_proxies`: whose word counts for the caller's certificate.
+    """
 
     policy: Policy
     timing: Timing = field(default_factory=Timing)  # of signing keys: they stay for as long as their tokens may live
     limits: Limits = field(default_factory=Limits)
     room: Room = field(default_factory=Room)
     trusted_proxies: Networks = ()
+    certificate_proxies: CertificateProxies = ()
 
 
 @dataclass(slots=True)

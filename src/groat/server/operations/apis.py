@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from groat.protocol.binding import Binding
-from groat.protocol.client_settings import available_binding
 from groat.protocol.client_settings import token_lifetime as checked_lifetime
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import SCOPE_TOKEN
@@ -41,7 +40,7 @@ async def add_api(
         checked_scopes(scopes),
         operator.now,
         checked_lifetime(token_lifetime),
-        available_binding(binding),
+        Binding(binding),
     )
     facts = {"api": name, "aud": audience, "scope": " ".join(api.scopes)}
     await operator.change(None, [AddApi(api)], "api.added", facts)
@@ -118,7 +117,7 @@ async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiCh
         audience=_audience(operator.policy, wish.audience) if wish.audience else api.audience,
         scopes=checked_scopes([*kept, *wish.add_scopes]),
         token_lifetime=lifetime,
-        binding=api.binding if wish.binding is UNSET else available_binding(wish.binding),
+        binding=api.binding if wish.binding is UNSET else Binding(wish.binding),
     )
     clients = await operator.store.list_clients()
     affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from groat.protocol import strict_json
+from groat.protocol.certificate_headers import DIALECTS
 from groat.protocol.errors import JoseError
+from groat.server.http.certificates import CertificateProxies, CertificateProxy, overlap
 from groat.server.http.source import Networks
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -55,6 +57,28 @@ def networks(value: Any) -> Networks:
         return tuple(ipaddress.ip_network(item) for item in strings(value))
     except ValueError:
         raise ValueError('a list of addresses or networks such as "10.0.0.0/8"') from None
+
+
+def certificate_proxies(value: Any) -> CertificateProxies:
+    """Raises ValueError also where one proxy would speak two dialects."""
+    try:
+        items = json.loads(value) if isinstance(value, str) else value
+        found = tuple(_certificate_proxy(**item) for item in items)
+    except (TypeError, ValueError):
+        dialects = ", ".join(DIALECTS)
+        raise ValueError(
+            'a list of tables such as {network = "10.0.0.0/8", certificate = "rfc9440"} (in the environment: JSON); '
+            f"certificate is one of {dialects}"
+        ) from None
+    if fault := overlap(found):
+        raise ValueError(f"networks apart: {fault}")
+    return found
+
+
+def _certificate_proxy(*, network: Any, certificate: Any) -> CertificateProxy:
+    if not isinstance(network, str) or certificate not in DIALECTS:
+        raise ValueError
+    return CertificateProxy(ipaddress.ip_network(network), certificate)
 
 
 def table(value: Any) -> dict[str, Any]:

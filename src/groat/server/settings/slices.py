@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 from groat.keys.ring.schedule import Timing
 from groat.protocol.models import Policy, Profile
 from groat.protocol.proof_rules import NonceMode
+from groat.server.http.certificates import CertificateProxies
 from groat.server.http.in_force import Limits
 from groat.server.http.source import Networks
 from groat.server.settings.admin_address import AdminAddress
@@ -93,6 +94,7 @@ class Capacity:
     connections: int
     source_connections: int
     trusted_proxies: Networks
+    proxy: CertificateProxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         proof_algorithms=values["dpop.algorithms"],
         compatible=values["metadata.compatible"],
         protected_resources=values["metadata.protected_resources"],
+        certificates=bool(values["server.proxy"]),
     )
 
 

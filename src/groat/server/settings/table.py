@@ -9,6 +9,7 @@ from groat.protocol.proof_rules import NonceMode
 from groat.server.settings.readers import (
     at_least,
     boolean,
+    certificate_proxies,
     duration,
     networks,
     one_of,
@@ -75,6 +76,7 @@ SETTINGS: Final = (
     Setting("server.connections", at_least(16), 4096, "connections of a worker, an eighth over https"),
     Setting("server.source_connections", at_least(8), 1024, "the same from one address that is no trusted proxy"),
     Setting("server.trusted_proxies", networks, [], "whose X-Forwarded-For counts; nobody's by default"),
+    Setting("server.proxy", certificate_proxies, [], "[[server.proxy]] network, certificate: whose header counts"),
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
     Setting("admin.hosts", strings, [], "names of the admin listener besides its address and localhost"),
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
@@ -100,6 +102,7 @@ RELOADED: Final = frozenset(
         "server.connections",
         "server.source_connections",
         "server.trusted_proxies",
+        "server.proxy",
         "throttle.client_failures",
         "throttle.source_failures",
         "throttle.failure_share",

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.binding import Binding
-from groat.protocol.client_settings import ClientSettings, available_binding, token_lifetime
+from groat.protocol.client_settings import ClientSettings, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -108,7 +108,7 @@ def api_record(row: Row) -> ApiRecord:
         scopes,
         row["created_at"],
         lifetime,
-        available_binding(row["binding"] or Binding.NONE),
+        Binding(row["binding"] or Binding.NONE),
     )
 
 
