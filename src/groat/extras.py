@@ -17,6 +17,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "msgspec": "server",
         "prometheus_client": "server",
         "psycopg": "postgres",
+        "ruamel": "yaml",
         "pkcs11": "pkcs11",
         "boto3": "aws",
         "fastapi": "fastapi",

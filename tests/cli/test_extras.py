@@ -116,6 +116,7 @@ def test_an_extra_names_each_package_that_it_brings() -> None:
         "prometheus-client": "prometheus_client",
         "djangorestframework": "rest_framework",
         "grpcio": "grpc",
+        "ruamel.yaml": "ruamel",
     }
     extras = {
         name: {modules.get(Requirement(word).name, Requirement(word).name) for word in words}

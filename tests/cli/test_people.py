@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from groat.cli import people
-from groat.server.settings.readers import duration
+from groat.server.settings.readers import duration, length
 
 from .running import ISSUER, Home
 
@@ -101,7 +101,7 @@ def test_the_times_of_a_token_are_said_beside_it(home: Home) -> None:
 @pytest.mark.parametrize("seconds", [0, 1, 59, 60, 90, 3600, 5400, 86400, 2592000, 2592001])
 def test_a_span_is_exact(seconds: int) -> None:
     """Whatever is printed reads back as the same number."""
-    assert duration(people.length(seconds)) == seconds
+    assert duration(length(seconds)) == seconds
 
 
 @pytest.mark.rule("OP-10")

@@ -14,14 +14,15 @@ DRY_RUN: Final = click.option(
 )
 
 
-def _lines(losses: Sequence[Loss]) -> list[str]:
+def loss_lines(losses: Sequence[Loss]) -> list[str]:
+    """Who loses what, for people; of very many, a part of them."""
     more = [f"and {len(losses) - MAX_NAMED} more: --dry-run --json names all"] if len(losses) > MAX_NAMED else []
     return [*map(str, losses[:MAX_NAMED]), *more]
 
 
 def agree(session: Session, question: str, losses: Sequence[Loss]) -> None:
     """Ask before a change that takes something from these clients. Raises UsageError where nobody can answer."""
-    session.confirm(question, _lines(losses))
+    session.confirm(question, loss_lines(losses))
 
 
 def show_dry_run(session: Session, identity: Mapping[str, Any], losses: Sequence[Loss], *, changes: bool) -> NoReturn:
@@ -47,5 +48,5 @@ def show_done(session: Session, record: Any, quiet: str, losses: Sequence[Loss],
         document["losses"] = [plain(loss) for loss in losses]
     session.show(document, quiet)
     if not session.as_json:
-        for line in _lines(losses):
+        for line in loss_lines(losses):
             session.note(line)

@@ -2,26 +2,24 @@
 
 import re
 import time
-from datetime import datetime
 from typing import Final
 
 import click
 
 from groat.keys.client_keys import span
-from groat.server.settings.readers import duration
+from groat.server.settings.readers import date_and_time, duration
 
 _AHEAD: Final = re.compile(r"\d{1,9}[smhd]")
-# RFC 3339 5.6, the seconds optional. Without an offset nobody knows which instant is meant.
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def instant(text: str, now: float) -> int:
     """Epoch seconds of an RFC 3339 date and time, or of a duration from `now`. Raises ValueError."""
     if _AHEAD.fullmatch(text):
         return int(now) + duration(text)
-    if _DATE.fullmatch(text):
-        return int(datetime.fromisoformat(text.upper()).timestamp())
-    raise ValueError('a date such as "2027-01-31T00:00:00Z", or a time from now such as "90d"')
+    try:
+        return date_and_time(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or a time from now such as "90d"') from None
 
 
 def when(text: str) -> int:

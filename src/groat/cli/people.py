@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from groat.cli.instants import from_now
+from groat.server.settings.readers import length
 
 _INSTANTS: Final = frozenset({"not_before", "floor", "horizon", "unused_since"})  # and whatever ends in _at
 _SPANS: Final = frozenset({"valid_seconds", "max_assertion_lifetime", "max_lifetime", "token_lifetime"})
@@ -15,14 +16,6 @@ _LATEST: Final = 253_402_300_799  # the end of the year 9999
 def date(at: int) -> str:
     """RFC 3339 in UTC, as options take it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if 0 <= at <= _LATEST else str(at)
-
-
-def length(seconds: int) -> str:
-    """A span in the largest unit that says it exactly, as settings take it: 30d, 90m, 45s."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def cell(name: str, value: Any, now: float | None = None) -> str:

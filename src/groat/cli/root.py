@@ -14,11 +14,14 @@ from groat.cli.session import EXIT_MEANINGS, Session
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
 NAMES: Final = (
     "api",
+    "apply",
     "client",
     "completion",
     "config",
     "demo",
+    "diff",
     "doctor",
+    "export",
     "guard",
     "health",
     "init",

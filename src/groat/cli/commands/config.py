@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from groat.cli.people import length
 from groat.cli.session import Exit, Session
+from groat.server.settings.readers import length
 
 
 @click.group()

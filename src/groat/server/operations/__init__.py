@@ -38,6 +38,7 @@ from groat.server.operations.clients import (
     remove_client,
     update_client,
 )
+from groat.server.operations.desired import apply_desired, export_registry, plan_desired
 from groat.server.operations.operator import NotRegistered, Operator
 from groat.server.operations.signing_keys import (
     Ring,
@@ -77,11 +78,13 @@ __all__ = [
     "add_client_keys",
     "add_rule",
     "add_trust",
+    "apply_desired",
     "describe_api",
     "enable_client",
     "enable_trust",
     "enrol_client_key",
     "explain_token",
+    "export_registry",
     "find_api",
     "find_client",
     "find_trust",
@@ -99,6 +102,7 @@ __all__ = [
     "plan_client_end",
     "plan_client_key_removal",
     "plan_client_update",
+    "plan_desired",
     "plan_rule_removal",
     "plan_signing_key_end",
     "plan_trust_removal",

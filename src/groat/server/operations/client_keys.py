@@ -24,13 +24,17 @@ def key_life(record: ClientKeyRecord) -> KeyLife:
 
 
 def key_records(
-    policy: Policy, client_id: str, keys: Sequence[PublicKey], now: int, limits: KeyLimits = UNLIMITED
-) -> tuple[ClientKeyRecord, ...]:
-    """New records of these keys. Raises ConfigError for an algorithm outside the profile, or an end that is past."""
+    policy: Policy, client_id: str, keys: Sequence[PublicKey], now: int, limits: KeyLimits = UNLIMITED,
+    *, ended: bool = False,
+) -> tuple[ClientKeyRecord, ...]:  # fmt: skip
+    """New records of these keys. Raises ConfigError for an algorithm outside the profile, or an end that is past.
+
+    `ended`: that one may be past, because these keys were registered somewhere before.
+    """
     for key in keys:
         if key.algorithm not in policy.algorithms:
             raise ConfigError(f"key {key.kid} is for {key.algorithm}, which profile {policy.profile} refuses")
-    if limits.expires_at is not None and limits.expires_at <= now:
+    if limits.expires_at is not None and limits.expires_at <= now and not ended:
         raise ConfigError("the key would have expired already")
     return tuple(
         ClientKeyRecord(key.kid, client_id, key.thumbprint, key.algorithm, dict(key.jwk), now,
@@ -65,11 +69,11 @@ async def _choose(operator: Operator, client_id: str, kid: str) -> _Chosen:
 
 @writes("client_key.add")
 async def add_client_keys(
-    operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED
+    operator: Operator, client_id: str, keys: Sequence[PublicKey], limits: KeyLimits = UNLIMITED, *, ended: bool = False
 ) -> tuple[ClientKeyRecord, ...]:
-    """Register further public keys, so that the client can change over without a gap."""
+    """Register further public keys, so that the client can change over without a gap. `ended`: as in `key_records`."""
     await _found(operator, client_id)
-    records = key_records(operator.policy, client_id, keys, operator.now, limits)
+    records = key_records(operator.policy, client_id, keys, operator.now, limits, ended=ended)
     facts = {"client": client_id, "keys": [key.kid for key in keys], **_shown(limits)}
     await operator.change(None, [*map(AddClientKey, records)], "client.key_added", facts)
     return records
@@ -162,11 +166,16 @@ class KeyRemoval:
 
 async def plan_client_key_removal(operator: Operator, client_id: str, kid: str, idle: int = 0) -> KeyRemoval:
     """Whom `remove_client_key` would hit; changes nothing. Raises NotRegistered. `idle`: as in `removal_verdict`."""
-    now, chosen = operator.now, await _choose(operator, client_id, kid)
-    life = key_life(chosen.record)
-    verdict = removal_verdict(life, chosen.others, now, idle)
-    losses = () if verdict.safe else losses_of_client_key(chosen.client, life, chosen.others, now)
-    return KeyRemoval(verdict, losses)
+    chosen = await _choose(operator, client_id, kid)
+    return judge_removal(chosen.client, key_life(chosen.record), chosen.others, operator.now, idle)
+
+
+def judge_removal(
+    client: ClientRecord, key: KeyLife, others: Sequence[KeyLife], now: float, idle: int = 0
+) -> KeyRemoval:
+    """How safe it is that a client has these keys and no more this one. `idle`: as in `removal_verdict`."""
+    verdict = removal_verdict(key, others, now, idle)
+    return KeyRemoval(verdict, () if verdict.safe else losses_of_client_key(client, key, others, now))
 
 
 @writes("client_key.remove", plan=plan_client_key_removal)

@@ -1,11 +1,13 @@
 """What an operator may do with clients."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from groat.keys.invitation import Invitations
 from groat.protocol.client_settings import DEFAULTS, UNCHANGED, ClientSettings, SettingsChange
+from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
@@ -18,7 +20,7 @@ from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.audit_trail import Effect, written
 from groat.server.store.changes import AddClient, AddClientKey, RemoveClient, ReplaceClient, SwitchClient
-from groat.server.store.records import ClientRecord
+from groat.server.store.records import ApiRecord, ClientRecord
 
 MAX_INVITATION: Final = 7 * 86400  # seconds
 
@@ -154,13 +156,26 @@ async def invite_client(
 
 async def _allow(operator: Operator, allow: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     apis = {api.name: api for api in await operator.store.list_apis()}
-    checked = {}
-    for name, scopes in allow.items():
-        check(name in apis, f"no API {name}; registered: {', '.join(apis) or 'none'}")
-        unknown = sorted(set(scopes) - set(apis[name].scopes))
-        check(not unknown, f"API {name} has no scope {', '.join(unknown)}; it has: {' '.join(apis[name].scopes)}")
-        checked[name] = checked_scopes(scopes)
-    return checked
+    faults = [Finding(fault, setting=f"allow.{name}") for name, scopes in allow.items()
+              if (fault := _allow_fault(apis, name, scopes))]  # fmt: skip
+    if faults:
+        raise ConfigError(*faults)
+    return {name: checked_scopes(scopes) for name, scopes in allow.items()}
+
+
+def _allow_fault(apis: Mapping[str, ApiRecord], name: str, scopes: Sequence[str]) -> str:
+    if name not in apis:
+        return f"no API {name}{meant(name, apis)}; registered: {', '.join(apis) or 'none'}"
+    known = apis[name].scopes
+    unknown = sorted(set(scopes) - set(known))
+    close = meant(unknown[0], known) if unknown else ""
+    return f"API {name} has no scope {', '.join(unknown)}{close}; it has: {' '.join(known)}" if unknown else ""
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """For an error about a name that is none: the one that is close, if any."""
+    close = difflib.get_close_matches(name, [*known], 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 async def _check_settings(operator: Operator, record: ClientRecord, before: ClientRecord | None = None) -> None:
@@ -168,8 +183,14 @@ async def _check_settings(operator: Operator, record: ClientRecord, before: Clie
     settings = record.settings
     granted = {scope for scopes in record.allow.values() for scope in scopes}
     missing = sorted(set(settings.default_scopes) - granted)
-    check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones")
+    _check(not missing, f"default scope {', '.join(missing)} is not among the allowed ones", "default_scopes")
     pinned = settings.signing_alg
-    check(pinned is None or pinned in operator.policy.algorithms, f"unknown algorithm {pinned}")
+    _check(pinned is None or pinned in operator.policy.algorithms, f"unknown algorithm {pinned}", "signing_alg")
     if settings.claims:
         check_claims(operator.policy, await operator.store.list_apis(), record, before)
+
+
+def _check(condition: object, message: str, setting: str) -> None:
+    """Raises ConfigError unless it holds; it says which setting it is about."""
+    if not condition:
+        raise ConfigError(Finding(message, setting=setting))

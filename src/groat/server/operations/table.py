@@ -10,6 +10,7 @@ from groat.server.operations import (
     client_keys,
     client_lists,
     clients,
+    desired,
     first_start,
     signing_keys,
     store,
@@ -18,6 +19,17 @@ from groat.server.operations import (
 )
 from groat.server.operations.operation import OPERATIONS, Access, Operation
 
-ROOMS: Final = (apis, client_keys, client_lists, clients, first_start, signing_keys, store, trust_rules, trusts)
+ROOMS: Final = (
+    apis,
+    client_keys,
+    client_lists,
+    clients,
+    desired,
+    first_start,
+    signing_keys,
+    store,
+    trust_rules,
+    trusts,
+)
 
 __all__ = ["OPERATIONS", "ROOMS", "Access", "Operation"]

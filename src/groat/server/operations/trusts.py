@@ -46,9 +46,8 @@ class TrustChange:
         return replace(trust, **{name: value for name, value in found.items() if value is not UNSET})
 
 
-@writes("trust.add")
-async def add_trust(operator: Operator, name: str, issuer: str, preset: str, change: TrustChange) -> TrustRecord:
-    """Trust an issuer. Its keys have one source, which `change` names."""
+def new_trust(operator: Operator, name: str, issuer: str, preset: str, change: TrustChange) -> Trust:
+    """The trust that `add_trust` would register: what `change` leaves open is chosen by its preset."""
     if isinstance(change.source, Unset):
         raise ConfigError("say where the keys of the issuer come from")
     plain = Trust(name=name, issuer=issuer, source=change.source, preset=preset, algorithms=("RS256",))
@@ -59,7 +58,13 @@ async def add_trust(operator: Operator, name: str, issuer: str, preset: str, cha
         replay=defaults.replay,
         max_lifetime=defaults.max_lifetime,
     )
-    record = TrustRecord(_checked(operator, change.applied(usual)), operator.now)
+    return change.applied(usual)
+
+
+@writes("trust.add")
+async def add_trust(operator: Operator, name: str, issuer: str, preset: str, change: TrustChange) -> TrustRecord:
+    """Trust an issuer. Its keys have one source, which `change` names."""
+    record = TrustRecord(_checked(operator, new_trust(operator, name, issuer, preset, change)), operator.now)
     await operator.change(None, [AddTrust(record)], "trust.added", {"trust": name, "issuer": issuer})
     return record
 

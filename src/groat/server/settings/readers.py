@@ -1,9 +1,11 @@
 """How settings are read: from what a file has or from the text of a variable; ValueError says what would be right."""
 
+import contextlib
 import ipaddress
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 from groat.protocol import strict_json
@@ -13,6 +15,8 @@ from groat.server.http.certificates import CertificateProxies, CertificateProxy,
 from groat.server.http.source import Networks
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# RFC 3339 5.6, the seconds optional. Without an offset nobody knows which instant is meant.
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def duration(value: Any) -> int:
@@ -23,6 +27,22 @@ def duration(value: Any) -> int:
     if match is None:
         raise ValueError('a duration such as "90s", "10m", "2h" or "30d"')
     return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def length(seconds: int) -> str:
+    """A span in the largest unit that says it exactly, as `duration` reads it: 30d, 90m, 45s."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def date_and_time(value: Any) -> int:
+    """Epoch seconds of a date with its time and offset, as "2027-01-31T00:00:00Z"."""
+    with contextlib.suppress(ValueError):  # the 31st of February
+        if isinstance(value, str) and _DATE.fullmatch(value):
+            return int(datetime.fromisoformat(value.upper()).timestamp())
+    raise ValueError('a date such as "2027-01-31T00:00:00Z"')
 
 
 def text(value: Any) -> str:

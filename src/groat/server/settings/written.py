@@ -27,7 +27,7 @@ def from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]]
         return {}
     except OSError as error:
         raise ConfigError(Finding(f"cannot read: {error.strerror}", str(path))) from None
-    document = _toml(content, path)
+    document = decode_toml(content, path)
     lines = line_finder(path)
     flat = _flatten(document)
     findings += [Finding(_unknown(name), str(path), lines(name) or 1) for name in flat if name not in BY_NAME]
@@ -38,7 +38,7 @@ def from_file(path: Path, findings: list[Finding]) -> dict[str, tuple[str, Any]]
 _BARE: Final = re.compile(r"\s*[\w.]+\s*=\s*[^\s\"'\[{#][^\"'\[{#]*?[^\d\s_.+-][^\"'\[{#]*(?:#.*)?")
 
 
-def _toml(content: bytes, path: Path) -> dict[str, Any]:
+def decode_toml(content: bytes, path: Path) -> dict[str, Any]:
     """Decode a file. Raises ConfigError; what cannot be seen in an editor is named, the text of a line never shown."""
     try:
         written = content.decode("utf-8")

@@ -125,7 +125,9 @@ class Registrations(ABC):
         async with self._transaction() as transaction:
             held = await _check(transaction, seen)
             touched = [name for change in many for name in await change.touched(transaction)]
-            effects = await effects_of(transaction, tuple(dict.fromkeys(touched)), partial(_write, transaction, many))
+            effects = await effects_of(
+                transaction, tuple(dict.fromkeys(touched)), partial(write_all, transaction, many)
+            )
             return await append(transaction, deed, effects, held["version"] + 1, held["horizon"])
 
     async def record(self, deed: Deed, effect: Effect) -> range:
@@ -181,7 +183,8 @@ async def _check(transaction: Transaction, seen: int | None) -> Row:
     return held
 
 
-async def _write(transaction: Transaction, many: Sequence[Change]) -> None:
+async def write_all(transaction: Transaction, many: Sequence[Change]) -> None:
+    """Make these changes, in this order, and raise the version. Raises StoreConflict, which says what collides."""
     for change in many:
         try:
             await change.write(transaction)

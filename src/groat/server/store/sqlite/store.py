@@ -44,6 +44,12 @@ LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
 SCHEMA_VERSION: Final = 4
 
 
+def migration(number: int) -> list[str]:
+    """The statements of a numbered file, one by one: executescript commits what is open before it begins."""
+    script = resources.files("groat.server.store").joinpath(f"migrations/sqlite-{number:04}.sql")
+    return script.read_text().split(";\n")
+
+
 class SqliteStore(Registrations):
     """A Store in one file. Raises StoreUnavailable where SQLite cannot answer; see `Store` for the methods.
 
@@ -111,9 +117,7 @@ class SqliteStore(Registrations):
             # Asked inside of the transaction, because several processes may start at once.
             current = int(connection.execute("PRAGMA user_version").fetchone()[0])
             for number in range(current + 1, SCHEMA_VERSION + 1):
-                script = resources.files("groat.server.store").joinpath(f"migrations/sqlite-{number:04}.sql")
-                # One by one: executescript commits what is open before it begins.
-                for statement in script.read_text().split(";\n"):
+                for statement in migration(number):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={number}")
         return 0 < current < SCHEMA_VERSION

@@ -1,0 +1,3 @@
+"""`groat diff`: the registry beside files, nothing changed."""
+
+from groat.cli.commands.apply import diff as diff
