@@ -85,8 +85,11 @@ def run_groat(directory: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def groat_server(directory: Path, algorithm: str) -> Iterator[GroatServer]:
-    """`groat serve` on a fresh store whose tokens are signed with `algorithm`, with two APIs and no client."""
+def groat_server(directory: Path, algorithm: str, **env: str) -> Iterator[GroatServer]:
+    """`groat serve` on a fresh store whose tokens are signed with `algorithm`, with two APIs and no client.
+
+    `env`: settings of the server by their variables.
+    """
     port = free_port()
     server = GroatServer(f"http://127.0.0.1:{port}", algorithm, directory)
     server.run("init", "--issuer", server.issuer, "--algorithm", algorithm)
@@ -94,7 +97,7 @@ def groat_server(directory: Path, algorithm: str) -> Iterator[GroatServer]:
     server.run("api", "add", "stock", "--audience", OTHER_RESOURCE, "--scope", "stock:read")
     with (directory / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [GROAT, "serve", "--port", str(port)], cwd=directory, env=ENVIRONMENT, stdout=log, stderr=log
+            [GROAT, "serve", "--port", str(port)], cwd=directory, env={**ENVIRONMENT, **env}, stdout=log, stderr=log
         )
     try:
         _await_ready(process, f"{server.issuer}/readyz", directory / "serve.log")
@@ -140,19 +143,24 @@ def run_node(script: str, lines: Iterable[Any], timeout: float = 60) -> list[dic
 
 
 @contextmanager
-def oidc_provider(config_file: Path, config: Mapping[str, Any]) -> Iterator[str]:
-    """npm oidc-provider with this configuration; yields its issuer."""
-    config_file.write_text(json.dumps({"port": 0, **config}))
-    with config_file.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen(
-            ["node", "oidc_provider.mjs", str(config_file)], cwd=NODE, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+def node_server(script: str, argument: str, log_file: Path) -> Iterator[str]:
+    """A program of `node/` that says `ready` and its origin or issuer once it listens; yields that."""
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(["node", script, argument], cwd=NODE, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        yield _ready_line(process, config_file.with_suffix(".log"))
+        yield _ready_line(process, log_file)
     finally:
         stop(process)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def oidc_provider(config_file: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """npm oidc-provider with this configuration; yields its issuer."""
+    config_file.write_text(json.dumps({"port": 0, **config}))
+    with node_server("oidc_provider.mjs", str(config_file), config_file.with_suffix(".log")) as issuer:
+        yield issuer
 
 
 def _ready_line(process: subprocess.Popen[str], log: Path) -> str:
@@ -162,5 +170,5 @@ def _ready_line(process: subprocess.Popen[str], log: Path) -> str:
     watchdog.start()
     word, _, issuer = process.stdout.readline().strip().partition(" ")
     watchdog.cancel()
-    assert word == "ready", f"oidc-provider did not start:\n{log.read_text()}"
+    assert word == "ready", f"a program of node/ did not start:\n{log.read_text()}"
     return issuer

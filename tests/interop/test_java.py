@@ -1,5 +1,6 @@
 """The Java programs of the guides (Spring Boot, Nimbus), as a reader copies them, against real servers."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from tests.guide_pages import programs
 from tests.ports import free_port
 
+from .bound import BOUND_CLIENT, bound_place
 from .conftest import IssuerOf, token_of
+from .foreign_keys import private_jwk
 from .other_apis import check_lies, check_tokens_of_groat
 from .processes import GroatServer
 from .toolchains import JavaPrograms, api, lines_of
@@ -81,3 +84,14 @@ def test_java_callers_get_tokens_and_call(java: JavaPrograms, guided: GroatServe
         for program in ("CallOrders", "SpringCallOrders"):
             lines = lines_of([*command, f"example.{program}"], guided.directory, API=f"{origin}/orders")
             assert lines[-1] == '200 ["an order of billing"]'
+
+
+@pytest.mark.rule("AS-DP-09", "AS-DP-10", "RS-DP-01", "RS-DP-08")
+def test_nimbus_gets_bound_tokens_and_calls(java: JavaPrograms, tmp_path: Path) -> None:
+    """Proofs by Nimbus, at the token endpoint and at the example API, both of which demand nonces."""
+    source = (HERE / "java" / "BoundCall.java").read_text("utf-8")
+    command = [*java.compile("bound", {"BoundCall.java": source}), "BoundCall"]
+    with bound_place(tmp_path, "required") as place:
+        told = [place.server.issuer, BOUND_CLIENT, place.api, f"{place.api}/protected?day=1", "ES256", "PS256"]
+        lines = lines_of([*command, *told], tmp_path, text=json.dumps(private_jwk(BOUND_CLIENT, "ES256")))
+    assert lines == ["ES256 DPoP 200 200", "PS256 DPoP 200 200"]

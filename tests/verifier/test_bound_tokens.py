@@ -86,9 +86,9 @@ def test_a_proof_that_is_wrong(issuer: Issuer, changes: dict[str, Any], reason: 
     token = bound(issuer)
     error = refused(issuer.verifier(), token, [good(token, **changes)])
     assert (error.status, error.reason, error.code, error.tried) == (401, reason, code, "DPoP")
-    bearer, dpop = str(error.www_authenticate).split(", DPoP ")
-    assert bearer == 'Bearer realm="api"'
-    assert f'error="{code}"' in dpop
+    dpop, bearer = str(error.www_authenticate).split(", Bearer ")
+    assert bearer == 'realm="api"'
+    assert dpop.startswith(f'DPoP realm="api", error="{code}"'), "what was tried comes first"
     assert 'algs="ES256 ' in dpop
 
 

@@ -203,7 +203,8 @@ class VerificationError(Exception):
     def www_authenticate(self) -> str | None:
         offered = ["Bearer"] if self.bearer or not self.proof_algorithms else []
         if self.proof_algorithms:
-            offered.append("DPoP")
+            # The one with the error first: some clients look at how the header begins (requests-oauth2client).
+            offered.insert(0 if self.tried == "DPoP" else 1, "DPoP")
         return ", ".join(map(self._challenge, offered))
 
     def _challenge(self, scheme: str) -> str:

@@ -1,6 +1,7 @@
 // npm oidc-provider as a foreign authorization server: client_credentials, private_key_jwt, JWT access tokens.
 // usage: node oidc_provider.mjs CONFIG.json      (NODE_ENV=production when its speed is measured)
-// CONFIG: {port, clients: [{client_id, jwks, alg, scopes}], resource, scopes, signing_jwk, alg, lifetime}; port 0 takes a free one.
+// CONFIG: {port, clients: [{client_id, jwks, alg, scopes}], resource, scopes, signing_jwk, alg, lifetime, nonces?}; port 0 takes a free one.
+// `nonces` (32 bytes in base64url): tokens are bound, and each proof of possession must have a nonce of that secret.
 // stdout: exactly one line, `ready <issuer>`, once it listens. SIGTERM ends it. Everything else goes to stderr.
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -22,8 +23,9 @@ class MemoryAdapter {
   async destroy(id) { this.#entries.delete(id); }
 }
 
-function clientMetadata({ client_id, jwks, alg, scopes }) {
+function clientMetadata({ client_id, jwks, alg, scopes }, bound) {
   return {
+    dpop_bound_access_tokens: bound,
     client_id,
     jwks,
     scope: scopes.join(' '),
@@ -50,10 +52,15 @@ function resourceServer({ resource, scopes, alg, lifetime }) {
   };
 }
 
+function proofs({ nonces }) {
+  if (!nonces) return { enabled: false };
+  return { enabled: true, nonceSecret: Buffer.from(nonces, 'base64url'), requireNonce: () => true };
+}
+
 function configuration(config) {
   return {
     adapter: MemoryAdapter,
-    clients: config.clients.map(clientMetadata),
+    clients: config.clients.map((client) => clientMetadata(client, Boolean(config.nonces))),
     jwks: { keys: [config.signing_jwk] },
     scopes: config.scopes,
     clientAuthMethods: ['private_key_jwt'],
@@ -63,6 +70,7 @@ function configuration(config) {
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      dPoP: proofs(config),
       resourceIndicators: {
         enabled: true,
         defaultResource: () => config.resource,

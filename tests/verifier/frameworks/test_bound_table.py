@@ -66,9 +66,10 @@ def test_let_in_once(served: Served, sides: Sides, method: str) -> None:
 
 
 def dpop_error(got: Got) -> str:
-    """The error on the scheme DPoP; that scheme is offered beside Bearer, which has none."""
-    bearer, dpop = (got.one("www-authenticate") or "").split(", DPoP ")
-    assert bearer.startswith('Bearer realm="api"')
+    """The error on the scheme DPoP, with which the challenge begins; it is offered beside Bearer, which has none."""
+    dpop, bearer = (got.one("www-authenticate") or "").split(", Bearer ")
+    assert dpop.startswith('DPoP realm="api"')
+    assert bearer.startswith('realm="api"')
     assert "error" not in bearer
     assert 'algs="' in dpop
     return dpop.partition('error="')[2].partition('"')[0]
