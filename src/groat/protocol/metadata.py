@@ -65,7 +65,9 @@ def token_members(policy: Policy) -> dict[str, Any]:
     algorithms = sorted(policy.algorithms)
     algorithms.append("EdDSA")  # the older name of Ed25519, which every profile has
     proofs = sorted(policy.proofs.algorithms)
+    bound = {"tls_client_certificate_bound_access_tokens": True} if policy.certificates else {}  # RFC 8705 3.3
     return {
+        **bound,
         _GRANTS: list(grants.GRANTS),
         _METHODS: list(client_auth.CLIENT_AUTH_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": algorithms,

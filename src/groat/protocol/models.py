@@ -61,8 +61,10 @@ class Policy:
     nonces: NonceMode = NonceMode.OPTIONAL
     proof_algorithms: Collection[str] = ()  # of those, the ones that the profile has; empty: all but a few
     certificates: bool = False  # whether those of callers can be had here
+    certificate_url: str = ""  # where they are asked for, if that is not at the issuer's own URL
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
+    token_urls: frozenset[str] = field(init=False)  # that and, where there is one, its alias (RFC 8705 5)
     jwks_uri: str = field(init=False)
     proofs: ProofRules = field(init=False)
     binding: Binding = field(init=False)
@@ -81,6 +83,7 @@ class Policy:
             # FAPI 2.0 5.3.2.1 (4): all its tokens are bound, by either.
             "binding": Binding.ANY if strict else Binding.NONE,
             "token_endpoint": f"{root}/token",
+            "token_urls": frozenset(f"{one.rstrip('/')}/token" for one in (root, self.certificate_url) if one),
             "jwks_uri": f"{root}/.well-known/jwks.json",
             # A copy, so that what was checked is what gets written.
             "extra_claims": MappingProxyType(dict(self.extra_claims)),
@@ -98,6 +101,7 @@ class Policy:
             _outside(tolerance, self.clock_tolerance, MIN_CLOCK_TOLERANCE, MAX_CLOCK_TOLERANCE),
             (claims, f"{claims} must not set {', '.join(overridden)}" if overridden else ""),
             _too_long(claims, self.extra_claims),
+            ("tls.certificate_url", _no_place(self.certificate_url, self.allow_http_hosts)),
             ("dpop.algorithms", _no_proofs(self.proof_algorithms, self.profile)),
         )
         return [Finding(fault, setting=setting) for setting, fault in faults if fault]
@@ -114,6 +118,11 @@ def _no_proofs(names: Collection[str], profile: Profile) -> str:
     if profile is Profile.FAPI2 and not _canonical(names) & FAPI2_ALGORITHMS:
         return f"dpop.algorithms has none that profile {profile} allows: {', '.join(sorted(FAPI2_ALGORITHMS))}"
     return ""
+
+
+def _no_place(url: str, allow_http_hosts: frozenset[str]) -> str:
+    """What is wrong with the URL before the paths of endpoints, which is formed as an issuer."""
+    return issuer_fault(url, allow_http_hosts).replace("issuer", "tls.certificate_url", 1) if url else ""
 
 
 def _too_long(setting: str, claims: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
+import ssl
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +19,7 @@ from groat.server.connection.protocol import OneWriteProtocol
 from groat.server.connection.states import HANDSHAKE_SECONDS as TLS_SECONDS
 from groat.server.connection.states import KEEP_ALIVE_SECONDS, State
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
+from groat.server.log.scarce import ScarceLines
 from groat.serving.accepting import GOODBYE_TIMEOUT_SECONDS, LAST_HANDSHAKE_SECONDS, Acceptor, Shares, turn_away
 from groat.serving.listening import HANDSHAKE_SECONDS, refuse_newcomers
 
@@ -49,6 +53,7 @@ class Server(uvicorn.Server):
 
     _shares: Shares | None = None
     _acceptors: Sequence[Acceptor] = ()
+    _scarce = ScarceLines()
 
     @property
     def ended_by(self) -> int | None:
@@ -115,7 +120,18 @@ class Server(uvicorn.Server):
             bounds["ssl_handshake_timeout"] = TLS_SECONDS
             bounds["ssl_shutdown_timeout"] = GOODBYE_TIMEOUT_SECONDS
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.config.ssl, **bounds)
+        try:
+            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.config.ssl, **bounds)
+        except ssl.SSLCertVerificationError as error:
+            self._report_refused(protocol.peer, error.verify_message)
+            raise
+
+    def _report_refused(self, peer: tuple[str, int] | None, why: str) -> None:
+        """The peer is told by TLS, and not why: that is for the log, some lines a minute."""
+        held_back = self._scarce.admit("certificate", time.monotonic())
+        if held_back is not None:
+            text = "no handshake with %s: its certificate counts nothing by tls.client_ca_file (%s); %d more like this"
+            logging.getLogger("uvicorn.error").warning(text, peer and peer[0], why, held_back)
 
 
 def _keep_start_out_of_collections() -> None:

@@ -42,7 +42,7 @@ def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> N
     # Until the workers can read them again; a signal that comes early must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise_limit()
-    tls = None if config.listener.tls is None else TlsFiles(*config.listener.tls)
+    tls = None if config.listener.tls is None else TlsFiles(*config.listener.tls, config.handshakes.authorities)
     if tls is not None:
         tls.check()
     log = configure_logging(config.logging.level, config.logging.pretty)

@@ -165,6 +165,28 @@ def test_a_header_that_cannot_be_read_is_none_and_is_said(fresh_lab: Callable[..
     assert b"127.0.0.1" in lines[0]
 
 
+@pytest.mark.rule("AS-MT-11")
+def test_the_aliases_are_where_certificates_are_asked_for(fresh_lab: Callable[..., Lab], der: bytes) -> None:
+    """In the metadata; a proof may be for one, an assertion for none of them."""
+    alias = "https://mtls.as.example/token"
+    lab = fresh_lab(settings=behind("rfc9440") + '[tls]\ncertificate_url = "https://mtls.as.example/"\n')
+    document = lab.get("/.well-known/oauth-authorization-server").json
+    assert document["mtls_endpoint_aliases"] == {"token_endpoint": alias}
+    assert document["token_endpoint"] == TE
+    assert document["tls_client_certificate_bound_access_tokens"] is True
+    for url in (TE, alias):
+        check_ok(ask(lab, lab.party, ("DPoP", proof(url, NOW))))
+    assert lab.reason(lab.ask(lab.party.assertion(aud=alias))) == "assertion_audience"
+    tolerant = lab.add_client("tolerant", assertion_audience="issuer-or-token-endpoint")
+    check_ok(lab.ask(tolerant.assertion(aud=TE)))
+    assert lab.reason(lab.ask(tolerant.assertion(aud=alias))) == "assertion_audience"
+
+
+def test_who_takes_no_certificates_offers_none(lab: Lab) -> None:
+    document = lab.get("/.well-known/oauth-authorization-server").json
+    assert not {"mtls_endpoint_aliases", "tls_client_certificate_bound_access_tokens"} & document.keys()
+
+
 @pytest.mark.rule("AS-MT-10")
 def test_what_must_be_bound_is_known_at_once(proxied: Lab, der: bytes) -> None:
     """A change of the client holds for its next request."""

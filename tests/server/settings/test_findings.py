@@ -123,6 +123,22 @@ def test_all_that_does_not_go_together_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_certificates_come_from_one_place(tmp_path: Path) -> None:
+    """From handshakes here, which need TLS and authorities, or from proxies; and a URL is none of another scheme."""
+    text = (
+        HEAD + '[tls]\nclient_certificates = "request"\n'
+        '[[server.proxy]]\nnetwork = "10.0.0.0/8"\ncertificate = "envoy"\n'
+    )
+    with_request = "with tls.client_certificates request certificates come from handshakes alone"
+    assert findings(tmp_path, text) == [
+        "groat.toml:3: tls.client_certificates request needs server.tls_certificate_file: TLS must end here",
+        "groat.toml:3: tls.client_certificates request needs tls.client_ca_file: whose certificates to take in handshakes",
+        f"groat.toml:4: server.proxy would count nothing: {with_request}",
+    ]
+    (finding,) = findings(tmp_path, HEAD + '[tls]\ncertificate_url = "http://mtls.as.example"\n')
+    assert finding.startswith("groat.toml:3: tls.certificate_url must use https")
+
+
 def test_unknown_settings_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     """Two runs on the same file say the same."""
     text = "".join(f"x{number} = 1\n" for number in range(20, 0, -1))

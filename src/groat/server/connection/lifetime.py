@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from groat.protocol.client_certificate import Presented
 from groat.server.connection.crowd import Crowd
+from groat.server.connection.handshake import certificate_of
 from groat.server.connection.lingering import close, linger
 from groat.server.connection.states import BETWEEN, OWING, REPLACEABLE, SECONDS, TRANSITIONS, Event, State
 
@@ -24,6 +26,7 @@ class Lifetime(HttpToolsProtocol):
     since = 0.0  # loop time: when it came into its state; in HEAD and BODY, when that was first found unfinished
     source = ""
     exempt = False
+    presented: Presented | None = None  # the peer's certificate, or that there is none, where it was asked for one
     held = 0
     task: asyncio.Task[Any] | None = None  # that agrees on TLS, while ARRIVING
     _draining = False  # the server ends
@@ -49,6 +52,7 @@ class Lifetime(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         if self.scheme == "https":
             transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)
+            self.presented = certificate_of(transport.get_extra_info("ssl_object"))
         self._begin_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:

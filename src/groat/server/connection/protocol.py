@@ -163,6 +163,8 @@ class OneWriteProtocol(Lifetime):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self.presented is not None:
+            self.scope["certificate"] = self.presented  # type: ignore[typeddict-unknown-key]
         self._first = self.state is State.NEW
         self.state = _BEGUN[self.state]
         self._fresh = True

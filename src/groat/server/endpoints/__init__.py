@@ -21,7 +21,10 @@ _CLIENT_KEYS: Final = Ledger(
 ADMIN: Final = Ledger("admin")
 
 ROUTES: Final[tuple[Route[Parts], ...]] = (
-    Route(below("/token"), POST, TokenEndpoint.of, _TOKEN, member="token_endpoint", says=token_members),
+    Route(
+        below("/token"), POST, TokenEndpoint.of, _TOKEN,
+        member="token_endpoint", says=token_members, asks_who=True,
+    ),
     Route(
         below("/authorize"), ANY, AuthorizeEndpoint.of, Ledger("authorize"),
         member="authorization_endpoint", says=compatible_members, when=lambda policy: policy.compatible,

@@ -55,7 +55,7 @@ class Possession:
     def check(self, shown: Shown, exchange: Exchange, now: float) -> Proof:
         """`proof` of protocol/order.py. Raises InvalidDpopProof, TooManyRequests."""
         policy = exchange.in_force.policy
-        target = Target("POST", frozenset({normal_url(policy.token_endpoint)}))
+        target = Target("POST", frozenset(map(normal_url, policy.token_urls)))
         with exchange.timed():
             try:
                 return check_proof(shown.proof, target, policy.proofs, now, shown.nonce)

@@ -6,7 +6,7 @@ named proxy, in its one dialect. Everybody else's says nothing, and is not even 
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import Scope
 
@@ -37,9 +37,9 @@ def presented(scope: Scope, proxies: CertificateProxies) -> Presented:
 
     Not checked: what the certificate says, and whether it counts for anything.
     """
-    own: Any = scope.get(OF_THE_CONNECTION)
+    own: Presented | None = scope.get(OF_THE_CONNECTION)
     if own is not None:
-        return Presented(own.certificate)
+        return own
     named = _proxy(scope, proxies)
     if named is None:
         return NOTHING

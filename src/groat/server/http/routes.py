@@ -40,8 +40,9 @@ class Route(Generic[Parts]):
     """One endpoint. `make`: from the parts of a process; refusals are raised there, and go to the `ledger`.
 
     `member`: of the metadata, for its URL, if it is to be found there; `says`: what else there is to say of it
-    (RFC 8414 2). `when`: there is nothing at its paths, and nothing of it in the metadata, while this is not so; it is
-    asked for each request, since a reload may change the answer.
+    (RFC 8414 2). `asks_who`: clients authenticate there, so that it has an alias where certificates are asked for.
+    `when`: there is nothing at its paths, and nothing of it in the metadata, while this is not so; it is asked for each
+    request, since a reload may change the answer.
     """
 
     paths: Paths
@@ -51,6 +52,7 @@ class Route(Generic[Parts]):
     member: str = ""
     says: Says = _nothing
     when: When | None = None
+    asks_who: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +82,8 @@ def advertised(routes: Sequence[Route[Any]], policy: Policy) -> dict[str, Any]:
     members: dict[str, Any] = {row.member: origin + row.paths(policy.issuer)[0] for row in shown if row.member}
     for row in shown:
         members.update(row.says(policy))
+    if policy.certificate_url:  # RFC 8705 5
+        root, path = policy.certificate_url.rstrip("/"), issuer_path(policy.issuer)
+        asking = {row.member: row.paths(policy.issuer)[0] for row in shown if row.asks_who and row.member}
+        members["mtls_endpoint_aliases"] = {name: root + found.removeprefix(path) for name, found in asking.items()}
     return members

@@ -24,6 +24,7 @@ from groat.server.settings.slices import (
     Admin,
     Capacity,
     ClientKeys,
+    Handshakes,
     KeyFiles,
     Listener,
     Logging,
@@ -58,6 +59,7 @@ class Config:
     publishing: Publishing
     client_keys: ClientKeys
     listener: Listener
+    handshakes: Handshakes
     capacity: Capacity
     limits: Limits
     logging: Logging
@@ -167,6 +169,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: P
         publishing=cut(Publishing, values, directory),
         client_keys=cut(ClientKeys, values, directory),
         listener=cut(Listener, values, directory),
+        handshakes=cut(Handshakes, values, directory),
         capacity=cut(Capacity, values, directory),
         limits=cut(Limits, values, directory),
         logging=cut(Logging, values, directory),
@@ -182,9 +185,24 @@ def _combination_faults(values: Mapping[str, Any], policy: Policy) -> Iterator[F
     if values["server.tls_key_file"] and not values["server.tls_certificate_file"]:
         message = "server.tls_key_file needs server.tls_certificate_file; without it there is no TLS"
         yield Finding(message, setting="server.tls_key_file")
+    yield from _certificate_faults(values)
     for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle"):
         if values[name] > MAX_DAYS * 86400:
             yield Finding(f"{name} must be {MAX_DAYS} days at most", setting=name)
+
+
+def _certificate_faults(values: Mapping[str, Any]) -> Iterator[Finding]:
+    """One place that certificates come from, and all that it needs."""
+    if values["tls.client_certificates"] == "none":
+        return
+    name, file = "tls.client_certificates", "tls.client_ca_file"
+    if not values["server.tls_certificate_file"]:
+        yield Finding(f"{name} request needs server.tls_certificate_file: TLS must end here", setting=name)
+    if not values[file]:
+        yield Finding(f"{name} request needs {file}: whose certificates to take in handshakes", setting=name)
+    if values["server.proxy"]:
+        message = f"server.proxy would count nothing: with {name} request certificates come from handshakes alone"
+        yield Finding(message, setting="server.proxy")
 
 
 def plain_http_warning(config: Config) -> str | None:

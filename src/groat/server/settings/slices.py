@@ -87,6 +87,19 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Handshakes:
+    """Whether the https listener asks its callers for certificates, and which it takes."""
+
+    client_certificates: str
+    client_ca_file: Path | None
+
+    @property
+    def authorities(self) -> Path | None:
+        """The file with what it takes; None where it asks nobody."""
+        return self.client_ca_file if self.client_certificates == "request" else None
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """How much one process takes in: clients in memory, and connections, of which those of proxies count apart."""
 
@@ -131,12 +144,15 @@ SECTIONS: Final[Mapping[type[Any], str]] = {
     Publishing: "keys",
     ClientKeys: "clients",
     Listener: "server",
+    Handshakes: "tls",
     Capacity: "server",
     Limits: "throttle",
     Logging: "log",
     Admin: "admin",
 }
-Slice = TypeVar("Slice", Storage, KeyFiles, Publishing, ClientKeys, Listener, Capacity, Limits, Logging, Admin)
+Slice = TypeVar(
+    "Slice", Storage, KeyFiles, Publishing, ClientKeys, Listener, Handshakes, Capacity, Limits, Logging, Admin
+)
 
 
 def cut(kind: type[Slice], values: Mapping[str, Any], directory: Path) -> Slice:
@@ -168,7 +184,8 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         proof_algorithms=values["dpop.algorithms"],
         compatible=values["metadata.compatible"],
         protected_resources=values["metadata.protected_resources"],
-        certificates=bool(values["server.proxy"]),
+        certificates=bool(values["server.proxy"]) or values["tls.client_certificates"] == "request",
+        certificate_url=values["tls.certificate_url"],
     )
 
 

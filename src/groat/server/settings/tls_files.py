@@ -24,11 +24,14 @@ def _no_passphrase() -> str:
 class TlsFiles:
     """Both files, and the contexts of this process that were made from them; goes to the workers when they start.
 
-    Not checked: the names in the certificate and its dates.
+    `authorities`: whose certificates callers may show, if they are asked for any. Python's ssl lets none through that
+    OpenSSL finds no way to from these; the certificates themselves may stand in the file, too. Not checked: the names
+    in the certificate and its dates.
     """
 
     certificate: Path
     key: Path
+    authorities: Path | None = None
     _contexts: list[ssl.SSLContext] = field(default_factory=list, repr=False)
 
     def check(self) -> None:
@@ -40,13 +43,16 @@ class TlsFiles:
         context = make()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(TLS12_SUITES)
+        if self.authorities is not None:
+            self._ask(context, self.authorities)
         self._contexts.append(context)
         return context
 
     def renew(self) -> str:
         """Use what is in the files now for every later handshake; returns when it runs out (RFC 3339).
 
-        Raises ConfigError like check(), and nothing has changed then. Open connections go on as they are.
+        Raises ConfigError like check(), and nothing has changed then. Open connections go on as they are. An authority
+        that is gone from the file counts in handshakes until a restart: a context forgets none.
         """
         self.check()
         for context in self._contexts:
@@ -61,3 +67,16 @@ class TlsFiles:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
             where = f"server.tls_certificate_file {self.certificate} with tls_key_file {self.key}"
             raise ConfigError(f"{where}: {reason}") from None
+        if self.authorities is not None:
+            self._ask(context, self.authorities)
+
+    def _ask(self, context: ssl.SSLContext, authorities: Path) -> None:
+        """Ask callers for certificates; who has none is served as anybody."""
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # So that an authority below another one, or a certificate itself, is enough.
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            context.load_verify_locations(authorities)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "has no certificate in PEM"
+            raise ConfigError(f"tls.client_ca_file {authorities}: {reason}") from None
