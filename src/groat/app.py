@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from groat.admin_api.joined import admin_api
 from groat.keys.custody import Custody
 from groat.keys.ring.schedule import Timing
 from groat.outbound.published import fetch_key_set
@@ -104,8 +105,12 @@ def list_chores(config: Config, parts: Parts, custody: Custody, current: Current
         partial(count_forever, parts.metrics),
     ]
     if address := config.admin.address:
-        chores.append(partial(serve_admin, admin_entrance(config, parts), address, parts.audit.log))
+        chores.append(partial(serve_admin, _admin(config, parts, custody), address, parts.audit.log))
     return chores
+
+
+def _admin(config: Config, parts: Parts, custody: Custody) -> ASGIApp:
+    return admin_entrance(config, parts, admin_api(config, parts, custody))
 
 
 def create_app(

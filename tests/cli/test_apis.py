@@ -22,13 +22,13 @@ def test_an_api_from_its_cradle_to_its_grave(home: Home) -> None:
         "binding": "none",
     }
     assert home.ok("--json", "api", "show", "stock").json == added
-    assert [api["name"] for api in home.ok("--json", "api", "list").json] == ["orders", "stock"]
+    assert [api["name"] for api in home.ok("--json", "api", "list").json] == ["groat-admin", "orders", "stock"]
     changed = home.ok(
         "--json", "api", "update", "stock", "--audience", f"{STOCK}/v2", "--scope", "c", "--remove-scope", "a"
     ).json
     assert changed == added | {"audience": f"{STOCK}/v2", "scopes": ["b", "c"]}
     assert home.ok("--json", "--yes", "api", "remove", "stock").json == {"name": "stock", "outcome": "removed"}
-    assert home.ok("-q", "api", "list").out == "orders\n"
+    assert home.ok("-q", "api", "list").out == "groat-admin\norders\n"
 
 
 def test_a_scope_is_kept_once(home: Home) -> None:
@@ -66,7 +66,7 @@ def test_what_cannot_be_an_api_is_refused(home: Home, arguments: tuple[str, ...]
     done = home("api", "add", *arguments)
     assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
     assert said in done.err
-    assert home.ok("-q", "api", "list").out == "orders\n"
+    assert home.ok("-q", "api", "list").out == "groat-admin\norders\n"
 
 
 def test_a_urn_may_be_an_audience(home: Home) -> None:

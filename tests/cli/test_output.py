@@ -57,6 +57,7 @@ def test_a_record_is_one_json_object(home: Home, command: tuple[str, ...]) -> No
 def test_an_empty_list_is_an_empty_array(empty: Home, command: tuple[str, ...]) -> None:
     """A program need not treat it apart; -q prints nothing."""
     empty.ok("init", "--issuer", ISSUER)
+    empty.ok("--yes", "api", "remove", "groat-admin")  # the one that there is from the beginning
     assert empty.ok("--json", *command).out == "[]\n"
     assert empty.ok("-q", *command).out == ""
 
@@ -64,7 +65,7 @@ def test_an_empty_list_is_an_empty_array(empty: Home, command: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("command", "out"),
     [
-        (("api", "list"), "orders\n"),
+        (("api", "list"), "groat-admin\norders\n"),
         (("api", "show", "orders"), "orders\n"),
         (("api", "update", "orders"), "orders\n"),
         (("client", "list"), "billing\n"),
@@ -111,7 +112,7 @@ def test_a_row_is_one_line_off_a_terminal(home: Home) -> None:
     """However long it is: `grep` and `wc -l` work on lists."""
     scopes = [word for number in range(40) for word in ("--scope", f"orders:action-{number}")]
     home.ok("api", "update", "orders", *scopes)
-    assert len(home.ok("api", "list").out.splitlines()) == 2
+    assert len(home.ok("api", "list").out.splitlines()) == 3  # with the heading, and groat-admin
 
 
 def test_errors_are_on_standard_error_alone(home: Home) -> None:

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from groat.cli.root import cli
-from groat.protocol import errors, reasons
+from groat.protocol import admin_refusals, errors, reasons
 from groat.protocol.errors import InvalidClient, VerificationError
 from groat.protocol.key_limits import OutOfTime
 from groat.server import unavailable
@@ -50,7 +50,7 @@ class Said:
 
 
 def _kinds() -> dict[str, type[BaseException]]:
-    found = {**vars(errors), **vars(unavailable)}
+    found = {**vars(errors), **vars(unavailable), **vars(admin_refusals)}
     return {
         name: kind
         for name, kind in found.items()

@@ -13,6 +13,7 @@ from groat.cli.session import EXIT_MEANINGS, Session
 
 # Each in the module of its name, which is imported when the command is called: few need what the others import.
 NAMES: Final = (
+    "admin",
     "api",
     "apply",
     "client",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from groat.protocol.admin_reasons import ADMIN_TEXT
 from groat.protocol.verifier_reasons import VERIFIER_TEXT
 from groat.protocol.workload_reasons import WORKLOAD_TEXT
 
@@ -341,6 +342,9 @@ UNAVAILABLE: Final = _table(
 # What the verifier of an API says in its own log; 400, 401, 403 or 503.
 VERIFIER: Final = _table(VERIFIER_TEXT)
 
+# The admin API; the status is that of its class in admin_refusals.py.
+ADMIN: Final = _table(ADMIN_TEXT)
+
 # A token of another issuer, as a grant (400) or as client authentication (401).
 WORKLOAD: Final = _table(WORKLOAD_TEXT)
 
@@ -355,6 +359,7 @@ TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
         "A client's next key": ENROLMENT,
         "Why there is no token now": UNAVAILABLE,
         "At an API": VERIFIER,
+        "At the admin API": ADMIN,
     }
 )
 # The words of a JoseError that go on as a reason of somebody, with what stands before them.

@@ -19,6 +19,7 @@ HELPERS: Final = {
     "apply_next_step": "the schedule's own work, which nobody asks for",
     "begin_memory": "a part of store.init",
     "check_custody": "a check of several operations",
+    "list_some_clients": "client.list, a part at a time",
     "trusted_now": "a check of several operations",
 }
 # Why an operation has no command.

@@ -72,6 +72,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "server.connections": (4096, ("16", 16), ("17", 17), (18, 18)),
     "server.source_connections": (1024, ("8", 8), ("9", 9), (10, 10)),
     "admin.hosts": ((), ('["f"]', ("f",)), ("e, e2", ("e", "e2")), (["g"], ("g",))),
+    "admin.socket_users": ((), ("[7]", (7,)), ("8, 9", (8, 9)), ([10], (10,))),
     "server.trusted_proxies": (
         (),
         ('["10.0.0.0/8"]', (ipaddress.ip_network("10.0.0.0/8"),)),

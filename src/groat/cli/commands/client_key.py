@@ -11,14 +11,14 @@ import click
 from groat.cli.commands.enrolment import rotate
 from groat.cli.consequences import DRY_RUN, show_done, show_dry_run
 from groat.cli.instants import from_now, when
-from groat.cli.session import Session, plain
+from groat.cli.session import Session
 from groat.keys import files
-from groat.keys.client_keys import ClientKeyState, removal_verdict
+from groat.keys.client_keys import ClientKeyState
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_limits import KeyLimits, LimitsChange
 from groat.protocol.unset import UNSET, Unset
 from groat.server import operations
-from groat.server.operations.client_keys import key_life
+from groat.server.operations.client_keys import describe_client_keys
 from groat.server.store.records import ClientKeyRecord
 
 if TYPE_CHECKING:
@@ -82,15 +82,8 @@ def list_(session: Session, client_id: str | None, everybody: bool, expiring: bo
 
 def _documents(records: Iterable[ClientKeyRecord], spans: "ClientKeys", now: float) -> list[dict[str, Any]]:
     """Every key with its state and the verdict on its removal; `records` client by client."""
-    documents = []
-    for _, group in groupby(records, key=lambda record: record.client_id):
-        keys = list(group)
-        lives = [key_life(key) for key in keys]
-        for key, life in zip(keys, lives, strict=True):
-            verdict = removal_verdict(life, lives, now, spans.key_idle)
-            state = life.state(now, spans.key_warning)
-            documents.append({**plain(key), "state": state, "safe_to_remove": verdict.safe, "why": verdict.why})
-    return documents
+    groups = [list(group) for _, group in groupby(records, key=lambda record: record.client_id)]
+    return [one for keys in groups for one in describe_client_keys(keys, now, spans.key_idle, spans.key_warning)]
 
 
 def _for_people(document: dict[str, Any], now: float) -> dict[str, Any]:

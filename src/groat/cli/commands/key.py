@@ -17,6 +17,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.key_set import public_key_set
 from groat.protocol.shell import command
 from groat.server import operations
+from groat.server.operations.signing_keys import describe_signing_key
 
 if TYPE_CHECKING:
     Work = Callable[[operations.Ring], Coroutine[Any, Any, tuple[SigningKey, ...]]]
@@ -30,21 +31,6 @@ def key() -> None:
     """Signing keys: pending, active, retiring, removed."""
 
 
-def _document(record: SigningKey, now: float) -> dict[str, Any]:
-    """A key for people and programs: its public half, and what follows from its instants at this moment."""
-    return {
-        "kid": record.kid,
-        "algorithm": record.public.algorithm,
-        "state": record.state(now).value,
-        "created_at": record.created_at,
-        # A held key has an instant that never comes, which would be read as a date.
-        "activates_at": None if record.held else record.activates_at,
-        "retires_at": record.retires_at,
-        "removes_at": record.removes_at,
-        "jwk": dict(record.public.jwk),
-    }
-
-
 def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: bool = True) -> Sequence[SigningKey]:
     """Run one operation on the ring and show the keys that it changed; `dated`: by the clock of this host."""
     from groat.server.settings.open_custody import open_custody
@@ -55,7 +41,7 @@ def _operate(session: Session, work: "Work", alg: str | None = None, *, dated: b
     custody, algorithm = open_custody(config), alg or config.key_files.algorithm
     changed = session.operate(lambda operator: work(operations.Ring(operator, custody, algorithm, config.timing.lead)))
     now = time.time()
-    session.show_list([_document(record, now) for record in changed], COLUMNS, "kid")
+    session.show_list([describe_signing_key(record, now) for record in changed], COLUMNS, "kid")
     return changed
 
 
@@ -79,7 +65,7 @@ def _tell_takeover(session: Session, record: SigningKey) -> None:
 def list_(session: Session) -> None:
     """List the signing keys and what each does now."""
     now = time.time()
-    records = [_document(record, now) for record in session.operate(operations.list_signing_keys)]
+    records = [describe_signing_key(record, now) for record in session.operate(operations.list_signing_keys)]
     session.show_list(records, COLUMNS, "kid")
 
 
@@ -103,7 +89,7 @@ def timeline(session: Session) -> None:
         found = [
             {"rule": f.rule, "kid": f.kid, "since": f.since, "until": f.until, "message": f.message} for f in faults
         ]
-        click.echo(json.dumps({**spans, "keys": [_document(one, now) for one in keys], "faults": found}))
+        click.echo(json.dumps({**spans, "keys": [describe_signing_key(one, now) for one in keys], "faults": found}))
         return
     from rich.console import Console
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,19 @@ class Asked:
         """What helps where the issuer does not answer; empty where nothing does."""
         return f"on the server's own machine --local asks {self.elsewhere} instead" if self.elsewhere else ""
 
+    @contextlib.contextmanager
+    def hinted(self) -> Iterator[None]:
+        """Say it where that is what fails in here."""
+        from groat.client import MetadataInvalid, ServerUnreachable
 
-def _asked(session: Session, issuer: str | None, *, local: bool) -> Asked:
+        try:
+            yield
+        except (ServerUnreachable, MetadataInvalid) as error:
+            error.hint = error.hint or self.hint
+            raise
+
+
+def asked_for(session: Session, issuer: str | None, *, local: bool) -> Asked:
     named = issuer or os.environ.get("GROAT_ISSUER")
     if named is not None and not local:
         return Asked(named)
@@ -65,10 +77,10 @@ def _asked(session: Session, issuer: str | None, *, local: bool) -> Asked:
     return Asked(name, address)
 
 
-_LOCAL = click.option(
+LOCAL = click.option(
     "--local", is_flag=True, help="Ask the address of [server] on this machine; whoever listens there is believed."
 )
-_ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the issuer of the configuration.")
+ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the issuer of the configuration.")
 
 
 @token.command()
@@ -80,8 +92,8 @@ _ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, o
 @click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
-@_ISSUER
-@_LOCAL
+@ISSUER
+@LOCAL
 @click.option("--dpop", "proof_key", metavar="FILE", help="Bind the token to this private key (DPoP).")
 @click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
@@ -101,25 +113,20 @@ def get(
     print_token: bool,
 ) -> None:
     """Get an access token as a client would."""
-    from groat.client import MachineClient, MetadataInvalid, ServerUnreachable
+    from groat.client import MachineClient
 
-    asked = _asked(session, issuer, local=local)
+    asked = asked_for(session, issuer, local=local)
     machine = MachineClient(
         issuer=asked.issuer,
         client_id=client_id,
         key=identity(client_id, key_file, workload, alg),
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
-        dpop=_proof_key(proof_key, asked),
+        dpop=key_to_bind(proof_key, asked),
         allow_narrowed_scope=True,
     )
-    try:
+    with contextlib.closing(machine), asked.hinted():
         granted = machine.token(resource=resource, scopes=list(scopes))
-    except (ServerUnreachable, MetadataInvalid) as error:
-        error.hint = error.hint or asked.hint
-        raise
-    finally:
-        machine.close()
     if missing := sorted(set(scopes) - set(granted.scopes)):
         session.note(f"narrowed by the server: granted without {' '.join(missing)}")
     if print_token:
@@ -128,7 +135,7 @@ def get(
         _show(session, granted, {"client_id": client_id, "resource": resource})
 
 
-def _proof_key(name: str | None, asked: Asked) -> PrivateKey | bool:
+def key_to_bind(name: str | None, asked: Asked) -> PrivateKey | bool:
     """The key to bind to, False for none. Raises ConfigError."""
     if name is not None and asked.address is not None:
         raise ConfigError("--dpop: a proof names the public URL of the server, which --local does not ask")
@@ -144,8 +151,8 @@ def _show(session: Session, granted: Any, asked: dict[str, Any]) -> None:
 
 @token.command()
 @click.argument("value", metavar="[TOKEN|-]", default="-")
-@_ISSUER
-@_LOCAL
+@ISSUER
+@LOCAL
 @click.option("--audience", required=True, metavar="URI")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Demand this scope.")
 @click.pass_obj
@@ -157,7 +164,7 @@ def verify(
 
     # Why a token is refused is told once, as the outcome of the command.
     logging.getLogger("groat.verifier").addHandler(logging.NullHandler())
-    asked = _asked(session, issuer, local=local)
+    asked = asked_for(session, issuer, local=local)
     jwks_uri = f"{asked.address}{JWKS_PATH}" if asked.address is not None else None
     with contextlib.closing(Verifier(issuer=asked.issuer, audience=audience, jwks_uri=jwks_uri)) as verifier:
         try:

@@ -1,7 +1,8 @@
 """The admin listener: what operators and their machines ask, on an address of its own that no client needs to reach.
 
-Whoever reaches it may ask everything it offers: nothing here authenticates. A socket file is for its owner only; a
-host and port are as private as the network they are in.
+Whoever reaches it may ask for the numbers. What else it offers comes from above (`Annex`) and lets in whom it wants;
+for that a connection over the socket tells whose process is at its other end. A socket file is for its owner only, or
+for those whom `admin.socket_users` names; a host and port are as private as the network they are in.
 """
 
 import asyncio
@@ -9,15 +10,18 @@ import contextlib
 import fcntl
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope, Send
 from uvicorn.server import ServerState
 
-from groat.protocol.errors import ConfigError
+from groat.protocol.errors import ConfigError, OAuthError
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.protocol import OneWriteProtocol
@@ -26,7 +30,7 @@ from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER
 from groat.server.endpoints.parts import Parts
 from groat.server.http.in_force import Current, InForce, Room
 from groat.server.http.own_host import OwnHost
-from groat.server.http.routes import served
+from groat.server.http.routes import ANY, Served, WithTree, served
 from groat.server.log.event_log import EventLog
 from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.config import Config
@@ -35,13 +39,23 @@ RETRY_SECONDS: Final = 1.0
 MAX_ADMIN_CONNECTIONS: Final = 64
 
 
-def admin_entrance(config: Config, parts: Parts) -> GuardedEntrance:
+@dataclass(frozen=True, slots=True)
+class Annex:
+    """What else the listener has: `app` for everything below `prefix`, and what its refusals look like."""
+
+    prefix: str
+    app: ASGIApp
+    write: Callable[[Scope, Send, OAuthError], Awaitable[None]]
+
+
+def admin_entrance(config: Config, parts: Parts, annex: Annex) -> GuardedEntrance:
     """Where operators come in: proxies have no business here, and no reload changes anything."""
     # Room of its own: whoever fills the public listener must not keep the operator from seeing that.
     current, audit = Current(InForce(config.policy, room=Room(MAX_ADMIN_CONNECTIONS))), parts.audit
+    exact = served(ADMIN_ROUTES, parts, config.policy.issuer)
     return GuardedEntrance(
-        served(ADMIN_ROUTES, parts, config.policy.issuer), current, audit,
-        own_host=OwnHost(frozenset(config.admin.hosts)), elsewhere=ADMIN,
+        WithTree(exact, annex.prefix, Served(annex.app, ANY, ADMIN)), current, audit,
+        own_host=OwnHost(frozenset(config.admin.hosts)), elsewhere=ADMIN, write=annex.write,
         crowd=Crowd(current, audit.crowded, audit.tally),
     )  # fmt: skip
 
@@ -96,7 +110,7 @@ async def _listening(app: ASGIApp, address: AdminAddress) -> AsyncIterator[None]
             servers.push_async_callback(_close, await loop.create_server(protocol, address.host, address.port))
         if address.socket is not None:
             address.remove_socket()  # of a process that died; a living one would hold the lock or the port
-            mask = os.umask(0o177)
+            mask = os.umask(0o177 if address.private else 0o111)
             try:
                 server = await loop.create_unix_server(protocol, str(address.socket))
             finally:
@@ -109,10 +123,29 @@ async def _close(server: asyncio.Server) -> None:
     server.close()
 
 
+class PeerProtocol(OneWriteProtocol):
+    """A connection of the admin listener; over the socket its requests tell the user of the process that asks."""
+
+    def connection_made(self, transport: Any) -> None:
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            self.app_state = {"peer_uid": _user_of(connection)}
+        super().connection_made(transport)
+
+
+def _user_of(connection: Any) -> int | None:
+    """The kernel's word for who connected; None where it gives none (elsewhere than on Linux)."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    _, user, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("iII")))
+    return int(user)
+
+
 def _protocol(app: ASGIApp) -> Callable[[], Any]:
     config = uvicorn.Config(
-        app, http=OneWriteProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        app, http=PeerProtocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,
     )  # fmt: skip
     config.load()
-    return functools.partial(OneWriteProtocol, config=config, server_state=ServerState(), app_state={})
+    return functools.partial(PeerProtocol, config=config, server_state=ServerState(), app_state={})

@@ -48,7 +48,7 @@ def refusal_body(error: OAuthError) -> bytes:
     return strict_json.dumps({"error": error.code, "error_description": error.description})
 
 
-def _refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
+def _own_headers(error: OAuthError, exchange: Exchange) -> Headers:
     headers = [(name.encode(), value.encode()) for name, value in error.headers]
     if isinstance(error, InvalidClient) and exchange.authorization_scheme is not None:
         # RFC 6749 5.2: a challenge of the scheme that the client used, and only then.
@@ -57,11 +57,17 @@ def _refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
     return headers
 
 
-async def send_refusal(scope: Scope, send: Send, error: OAuthError) -> None:
-    """Write a refusal: the one place that does."""
-    headers = _refusal_headers(error, exchange_of(scope))
+def refusal_headers(error: OAuthError, exchange: Exchange) -> Headers:
+    """What a refusal says outside of its body."""
+    headers = _own_headers(error, exchange)
     if isinstance(error, (PayloadTooLarge, RequestTimeout)):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
+    return headers
+
+
+async def send_refusal(scope: Scope, send: Send, error: OAuthError) -> None:
+    """Write a refusal: the one place that does, but for the problems of the admin API."""
+    headers = refusal_headers(error, exchange_of(scope))
     await send_private_json(scope, send, error.status, refusal_body(error), *headers)
 
 

@@ -1,7 +1,7 @@
 """The outermost layer: every request comes in here, and whatever is raised becomes an answer here."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ class Entrance:
     """The outermost layer: gives each request its id and source, and turns whatever is raised into an answer.
 
     `endpoints` by their exact path. `own_host`: whom they answer, if not everybody. `elsewhere`: for requests that none
-    of them got.
+    of them got. `write`: what a refusal looks like.
     """
 
     endpoints: Mapping[str, Served]
@@ -53,6 +53,7 @@ class Entrance:
     lifespan: ASGIApp | None = None
     own_host: OwnHost | None = None
     elsewhere: Ledger = Ledger("none")  # noqa: RUF009 - frozen
+    write: Callable[[Scope, Send, OAuthError], Awaitable[None]] = send_refusal
     ids: RandomIds = field(default_factory=RandomIds)
     scarce: ScarceLines = field(default_factory=ScarceLines)
     cheap: ScarceLines = field(default_factory=lambda: ScarceLines(MAX_CHEAP_LINES))
@@ -82,7 +83,7 @@ class Entrance:
             self._record_refusal(scope, "disconnected", exchange.facts())
         except Exception:
             self.audit.broken(exchange.facts())
-            await send_refusal(scope, send, ServerError("bug"))
+            await self.write(scope, send, ServerError("bug"))
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and self.lifespan is not None:
@@ -116,7 +117,7 @@ class Entrance:
         exchange = exchange_of(scope)
         facts = {"error": error.code, "status": error.status, "hint": error.hint, **exchange.facts()}
         self._record_refusal(scope, error.reason, facts)
-        await send_refusal(scope, send, error)
+        await self.write(scope, send, error)
 
     def _record_refusal(self, scope: Scope, reason: str, facts: Mapping[str, Any]) -> None:
         """Count it where it belongs, and log it; of what is cheap, or beside the clients' endpoints, some only."""

@@ -33,7 +33,7 @@ async def read_form(
     for name, value in scope["headers"]:
         if name in _FORM_HEADERS:
             found.setdefault(name, []).append(value)
-    body = await _read_body(found.get(b"content-length", ()), receive, admission)
+    body = await read_body(found.get(b"content-length", ()), receive, admission)
     check_content_type(found.get(b"content-type", ()))
     check_content_encoding(found.get(b"content-encoding", ()))
     check_query(scope["query_string"])
@@ -41,8 +41,8 @@ async def read_form(
     return body, found.get(b"authorization", ()), proofs
 
 
-async def _read_body(lengths: Sequence[bytes], receive: Receive, admission: Admission) -> bytes:
-    """Read at most 64 KiB within 15 s."""
+async def read_body(lengths: Sequence[bytes], receive: Receive, admission: Admission) -> bytes:
+    """Read at most 64 KiB within 15 s. Raises PayloadTooLarge, RequestTimeout, ClientDisconnected."""
     for value in lengths:
         if value.isdigit():
             _check_size(int(value[:20]))

@@ -1,6 +1,6 @@
 """An endpoint as a row of a table: where it is, what it takes, what it adds to the metadata, where refusals go."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -63,6 +63,29 @@ class Served:
     methods: tuple[str, ...]
     ledger: Ledger
     when: When | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WithTree(Mapping[str, Served]):
+    """The rows of `exact` by their paths, and `tree` for whatever begins with `prefix`."""
+
+    exact: Mapping[str, Served]
+    prefix: str
+    tree: Served
+
+    def __getitem__(self, path: str) -> Served:
+        found = self.exact.get(path)
+        if found is None and path.startswith(self.prefix):
+            found = self.tree
+        if found is None:
+            raise KeyError(path)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.exact, self.prefix))
+
+    def __len__(self) -> int:
+        return len(self.exact) + 1
 
 
 def served(routes: Iterable[Route[Parts]], parts: Parts, issuer: str) -> dict[str, Served]:

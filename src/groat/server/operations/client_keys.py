@@ -1,7 +1,7 @@
 """What an operator may do with the public keys of clients; `operations` lists these with the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from groat.keys.client_keys import KeyLife, Verdict, removal_verdict
@@ -21,6 +21,19 @@ MAX_OWN_KEYS: Final = 10  # of one client: what a stolen key can add is bounded
 def key_life(record: ClientKeyRecord) -> KeyLife:
     """What the rules about a key's life need to know of it."""
     return KeyLife(record.kid, record.created_at, record.limits, record.last_used_at)
+
+
+def describe_client_keys(
+    records: Sequence[ClientKeyRecord], now: float, idle: int, warning: int
+) -> list[dict[str, Any]]:
+    """All keys of one client with their states and the verdicts on their removal, as people and programs see them."""
+    lives = [key_life(record) for record in records]
+    documents = []
+    for record, life in zip(records, lives, strict=True):
+        verdict = removal_verdict(life, lives, now, idle)
+        state = {"state": life.state(now, warning), "safe_to_remove": verdict.safe, "why": verdict.why}
+        documents.append(asdict(record) | state)
+    return documents
 
 
 def key_records(

@@ -30,6 +30,8 @@ class ClientFilter:
         )
 
 
+MAX_LOOKED_AT: Final = 2000  # clients of one part of the list: what a request for it costs is bounded
+LOOKED_AT_ONCE: Final = 200
 EVERY_CLIENT: Final = ClientFilter()
 
 
@@ -60,3 +62,34 @@ async def list_clients(operator: Operator, wanted: ClientFilter = EVERY_CLIENT) 
         for record in await operator.store.list_clients()
     ]
     return tuple(one for one in found if wanted.admits(one, operator.now))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsPart:
+    """A part of the list. `last`: the id behind which the next one begins, None at the end."""
+
+    found: tuple[ListedClient, ...]
+    last: str | None
+
+
+async def list_some_clients(operator: Operator, wanted: ClientFilter, behind: str, limit: int) -> ClientsPart:
+    """The first clients behind this id that are meant, `limit` at most; fewer where few of many are meant.
+
+    It looks at MAX_LOOKED_AT clients and then says how to go on. Raises NotRegistered for an API that is not there.
+    """
+    if wanted.api:
+        await find_api(operator, wanted.api)
+    found: list[ListedClient] = []
+    for _ in range(MAX_LOOKED_AT // LOOKED_AT_ONCE):
+        records = await operator.store.clients_behind(behind, LOOKED_AT_ONCE)
+        since = await operator.store.unused_since(behind, records[-1].client_id) if records else {}
+        for record in records:
+            one = ListedClient(record, since.get(record.client_id, record.created_at))
+            behind = record.client_id
+            if wanted.admits(one, operator.now):
+                found.append(one)
+            if len(found) == limit:
+                return ClientsPart(tuple(found), behind)
+        if len(records) < LOOKED_AT_ONCE:
+            return ClientsPart(tuple(found), None)
+    return ClientsPart(tuple(found), behind)

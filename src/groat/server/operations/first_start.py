@@ -14,6 +14,7 @@ from groat.keys.files import make_directory, make_private_directory, write_publi
 from groat.keys.ring.keyring import active_key
 from groat.protocol.errors import ConfigError
 from groat.server.log.audit import Audit
+from groat.server.operations.admin import ADMIN_API, admin_api_is_there
 from groat.server.operations.operation import writes
 from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import Ring, check_custody, first_signing_key, list_signing_keys
@@ -83,6 +84,7 @@ async def initialise(
         if fresh_store or upgraded:
             await _record_schema(operator, "store.created" if fresh_store else "store.upgraded")
         steps.append(await _first_key(operator, config, open_custody(config)))
+        steps.append(await _admin_api(operator))
     finally:
         await store.close()
     return config, steps
@@ -187,6 +189,14 @@ def _key_encryption_key(path: Path, fresh_store: bool) -> bool:
             raise
         return False  # another process that does the same was faster
     return True
+
+
+async def _admin_api(operator: Operator) -> Step:
+    """Stores of before have none: `groat init` once more brings it."""
+    made = False
+    with contextlib.suppress(StoreConflict):  # another process that does the same was faster
+        made = await admin_api_is_there(operator)
+    return Step("admin API", ADMIN_API, made)
 
 
 async def _first_key(operator: Operator, config: Config, custody: Custody) -> Step:

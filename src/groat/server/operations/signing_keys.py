@@ -7,6 +7,7 @@ ConfigError for what cannot be right, StoreUnavailable when the store cannot ans
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from groat.keys.custody import Custody, KeyLost
 from groat.keys.ring.keyring import KeyState, Lead, SigningKey
@@ -45,6 +46,21 @@ class Ring:
     custody: Custody
     algorithm: str
     lead: Lead = field(default_factory=Lead)
+
+
+def describe_signing_key(record: SigningKey, now: float) -> dict[str, Any]:
+    """A key for people and programs: its public half, and what follows from its instants at this moment."""
+    return {
+        "kid": record.kid,
+        "algorithm": record.public.algorithm,
+        "state": record.state(now).value,
+        "created_at": record.created_at,
+        # A held key has an instant that never comes, which would be read as a date.
+        "activates_at": None if record.held else record.activates_at,
+        "retires_at": record.retires_at,
+        "removes_at": record.removes_at,
+        "jwk": dict(record.public.jwk),
+    }
 
 
 @reads("key.list")

@@ -14,25 +14,26 @@ MAX_SOCKET_PATH: Final = 100  # bytes; the operating system allows 107
 
 @dataclass(frozen=True, slots=True)
 class AdminAddress:
-    """Where to listen: a host and port, a socket file, both, or nowhere."""
+    """Where to listen: a host and port, a socket file, both, or nowhere. `private`: the file is for its owner alone."""
 
     host: str = ""
     port: int = 0
     socket: Path | None = None
+    private: bool = True
 
     @classmethod
-    def parse(cls, listen: str, socket: Path | None) -> "AdminAddress":
+    def parse(cls, listen: str, socket: Path | None, private: bool = True) -> "AdminAddress":
         """Read "HOST:PORT" (or ""). Raises ConfigError; also for a socket path too long to be bound."""
         if socket is not None and len(os.fsencode(socket)) > MAX_SOCKET_PATH:
             long = f"admin.socket is longer than {MAX_SOCKET_PATH} bytes: {socket}"
             raise ConfigError(Finding(long, setting="admin.socket"))
         if not listen:
-            return cls(socket=socket)
+            return cls(socket=socket, private=private)
         host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             wrong = 'admin.listen must be HOST:PORT, for example "127.0.0.1:9464"'
             raise ConfigError(Finding(wrong, setting="admin.listen"))
-        return cls(host.strip("[]"), int(port), socket)
+        return cls(host.strip("[]"), int(port), socket, private)
 
     def __str__(self) -> str:
         places = [f"http://{self.host}:{self.port}"] if self.host else []

@@ -113,6 +113,17 @@ def table(value: Any) -> dict[str, Any]:
         ) from None
 
 
+def users(value: Any) -> tuple[int, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    try:
+        found = tuple(integer(item.strip() if isinstance(item, str) else item) for item in items if item != "")
+    except (TypeError, ValueError):
+        found = (-1,)
+    if any(number < 0 for number in found):
+        raise ValueError("a list of numbers of users (id -u)")
+    return found
+
+
 def boolean(value: Any) -> bool:
     if value in ("true", "false"):
         return bool(value == "true")

@@ -125,16 +125,17 @@ class Logging:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """Where the admin listener stands, and the names it answers to besides its address."""
+    """Where the admin listener stands, the names it answers to besides its address, and who else is an operator."""
 
     listen: str
     socket: Path | None
     hosts: tuple[str, ...]
+    socket_users: tuple[int, ...]
 
     @property
     def address(self) -> AdminAddress:
         """Host and port, the socket, both, or nowhere. Raises ConfigError for a socket path that is too long."""
-        return AdminAddress.parse(self.listen, self.socket)
+        return AdminAddress.parse(self.listen, self.socket, not self.socket_users)
 
 
 # Which section of the table each is cut from.

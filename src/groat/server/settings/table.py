@@ -20,6 +20,7 @@ from groat.server.settings.readers import (
     strings,
     table,
     text,
+    users,
 )
 
 
@@ -83,6 +84,7 @@ SETTINGS: Final = (
     Setting("admin.listen", optional, "", "HOST:PORT of the admin listener (/metrics); empty: none"),
     Setting("admin.hosts", strings, [], "names of the admin listener besides its address and localhost"),
     Setting("admin.socket", optional, "", "socket file of the admin listener; empty: none"),
+    Setting("admin.socket_users", users, [], "numbers of users who are operators at the socket, too"),
     Setting("throttle.client_failures", positive, 30, "failed authentications a minute per source and client"),
     Setting("throttle.source_failures", positive, 300, "failed authentications a minute per source"),
     Setting("throttle.failure_share", percent, 50, "percent of a worker's time for failures before newcomers wait"),

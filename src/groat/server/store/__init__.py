@@ -149,8 +149,16 @@ class Store(Protocol):
 
     async def list_clients(self) -> tuple[ClientRecord, ...]: ...
 
-    async def unused_since(self) -> dict[str, int]:
-        """By client id, since when no use of a client is known.
+    async def clients_behind(self, client_id: str, limit: int) -> tuple[ClientRecord, ...]:
+        """So many clients at most, by their ids, behind this one."""
+        ...
+
+    async def count_clients(self) -> tuple[int, int]:
+        """How many there are, and how many of them are disabled."""
+        ...
+
+    async def unused_since(self, behind: str = "", until: str | None = None) -> dict[str, int]:
+        """By client id, since when no use of a client is known; of all, or of those behind one up to another.
 
         That is its last one, to the hour, or its registration; but not before the floor, nor before the store was
         brought to the schema that has this.

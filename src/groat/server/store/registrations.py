@@ -90,8 +90,16 @@ class Registrations(ABC):
     async def list_clients(self) -> tuple[ClientRecord, ...]:
         return tuple(map(client_record, await self._rows(sql.LIST_CLIENTS)))
 
-    async def unused_since(self) -> dict[str, int]:
-        return {row["client_id"]: unused_since(row) for row in await self._rows(sql.USES_OF_CLIENTS)}
+    async def clients_behind(self, client_id: str, limit: int) -> tuple[ClientRecord, ...]:
+        return tuple(map(client_record, await self._rows(sql.CLIENTS_BEHIND, client_id, limit)))
+
+    async def count_clients(self) -> tuple[int, int]:
+        (row,) = await self._rows(sql.COUNT_CLIENTS)
+        return row["clients"], row["disabled"]
+
+    async def unused_since(self, behind: str = "", until: str | None = None) -> dict[str, int]:
+        part = (sql.USES_OF_CLIENTS,) if until is None else (sql.USES_BETWEEN, behind, until)
+        return {row["client_id"]: unused_since(row) for row in await self._rows(*part)}
 
     async def published_at(self, limit: int) -> tuple[str, ...]:
         return published_at(await self._rows(sql.PUBLISHED, limit))

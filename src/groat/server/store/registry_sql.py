@@ -67,6 +67,14 @@ REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
 # Clients. A removed one leaves its row behind.
 
 LIST_CLIENTS: Final = alike('SELECT * FROM clients WHERE removed_at IS NULL ORDER BY client_id COLLATE "C"')
+CLIENTS_BEHIND: Final = alike(
+    'SELECT * FROM clients WHERE removed_at IS NULL AND client_id COLLATE "C" > $1 '
+    'ORDER BY client_id COLLATE "C" LIMIT $2'
+)
+COUNT_CLIENTS: Final = alike(
+    "SELECT count(*) AS clients, count(CASE WHEN enabled THEN NULL ELSE 1 END) AS disabled FROM clients "
+    "WHERE removed_at IS NULL"
+)
 FIND_CLIENT: Final = alike("SELECT * FROM clients WHERE client_id = $1 AND removed_at IS NULL")
 ADD_CLIENT: Final = alike("INSERT INTO clients (client_id, document, enabled, created_at) VALUES ($1, $2, $3, $4)")
 # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
@@ -154,6 +162,14 @@ SELECT c.client_id, c.created_at, c.unused_since, max(k.last_used_at) AS last_us
     (SELECT floor FROM registry) AS floor
 FROM clients AS c LEFT JOIN client_keys AS k ON k.client_id = c.client_id
 WHERE c.removed_at IS NULL GROUP BY c.client_id
+"""
+)
+USES_BETWEEN: Final = alike(
+    """
+SELECT c.client_id, c.created_at, c.unused_since, max(k.last_used_at) AS last_used_at,
+    (SELECT floor FROM registry) AS floor
+FROM clients AS c LEFT JOIN client_keys AS k ON k.client_id = c.client_id
+WHERE c.removed_at IS NULL AND c.client_id COLLATE "C" > $1 AND c.client_id COLLATE "C" <= $2 GROUP BY c.client_id
 """
 )
 
