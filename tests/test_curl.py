@@ -69,6 +69,14 @@ def test_the_lines_for_curl(place: Place) -> None:
     assert re.search(r"^x-request-id: \S{8,}$", head, re.M)
 
 
+def test_the_lines_of_groat_call(place: Place) -> None:
+    """A plain call and a bound one, by the example's own metadata."""
+    section = GUIDE.split("## From a terminal")[1].split("\n## ")[0]
+    (lines,) = re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
+    answers = typed(place, lines)
+    assert answers == '["1 sack of groats"]' * 2
+
+
 @pytest.mark.rule("DEMO-29")
 def test_no_secret_is_an_argument(place: Place) -> None:
     """Neither assertion nor token stands in a command line, where other users of the machine could read it."""

@@ -16,6 +16,7 @@ NAMES: Final = (
     "admin",
     "api",
     "apply",
+    "call",
     "client",
     "completion",
     "config",

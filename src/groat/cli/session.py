@@ -52,6 +52,15 @@ EXIT_MEANINGS: Final = {
 }
 
 
+class CommandFailed(Exception):
+    """What went wrong, with the exit code and the kind that it has. Its text is for whoever reads the terminal."""
+
+    def __init__(self, code: Exit, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.kind = kind
+
+
 @dataclass(slots=True)
 class Session:
     """The global options of one invocation."""
@@ -210,6 +219,8 @@ def _explain(error: BaseException) -> tuple[int, str, list[str]]:
     """Exit code, kind and lines of any failure; what nobody foresaw is a bug."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code, "exit", []
+    if isinstance(error, CommandFailed):
+        return error.code, error.kind, [str(error)]
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         return Exit.INTERRUPTED, "interrupted", ["interrupted"]
     if isinstance(error, click.FileError):

@@ -43,6 +43,14 @@ class Output:
             self._give_up(error)
             return len(text)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Bytes as they are, behind what was written so far."""
+        try:
+            self._stream.flush()
+            self._stream.buffer.write(data)
+        except OSError as error:
+            self._give_up(error)
+
     def flush(self) -> None:
         try:
             self._stream.flush()

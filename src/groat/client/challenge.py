@@ -46,6 +46,14 @@ def named_metadata(response: ApiResponse) -> str | None:
     return None
 
 
+def challenges_of(value: str) -> Mapping[str, Mapping[str, str]]:
+    """The parameters of the first challenge of each scheme, in lower case."""
+    found: dict[str, Mapping[str, str]] = {}
+    for scheme, parameters in parse_challenges(value):
+        found.setdefault(scheme, parameters)
+    return found
+
+
 def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
     """Take one header value apart into schemes (lower case) and their parameters; the rest of a broken one is left."""
     challenges: list[tuple[str, dict[str, str]]] = []

@@ -1,5 +1,6 @@
 """MachineClient: a machine's own identity at one authorization server, and the tokens it gets there."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from inspect import iscoroutinefunction
@@ -167,13 +168,21 @@ class MachineClient:
         secret is sent (`http` neither: the API is none of the authorization server's business), and no other issuer is
         asked. Raises IssuerNotTrusted, MetadataInvalid, ServerUnreachable; ConfigError for a resource that is no URL.
         """
-        transport = Transport(timeout=self._timeout)
-        try:
+        with contextlib.closing(Transport(timeout=self._timeout)) as transport:
             found = ApiReader(transport, self._allow_http_hosts).read(
                 one_string("resource", resource), response, transport.until(self._timeout)
             )
-        finally:
-            transport.close()
+        check_issuer(found, self._issuer)
+        return found
+
+    def find_api(self, url: str) -> ApiMetadata:
+        """What the API says of itself that this URL belongs to, above all its identifier, the `resource`; blocks.
+
+        It is asked at the URL's own origin, without a token, and believed only where the document's address, the
+        identifier and the URL fit each other. Raises as `check_api`.
+        """
+        with contextlib.closing(Transport(timeout=self._timeout)) as transport:
+            found = ApiReader(transport, self._allow_http_hosts).find(url, transport.until(self._timeout))
         check_issuer(found, self._issuer)
         return found
 

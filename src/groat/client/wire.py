@@ -30,7 +30,7 @@ from groat.protocol.errors import ConfigError
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
-HttpSource = HttpClient | Callable[[], HttpClient] | None
+HttpSource = HttpClient | Callable[[], HttpClient | DefaultClient] | None
 
 # What stands in for the network, by scheme and host with port; only `groat.testing` writes here (docs/decisions/0056).
 stand_ins: Final[dict[tuple[str, str], HttpClient]] = {}
@@ -93,8 +93,8 @@ class Transport:
         outcome: Answer | ClientError
         try:
             outcome = self._exchange(request, end)
-        except _failures() as error:
-            outcome = _describe(request.url, error, self._proxy_of(request.url))
+        except failures() as error:
+            outcome = unreachable(request.url, error, self._proxy_of(request.url))
         except RuntimeError:
             # Both libraries say so when the client is closed while, or before, it is used.
             if not self._closed:
@@ -183,14 +183,15 @@ def _made_by(factory: Callable[[], HttpClient | DefaultClient]) -> HttpClient | 
     raise EnvironmentUnusable(problem, hint=f"the HTTP library reads {named}, which are set" if named else "")
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What the libraries raise for a failed exchange; only loaded ones can raise."""
     loaded = [sys.modules[name] for name in LIBRARIES if sys.modules.get(name) is not None]
     classes = [getattr(library, name) for library in loaded for name in ("HTTPError", "InvalidURL", "StreamError")]
     return (OSError, *classes)
 
 
-def _describe(url: str, error: Exception, proxy: str) -> ServerUnreachable:
+def unreachable(url: str, error: Exception, proxy: str = "") -> ServerUnreachable:
+    """Such a failure in our words; `proxy`: what stood in between."""
     host = urlsplit(url).netloc
     # The library's own text for a connection or TLS error names hosts and certificates, never bodies.
     message = f"{host}{proxy}: {type(error).__name__}: {foreign(str(error))}"

@@ -4,7 +4,7 @@ import contextlib
 
 import click
 
-from groat.cli.commands.token import ISSUER, LOCAL, asked_for, key_to_bind
+from groat.cli.asked import ISSUER, LOCAL, asked_for, key_to_bind
 from groat.cli.identities import identity
 from groat.cli.session import Session
 from groat.protocol.jwk import ALGORITHM_NAMES

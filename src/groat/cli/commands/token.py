@@ -3,22 +3,20 @@
 import contextlib
 import json
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from groat.cli.identities import identity, read_key
+from groat.cli.asked import ISSUER, LOCAL, asked_for, key_to_bind, note_narrowed
+from groat.cli.identities import identity
 from groat.cli.people import cell
 from groat.cli.session import Session
 from groat.protocol import jose
-from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable
-from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_decode
-from groat.protocol.metadata import JWKS_PATH, issuer_path
+from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
+from groat.protocol.jwk import ALGORITHM_NAMES, base64url_decode
+from groat.protocol.metadata import JWKS_PATH
 
 
 @click.group()
@@ -28,59 +26,6 @@ def token() -> None:
 
 def _read_token(value: str) -> str:
     return (sys.stdin.buffer.read().decode("utf-8", "replace") if value == "-" else value).strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Whom to ask: the issuer itself, or (`address`) whoever listens at the address of [server] on this machine.
-
-    The latter only on demand. Any program can listen on a port and say that it is the issuer: it would be given an
-    assertion that buys a token, or its keys would be believed. `elsewhere`: where --local would ask, for a hint.
-    """
-
-    issuer: str
-    address: str | None = None
-    elsewhere: str | None = None
-
-    @property
-    def hint(self) -> str:
-        """What helps where the issuer does not answer; empty where nothing does."""
-        return f"on the server's own machine --local asks {self.elsewhere} instead" if self.elsewhere else ""
-
-    @contextlib.contextmanager
-    def hinted(self) -> Iterator[None]:
-        """Say it where that is what fails in here."""
-        from groat.client import MetadataInvalid, ServerUnreachable
-
-        try:
-            yield
-        except (ServerUnreachable, MetadataInvalid) as error:
-            error.hint = error.hint or self.hint
-            raise
-
-
-def asked_for(session: Session, issuer: str | None, *, local: bool) -> Asked:
-    named = issuer or os.environ.get("GROAT_ISSUER")
-    if named is not None and not local:
-        return Asked(named)
-    config = session.config()
-    name = named or config.policy.issuer
-    if config.listener.tls is not None:
-        if local:
-            raise ConfigError(f"--local: this server speaks TLS, and its certificate is for the name in {name}")
-        return Asked(name)
-    host, port = config.listener.local_address
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{issuer_path(name)}"
-    if not local:
-        return Asked(name, elsewhere=None if name.rstrip("/") == address else address)
-    session.note(f"asking the local server at {address} for {name}")
-    return Asked(name, address)
-
-
-LOCAL = click.option(
-    "--local", is_flag=True, help="Ask the address of [server] on this machine; whoever listens there is believed."
-)
-ISSUER = click.option("--issuer", metavar="URL", help="Default: GROAT_ISSUER, or the issuer of the configuration.")
 
 
 @token.command()
@@ -127,19 +72,11 @@ def get(
     )
     with contextlib.closing(machine), asked.hinted():
         granted = machine.token(resource=resource, scopes=list(scopes))
-    if missing := sorted(set(scopes) - set(granted.scopes)):
-        session.note(f"narrowed by the server: granted without {' '.join(missing)}")
+    note_narrowed(session, scopes, granted.scopes)
     if print_token:
         click.echo(granted.value)
     else:
         _show(session, granted, {"client_id": client_id, "resource": resource})
-
-
-def key_to_bind(name: str | None, asked: Asked) -> PrivateKey | bool:
-    """The key to bind to, False for none. Raises ConfigError."""
-    if name is not None and asked.address is not None:
-        raise ConfigError("--dpop: a proof names the public URL of the server, which --local does not ask")
-    return name is not None and read_key(name)
 
 
 def _show(session: Session, granted: Any, asked: dict[str, Any]) -> None:
