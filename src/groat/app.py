@@ -14,6 +14,7 @@ from groat.keys.custody import Custody
 from groat.keys.ring.schedule import Timing
 from groat.outbound.published import fetch_key_set
 from groat.server.chores.admin_listener import admin_entrance, serve_admin
+from groat.server.chores.audit_retention import AuditRetention
 from groat.server.chores.client_key_watch import ClientKeyWatch
 from groat.server.chores.forgetting import Forgetter
 from groat.server.chores.reloading import in_force, reload_at_hangup
@@ -104,6 +105,8 @@ def list_chores(config: Config, parts: Parts, custody: Custody, current: Current
         asking.publishers.run,
         partial(count_forever, parts.metrics),
     ]
+    if keep := config.audit_trail.keep:
+        chores.append(AuditRetention(parts.operator, keep, parts.time).run)
     if address := config.admin.address:
         chores.append(partial(serve_admin, _admin(config, parts, custody), address, parts.audit.log))
     return chores

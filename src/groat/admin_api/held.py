@@ -12,7 +12,7 @@ from typing import Any, cast
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator
 from groat.server.store import RegistryMoved, Store
-from groat.server.store.audit_trail import Deed
+from groat.server.store.audit_trail import Deed, Effect
 from groat.server.store.changes import Change, Transaction
 
 
@@ -65,6 +65,10 @@ class _HeldStore:
             raise Moved from None
         except _Tried:
             return range(0)
+
+    async def record(self, deed: Deed, effect: Effect) -> range:
+        """`Store.record`: what is only tried leaves no row."""
+        return range(0) if self._trial else await self._store.record(deed, effect)
 
 
 class _Unheard(Audit):

@@ -17,6 +17,7 @@ NAMES: Final = (
     "api",
     "apply",
     "call",
+    "audit",
     "client",
     "completion",
     "config",

@@ -19,18 +19,22 @@ from groat.protocol.federation.trust import KeySource, SourceKind
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.key_limits import LimitsChange
 from groat.protocol.models import Policy
+from groat.server.desired.reading import read_wanted
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import (
     ApiWish,
+    AuditFilter,
     ClientFilter,
     Operator,
     Ring,
     TrustChange,
     apis,
+    audit,
     client_keys,
     client_lists,
     clients,
+    desired,
     signing_keys,
     store,
     trust_rules,
@@ -90,6 +94,11 @@ class Scene:
         active = next(k.kid for k in await signing_keys.list_signing_keys(self.operator) if k.state(now) == "active")
         await signing_keys.revoke_signing_key(self.ring, active)
 
+    async def apply(self) -> None:
+        file = self.folder / "registry.toml"
+        file.write_text('[apis.stock]\naudience = "https://stock.example"\nscopes = ["read"]\n')
+        await desired.apply_desired(self.operator, read_wanted(file), lambda plan: None)
+
     async def copy(self) -> None:
         target = SqliteStore.create(self.folder / "copy.db")
         try:
@@ -112,6 +121,7 @@ class Scene:
         assert [(row.operation, row.object.split("/")[0]) for row in rows] == [
             ("store.created", "store"),
             ("key.rotated", "key"),
+            ("api.added", "api"),
         ]
         assert {row.actor for row in rows} == {ANN.name}
 
@@ -164,12 +174,17 @@ STEPS: Final[dict[str, Step]] = {
     "api.update": lambda s: apis.update_api(s.operator, "orders", ApiWish(remove_scopes=["write"])),
     "api.remove": lambda s: apis.remove_api(s.operator, "orders"),
     "client.remove": lambda s: clients.remove_client(s.operator, "billing"),
+    "registry.apply": Scene.apply,
+    "registry.export": lambda s: desired.export_registry(s.operator),
     "key.rotate": lambda s: signing_keys.rotate_signing_key(s.ring),
     "key.prepare": lambda s: signing_keys.prepare_signing_key(s.ring),
     "key.activate": Scene.activate,
     "key.retire": Scene.retire,
     "key.reseal": Scene.reseal,
     "key.revoke": Scene.revoke,
+    "audit.list": lambda s: audit.list_audit(s.operator),
+    "audit.export": lambda s: audit.export_audit(s.operator, AuditFilter(), lambda row: None),
+    "audit.verify": lambda s: audit.verify_audit(s.operator),
     "store.look": lambda s: store.look_at_store(s.operator),
     "store.backup": lambda s: store.backup_store(s.operator, s.folder / "backup.db"),
     "store.restore": lambda s: store.restore_store(s.operator, s.folder / "backup.db"),
@@ -248,7 +263,7 @@ def test_who_changes_something_writes_rows(played: Played, name: str) -> None:
     writes = OPERATIONS[name].access is Access.WRITE and name not in WITHOUT_ROWS
     assert bool(played.wrote[name]) is writes
     assert {row.actor for row in played.wrote[name]} <= {ANN.name}
-    assert {row.face for row in played.wrote[name]} <= {"cli"}
+    assert {row.face for row in played.wrote[name]} <= {"apply" if name == "registry.apply" else "cli"}
 
 
 def test_the_rows_are_one_chain(played: Played) -> None:
@@ -263,7 +278,7 @@ def test_the_log_names_the_rows(played: Played) -> None:
     changes = [line for line in played.lines if "audit" in line]
     assert {line["event"] for line in played.lines} - {line["event"] for line in changes} == {"store.backed_up"}
     for line in changes:
-        if line["event"] in ("store.created", "store.copied") or line["audit"] < 3:
+        if line["event"] in ("store.created", "store.copied") or line["audit"] < 4:
             continue  # of a store of its own
         for number in range(line["audit"], line.get("audit_last", line["audit"]) + 1):
             assert by_number[number].operation == line["event"]

@@ -17,6 +17,7 @@ COMMANDS: Final = Path(__file__).parents[3] / "src" / "groat" / "cli" / "command
 # What helps operations, and is none.
 HELPERS: Final = {
     "apply_next_step": "the schedule's own work, which nobody asks for",
+    "forget_audit": "retention's own work, which nobody asks for",
     "begin_memory": "a part of store.init",
     "check_custody": "a check of several operations",
     "list_some_clients": "client.list, a part at a time",

@@ -63,6 +63,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     "clients.key_lifetime": (0, ('"90d"', 90 * 86400), ("1h", 3600), ("0", 0)),
     "clients.key_warning": (14 * 86400, ('"7d"', 7 * 86400), ("0", 0), ("1h", 3600)),
     "clients.key_idle": (7 * 86400, ('"1d"', 86400), ("0", 0), ("1h", 3600)),
+    "audit.keep": (400 * 86400, ('"90d"', 90 * 86400), ("1d", 86400), ("0s", 0)),
     "server.host": ("127.0.0.1", ('"::1"', "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")),
     "server.port": (3001, ("1", 1), ("65535", 65535), (0, 0)),
     "server.workers": (1, ("2", 2), ("3", 3), (4, 4)),

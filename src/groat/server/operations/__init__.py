@@ -17,6 +17,14 @@ from groat.server.operations.apis import (
     remove_api,
     update_api,
 )
+from groat.server.operations.audit import (
+    AuditFilter,
+    Verified,
+    audit_document,
+    export_audit,
+    list_audit,
+    verify_audit,
+)
 from groat.server.operations.client_keys import (
     add_client_keys,
     enrol_client_key,
@@ -67,11 +75,13 @@ from groat.server.operations.trusts import (
 
 __all__ = [
     "ApiWish",
+    "AuditFilter",
     "ClientFilter",
     "NotRegistered",
     "Operator",
     "Ring",
     "TrustChange",
+    "Verified",
     "activate_signing_key",
     "add_api",
     "add_client",
@@ -79,11 +89,13 @@ __all__ = [
     "add_rule",
     "add_trust",
     "apply_desired",
+    "audit_document",
     "describe_api",
     "enable_client",
     "enable_trust",
     "enrol_client_key",
     "explain_token",
+    "export_audit",
     "export_registry",
     "find_api",
     "find_client",
@@ -92,6 +104,7 @@ __all__ = [
     "invite_client",
     "list_all_client_keys",
     "list_apis",
+    "list_audit",
     "list_client_keys",
     "list_clients",
     "list_rules",
@@ -121,4 +134,5 @@ __all__ = [
     "update_client",
     "update_client_key",
     "update_trust",
+    "verify_audit",
 ]

@@ -7,6 +7,7 @@ from typing import Final
 
 from groat.server.operations import (
     apis,
+    audit,
     client_keys,
     client_lists,
     clients,
@@ -21,6 +22,7 @@ from groat.server.operations.operation import OPERATIONS, Access, Operation
 
 ROOMS: Final = (
     apis,
+    audit,
     client_keys,
     client_lists,
     clients,

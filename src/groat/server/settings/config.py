@@ -22,6 +22,7 @@ from groat.server.settings.admin_address import AdminAddress
 from groat.server.settings.readers import optional, table, text
 from groat.server.settings.slices import (
     Admin,
+    AuditTrail,
     Capacity,
     ClientKeys,
     Handshakes,
@@ -58,6 +59,7 @@ class Config:
     key_files: KeyFiles
     publishing: Publishing
     client_keys: ClientKeys
+    audit_trail: AuditTrail
     listener: Listener
     handshakes: Handshakes
     capacity: Capacity
@@ -168,6 +170,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: P
         key_files=cut(KeyFiles, values, directory),
         publishing=cut(Publishing, values, directory),
         client_keys=cut(ClientKeys, values, directory),
+        audit_trail=cut(AuditTrail, values, directory),
         listener=cut(Listener, values, directory),
         handshakes=cut(Handshakes, values, directory),
         capacity=cut(Capacity, values, directory),
@@ -186,7 +189,7 @@ def _combination_faults(values: Mapping[str, Any], policy: Policy) -> Iterator[F
         message = "server.tls_key_file needs server.tls_certificate_file; without it there is no TLS"
         yield Finding(message, setting="server.tls_key_file")
     yield from _certificate_faults(values)
-    for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle"):
+    for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle", "audit.keep"):
         if values[name] > MAX_DAYS * 86400:
             yield Finding(f"{name} must be {MAX_DAYS} days at most", setting=name)
 

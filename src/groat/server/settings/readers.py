@@ -45,6 +45,13 @@ def date_and_time(value: Any) -> int:
     raise ValueError('a date such as "2027-01-31T00:00:00Z"')
 
 
+def days(value: Any) -> int:
+    """Seconds: 0, or a day at least."""
+    if 0 < (found := duration(value)) < 86400:
+        raise ValueError('"0s", or a duration of at least "1d"')
+    return found
+
+
 def text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a non-empty string")

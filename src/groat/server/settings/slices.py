@@ -64,6 +64,13 @@ class ClientKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditTrail:
+    """How long its rows stay, in seconds; 0: for good."""
+
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """Where to listen, in how many processes, and with what certificate."""
 
@@ -144,6 +151,7 @@ SECTIONS: Final[Mapping[type[Any], str]] = {
     KeyFiles: "keys",
     Publishing: "keys",
     ClientKeys: "clients",
+    AuditTrail: "audit",
     Listener: "server",
     Handshakes: "tls",
     Capacity: "server",
@@ -152,8 +160,9 @@ SECTIONS: Final[Mapping[type[Any], str]] = {
     Admin: "admin",
 }
 Slice = TypeVar(
-    "Slice", Storage, KeyFiles, Publishing, ClientKeys, Listener, Handshakes, Capacity, Limits, Logging, Admin
-)
+    "Slice", Storage, KeyFiles, Publishing, ClientKeys, AuditTrail, Listener, Handshakes, Capacity, Limits, Logging,
+    Admin,
+)  # fmt: skip
 
 
 def cut(kind: type[Slice], values: Mapping[str, Any], directory: Path) -> Slice:

@@ -205,6 +205,13 @@ class Store(Protocol):
         """The same from the oldest on, of those after this number."""
         ...
 
+    async def forget_audit(self, deed: Deed, cutoff: int) -> tuple[int, range]:
+        """Drop the rows at the beginning of the audit trail that are older than `cutoff`, not all of them at once.
+
+        A row about this deed says up to which they went, and that one's hash. Returns how many, and that row's number.
+        """
+        ...
+
     async def note_key_uses(self, uses: Sequence[KeyUse]) -> None:
         """Raise the last uses of these keys, each named once, and of their clients; raises no registry version.
 

@@ -24,6 +24,9 @@ TAIL: Final = _reading("ORDER BY seq DESC LIMIT 1")
 # From the newest to the oldest, and the other way: rows before or after this number, so many at most.
 BACKWARDS: Final = _reading("WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
 FORWARDS: Final = _reading("WHERE seq > $1 ORDER BY seq LIMIT $2")
+# The oldest row that is not older than this instant: whatever its date, none after it goes.
+FIRST_SINCE: Final = alike("SELECT seq FROM audit WHERE at >= $1 ORDER BY seq LIMIT 1")
+FORGET_THROUGH: Final = alike("DELETE FROM audit WHERE seq <= $1")
 APPEND: Final = Statement(
     postgres="INSERT INTO audit SELECT * FROM json_populate_recordset(NULL::audit, $1::json)",
     sqlite=f"INSERT INTO audit ({_COLUMNS}) SELECT "

@@ -23,7 +23,7 @@ from groat.server.store import (
     audit_sql,
 )
 from groat.server.store import registry_sql as sql
-from groat.server.store.audit_trail import AuditRow, Deed, Effect, append, audit_row
+from groat.server.store.audit_trail import AuditRow, Deed, Effect, append, audit_row, written
 from groat.server.store.audited import effects_of
 from groat.server.store.changes import Change, Transaction, Value
 from groat.server.store.conflicts import Collision
@@ -41,6 +41,7 @@ from groat.server.store.rows import (
 from groat.server.store.trust_rows import rule_record, trust_record
 
 MAX_SEQUENCE: Final = 2**63 - 1
+FORGET_ROWS: Final = 10_000  # of the audit trail, at a time
 
 
 class Filling(Transaction, Protocol):
@@ -142,6 +143,23 @@ class Registrations(ABC):
         async with self._transaction() as transaction:
             held = await _check(transaction, None)
             return await append(transaction, deed, [effect], held["version"], held["horizon"])
+
+    async def forget_audit(self, deed: Deed, cutoff: int) -> tuple[int, range]:
+        async with self._transaction() as transaction:
+            held = await _check(transaction, None)
+            oldest = await transaction.rows(audit_sql.FORWARDS, 0, 1)
+            kept = await transaction.rows(audit_sql.FIRST_SINCE, cutoff)
+            first = oldest[0]["seq"] if oldest else 0
+            end = min(kept[0]["seq"] if kept else MAX_SEQUENCE, first + FORGET_ROWS)
+            going = await transaction.rows(audit_sql.BACKWARDS, end, 1)
+            if not going or going[0]["seq"] < first:
+                return 0, range(0)
+            last = audit_row(going[0])
+            effect = Effect("audit", written({"first": first}), written({"through": last.seq, "hash": last.hash}))
+            # Before the others go: it names the newest of all, which may be one of them.
+            rows = await append(transaction, deed, [effect], held["version"], held["horizon"])
+            await transaction.change(audit_sql.FORGET_THROUGH, last.seq)
+            return last.seq - first + 1, rows
 
     # As a whole
 
