@@ -15,11 +15,16 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(
-    folder: Path, addresses: Sequence[str] = ("127.0.0.1",), names: Sequence[str] = (), *, with_rsa: bool = False
+    folder: Path,
+    addresses: Sequence[str] = ("127.0.0.1",),
+    names: Sequence[str] = (),
+    *,
+    with_rsa: bool = False,
+    common_name: str = "groat test",
 ) -> tuple[Path, Path]:
     """Two PEM files: the certificate alone, to be trusted as its own authority, and the certificate with its key."""
     key = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
-    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "groat test")]), datetime.now(UTC)
+    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), datetime.now(UTC)
     known = [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(address)) for address in addresses)]
     certificate = (
         x509.CertificateBuilder()

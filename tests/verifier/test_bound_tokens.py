@@ -126,7 +126,7 @@ def test_the_wrong_scheme(issuer: Issuer) -> None:
         {"kid": "x"},
         {"jwk": {}},
         {**JKT, "x5t#S256": JKT["jkt"]},
-        {"x5t#S256": JKT["jkt"]},
+        {"x5t#S256": "short"},
         {"jkt": "short"},
         {"jkt": 7},
         {},

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -16,8 +17,9 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import ValidationError
 
 from groat.testing import FakeIssuer
-from groat.verifier import ConfigError, Dpop, KeysUnavailable
+from groat.verifier import Certificates, ConfigError, Dpop, KeysUnavailable
 from groat.verifier.mcp import McpTokenVerifier, caller
+from tests.leaves import CallerCertificate, caller_certificate, written
 from tests.waiting import wait_until
 
 URL: Final = "https://orders.example.com/mcp"
@@ -29,9 +31,11 @@ def issuer() -> FakeIssuer:
     return FakeIssuer(audience=URL)
 
 
-def server(issuer: FakeIssuer, url: str = URL, *, install: bool = True) -> Any:
+def server(
+    issuer: FakeIssuer, url: str = URL, *, install: bool = True, certificates: Certificates | None = None
+) -> Any:
     """An MCP server with two tools that say who calls, and with what token."""
-    tokens = McpTokenVerifier(issuer.verifier(url))
+    tokens = McpTokenVerifier(issuer.verifier(url, certificates=certificates))
     mcp = MCPServer("orders", token_verifier=tokens, auth=tokens.settings(SCOPES))
 
     @mcp.tool()
@@ -48,9 +52,9 @@ def server(issuer: FakeIssuer, url: str = URL, *, install: bool = True) -> Any:
     return tokens.install(app) if install else app
 
 
-def ask(app: Any, path: str = "/mcp", token: str | None = None, method: str = "POST") -> httpx2.Response:
+def ask(app: Any, path: str = "/mcp", token: str | None = None, method: str = "POST", **more: str) -> httpx2.Response:
     async def request() -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {**more, **({"Authorization": f"Bearer {token}"} if token else {})}
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as client:
             return await client.request(method, path, headers=headers, json={} if method == "POST" else None)
@@ -100,6 +104,26 @@ def test_keys_unavailable(issuer: FakeIssuer) -> None:
     assert ask(server(issuer, install=False), token=token).status_code == 500
     with pytest.raises(KeysUnavailable):
         asyncio.run(McpTokenVerifier(issuer.verifier(URL)).verify_token(token))
+
+
+@pytest.mark.rule("RS-MT-01", "RS-MT-02")
+def test_tokens_that_are_bound_to_a_certificate(issuer: FakeIssuer, tmp_path: Path) -> None:
+    """`install` says over what a request came, which the SDK does not; without it such a token is refused."""
+    mine, other = (caller_certificate(tmp_path, name) for name in ("mine", "other"))
+    token = issuer.token("billing", SCOPES, cnf=mine.cnf)
+    named = Certificates("127.0.0.1", "nginx")
+
+    def status(certificate: CallerCertificate | None, *, install: bool = True, certificates: Any = named) -> int:
+        app = server(issuer, install=install, certificates=certificates)
+        headers = dict([] if certificate is None else [written("nginx", certificate)])
+        return ask(app, token=token, **headers).status_code
+
+    # Whoever is let in meets a server whose sessions nobody has started.
+    assert status(mine) == ask(server(issuer), token=issuer.token("billing", SCOPES)).status_code == 500
+    assert status(other) == 401
+    assert status(None) == 401
+    assert status(mine, install=False) == 401
+    assert status(mine, certificates=None) == 401
 
 
 @pytest.mark.rule("RS-02", "RS-09", "RS-MD-06", "RS-MD-07")

@@ -44,6 +44,12 @@ def header_lines(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key == name]
 
 
+def peer_of(scope: Scope) -> str:
+    """The address of who asks: the proxy."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 def _bare(scope: Scope) -> Check:
     """No dialect: the demand is all that is looked at besides the token."""
     _refuse_path(scope)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from groat.guard.demand import Misasked
-from groat.guard.dialects import CHECK, Dialect, header_lines
+from groat.guard.dialects import CHECK, Dialect, header_lines, peer_of
 from groat.guard.figures import CONTENT_TYPE, Figures
 from groat.guard.identity import identity_headers
 from groat.protocol import strict_json
@@ -21,6 +21,7 @@ from groat.server.connection.crowd import Crowd
 from groat.server.log.event_log import EventLog, redact
 from groat.server.log.scarce import ScarceLines
 from groat.verifier.answers import Answer
+from groat.verifier.certificates import Connection
 from groat.verifier.protected_resource import READS, ApiRequest, ProtectedResource
 
 Send = Callable[[Any], Awaitable[None]]
@@ -75,11 +76,16 @@ class Gate:
     async def _check(self, scope: Any, send: Send) -> None:
         try:
             check = self.dialect(scope)
+
+            def lines(name: str) -> list[bytes]:
+                return header_lines(scope, name.encode("latin-1"))
+
             request = ApiRequest(
-                lambda name: header_lines(scope, name.encode("latin-1")),
+                lines,
                 check.query,
                 check.method,
                 lambda: check.target.decode("latin-1"),
+                connection=lambda: Connection(peer_of(scope), None, lines),
             )
             caller = await self.resource.aadmit(request, check.demand)
         except Misasked as error:

@@ -21,7 +21,8 @@ from groat.server.http.source import Networks
 from groat.server.log.event_log import EventLog, configure_logging, set_library_level
 from groat.serving.listening import bind
 from groat.serving.process import Server, bounded
-from groat.verifier import Verifier
+from groat.verifier import Certificates, Verifier
+from groat.verifier.options import Options
 from groat.verifier.protected_resource import ProtectedResource
 
 MAX_CONNECTIONS: Final = 4096
@@ -30,6 +31,7 @@ _VARIABLES: Final = (
     ("jwks_uri", "GROAT_JWKS_URI"),
     ("algorithms", "GROAT_ALGORITHMS"),
     ("public_url", "GROAT_PUBLIC_URL"),
+    ("require_binding", "GROAT_REQUIRE_BINDING"),
     ("documentation", "GROAT_RESOURCE_DOCUMENTATION"),
     ("issuer", "GROAT_ISSUER"),
 )
@@ -37,7 +39,11 @@ _VARIABLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """What the command line says. `scopes`: those of the API, for its metadata; `cache`: tokens to remember."""
+    """What the command line says.
+
+    `scopes`: those of the API, for its metadata; `cache`: tokens to remember; `certificates`: the networks of the
+    proxy, if it writes callers' certificates into the header of its dialect.
+    """
 
     host: str
     port: int
@@ -45,6 +51,7 @@ class GuardOptions:
     scopes: Sequence[str]
     cache: int
     verbose: bool = False
+    certificates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ def run_guard(options: GuardOptions) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives its terminal, and has no settings to read again
     raise_limit()
     figures = Figures()
-    verifier = _verifier(options.cache, figures)
+    verifier = _verifier(options, figures)
     resource = ProtectedResource(verifier, known=options.scopes)
     if not options.proxy:
         resource.take_no_proofs()  # nobody names the caller's method and URL, so every bound token is refused
@@ -88,10 +95,15 @@ def run_guard(options: GuardOptions) -> None:
         sys.exit(1)
 
 
-def _verifier(cache: int, figures: Figures) -> Verifier:
+def _verifier(options: GuardOptions, figures: Figures) -> Verifier:
     """Raises ConfigError whose every finding names its variable: nobody here has written a keyword."""
+    given: Options = {"cache_size": options.cache, "observer": figures}
+    if options.certificates and not options.proxy:
+        raise ConfigError("--certificates needs --proxy, which says in what header they are")
+    if options.certificates:
+        given["certificates"] = Certificates(options.certificates, options.proxy)
     try:
-        return Verifier.from_env(cache_size=cache, observer=figures)
+        return Verifier.from_env(**given)
     except ConfigError as error:
         raise ConfigError(*(_named(str(finding)) for finding in error.findings)) from None
 

@@ -28,13 +28,15 @@ class ResourceDescription:
 
 @dataclass(frozen=True, slots=True)
 class ProofsTaken:
-    """What an API does with tokens that are bound to keys: algorithms of proofs, and whether all tokens must be.
+    """What an API does with tokens that are bound: algorithms of proofs, and whether all tokens must come with one.
 
-    The default is what a verifier does of which nothing else is said.
+    `certificates`: whether it has the certificates of its callers (RFC 8705 3). The default is what a verifier does of
+    which nothing else is said: it knows of certificates once its server, or a proxy, tells it.
     """
 
     algorithms: Collection[str] = PROOF_ALGORITHMS
     required: bool = False
+    certificates: bool = False
 
 
 def resource_metadata_url(resource: str) -> str | None:
@@ -68,7 +70,7 @@ def resource_metadata(
 ) -> dict[str, Any]:
     """The document (RFC 9728 2). `scopes`: those that the API knows; no empty array is written (3.2).
 
-    Not in it: what groat's verifiers do not do (signed requests, tokens bound to certificates), and signed metadata.
+    Not in it: what groat's verifiers do not do (signed requests), and signed metadata.
     """
     document: dict[str, Any] = {"resource": resource, "authorization_servers": list(issuers)}
     if listed := sorted(set(scopes)):
@@ -76,6 +78,8 @@ def resource_metadata(
     document["bearer_methods_supported"] = ["header"]
     if proofs.algorithms:
         document["dpop_signing_alg_values_supported"] = sorted(proofs.algorithms)
+    if proofs.certificates:
+        document["tls_client_certificate_bound_access_tokens"] = True
     if proofs.required:
         document["dpop_bound_access_tokens_required"] = True
     if description is not None and description.name:

@@ -10,8 +10,20 @@ audience
     The token is for another API.
     Ask for this one with resource; the hint says what differs.
 binding
-    The token is bound to a key or certificate, and came without its proof; or none was to come without one.
-    The hint says which: send it as Authorization: DPoP with a proof by its own key; certificates are not checked yet.
+    The token is bound to a key and came without its proof, or to nothing where none may come so.
+    The hint says which: send it as Authorization: DPoP with a proof by its own key.
+certificate_dialect
+    A proxy's request says a certificate in the header of another dialect than that of the proxy.
+    A caller may have written it: have the proxy remove every such header but its own.
+certificate_malformed
+    The certificate of the caller cannot be read from what came; it is as good as none.
+    The hint says what is wrong: look at what the proxy writes.
+certificate_missing
+    The token is bound to a certificate, and no certificate of this caller is known.
+    Call with the certificate; behind a proxy, name it and its dialect (certificates=, GROAT_CERTIFICATE_PROXIES).
+certificate_other
+    The token is bound to another certificate than the one that the caller has shown.
+    Get the token over the same certificate that you call the API with; after a renewal get a new one.
 claims
     A claim is missing or of the wrong type.
     The hint names it; the tokens of some issuers need a dialect.

@@ -34,6 +34,7 @@ _CLOSED_DOOR: Final = "the FakeIssuer is down"
 # What leads past the fake, or asks for what it has not. A variable that is empty counts as one that is not set.
 _UNSET: Final = (
     *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_PUBLIC_URL", "GROAT_TOKEN_ENDPOINT", "GROAT_TOKEN_CACHE"),
+    *("GROAT_CERTIFICATE_PROXIES", "GROAT_CERTIFICATE_DIALECT", "GROAT_REQUIRE_BINDING"),
     *("GROAT_KEY_FILE", "GROAT_ALGORITHM", "GROAT_KEY_ID", "GROAT_DPOP"),
     *("GROAT_ASSERTION_FILE", "GROAT_WORKLOAD", "GROAT_WORKLOAD_AUDIENCE"),
 )

@@ -27,6 +27,7 @@ from groat.protocol.errors import (
 from groat.protocol.resource_metadata import ResourceDescription
 from groat.verifier.answers import Answer, refusal
 from groat.verifier.bearer import bearer_token
+from groat.verifier.certificates import Certificates, Connection
 from groat.verifier.keys.fetch import Response
 from groat.verifier.observer import Observer
 from groat.verifier.possession import Dpop
@@ -39,9 +40,11 @@ __all__ = [
     "AnyOf",
     "ApiRequest",
     "Caller",
+    "Certificates",
     "Clocks",
     "ConfigError",
     "Confirmation",
+    "Connection",
     "Dialect",
     "Dpop",
     "InsufficientScope",

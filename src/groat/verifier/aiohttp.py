@@ -9,6 +9,7 @@ from groat.extras import needs_extra
 from groat.protocol.access_token import Caller, RequiredScopes
 from groat.protocol.errors import VerificationError
 from groat.verifier.answers import Answer
+from groat.verifier.certificates import Connection, Lines
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
@@ -70,7 +71,24 @@ def _api_request(request: web.Request) -> ApiRequest:
         return [value for key, value in request.raw_headers if key.lower() == wanted]
 
     query = request.rel_url.raw_query_string.encode("utf-8", "surrogateescape")
-    return ApiRequest(lines, query, request.method, lambda: request.raw_path, lambda: _memo(request))
+    return ApiRequest(
+        lines,
+        query,
+        request.method,
+        lambda: request.raw_path,
+        lambda: _memo(request),
+        lambda: _connection(request, lines),
+    )
+
+
+def _connection(request: web.Request, lines: Lines) -> Connection:
+    """Over what it came, whatever another middleware has made of `request.remote` since."""
+    transport = request.transport
+    if transport is None:  # it is gone by now
+        return Connection("unknown", None, lines)
+    peer, tls = transport.get_extra_info("peername"), transport.get_extra_info("ssl_object")
+    address = str(peer[0]) if isinstance(peer, tuple) else ""  # of a unix socket it is text or nothing
+    return Connection(address, None if tls is None else tls.getpeercert(binary_form=True), lines)
 
 
 def _memo(request: web.Request) -> dict[Any, Any]:

@@ -8,6 +8,7 @@ from groat.protocol.access_token import Caller, RequiredScopes
 from groat.protocol.errors import VerificationError
 from groat.protocol.grammar import PATH_CHARS
 from groat.verifier.answers import Answer
+from groat.verifier.certificates import Connection, Lines
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
@@ -72,7 +73,18 @@ def api_request(scope: Scope) -> ApiRequest:
 
     query = scope.get("query_string", b"")
     # A WebSocket begins with a GET (RFC 6455 4.1).
-    return ApiRequest(lines, query, scope.get("method", "GET"), lambda: _target(scope), lambda: scope)
+    method = scope.get("method", "GET")
+    return ApiRequest(lines, query, method, lambda: _target(scope), lambda: scope, lambda: _connection(scope, lines))
+
+
+def _connection(scope: Scope, lines: Lines) -> Connection:
+    """Over what it came; the certificate where the server has the TLS extension of ASGI (uvicorn has not).
+
+    `client` is None for a unix socket. Not known here: whether the server has written there what a proxy said.
+    """
+    client, tls = scope.get("client"), (scope.get("extensions") or {}).get("tls") or {}
+    chain = () if tls.get("client_cert_error") else tls.get("client_cert_chain") or ()
+    return Connection(str(client[0]) if client else "", next(iter(chain), None), lines)
 
 
 def _target(scope: Scope) -> str:

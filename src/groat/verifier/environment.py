@@ -7,9 +7,15 @@ from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError
 from groat.protocol.resource_metadata import ResourceDescription
 from groat.protocol.stray import blanks, stray, without_user
+from groat.verifier.certificates import Certificates
 
 _REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
-_OPTIONAL: Final = ("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS", "GROAT_PUBLIC_URL")
+_PROXIES, _DIALECT = "GROAT_CERTIFICATE_PROXIES", "GROAT_CERTIFICATE_DIALECT"
+_BINDING: Final = "GROAT_REQUIRE_BINDING"
+_OPTIONAL: Final = (
+    *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS", "GROAT_PUBLIC_URL"),
+    *(_PROXIES, _DIALECT, _BINDING),
+)
 _NAME, _DOCUMENTATION = "GROAT_RESOURCE_NAME", "GROAT_RESOURCE_DOCUMENTATION"
 
 
@@ -21,6 +27,8 @@ class Found(TypedDict, total=False):
     allow_http_hosts: tuple[str, ...]
     description: ResourceDescription
     public_url: tuple[str, ...]
+    certificates: Certificates
+    require_binding: str
 
 
 def from_environment(env: Mapping[str, str]) -> Found:
@@ -40,9 +48,21 @@ def from_environment(env: Mapping[str, str]) -> Found:
         found["allow_http_hosts"] = hosts
     if public := _listed(env, "GROAT_PUBLIC_URL"):
         found["public_url"] = public
+    if env.get(_PROXIES) or env.get(_DIALECT):
+        found["certificates"] = _certificates(env)
+    if binding := env.get(_BINDING):
+        found["require_binding"] = binding
     if env.get(_NAME) or env.get(_DOCUMENTATION):
         found["description"] = ResourceDescription(env.get(_NAME, ""), env.get(_DOCUMENTATION, ""))
     return found
+
+
+def _certificates(env: Mapping[str, str]) -> Certificates:
+    """Raises ConfigError by the names of the variables: nobody has written the keyword."""
+    try:
+        return Certificates(_listed(env, _PROXIES), env.get(_DIALECT, ""))
+    except ConfigError as error:
+        raise ConfigError(f"{_PROXIES} and {_DIALECT}: {error}") from None
 
 
 def _odd_variables(env: Mapping[str, str]) -> list[str]:

@@ -4,16 +4,18 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import unquote
 
 from groat.extras import needs_extra
 from groat.protocol.access_token import AnyOf, Caller, RequiredScopes
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, VerificationError
+from groat.verifier.certificates import Connection, Lines
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
@@ -99,15 +101,15 @@ class _Methods:
             self._resource.verifier.turned_away(VerificationError("unlisted", hint))
         return required
 
-    def judge(self, method: str, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
+    def judge(self, request: ApiRequest, required: RequiredScopes) -> Caller | _Refusal:
         try:
-            return self._resource.admit(_api_request(method, metadata), required)
+            return self._resource.admit(request, required)
         except VerificationError as error:
             return self._refusal(error)
 
-    async def ajudge(self, method: str, metadata: Metadata, required: RequiredScopes) -> Caller | _Refusal:
+    async def ajudge(self, request: ApiRequest, required: RequiredScopes) -> Caller | _Refusal:
         try:
-            return await self._resource.aadmit(_api_request(method, metadata), required)
+            return await self._resource.aadmit(request, required)
         except VerificationError as error:
             return self._refusal(error)
 
@@ -162,7 +164,7 @@ class Interceptor(grpc.ServerInterceptor):
 
         @wraps(behaviour)
         def judged(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
-            verdict = self._methods.judge(method, context.invocation_metadata(), required)
+            verdict = self._methods.judge(_api_request(method, context.invocation_metadata(), context), required)
             if isinstance(verdict, _Refusal):
                 _abort(context, verdict)
             _caller.set(verdict)
@@ -172,7 +174,11 @@ class Interceptor(grpc.ServerInterceptor):
 
 
 class AioInterceptor(grpc.aio.ServerInterceptor):
-    """The same for a `grpc.aio.server`, whose event loop is never blocked."""
+    """The same for a `grpc.aio.server`, whose event loop is never blocked.
+
+    Interceptors of grpc.aio know nothing of the connection. So a token that is bound to a certificate is judged where
+    the handler would begin, behind the first message, which is not parsed before.
+    """
 
     def __init__(
         self, verifier: Verifier, methods: Mapping[str, RequiredScopes], *, exempt: Collection[str] = ()
@@ -192,20 +198,104 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         required = self._methods.required(method)
         if required is None:
             return _refusing(_UNLISTED)
-        verdict = await self._methods.ajudge(method, handler_call_details.invocation_metadata, required)
+        metadata = handler_call_details.invocation_metadata
+        try:
+            verdict = await self._methods.ajudge(_api_request(method, metadata, None), required)
+        except _NeedsConnection:
+            handler = await continuation(handler_call_details)
+            return None if handler is None else self._judging(method, handler, required)
         if isinstance(verdict, _Refusal):
             return _refusing(verdict)
         _caller.set(verdict)
         handler = await continuation(handler_call_details)
         return None if handler is None else _with_context(handler, copy_context())
 
+    def _judging(self, method: str, handler: Handler, required: RequiredScopes) -> Handler:
+        """The handler, which judges its call by itself, now that its connection can be asked for."""
+        behaviour, make = _parts(handler)
+        read = None if handler.request_streaming else handler.request_deserializer
+        if inspect.isasyncgenfunction(behaviour) or inspect.iscoroutinefunction(behaviour):
+            judged = self._on_the_loop(method, handler, required)
+        else:
+            judged = self._in_threads(method, handler, required)
+        return make(judged, handler.request_deserializer if read is None else None, handler.response_serializer)
 
-def _api_request(method: str, metadata: Metadata) -> ApiRequest:
+    def _on_the_loop(self, method: str, handler: Handler, required: RequiredScopes) -> Callable[..., Any]:
+        behaviour, _ = _parts(handler)
+        read = None if handler.request_streaming else handler.request_deserializer
+
+        async def let_in(request: Any, context: Any) -> Any:
+            asked = _api_request(method, context.invocation_metadata(), context)
+            verdict = await self._methods.ajudge(asked, required)
+            if isinstance(verdict, _Refusal):
+                return await context.abort(verdict.code, verdict.details, verdict.trailing)  # raises
+            _caller.set(verdict)
+            return request if read is None else read(request)
+
+        async def once(request: Any, context: Any) -> Any:
+            return await behaviour(await let_in(request, context), context)
+
+        async def steps(request: Any, context: Any) -> AsyncIterator[Any]:
+            async for answer in behaviour(await let_in(request, context), context):
+                yield answer
+
+        return steps if inspect.isasyncgenfunction(behaviour) else once
+
+    def _in_threads(self, method: str, handler: Handler, required: RequiredScopes) -> Callable[..., Any]:
+        """Handlers that are no coroutines are run in threads, where this may wait as well."""
+        read = None if handler.request_streaming else handler.request_deserializer
+
+        def once(request: Any, context: Any) -> Any:
+            verdict = self._methods.judge(_api_request(method, context.invocation_metadata(), context), required)
+            if isinstance(verdict, _Refusal):
+                if not handler.response_streaming:
+                    _abort(context, verdict)
+                # To abort would tell the caller before the thread of these steps is done with the event loop, which may
+                # be over by then; so they end as if they had nothing to say.
+                context.set_trailing_metadata(verdict.trailing)
+                context.set_code(verdict.code)
+                context.set_details(verdict.details)
+                return ()
+            known = copy_context()
+            known.run(_caller.set, verdict)
+            carried, _ = _parts(_with_context(handler, known))
+            return carried(request if read is None else _message(read, request, context), context)
+
+        def steps(request: Any, context: Any) -> Iterator[Any]:
+            yield from once(request, context)  # a generator is called on the loop, and run in a thread
+
+        return steps if handler.response_streaming else once
+
+
+class _NeedsConnection(Exception):
+    """The token is bound to a certificate, and the connection is not known yet."""
+
+
+def _api_request(method: str, metadata: Metadata, context: Any) -> ApiRequest:
     """What of an RPC decides who is let in: the one place that says where gRPC has it.
 
     On the wire it is a POST to the name of the method; its authority is the caller's word, as Host is in HTTP.
     """
-    return ApiRequest(lambda name: [value for key, value in metadata if key == name], b"", "POST", lambda: method)
+
+    def lines(name: str) -> list[str | bytes]:
+        return [value for key, value in metadata if key == name]
+
+    return ApiRequest(lines, b"", "POST", lambda: method, dict, lambda: _connection(context, lines))
+
+
+def _connection(context: Any, lines: Lines) -> Connection:
+    if context is None:
+        raise _NeedsConnection
+    leaf = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    return Connection(_address(context.peer()), leaf, lines)
+
+
+def _address(peer: str) -> str:
+    """The address in what gRPC calls a peer: ipv4:127.0.0.1:50051, ipv6:%5B::1%5D:50051, unix:/path."""
+    kind, _, rest = peer.partition(":")
+    if kind == "unix":
+        return ""
+    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
 
 
 def _name(method: Any) -> str:

@@ -1,13 +1,16 @@
 """MCP: the token verifier of the Python SDK's servers."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
 
 from groat.extras import needs_extra
 from groat.protocol.access_token import Caller
 from groat.protocol.arguments import strings
 from groat.protocol.errors import ConfigError, KeysUnavailable, VerificationError
 from groat.verifier import asgi
-from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.certificates import Connection
+from groat.verifier.protected_resource import UNKNOWN, ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
 try:
@@ -35,26 +38,28 @@ class McpTokenVerifier(TokenVerifier):
 
     The SDK itself reads the Authorization header, asks for scopes, writes each answer, and serves the metadata of RFC
     9728. So these are its own: a 401 has the error invalid_token where no token was sent as well, of two Authorization
-    headers the first counts, and one that is malformed is like none. Raises ConfigError for a verifier that takes
-    bound tokens alone: the SDK hands on no proofs. Not checked: finer rights than scopes.
+    headers the first counts, and one that is malformed is like none. Tokens that are bound to a certificate need
+    `install`: the SDK hands on no request. Raises ConfigError for a verifier that takes tokens with proofs alone,
+    of which the SDK hands on none. Not checked: finer rights than scopes.
     """
 
     def __init__(self, verifier: Verifier) -> None:
         if verifier.proofs_taken.required:
             raise ConfigError(
-                "Dpop(required=True) would refuse every token here, since the MCP SDK hands on no proofs:"
-                " leave it out, or put GroatMiddleware of groat.verifier.asgi around the server instead"
+                'Dpop(required=True), or require_binding="dpop", would refuse every token here, since the MCP SDK hands'
+                " on no proofs: leave it out, or put GroatMiddleware of groat.verifier.asgi around the server instead"
             )
         self._verifier = verifier
         self._resource = ProtectedResource(verifier)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What the SDK asks of each request; None is its 401. It hands over the token alone, so none may be bound.
+        """What the SDK asks of each request; None is its 401. It hands over the token alone, so none may need a proof.
 
         Raises KeysUnavailable, because nothing is wrong with a token that cannot be judged; see `install`.
         """
         try:
-            found = await self._resource.aadmit(ApiRequest(lambda _: [f"Bearer {token}"]))
+            connection = _connection.get()
+            found = await self._resource.aadmit(ApiRequest(lambda _: [f"Bearer {token}"], connection=connection))
         except KeysUnavailable:
             raise
         except VerificationError:
@@ -71,11 +76,12 @@ class McpTokenVerifier(TokenVerifier):
         return AuthSettings(**urls, required_scopes=scopes or None, validate_token_resource=True)
 
     def install(self, app: "Starlette") -> "Starlette":
-        """Answer 503 and Retry-After while the issuer's keys cannot be had; returns the same application.
+        """Answer 503 and Retry-After while the issuer's keys cannot be had, and take tokens that are bound to a
+        certificate; returns the same application.
 
         The SDK knows None (401) and exceptions (500) only: without this, and so under `MCPServer.run`, it is a 500.
         """
-        app.add_middleware(_Unavailable, resource=self._resource)
+        app.add_middleware(_Around, resource=self._resource)
         return app
 
 
@@ -111,7 +117,11 @@ class _CallerToken(AccessToken):
         return self._caller
 
 
-class _Unavailable:
+# Over what the request came that is being served: the SDK asks about its token in the same task.
+_connection: Final[ContextVar[Callable[[], Connection]]] = ContextVar("groat_connection", default=lambda: UNKNOWN)
+
+
+class _Around:
     """Around the whole application, because the SDK asks for tokens in a middleware of its own."""
 
     def __init__(self, app: asgi.App, resource: ProtectedResource) -> None:
@@ -119,6 +129,8 @@ class _Unavailable:
         self._resource = resource
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] == "http":
+            _connection.set(asgi.api_request(scope).connection)
         try:
             await self._app(scope, receive, send)
         except KeysUnavailable as error:

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from groat.outbound.clocks import Clocks
 from groat.protocol.resource_metadata import ResourceDescription
+from groat.verifier.certificates import Certificates
 from groat.verifier.keys.fetch import Http
 from groat.verifier.observer import Observer
 from groat.verifier.possession import Dpop
@@ -29,3 +30,5 @@ class Options(TypedDict, total=False):
     description: ResourceDescription
     dpop: Dpop | None
     public_url: str | Sequence[str] | None
+    certificates: Certificates | None
+    require_binding: str

@@ -1,5 +1,6 @@
-"""Bound tokens at an API (RFC 9449 7): who presents one must show, for this very request, that he holds its key.
+"""Bound tokens at an API: who presents one must show, for this very request, that he holds its key.
 
+By a proof that is signed for the request (RFC 9449 7), or by the certificate of its connection (RFC 8705 3).
 Everything here comes behind a token that is proven already, so that strangers cause no signature check and no memory.
 """
 
@@ -10,6 +11,8 @@ from typing import Final
 
 from groat.protocol.access_token import Caller
 from groat.protocol.arguments import strings
+from groat.protocol.binding import Binding
+from groat.protocol.differences import shown
 from groat.protocol.dpop import Life, Target, UnverifiedProof, check_proof, read_proof
 from groat.protocol.dpop_nonce import Nonces
 from groat.protocol.errors import (
@@ -23,6 +26,7 @@ from groat.protocol.errors import (
 from groat.protocol.htu import normal_url
 from groat.protocol.proof_rules import NonceMode, ProofRules
 from groat.protocol.uris import check_endpoint
+from groat.verifier.certificates import CertificateSource, prove_certificate
 from groat.verifier.replay import ReplayMemory
 
 MIN_SECRET_BYTES: Final = 16
@@ -84,18 +88,27 @@ class Shown:
     proofs: Sequence[bytes | str]
 
 
+# What came beside a token: proofs under the scheme DPoP, the certificate of the connection under Bearer.
+Evidence = Shown | CertificateSource
+
+
 class Possession:
     """Judges, for one API, whether a caller may use the token that he presents.
 
     `chosen`: whether the operator has said anything of proofs; challenges then offer the scheme to everybody. `bases`:
-    from `public_bases`. `monotonic`: seconds.
+    from `public_bases`. `demand`: from `demanded_binding`. `monotonic`: seconds.
     """
 
     def __init__(
-        self, dpop: Dpop | None, bases: Sequence[str], monotonic: Callable[[], float] = time.monotonic
+        self,
+        dpop: Dpop | None,
+        bases: Sequence[str],
+        demand: Binding,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         rules = dpop or DEFAULT
-        self.required = rules.required
+        self.demand = demand
+        self.required = demand is not Binding.NONE
         self._chosen = dpop is not None
         self._rules = rules.rules
         self._nonces = rules.issued
@@ -103,22 +116,35 @@ class Possession:
         self._bases = tuple(bases)
         self.algorithms = tuple(sorted(self._rules.algorithms))
 
-    def confirm(self, caller: Caller, token: str | bytes, shown: Shown | None, now: float) -> None:
+    def confirm(self, caller: Caller, token: str | bytes, evidence: Evidence, now: float) -> None:
         """Raises InvalidToken, InvalidProof, ProofNonceRequired, KeysUnavailable (the memory is full).
 
-        `caller`: of a token that is proven; `shown`: None where it came as a bearer token, or without a request. Uses
-        up the proof. Not checked: scopes.
+        InvalidBearerRequest where a proxy says more than one thing of the certificate. `caller`: of a token that is
+        proven; `evidence`: None where it came as a bearer token and nobody knows a certificate, or without a request.
+        Uses up the proof. Not checked: scopes; the certificate's times, chain and names, which are for who issued the
+        token.
         """
-        bound = caller.confirmation
+        bound, proofs = caller.confirmation, evidence if isinstance(evidence, Shown) else None
         if bound is None:
-            if shown is not None or self.required:
-                raise InvalidToken("binding", "the token is bound to no key; ask the issuer for one with a DPoP proof")
+            if proofs is not None or self.required:
+                raise InvalidToken("binding", f"the token is bound to nothing; ask the issuer for one {self._wanted}")
             return
-        if bound.jkt is None:
-            raise InvalidToken("binding", "the token is bound to a certificate, which is not checked here")
-        if shown is None:
-            raise InvalidToken("binding", "the token is bound to a key: send it as Authorization: DPoP, with a proof")
-        self._prove(bound.jkt, token if isinstance(token, str) else token.decode("ascii"), shown, now)
+        if not self.demand.met_by(bound):
+            raise InvalidToken("binding", f"the token is bound by {bound.kind}; this API takes those {self._wanted}")
+        if bound.jkt is not None:
+            if proofs is None:
+                hint = "the token is bound to a key: send it as Authorization: DPoP, with a proof"
+                raise InvalidToken("binding", hint)
+            self._prove(bound.jkt, token if isinstance(token, str) else token.decode("ascii"), proofs, now)
+        elif isinstance(evidence, Shown):
+            hint = "the token is bound to a certificate: send it as Authorization: Bearer, over a connection with that"
+            raise InvalidToken("binding", hint)
+        else:
+            prove_certificate(bound, evidence)
+
+    @property
+    def _wanted(self) -> str:
+        return _WANTED[self.demand]
 
     def _prove(self, thumbprint: str, token: str, shown: Shown, now: float) -> None:
         if not shown.proofs:
@@ -161,11 +187,32 @@ class Possession:
     def challenge(self, error: VerificationError, dpop: bool, now: Callable[[], float]) -> None:
         """Write into a refusal which schemes it offers. `dpop`: whether that scheme was tried; `now`: for a nonce."""
         error.tried = "DPoP" if dpop else "Bearer"
-        if self._chosen or dpop or error.reason == "binding":
+        if self.demand is not Binding.MTLS and (self._chosen or dpop or error.reason == "binding"):
             error.proof_algorithms = self.algorithms
-            error.bearer = not self.required
+            error.bearer = self.demand is not Binding.DPOP
         if isinstance(error, ProofNonceRequired) and self._nonces is not None:
             error.nonce = self._nonces.current(now())
+
+
+_WANTED: Final = {
+    Binding.NONE: "with a DPoP proof",
+    Binding.DPOP: "with a DPoP proof",
+    Binding.MTLS: "over mutual TLS",
+    Binding.ANY: "with a DPoP proof or over mutual TLS",
+}
+
+
+def demanded_binding(binding: str, dpop: Dpop | None) -> Binding:
+    """What every token must be bound to, by the two ways to say so. Raises ConfigError where they differ."""
+    try:
+        demand = Binding(binding)
+    except ValueError:
+        raise ConfigError(f"require_binding must be one of {', '.join(Binding)}, not {shown(binding)}") from None
+    if dpop is None or not dpop.required:
+        return demand
+    if demand not in (Binding.NONE, Binding.DPOP):
+        raise ConfigError(f"Dpop(required=True) takes no tokens that require_binding={demand.value!r} asks for")
+    return Binding.DPOP
 
 
 def public_bases(public_url: str | Sequence[str] | None, audience: str, hosts: frozenset[str]) -> tuple[str, ...]:
@@ -210,4 +257,4 @@ def _joined(base: str, path: str) -> str:
     return origin + path if path == prefix or path.startswith(prefix + "/") else base + path
 
 
-__all__ = ["DEFAULT", "Dpop", "Possession", "Shown", "public_bases"]
+__all__ = ["DEFAULT", "Dpop", "Evidence", "Possession", "Shown", "demanded_binding", "public_bases"]

@@ -22,8 +22,11 @@ from groat.protocol.resource_metadata import (
 )
 from groat.verifier.answers import Answer, public_document, refusal
 from groat.verifier.bearer import is_dpop, token_of
+from groat.verifier.certificates import Connection, Leaf
 from groat.verifier.verifier import Verifier
 
+# Nobody: no proxy has this address, and nothing else is known.
+UNKNOWN: Final = Connection("unknown")
 # Where these stand somebody means more than one path, or what is no part of a path.
 _PATTERN: Final = re.compile(r"[*?#{}\[\]]")
 # What most requests begin with: for these nothing is asked that bound tokens alone need.
@@ -39,7 +42,8 @@ class ApiRequest:
     `lines`: the values of every header line of a name (in lower case), in order, none joined and none dropped; `query`:
     the raw query string. For bound tokens alone: `method`, and `target()`, the path that was asked for as it was sent
     (with whatever is mounted in front, without what a proxy took away), empty where nobody knows; `memo()`: where it is
-    kept that a request was let in, if several guards ask about the same one, since a proof counts once.
+    kept that a request was let in, if several guards ask about the same one, since a proof counts once; `connection()`:
+    over what it came, for certificates.
     """
 
     lines: Callable[[str], Sequence[bytes | str]]
@@ -47,6 +51,7 @@ class ApiRequest:
     method: str = ""
     target: Callable[[], str] = str
     memo: Callable[[], MutableMapping[Any, Any]] = dict
+    connection: Callable[[], Connection] = lambda: UNKNOWN
 
 
 class ProtectedResource:
@@ -117,7 +122,9 @@ class ProtectedResource:
         try:
             plain = _BEARER_BYTES if lines and isinstance(lines[0], bytes) else _BEARER
             if not lines or lines[0][:7] == plain or not is_dpop(lines[0]):
-                return self.verifier.verify_request(lines, request.query, required)
+                return self.verifier.verify_request(
+                    lines, request.query, required, certificate=lambda: self._certificate(request)
+                )
             return self._again(request, required) or self._remember(
                 request,
                 self.verifier.verify_request(
@@ -140,7 +147,9 @@ class ProtectedResource:
         try:
             plain = _BEARER_BYTES if lines and isinstance(lines[0], bytes) else _BEARER
             if not lines or lines[0][:7] == plain or not is_dpop(lines[0]):
-                return await self.verifier.averify_request(lines, request.query, required)
+                return await self.verifier.averify_request(
+                    lines, request.query, required, certificate=lambda: self._certificate(request)
+                )
             return self._again(request, required) or self._remember(
                 request,
                 await self.verifier.averify_request(
@@ -155,6 +164,10 @@ class ProtectedResource:
         except VerificationError as error:
             error.resource_metadata = self._metadata_url
             raise
+
+    def _certificate(self, request: ApiRequest) -> Leaf:
+        """That of the caller; asked for only where a token is bound to one."""
+        return self.verifier.certificates.of(request.connection())
 
     def _again(self, request: ApiRequest, required: RequiredScopes) -> Caller | None:
         """Who sent this request, if this verifier has proven it already: only scopes are then asked for."""
@@ -225,4 +238,4 @@ def _exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
     return paths
 
 
-__all__ = ["READS", "ApiRequest", "ProtectedResource"]
+__all__ = ["READS", "UNKNOWN", "ApiRequest", "ProtectedResource"]

@@ -1,14 +1,14 @@
 """Whom a verifier trusts, checked before the first token comes: issuers, their keys, and what an API expects."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from groat.outbound.clocks import Clocks
 from groat.protocol import jose
 from groat.protocol.access_token import DEFAULT_ALGORITHMS, RFC9068, Dialect, Expectations
 from groat.protocol.arguments import one_string, strings, strings_or_none
-from groat.protocol.differences import shown
-from groat.protocol.errors import ConfigError
+from groat.protocol.differences import difference, shown
+from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.grammar import NQSCHARS
 from groat.protocol.stray import blanks, stray, without_user
 from groat.protocol.uris import check_endpoint, issuer_fault
@@ -90,6 +90,44 @@ class KeySources:
     def of(self, one: TrustedIssuer) -> KeySource:
         fetcher = KeyFetcher(one.issuer, one.jwks_uri, self.hosts, self.http)
         return KeySource(fetcher, self.schedule, clocks=self.clocks, observer=self.observer)
+
+
+def claimed_trust(token: str | bytes, trusts: Mapping[str, Trust]) -> Trust:
+    """Whose token it says it is: a rumour that only picks the keys which must then prove it. Raises InvalidToken."""
+    try:
+        claimed = jose.parse_jwt(token).claims.get("iss")
+    except JoseError as error:
+        raise InvalidToken(error.reason, error.hint) from None
+    trust = trusts.get(claimed) if isinstance(claimed, str) else None
+    if trust is None:
+        close = "".join(difference(claimed, issuer) for issuer in trusts)
+        listed = ", ".join(map(shown, trusts))
+        raise InvalidToken("issuer", f"iss is none of {listed}{close}")
+    return trust
+
+
+def load_all(trusts: Iterable[Trust], *, force: bool) -> None:
+    """Load the keys of every issuer now. Raises KeysUnavailable if one cannot be had, after all were tried."""
+    problems = []
+    for trust in trusts:
+        try:
+            trust.source.load(force=force)
+        except KeysUnavailable as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+async def aload_all(trusts: Iterable[Trust], *, force: bool) -> None:
+    """As `load_all`, without blocking the event loop."""
+    problems = []
+    for trust in trusts:
+        try:
+            await trust.source.aload(force=force)
+        except KeysUnavailable as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
 
 
 def trusted_issuers(

@@ -20,12 +20,13 @@ from groat.protocol.access_token import (
     scope_names,
 )
 from groat.protocol.arguments import kind_of, strings
-from groat.protocol.differences import difference, shown
-from groat.protocol.errors import ConfigError, InvalidToken, JoseError, KeysUnavailable, MissingToken, VerificationError
+from groat.protocol.binding import Binding
+from groat.protocol.errors import ConfigError, InvalidToken, KeysUnavailable, MissingToken, VerificationError
 from groat.protocol.jwk import printable
 from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
 from groat.verifier.bearer import DPOP, token_of
+from groat.verifier.certificates import FROM_CONNECTION, Certificates, CertificateSource
 from groat.verifier.environment import from_environment
 from groat.verifier.keys.fetch import Http
 from groat.verifier.keys.schedule import Schedule
@@ -33,14 +34,17 @@ from groat.verifier.keys.source import await_landing, wait_for
 from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
 from groat.verifier.options import Options
-from groat.verifier.possession import Dpop, Possession, Shown, public_bases
+from groat.verifier.possession import Dpop, Evidence, Possession, Shown, demanded_binding, public_bases
 from groat.verifier.token_cache import TokenCache
 from groat.verifier.trust import (
     KeySources,
     OwnWords,
     Trust,
     TrustedIssuer,
+    aload_all,
+    claimed_trust,
     limit_faults,
+    load_all,
     one_audience,
     refuse,
     trust_faults,
@@ -61,7 +65,7 @@ class _Open:
     jwt: jose.UnverifiedJwt
     digest: bytes | None
     flight: "Future[None] | None"
-    shown: Shown | None
+    evidence: Evidence
 
 
 class Verifier:
@@ -88,9 +92,11 @@ class Verifier:
         description: what people read of this API in its metadata (RFC 9728 2).
         dpop: how proofs of possession are taken; those of bound tokens are checked in any case.
         public_url: by which callers know this API, several too; by default the host of the audience.
+        certificates: whose word counts for the certificates of callers, where a proxy terminates TLS.
+        require_binding: what every token must be bound to: "none", "dpop", "mtls", or "any" of the two.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
-    Not checked: revocation of a single token; certificates (tokens that are bound to one are refused).
+    Not checked: revocation of a single token; of a certificate anything but that a token is bound to it.
     """
 
     def __init__(
@@ -115,6 +121,8 @@ class Verifier:
         description: ResourceDescription = _UNDESCRIBED,
         dpop: Dpop | None = None,
         public_url: str | Sequence[str] | None = None,
+        certificates: Certificates | None = None,
+        require_binding: str = "none",
     ) -> None:
         self.audience = one_audience(audience)
         trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
@@ -124,7 +132,9 @@ class Verifier:
         self.realm, self.description, self.explain = realm, description, os.environ.get("GROAT_DEV") == "1"
         self._observer = None if observer is None else Guarded(observer)
         keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
-        self._possession = Possession(dpop, public_bases(public_url, self.audience, hosts), keys.clocks.monotonic)
+        bases, demand = public_bases(public_url, self.audience, hosts), demanded_binding(require_binding, dpop)
+        self._possession = Possession(dpop, bases, demand, keys.clocks.monotonic)
+        self.certificates, self._certificates_said = certificates or FROM_CONNECTION, certificates is not None
         self._trusts = keys.trusts(trusted, self.audience, clock_tolerance)
         # With one issuer nothing has to be read from the token to know whose keys must prove it.
         self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
@@ -159,14 +169,17 @@ class Verifier:
         method: str = "",
         url: str = "",
         dpop: Sequence[bytes | str] = (),
+        certificate: CertificateSource = None,
     ) -> Caller:
         """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2).
 
         For tokens that are bound to a key (RFC 9449 7): `method`; `url`, the path that was asked for, as it was sent,
         which is put behind `public_url` (of a whole URL the path counts); `dpop`, the values of all DPoP header lines.
+        For those that are bound to a certificate (RFC 8705 3): the leaf that the caller has proven in the handshake, as
+        bytes (DER) or text (PEM), or a callable that gives it, which is asked for those tokens alone.
         """
         token, scheme = self._token(authorization, query, scopes)
-        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else certificate)
         return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
 
     async def averify_request(
@@ -178,16 +191,19 @@ class Verifier:
         method: str = "",
         url: str = "",
         dpop: Sequence[bytes | str] = (),
+        certificate: CertificateSource = None,
     ) -> Caller:
         """As `verify_request`, without blocking the event loop."""
         token, scheme = self._token(authorization, query, scopes)
-        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else None)
+        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else certificate)
         return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
 
     @property
     def proofs_taken(self) -> ProofsTaken:
         """What the metadata say of proofs of possession."""
-        return ProofsTaken(self._possession.algorithms, self._possession.required)
+        demand = self._possession.demand
+        takes = self._certificates_said or demand in (Binding.MTLS, Binding.ANY)
+        return ProofsTaken(self._possession.algorithms, demand is Binding.DPOP, takes)
 
     def require(self, caller: Caller, scopes: RequiredScopes) -> None:
         """Whether a caller that was accepted has these scopes as well. Raises InsufficientScope."""
@@ -221,23 +237,11 @@ class Verifier:
 
         Raises KeysUnavailable if one cannot be had, after all were tried.
         """
-        problems = []
-        for trust in self._trusts.values():
-            try:
-                trust.source.load(force=force)
-            except KeysUnavailable as error:
-                problems.append(error)
-        _raise_first(problems)
+        load_all(self._trusts.values(), force=force)
 
     async def warm(self, *, force: bool = False) -> None:
         """As `warm_sync`, without blocking the event loop."""
-        problems = []
-        for trust in self._trusts.values():
-            try:
-                await trust.source.aload(force=force)
-            except KeysUnavailable as error:
-                problems.append(error)
-        _raise_first(problems)
+        await aload_all(self._trusts.values(), force=force)
 
     def jwks_age(self) -> float | None:
         """Seconds since keys were fetched, of the issuer where that is longest ago; None while one has none."""
@@ -258,7 +262,7 @@ class Verifier:
         await await_landing(case.flight)
         return self._judge_again(case, token, scopes)
 
-    def _judge(self, token: Token, scopes: RequiredScopes, shown: Shown | None) -> Caller | _Open:
+    def _judge(self, token: Token, scopes: RequiredScopes, evidence: Evidence) -> Caller | _Open:
         """Judge by the keys at hand; what is open is so for want of a key."""
         jwt = caller = digest = None
         try:
@@ -268,17 +272,17 @@ class Verifier:
             if self._cache is not None:
                 digest, caller = self._cache.find(token, now)
             if caller is None:
-                trust = self._only or self._claimed_trust(token)
+                trust = self._only or claimed_trust(token, self._trusts)
                 jwt = parse_access_token(token, trust.expected)
                 key = trust.source.known_key(jwt.header)
                 if key is None:
-                    return _Open(trust, jwt, digest, trust.source.board(jwt.header), shown)
+                    return _Open(trust, jwt, digest, trust.source.board(jwt.header), evidence)
                 caller = check_access_token(jwt, key, trust.expected, now)
                 if self._cache is not None and digest is not None:
                     self._cache.remember(digest, caller, key, trust.source)
-            return self._accept(caller, token, scopes, shown, now)
+            return self._accept(caller, token, scopes, evidence, now)
         except VerificationError as error:
-            self._refused(error, jwt, caller, scopes, shown is not None)
+            self._refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
             raise
 
     def _judge_again(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
@@ -289,32 +293,19 @@ class Verifier:
             caller = check_access_token(case.jwt, key, case.trust.expected, now)
             if self._cache is not None and case.digest is not None:
                 self._cache.remember(case.digest, caller, key, case.trust.source)
-            return self._accept(caller, token, scopes, case.shown, now)
+            return self._accept(caller, token, scopes, case.evidence, now)
         except VerificationError as error:
-            self._refused(error, case.jwt, caller, scopes, case.shown is not None)
+            self._refused(error, case.jwt, caller, scopes, isinstance(case.evidence, Shown))
             raise
 
-    def _accept(self, caller: Caller, token: Token, scopes: RequiredScopes, shown: Shown | None, now: float) -> Caller:
+    def _accept(self, caller: Caller, token: Token, scopes: RequiredScopes, evidence: Evidence, now: float) -> Caller:
         """What is left to ask once the token is proven, in whichever way that was."""
-        if shown is not None or "cnf" in caller.claims or self._possession.required:
-            self._possession.confirm(caller, token, shown, now)
+        if "cnf" in caller.claims or self._possession.required or isinstance(evidence, Shown):
+            self._possession.confirm(caller, token, evidence, now)
         require_scopes(caller, scopes)
         if self._observer is not None:
             self._observer.verified("accepted", "")
         return caller
-
-    def _claimed_trust(self, token: Token) -> Trust:
-        """Whose token it says it is: a rumour that only picks the keys which must then prove it."""
-        try:
-            claimed = jose.parse_jwt(token).claims.get("iss")
-        except JoseError as error:
-            raise InvalidToken(error.reason, error.hint) from None
-        trust = self._trusts.get(claimed) if isinstance(claimed, str) else None
-        if trust is None:
-            close = "".join(difference(claimed, issuer) for issuer in self.issuers)
-            listed = ", ".join(map(shown, self.issuers))
-            raise InvalidToken("issuer", f"iss is none of {listed}{close}")
-        return trust
 
     def _now(self) -> float:
         return wall() if self._clock is None else self._clock()
@@ -386,11 +377,6 @@ class Verifier:
             raise ConfigError("Cognito needs either an audience or a client_id")
         pool = presets.cognito(region, user_pool_id, by_client=audience is None)
         return cls(pool, audience or client_id, **options)
-
-
-def _raise_first(problems: Sequence[KeysUnavailable]) -> None:
-    if problems:
-        raise problems[0]
 
 
 __all__ = ["Clocks", "Options", "TrustedIssuer", "Verifier"]

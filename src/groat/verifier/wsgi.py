@@ -1,12 +1,14 @@
 """Where WSGI has what of a request (PEP 3333), for the frameworks that are run by it."""
 
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from groat.protocol.grammar import PATH_CHARS, TOKEN
+from groat.verifier.certificates import Connection
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 
 Environ = dict[str, Any]
@@ -26,7 +28,31 @@ def api_request(environ: Environ) -> ApiRequest:
 
     # A server writes bytes as latin-1; what a test client wrote otherwise is no name that anybody looks for.
     query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
-    return ApiRequest(lines, query, environ.get("REQUEST_METHOD", ""), lambda: _target(environ), lambda: environ)
+    method = environ.get("REQUEST_METHOD", "")
+    return ApiRequest(lines, query, method, lambda: _target(environ), lambda: environ, lambda: _connection(environ))
+
+
+def _connection(environ: Environ) -> Connection:
+    """Over what it came, whatever Werkzeug's ProxyFix has made of it since."""
+
+    def whole(name: str) -> list[str]:
+        # Lines that a server has joined stay one: no dialect but Traefik's has a comma, and a part would pass for all.
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return [] if value is None else [value]
+
+    before = environ.get("werkzeug.proxy_fix.orig") or environ
+    return Connection(str(before.get("REMOTE_ADDR") or ""), _leaf(environ), whole)
+
+
+def _leaf(environ: Environ) -> bytes | str | None:
+    """The certificate that the server itself has seen: PEP 3333 has no place for it, so each has its own.
+
+    mod_wsgi (ExportCertData) and Werkzeug write SSL_CLIENT_CERT, gunicorn hands over its socket.
+    """
+    if written := environ.get("SSL_CLIENT_CERT"):
+        return str(written)
+    connection = environ.get("gunicorn.socket")
+    return connection.getpeercert(binary_form=True) if isinstance(connection, ssl.SSLSocket) else None
 
 
 def _target(environ: Environ) -> str:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,12 +64,15 @@ class Served:
 
     port: int
     prefix: str
+    context: ssl.SSLContext | None = None  # of a caller, where it is asked over TLS
 
     def ask(self, path: str, headers: Headers | None = None, method: str = "GET") -> Got:
         with closing(self.connection()) as connection:
             return self.ask_on(connection, path, headers, method)
 
     def connection(self) -> http.client.HTTPConnection:
+        if self.context is not None:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
 
     def ask_on(
@@ -112,13 +116,15 @@ def sides() -> Iterator[Sides]:
 
 
 @contextmanager
-def started(name: str, sides: Sides, prefix: str = "", **names: str) -> Iterator[Served]:
-    """The program of one framework, with these variables in its environment."""
+def started(
+    name: str, sides: Sides, prefix: str = "", context: ssl.SSLContext | None = None, **names: str
+) -> Iterator[Served]:
+    """The program of one framework, with these variables in its environment; `context`: to ask it over TLS."""
     port = free_port()
     env = {**os.environ, "ISSUERS": f"{sides.issuer.url},{sides.away.url}", "AUDIENCE": AUD, **names}
     command = [sys.executable, "-m", f"tests.verifier.frameworks.apps.{name}", str(port), *filter(None, [prefix])]
     process = subprocess.Popen(command, env=env)
-    served = Served(port, prefix)
+    served = Served(port, prefix, context)
 
     def up() -> bool:
         assert process.poll() is None, f"{name} ended"

@@ -8,21 +8,38 @@ It serves, until it is ended, with the verifier of `verifier()`:
 
 all of it below PREFIX where one is given, as the framework mounts an application (root_path, SCRIPT_NAME). `SERVER`
 names the server that it runs in.
+
+Variables: DIALECT, how a proxy at 127.0.0.1 writes certificates; TLS, a file with the server's certificate and key, and
+CALLERS, one with the certificates that callers may have (aiohttp and what runs in gunicorn).
 """
 
 import os
+import ssl
 import sys
 from typing import Final
 
-from groat.verifier import ResourceDescription, Verifier
+from groat.verifier import Certificates, ResourceDescription, Verifier
 
 SCOPES: Final = {"orders:read": "Read orders", "orders:write": "Change orders"}
 
 
 def verifier() -> Verifier:
     """Trusts the issuers of ISSUERS, the last of which is out of reach."""
-    issuers = os.environ["ISSUERS"].split(",")
-    return Verifier(None, os.environ["AUDIENCE"], issuers=issuers, description=ResourceDescription("Orders"))
+    issuers, dialect = os.environ["ISSUERS"].split(","), os.environ.get("DIALECT")
+    certificates = Certificates("127.0.0.1", dialect) if dialect else None
+    about = ResourceDescription("Orders")
+    return Verifier(None, os.environ["AUDIENCE"], issuers=issuers, description=about, certificates=certificates)
+
+
+def tls() -> ssl.SSLContext | None:
+    """A server's context that asks callers for certificates, if they have one."""
+    if "TLS" not in os.environ:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["TLS"])
+    context.load_verify_locations(os.environ["CALLERS"])
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
 
 
 def port() -> int:

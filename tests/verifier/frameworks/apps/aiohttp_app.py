@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from groat.verifier.aiohttp import middleware
-from tests.verifier.frameworks.apps import SCOPES, port, prefix, verifier
+from tests.verifier.frameworks.apps import SCOPES, port, prefix, tls, verifier
 
 
 async def health(_: web.Request) -> web.Response:
@@ -37,4 +37,4 @@ if __name__ == "__main__":
         outer = web.Application()
         outer.add_subapp(prefix(), whole)
         whole = outer
-    web.run_app(whole, host="127.0.0.1", port=port(), print=None)
+    web.run_app(whole, host="127.0.0.1", port=port(), print=None, ssl_context=tls())

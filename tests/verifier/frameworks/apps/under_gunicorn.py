@@ -1,6 +1,7 @@
 """Runs a WSGI application as gunicorn does, in this process and one worker; a prefix goes where gunicorn reads it."""
 
 import os
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,10 @@ class _Application(BaseApplication):  # type: ignore[misc]
         self.cfg.set("threads", 4)
         self.cfg.set("loglevel", "warning")
         self.cfg.set("control_socket_disable", True)
+        if "TLS" in os.environ:
+            self.cfg.set("certfile", os.environ["TLS"])
+            self.cfg.set("ca_certs", os.environ["CALLERS"])
+            self.cfg.set("cert_reqs", ssl.CERT_OPTIONAL)
 
 
 def serve(load: Callable[[], Any]) -> None:
