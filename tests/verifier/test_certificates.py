@@ -222,6 +222,15 @@ def test_the_metadata_say_that_certificates_are_taken(issuer: Issuer) -> None:
         assert (b'"' + name.encode() + b'":true' in answer.body.replace(b" ", b"")) is bool(said)
 
 
+def test_a_misspelt_keyword(issuer: Issuer, mine: CallerCertificate) -> None:
+    """An error of the program's, and not a request without a certificate."""
+    wrong: Any = {"certifcate": mine.der}
+    with pytest.raises(TypeError, match="certifcate"):
+        issuer.verifier().verify_request([f"Bearer {issuer.token()}"], **wrong)
+    with pytest.raises(TypeError, match="certificate"):
+        asyncio.run(issuer.verifier().averify_request([], **wrong))
+
+
 def asked(token: str, peer: str, headers: list[tuple[str, str]], leaf: bytes | None = None) -> ApiRequest:
     def lines(name: str) -> list[str]:
         every = [("authorization", f"Bearer {token}"), *headers]

@@ -7,7 +7,7 @@ Everything here comes behind a token that is proven already, so that strangers c
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypedDict
 
 from groat.protocol.access_token import Caller
 from groat.protocol.arguments import strings
@@ -25,8 +25,9 @@ from groat.protocol.errors import (
 )
 from groat.protocol.htu import normal_url
 from groat.protocol.proof_rules import NonceMode, ProofRules
+from groat.protocol.resource_metadata import ProofsTaken
 from groat.protocol.uris import check_endpoint
-from groat.verifier.certificates import CertificateSource, prove_certificate
+from groat.verifier.certificates import FROM_CONNECTION, Certificates, CertificateSource, prove_certificate
 from groat.verifier.replay import ReplayMemory
 
 MIN_SECRET_BYTES: Final = 16
@@ -92,23 +93,49 @@ class Shown:
 Evidence = Shown | CertificateSource
 
 
+class Presented(TypedDict, total=False):
+    """What a request shows besides its token; see `Verifier.verify_request`."""
+
+    method: str
+    url: str
+    dpop: Sequence[bytes | str]
+    certificate: CertificateSource
+
+
+PRESENTED: Final = frozenset(Presented.__annotations__)
+
+
+def unexpected(presented: Presented) -> TypeError:
+    """For a keyword that is misspelt: what it should have said would be missing otherwise, without a word."""
+    odd = min(presented.keys() - PRESENTED)
+    return TypeError(f"an unexpected keyword argument {odd!r}; there are {', '.join(sorted(PRESENTED))}")
+
+
+def shown_of(presented: Presented) -> Shown:
+    """What of it belongs to a token of the scheme DPoP."""
+    return Shown(presented.get("method", ""), presented.get("url", ""), presented.get("dpop", ()))
+
+
 class Possession:
     """Judges, for one API, whether a caller may use the token that he presents.
 
     `chosen`: whether the operator has said anything of proofs; challenges then offer the scheme to everybody. `bases`:
-    from `public_bases`. `demand`: from `demanded_binding`. `monotonic`: seconds.
+    from `public_bases`. `binding`: what every token must be bound to. `monotonic`: seconds. Raises ConfigError.
     """
 
     def __init__(
         self,
         dpop: Dpop | None,
         bases: Sequence[str],
-        demand: Binding,
+        binding: str = "none",
+        certificates: Certificates | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         rules = dpop or DEFAULT
-        self.demand = demand
-        self.required = demand is not Binding.NONE
+        self.demand = demanded_binding(binding, dpop)
+        self.required = self.demand is not Binding.NONE
+        self.certificates = certificates or FROM_CONNECTION
+        self._certificates_said = certificates is not None
         self._chosen = dpop is not None
         self._rules = rules.rules
         self._nonces = rules.issued
@@ -141,6 +168,12 @@ class Possession:
             raise InvalidToken("binding", hint)
         else:
             prove_certificate(bound, evidence)
+
+    @property
+    def taken(self) -> ProofsTaken:
+        """What the metadata say: certificates where somebody has said that they are to be had."""
+        certificates = self._certificates_said or self.demand in (Binding.MTLS, Binding.ANY)
+        return ProofsTaken(self.algorithms, self.demand is Binding.DPOP, certificates)
 
     @property
     def _wanted(self) -> str:
@@ -257,4 +290,15 @@ def _joined(base: str, path: str) -> str:
     return origin + path if path == prefix or path.startswith(prefix + "/") else base + path
 
 
-__all__ = ["DEFAULT", "Dpop", "Evidence", "Possession", "Shown", "demanded_binding", "public_bases"]
+__all__ = [
+    "DEFAULT",
+    "PRESENTED",
+    "Dpop",
+    "Evidence",
+    "Possession",
+    "Presented",
+    "Shown",
+    "public_bases",
+    "shown_of",
+    "unexpected",
+]

@@ -99,6 +99,7 @@ def claimed_trust(token: str | bytes, trusts: Mapping[str, Trust]) -> Trust:
     except JoseError as error:
         raise InvalidToken(error.reason, error.hint) from None
     trust = trusts.get(claimed) if isinstance(claimed, str) else None
+    # Nearly the right name is the usual mistake (a final slash, http for https), so the hint says what differs.
     if trust is None:
         close = "".join(difference(claimed, issuer) for issuer in trusts)
         listed = ", ".join(map(shown, trusts))
@@ -109,6 +110,7 @@ def claimed_trust(token: str | bytes, trusts: Mapping[str, Trust]) -> Trust:
 def load_all(trusts: Iterable[Trust], *, force: bool) -> None:
     """Load the keys of every issuer now. Raises KeysUnavailable if one cannot be had, after all were tried."""
     problems = []
+    # One that is away must not keep the keys of the others from being had: each has callers of its own.
     for trust in trusts:
         try:
             trust.source.load(force=force)
@@ -119,7 +121,7 @@ def load_all(trusts: Iterable[Trust], *, force: bool) -> None:
 
 
 async def aload_all(trusts: Iterable[Trust], *, force: bool) -> None:
-    """As `load_all`, without blocking the event loop."""
+    """As `load_all`, without blocking the event loop; one after the other, as the fetches have threads of their own."""
     problems = []
     for trust in trusts:
         try:

@@ -20,13 +20,12 @@ from groat.protocol.access_token import (
     scope_names,
 )
 from groat.protocol.arguments import kind_of, strings
-from groat.protocol.binding import Binding
 from groat.protocol.errors import ConfigError, InvalidToken, KeysUnavailable, MissingToken, VerificationError
 from groat.protocol.jwk import printable
 from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
 from groat.verifier.bearer import DPOP, token_of
-from groat.verifier.certificates import FROM_CONNECTION, Certificates, CertificateSource
+from groat.verifier.certificates import Certificates
 from groat.verifier.environment import from_environment
 from groat.verifier.keys.fetch import Http
 from groat.verifier.keys.schedule import Schedule
@@ -34,7 +33,17 @@ from groat.verifier.keys.source import await_landing, wait_for
 from groat.verifier.notices import Notices
 from groat.verifier.observer import Guarded, Observer
 from groat.verifier.options import Options
-from groat.verifier.possession import Dpop, Evidence, Possession, Shown, demanded_binding, public_bases
+from groat.verifier.possession import (
+    PRESENTED,
+    Dpop,
+    Evidence,
+    Possession,
+    Presented,
+    Shown,
+    public_bases,
+    shown_of,
+    unexpected,
+)
 from groat.verifier.token_cache import TokenCache
 from groat.verifier.trust import (
     KeySources,
@@ -128,19 +137,15 @@ class Verifier:
         trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
         hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
         refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
-        self.issuers = tuple(one.issuer for one in trusted)
         self.realm, self.description, self.explain = realm, description, os.environ.get("GROAT_DEV") == "1"
         self._observer = None if observer is None else Guarded(observer)
         keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
-        bases, demand = public_bases(public_url, self.audience, hosts), demanded_binding(require_binding, dpop)
-        self._possession = Possession(dpop, bases, demand, keys.clocks.monotonic)
-        self.certificates, self._certificates_said = certificates or FROM_CONNECTION, certificates is not None
+        bases = public_bases(public_url, self.audience, hosts)
+        self._possession = Possession(dpop, bases, require_binding, certificates, keys.clocks.monotonic)
         self._trusts = keys.trusts(trusted, self.audience, clock_tolerance)
-        # With one issuer nothing has to be read from the token to know whose keys must prove it.
-        self._only = self._trusts[self.issuers[0]] if len(trusted) == 1 else None
+        self._only = self._trusts[trusted[0].issuer] if len(trusted) == 1 else None
         self._cache = TokenCache(cache_size) if cache_size else None
-        self._clock = None if clocks is None else clocks.now
-        self._notices = Notices(keys.clocks.monotonic)
+        self._clock, self._notices = None if clocks is None else clocks.now, Notices(keys.clocks.monotonic)
         if strict_startup:
             self.warm_sync()
 
@@ -165,11 +170,7 @@ class Verifier:
         authorization: Sequence[bytes | str],
         query: bytes = b"",
         scopes: RequiredScopes = (),
-        *,
-        method: str = "",
-        url: str = "",
-        dpop: Sequence[bytes | str] = (),
-        certificate: CertificateSource = None,
+        **presented: Unpack[Presented],
     ) -> Caller:
         """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2).
 
@@ -178,8 +179,11 @@ class Verifier:
         For those that are bound to a certificate (RFC 8705 3): the leaf that the caller has proven in the handshake, as
         bytes (DER) or text (PEM), or a callable that gives it, which is asked for those tokens alone.
         """
+        if not presented.keys() <= PRESENTED:
+            raise unexpected(presented)
         token, scheme = self._token(authorization, query, scopes)
-        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else certificate)
+        evidence = shown_of(presented) if scheme == DPOP else presented.get("certificate")
+        judged = self._judge(token, scopes, evidence)
         return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
 
     async def averify_request(
@@ -187,23 +191,30 @@ class Verifier:
         authorization: Sequence[bytes | str],
         query: bytes = b"",
         scopes: RequiredScopes = (),
-        *,
-        method: str = "",
-        url: str = "",
-        dpop: Sequence[bytes | str] = (),
-        certificate: CertificateSource = None,
+        **presented: Unpack[Presented],
     ) -> Caller:
         """As `verify_request`, without blocking the event loop."""
+        if not presented.keys() <= PRESENTED:
+            raise unexpected(presented)
         token, scheme = self._token(authorization, query, scopes)
-        judged = self._judge(token, scopes, Shown(method, url, dpop) if scheme == DPOP else certificate)
+        evidence = shown_of(presented) if scheme == DPOP else presented.get("certificate")
+        judged = self._judge(token, scopes, evidence)
         return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
+
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """Whom it trusts, by name."""
+        return tuple(self._trusts)
 
     @property
     def proofs_taken(self) -> ProofsTaken:
         """What the metadata say of proofs of possession."""
-        demand = self._possession.demand
-        takes = self._certificates_said or demand in (Binding.MTLS, Binding.ANY)
-        return ProofsTaken(self._possession.algorithms, demand is Binding.DPOP, takes)
+        return self._possession.taken
+
+    @property
+    def certificates(self) -> Certificates:
+        """Whose word counts for the certificates of callers."""
+        return self._possession.certificates
 
     def require(self, caller: Caller, scopes: RequiredScopes) -> None:
         """Whether a caller that was accepted has these scopes as well. Raises InsufficientScope."""
@@ -272,6 +283,7 @@ class Verifier:
             if self._cache is not None:
                 digest, caller = self._cache.find(token, now)
             if caller is None:
+                # With one issuer nothing has to be read from the token to know whose keys must prove it.
                 trust = self._only or claimed_trust(token, self._trusts)
                 jwt = parse_access_token(token, trust.expected)
                 key = trust.source.known_key(jwt.header)
