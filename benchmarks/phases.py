@@ -23,7 +23,7 @@ from groat.keys.files import read_private_key
 from groat.protocol.models import OneTimeValue
 from groat.server.log.event_log import EventLog
 from groat.server.settings.config import load_config
-from groat.server.store import Issuance, Receipt
+from groat.server.store import Issuance, Owned, Receipt
 from groat.server.store.sqlite.store import SqliteStore
 
 ISSUER = "http://127.0.0.1:3001"
@@ -36,7 +36,11 @@ class Instant(SqliteStore):
     version: int | None = None
 
     async def use_once(
-        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+        self,
+        once: OneTimeValue,
+        issuance: Issuance | None,
+        proof: OneTimeValue | None = None,
+        owned: Owned | None = None,
     ) -> Receipt:
         assert once.digest
         self.version = self.version or await self.registry_version()

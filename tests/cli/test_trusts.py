@@ -68,7 +68,7 @@ def test_a_trust_is_shown_as_it_was_written(trusting: Home) -> None:
     assert shown | {"created_at": 0} == {
         "name": "prod", "issuer": CLUSTER, "preset": "kubernetes", "keys": "copied", "ca_file": None,
         "token_file": None, "algorithms": ["RS256", "ES256"], "audiences": [], "max_lifetime": 3600,
-        "replay": "reuse", "uses": ["authentication", "grant"], "enabled": True, "created_at": 0,
+        "replay": "auto", "uses": ["authentication", "grant"], "enabled": True, "created_at": 0,
     }  # fmt: skip
     changes = ("--audience", "api://groat", "--max-lifetime", "10m", "--grant-only", "--alg", "ES256")
     source = ("--jwks-uri", "https://10.0.0.1/openid/v1/jwks", "--ca", "/etc/ca.crt", "--token-file", "/run/token")
@@ -102,7 +102,7 @@ def test_a_trust_is_shown_as_it_was_written(trusting: Home) -> None:
         (("x", "--issuer", "https://ci.example", "--jwks-uri", "http://ci.example/keys"), 3, "https"),
         (("x", "--issuer", "https://ci.example", "--discovery", "--ca", "/etc/ca.pem"), 3, "jwks_uri"),
         (("x", "--issuer", "https://ci.example", "--ca", "/etc/ca.pem"), 2, "--jwks-uri"),
-        (("x", "--issuer", "https://ci.example", "--discovery", "--replay", "bind"), 2, "'once', 'reuse'"),
+        (("x", "--issuer", "https://ci.example", "--discovery", "--replay", "often"), 2, "'once', 'bind', 'reuse', 'auto'"),
         (("x", "--issuer", "https://ci.example", "--discovery", "--max-lifetime", "2d"), 3, "86400"),
         (("x", "--issuer", "spiffe://prod.example", "--discovery", "--preset", "spiffe"), 3, "no discovery"),
         (("x", "--issuer", "spiffe://prod.example", "--jwks", "cluster.json", "--preset", "spiffe"), 3, "no key"),

@@ -1,5 +1,7 @@
 """Proofs of possession over several processes: one proof, one token; nonces that all know; both values or none by a crash."""
 
+import json
+import secrets
 import signal
 import sqlite3
 import sys
@@ -15,11 +17,14 @@ import psycopg
 import pytest
 
 from groat.keys.files import read_private_key
+from groat.protocol.jwk import PrivateKey, generate_private_key
+from groat.protocol.key_set import public_key_set
 from tests.conftest import GROAT, ISSUER, Groat, Server
 from tests.postgres import GivenServer, PostgresServer
-from tests.proofs import proof
+from tests.proofs import PROOF_KEY, proof
+from tests.protocol.federation.platforms import PLATFORMS
 from tests.server.builders import Party, base
-from tests.server.wire import FORM, Address, Answer, check_ec, check_ok, check_refused, post
+from tests.server.wire import FORM, Address, Answer, check_ec, check_ok, check_refused, encoded, post
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TOKEN_URL: Final = f"{ISSUER.rstrip('/')}/token"
@@ -45,15 +50,13 @@ class Installation:
             file.write_text(url)
             file.chmod(0o600)
             self.env["GROAT_STORAGE__URL_FILE"] = str(file)
-        self._run("init", "--issuer", ISSUER)
-        self._run("api", "add", "orders", "--audience", "https://orders.example", "--scope", "read")
+        self.run("init", "--issuer", ISSUER)
+        self.run("api", "add", "orders", "--audience", "https://orders.example", "--scope", "read")
         key = directory / "billing.json"
-        self._run(
-            "client", "add", "billing", "--allow", "orders=read", "--default-scope", "read", "--new-key", str(key)
-        )
+        self.run("client", "add", "billing", "--allow", "orders=read", "--default-scope", "read", "--new-key", str(key))
         self.party = Party("billing", read_private_key(key))
 
-    def _run(self, *arguments: str) -> None:
+    def run(self, *arguments: str) -> None:
         self.groat.run(*arguments, check=True, **self.env)
 
     def serve(self, **env: str) -> Server:
@@ -152,3 +155,48 @@ def test_a_crash_leaves_both_values_or_none(install: Callable[[str], Installatio
         check_refused(ask(healthy, shared.assertion(), text), "invalid_dpop_proof")
     else:
         check_ok(ask(healthy, assertion, text))
+
+
+class Pods:
+    """A cluster that an installation trusts, whose pods are a client; it binds each token to a key."""
+
+    def __init__(self, shared: Installation) -> None:
+        self.cluster, directory = PLATFORMS["kubernetes"], shared.groat.directory
+        (directory / "cluster.json").write_text(json.dumps(public_key_set([self.cluster.key.public])))
+        issuer = self.cluster.trust.issuer
+        of = ("--preset", "kubernetes", "--issuer", issuer, "--jwks", str(directory / "cluster.json"))
+        shared.run("trust", "add", "prod", *of, "--replay", "bind")
+        shared.run("client", "add", "pods", "--allow", "orders=read", "--default-scope", "read", "--no-key")
+        shared.run("client", "trust", "add", "pods", "prod", "--match", f"sub={self.cluster.claims['sub']}")
+
+    def token(self) -> str:
+        now = int(time.time())
+        return self.cluster.token(aud=[ISSUER], iat=now - 5, nbf=now - 5, exp=now + 600, jti=secrets.token_hex(8))
+
+
+def show(address: Address, token: str, key: PrivateKey | None) -> Answer:
+    """A pod's token as a grant, with a new proof by this key."""
+    fields = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", token)]
+    shown = () if key is None else (("DPoP", proof(TOKEN_URL, time.time(), key)),)
+    return post(address, encoded(fields), (("Content-Type", FORM), *shown))
+
+
+@pytest.mark.rule("AS-JB-11")
+@pytest.mark.parametrize(("engine", "replicas"), [("postgres", 4), ("sqlite", 4)])
+def test_one_of_two_keys_owns_a_token_over_four_replicas(
+    install: Callable[[str], Installation], engine: str, replicas: int
+) -> None:
+    """Of fifty presentations of one token at once, by two keys in turn: all of one key are good, none of the other."""
+    shared = install(engine)
+    pods, keys = Pods(shared), (PROOF_KEY, generate_private_key("ES256"))
+    addresses = [shared.serve().address for _ in range(replicas)]
+    for _ in range(3):
+        token = pods.token()
+        work = [(addresses[n % replicas], token, keys[n // 2 % 2]) for n in range(48)]
+        with ThreadPoolExecutor(48) as pool:
+            answers = list(pool.map(lambda one: show(*one), work))
+        statuses = {key.kid: {a.status for a, one in zip(answers, work, strict=True) if one[2] is key} for key in keys}
+        assert sorted(statuses.values(), key=min) == [{200}, {400}]
+    for answer in (show(addresses[0], pods.token(), None), show(addresses[1], token, None)):
+        check_refused(answer, "invalid_grant", 400)
+    assert sum(row.startswith("owned token ") for row in shared.rows()) == 2

@@ -225,6 +225,7 @@ class OneTimeKind(StrEnum):
     ENDORSEMENT_TEXT = "endorsement text"
     FOREIGN_TOKEN = "foreign token"  # its jti, whose owner is its issuer
     JOIN_CODE = "join code"
+    OWNED_TOKEN = "owned token"  # a foreign token, that counts for its first key alone; its owner is its issuer
     PROOF = "proof of possession"  # its jti, whose owner is a key
     TOKEN = "token"  # its own jti: what it was given for cannot come again
 
@@ -278,7 +279,8 @@ class AuthenticatedClient:
 
     `key`: the registered key it was proven by, where there is one. `once`: still to be used up, where the proof could
     be presented again. `advice`: for the log line, what the client should do better. `workload`: where another issuer
-    said who it is.
+    said who it is. `owned`: its token, where that counts for the first key that came with it and no other; and where
+    none comes with it, too, unless `must_prove`.
     """
 
     client: Client
@@ -287,6 +289,8 @@ class AuthenticatedClient:
     once: OneTimeValue | None = None
     advice: str = ""
     workload: Workload | None = None
+    owned: OneTimeValue | None = None
+    must_prove: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,9 @@ workload_algorithm
 workload_ambiguous
     The workload is several clients, and the request does not say which.
     Send client_id, or let one rule less fit.
+workload_anothers
+    Another key used the foreign token first, and its trust binds each token to that key.
+    Keep one DPoP key for as long as a token lives (a key file); if none of yours came first, the token was stolen.
 workload_audience
     The foreign token is not for this issuer alone.
     Ask the platform for a token whose audience is this issuer; the default audience of a platform is never it.
@@ -57,6 +60,9 @@ workload_signature
 workload_type
     The typ of the token says that it is another kind of JWT.
     Present the token that the platform makes for workloads; an access token is for an API.
+workload_unproven
+    The trust binds each token to the first key that uses it, and the request has no proof of possession.
+    Have the workload send DPoP proofs, or groat trust update --replay auto, which is for clients without proofs, too.
 workload_use
     The trust is not for tokens that are presented in this way.
     Send it as assertion of the JWT bearer grant or as client_assertion, whichever the trust takes.

@@ -1,6 +1,7 @@
 """Rules as an operator writes them: what they mean, what is refused when it is written, and whom they choose."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -14,7 +15,7 @@ from groat.protocol.federation.presets import check_rule, key_of, keys_of, prese
 from groat.protocol.federation.rules import Rule, choose
 from tests.protocol.builders import refused
 
-from .platforms import PLATFORMS, ROLE, SVID, TENANT, in_cluster, judge, rule
+from .platforms import GENERIC, PLATFORMS, ROLE, SVID, TENANT, in_cluster, judge, rule
 
 KEEPS: Final = Condition.parse
 
@@ -68,6 +69,17 @@ def test_what_is_no_path(text: str) -> None:
         ("a:=x,y", {"a": "x,y"}, False),
         ("a:=x,y", {"a": "z"}, False),
         ("a=b=c", {"a": "b=c"}, True),
+        ("a*=x", {"a": ["w", "x"]}, True),
+        ("a*=x", {"a": ["xy", "X", "x "]}, False),
+        ("a*=x", {"a": [["x"], {"x": "x"}]}, False),
+        ("a*=456", {"a": [456]}, False),
+        ("a*=True", {"a": [True]}, False),
+        ("a*=x", {"a": "x"}, False),
+        ("a*=x", {"a": {"x": "x"}}, False),
+        ("a*=x", {"a": []}, False),
+        ("a*=x", {}, False),
+        ("a.b*=x,y", {"a": {"b": ["x,y"]}}, True),
+        ("a.b*=x", {"a": [{"b": ["x"]}]}, False),
     ],
 )
 def test_conditions(condition: str, claims: Mapping[str, Any], holds: bool) -> None:
@@ -86,12 +98,35 @@ def test_conditions(condition: str, claims: Mapping[str, Any], holds: bool) -> N
         "sub", "sub=", "sub^=", "sub:=", "sub:=a,,b", "sub=*", "sub=repo:org/*", "sub^=org", "sub^=org-", "sub^=org.",
         "sub^=repo:", "sub^=repo", "sub^=spiffe://", "sub^=spiffe:", "sub^=system:", "sub^=system:serviceaccount:",
         "sub^=arn:", "sub^=arn:aws:iam::", "sub^=https://", "sub^=/x*/", "=x", "sub~x", "sub=a\nb", f"sub={'x' * 513}",
+        "a*=", "a*=*", "a*=x*", "sub*=x", "iss*=x", "azp*=x", "client_id*=x", "jti*=x", "*=x", "a**=x",
     ],
 )  # fmt: skip
 def test_conditions_that_cannot_be_meant(text: str) -> None:
     """No wildcards, no beginning that ends in the middle of a name, none that everybody's subject has."""
     with pytest.raises(ConfigError):
         Condition.parse(text)
+
+
+@pytest.mark.rule("AS-JB-12")
+@pytest.mark.parametrize(
+    ("preset", "conditions", "said"),
+    [
+        ("", ("groups*=admins",), "pin the subject"),
+        ("", ("project_id*=20",), "pin the subject"),
+        ("entra", (f"tid={TENANT}", "roles*=worker"), "oid"),
+        ("gitlab", ("project_id*=20", "namespace_id=72"), "project_id"),
+        ("kubernetes", ('"kubernetes.io".namespace*=billing', "sub=system:serviceaccount:billing:worker"), "no claim"),
+        ("github", ("repository_id=74", "repository_owner_id=65", "environment*=prod"), "no claim of github is a list"),
+    ],
+)
+def test_a_list_pins_nobody(preset: str, conditions: tuple[str, ...], said: str) -> None:
+    """Many stand in a group: to be in one is a further demand, never the one that names somebody."""
+    platform = PLATFORMS[preset] if preset else GENERIC
+    with pytest.raises(ConfigError, match=said):
+        check_rule(rule(*conditions), platform.trust)
+    good = Condition.parse("groups*=admins")
+    if preset not in ("kubernetes", "github"):
+        check_rule(replace(platform.rule, conditions=(*platform.rule.conditions, good)), platform.trust)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

@@ -1,5 +1,6 @@
 """Trusts as an operator writes them, and the keys of their issuers."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -130,14 +131,28 @@ def test_a_document_does_not_repeat_a_copied_set() -> None:
 @pytest.mark.rule("AS-JB-05", "AS-JB-11")
 def test_replay_as_the_trust_says() -> None:
     """Once: by (issuer, jti), until it ends; otherwise nothing is to be remembered."""
-    once = show(GENERIC, GENERIC.token()).once
+    once = show(GENERIC, GENERIC.token()).use
     assert once is not None
     assert (once.kind, once.owner, once.value) == (OneTimeKind.FOREIGN_TOKEN, GENERIC.trust.issuer, "j-1")
     assert (once.expires_at, once.signed_at) == (NOW + 900, NOW - 10)
     other = replace(GENERIC, trust=trust(name="other"))
-    assert show(other, other.token()).once == once, "two trusts of one issuer are one memory"
+    assert show(other, other.token()).use == once, "two trusts of one issuer are one memory"
     free = replace(GENERIC, trust=trust(replay=Replay.REUSE))
-    assert show(free, free.token()).once is None
+    assert show(free, free.token()).use is None
+
+
+@pytest.mark.rule("AS-JB-11")
+@pytest.mark.parametrize("replay", [Replay.BIND, Replay.AUTO])
+def test_what_a_key_owns_is_what_was_signed(replay: Replay) -> None:
+    """Not the text of the token: of one ES256 signature everybody can make a second, which would be another text."""
+    bound = replace(GENERIC, trust=trust(replay=replay))
+    token = bound.token()
+    owned = show(bound, token).use
+    assert owned is not None
+    assert (owned.kind, owned.owner) == (OneTimeKind.OWNED_TOKEN, GENERIC.trust.issuer)
+    assert owned.value == hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
+    assert (owned.expires_at, owned.signed_at) == (NOW + 900, NOW - 10)
+    assert show(bound, bound.token(jti="j-2")).use != owned
 
 
 @pytest.mark.rule("AS-WI-12", "AS-SP-03")

@@ -10,19 +10,22 @@ from typing import Any, Final
 
 import pytest
 
+from groat.protocol.binding import Binding
+from groat.protocol.client_settings import SettingsChange
 from groat.protocol.federation.claim_paths import parse_path
-from groat.protocol.federation.trust import KeySource, SourceKind, Use
-from groat.protocol.jwk import PrivateKey
+from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Use
+from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode
 from groat.protocol.key_set import public_key_set
 from groat.server import operations
 from groat.server.operations.trusts import TrustChange
 from tests.key_set_server import http, target
+from tests.proofs import PROOF_KEY, proof
 from tests.protocol.builders import KEYS
 from tests.protocol.federation import platforms
 from tests.protocol.federation.platforms import PLATFORMS, Platform
 from tests.server.builders import ISS, NOW, decoded
 from tests.server.lab import DEFAULTS, Lab, prepare, running
-from tests.server.wire import Answer, check_ec, check_ok, check_refused, encoded, post
+from tests.server.wire import FORM, Answer, check_ec, check_ok, check_refused, encoded, post
 
 GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -382,3 +385,103 @@ def test_one_token_in_many_requests_at_once(federated: Lab) -> None:
     for thread in threads:
         thread.join(20)
     assert sorted(answer.status for answer in answers) == [200] + [400] * 29
+
+
+def held(
+    lab: Lab, token: str, key: PrivateKey | None, send: Callable[..., Answer] | None = None, **more: str
+) -> Answer:
+    """The token as a grant, with a new proof by this key, if any."""
+    fields = list({"grant_type": GRANT, "assertion": token, "scope": "orders:read", **more}.items())
+    if send is authenticate:
+        fields[:2] = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion", token),
+            ("client_assertion_type", BEARER),
+        ]
+    shown = () if key is None else (("DPoP", proof(f"{ISS.rstrip('/')}/token", NOW, key)),)
+    return post(lab.address, encoded(fields), (("Content-Type", FORM), *shown))
+
+
+@pytest.fixture
+def binding(federated: Lab) -> Iterator[Lab]:
+    """The pods' trust binds."""
+    federated.operate(lambda op: operations.update_trust(op, "kubernetes", TrustChange(replay=Replay.BIND)))
+    yield federated
+    federated.operate(lambda op: operations.update_trust(op, "kubernetes", TrustChange(replay=Replay.AUTO)))
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_the_first_key_owns_a_token(binding: Lab) -> None:
+    """Another key, or none, is refused as for any fault of the token, in both uses; the log says which."""
+    one, two = KEYS["ES256"], PROOF_KEY
+    pod = PLATFORMS["kubernetes"].token(jti="owned")
+    refused = held(binding, pod, None)
+    check_refused(refused, "invalid_grant", 400)
+    assert binding.reason(refused) == "workload_unproven"
+    claims = decoded(check_ok(held(binding, pod, one))["access_token"])[1]
+    assert claims["cnf"] == {"jkt": one.public.thumbprint}
+    check_ok(held(binding, pod, one))
+    check_ok(held(binding, pod, one, authenticate))
+    for key, reason in ((two, "workload_anothers"), (None, "workload_unproven")):
+        answer = held(binding, pod, key)
+        check_refused(answer, "invalid_grant", 400)
+        assert answer.body == refused.body
+        assert binding.reason(answer) == reason
+        by_assertion = held(binding, pod, key, authenticate)
+        check_ec(by_assertion)
+        assert binding.reason(by_assertion) == reason
+    check_ok(held(binding, PLATFORMS["kubernetes"].token(jti="next"), two))
+    check_ok(held(binding, pod, one))
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_a_second_text_of_a_token_has_the_same_owner(binding: Lab) -> None:
+    """An ECDSA signature has a twin that everybody can compute; it makes no second token of one that was stolen."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    key = KEYS["ES256"]
+    change = TrustChange(source=KeySource(SourceKind.COPIED, key_set(key)))
+    before = TrustChange(source=copied(PLATFORMS["kubernetes"]))
+    binding.operate(lambda op: operations.update_trust(op, "kubernetes", change))
+    pod = PLATFORMS["kubernetes"].token({"alg": "ES256", "kid": key.kid}, key, jti="twin")
+    data, _, signature = pod.rpartition(".")
+    raw = base64url_decode(signature)
+    twin = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    check_ok(held(binding, pod, key))
+    answer = held(binding, f"{data}.{base64url_encode(twin).decode()}", PROOF_KEY)
+    assert binding.reason(answer) == "workload_anothers"
+    check_ok(held(binding, f"{data}.{base64url_encode(twin).decode()}", key))
+    binding.operate(lambda op: operations.update_trust(op, "kubernetes", before))
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_auto_binds_for_clients_that_want_it(federated: Lab) -> None:
+    """By default a pod's token may be used by anybody who has it, unless the client's tokens must be bound."""
+    pod = PLATFORMS["kubernetes"].token(jti="auto")
+    check_ok(held(federated, pod, KEYS["ES256"]))
+    check_ok(held(federated, pod, PROOF_KEY))
+    check_ok(held(federated, pod, None))
+    bound = SettingsChange(binding=Binding.DPOP)
+    federated.operate(lambda op: operations.update_client(op, "kubernetes", change=bound))
+    check_ok(held(federated, pod, KEYS["ES256"]))
+    answer = held(federated, pod, PROOF_KEY)
+    check_refused(answer, "invalid_grant", 400)
+    assert federated.reason(answer) == "workload_anothers"
+    missing = held(federated, pod, None)
+    check_refused(missing, "invalid_dpop_proof", 400)  # who must send a proof is told so
+    free = SettingsChange(binding=Binding.NONE)
+    federated.operate(lambda op: operations.update_client(op, "kubernetes", change=free))
+    check_ok(held(federated, pod, None))
+
+
+@pytest.mark.rule("AS-JB-11", "AS-JB-19")
+def test_what_is_wrong_with_a_proof_is_said_first(binding: Lab) -> None:
+    """A bad proof claims nothing; the rules come before the proof, and the owner before resource and scope."""
+    pod = PLATFORMS["kubernetes"].token(jti="order")
+    stale = (("Content-Type", FORM), ("DPoP", proof(f"{ISS.rstrip('/')}/token", NOW - 3600)))
+    fields = [("grant_type", GRANT), ("assertion", pod), ("scope", "orders:read")]
+    check_refused(post(binding.address, encoded(fields), stale), "invalid_dpop_proof", 400)
+    stranger = PLATFORMS["kubernetes"].token(**PLATFORMS["kubernetes"].stranger)
+    check_refused(held(binding, stranger, None), "invalid_grant", 400)
+    check_ok(held(binding, pod, KEYS["ES256"]))
+    check_refused(held(binding, pod, PROOF_KEY, scope="orders:none"), "invalid_grant", 400)
+    check_refused(held(binding, pod, KEYS["ES256"], scope="orders:none"), "invalid_scope", 400)

@@ -24,6 +24,7 @@ from groat.server.store import (
     BeforeFloor,
     BeforeHorizon,
     Issuance,
+    Owned,
     Receipt,
     RegistryMoved,
     Store,
@@ -223,6 +224,130 @@ def test_a_proof_that_the_memory_cannot_know(place: Place) -> None:
                     await server.use_once(replace(once("b"), signed_at=NOW), issuance("t2"), late)
 
     run(work())
+
+
+def owned(by: str, value: str = "hash", expires_at: int = NOW + 3600, signed_at: float = 0) -> Owned:
+    return Owned(OneTimeValue(OneTimeKind.OWNED_TOKEN, "https://ci.example", value, expires_at, signed_at), by)
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_a_value_belongs_to_its_first_user(place: Place) -> None:
+    """As often as he likes, by whichever store; of anybody else nothing is written, and his proof stays unused."""
+
+    async def work() -> tuple[list[bool], list[dict[str, Any]]]:
+        told = []
+        async with place.store() as one, place.store() as two:
+            for number, (by, value, shown) in enumerate(
+                [
+                    ("k1", "a", proof("p1")),
+                    ("k1", "a", proof("p2")),
+                    ("k2", "a", proof("p3")),
+                    ("k1", "a", None),
+                    ("k2", "b", proof("p3")),  # another value, and the proof is unused
+                    ("k2", "a", None),
+                ]
+            ):
+                store = (one, two)[number % 2]
+                receipt = await store.use_once(once(f"v{number}"), issuance(f"t{number}"), shown, owned(by, value))
+                told.append(receipt.fresh and receipt.proof_fresh)
+            replayed = await one.use_once(once("v9"), issuance("t9"), proof("p1"), owned("k1", "a"))
+            assert (replayed.fresh, replayed.proof_fresh) == (True, False)
+            return told, [row async for rows in one.read_all("used_once") for row in rows]
+
+    told, rows = run(work())
+    assert told == [True, True, False, True, True, False]
+    names = Counter(row["token_id"] for row in rows)
+    assert {name for name in names if name.startswith("owned")} == {"owned token k1", "owned token k2"}
+    assert {name for name in names if name.startswith("t")} == {"t0", "t1", "t3", "t4", "t9"}
+    assert {row["kid"] for row in rows if row["token_id"].startswith("owned")} == {""}
+    assert max(names.values()) == 1
+
+
+@pytest.mark.rule("AS-JB-11")
+@pytest.mark.parametrize("stores", [1, 3])
+def test_many_users_of_one_value_at_once(place: Place, stores: int) -> None:
+    """Of sixty uses in one turn, by two in turns, over one or more stores: one of the two owns it, in all of his."""
+
+    async def work() -> list[Receipt]:
+        async with place.store() as one, place.store() as two, place.store() as three:
+            chosen = [one, two, three][:stores]
+            uses = [
+                chosen[n % stores].use_once(once(f"v{n}"), issuance(f"t{n}"), proof(f"p{n}"), owned(f"k{n // 7 % 2}"))
+                for n in range(60)
+            ]
+            return await asyncio.gather(*uses)
+
+    receipts = run(work())
+    winners = {n // 7 % 2 for n, receipt in enumerate(receipts) if receipt.fresh}
+    assert len(winners) == 1
+    assert all(receipt.fresh == (n // 7 % 2 in winners) for n, receipt in enumerate(receipts))
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_owned_values_that_cross(place: Place) -> None:
+    """Batches of owned values, proofs and plain ones in every order never wait in a circle; each has one owner."""
+
+    async def work() -> dict[str, set[str]]:
+        owners: dict[str, set[str]] = {}
+        async with place.store() as one, place.store() as two:
+
+            async def use(store: Store, n: int) -> None:
+                value, by = f"h{n * 7 % 50}", f"k{n * 3 % 4}"
+                mine = owned(by, value) if n % 3 else None
+                shown = proof(f"p{n * 11 % 100}") if n % 2 else None
+                receipt = await store.use_once(once(f"v{n}"), issuance(f"t{n}"), shown, mine)
+                if receipt.fresh and mine is not None:
+                    owners.setdefault(value, set()).add(by)
+
+            await asyncio.gather(*(use((one, two)[n // 5 % 2], n) for n in range(900)))
+        return owners
+
+    owners = run(work())
+    assert len(owners) == 50
+    assert {len(found) for found in owners.values()} == {1}
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_an_owner_that_the_memory_cannot_know(place: Place) -> None:
+    """Of a value from before the floor, or that ends before the horizon, nobody can tell whose it is: no token."""
+
+    async def work() -> None:
+        async with place.store() as operator, place.store() as server:
+            await server.use_once(once("warm"), issuance("t0"))
+            await operator.raise_floor(NOW - 5)
+            await operator.raise_horizon(NOW + 30)
+            for _ in range(2):  # by what the batch says, then by what this process knows
+                with pytest.raises(BeforeFloor):
+                    await server.use_once(
+                        replace(once("a"), signed_at=NOW), issuance("t1"), None, owned("k", signed_at=1)
+                    )
+                with pytest.raises(BeforeHorizon):
+                    late = owned("k", "late", expires_at=NOW + 30, signed_at=NOW)
+                    await server.use_once(replace(once("b"), signed_at=NOW), issuance("t2"), None, late)
+            await operator.shut(NOW)
+            with pytest.raises(StoreClosed):
+                mine = owned("k", "closed", signed_at=NOW)
+                await server.use_once(replace(once("c"), signed_at=NOW), issuance("t3"), None, mine)
+
+    run(work())
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_an_owner_is_forgotten_with_his_value(place: Place) -> None:
+    """By the horizon, as every used value; then nobody can claim it either."""
+
+    async def work() -> set[str]:
+        async with place.store() as store:
+            mine = owned("k", expires_at=NOW + 30)
+            assert (await store.use_once(once("a", expires_at=NOW + 30), issuance("t"), None, mine)).fresh
+            await store.use_once(once("b", expires_at=NOW + 3600), issuance("u"), None, owned("k", "stays"))
+            await store.raise_horizon(NOW + 31)
+            assert sum([await store.forget_expired() for _ in range(256)]) == 2
+            with pytest.raises(BeforeHorizon):
+                await store.use_once(once("c", expires_at=NOW + 3600), issuance("w"), None, mine)
+            return {row["token_id"] async for rows in store.read_all("used_once") for row in rows}
+
+    assert run(work()) == {"u", "owned token k"}
 
 
 @pytest.mark.rule("AS-CA-11", "L03", "I1")

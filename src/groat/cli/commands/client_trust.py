@@ -24,7 +24,7 @@ def client_trust() -> None:
 @click.argument("trust")
 @click.option(
     "--match", "matches", multiple=True, required=True, metavar="CONDITION",
-    help="CLAIM=VALUE, CLAIM^=PREFIX (ends in a delimiter) or CLAIM:=V1,V2; all must hold.",
+    help="CLAIM=VALUE, CLAIM^=PREFIX (ends in a delimiter), CLAIM:=V1,V2 or CLAIM*=ONE_OF_A_LIST; all must hold.",
 )  # fmt: skip
 @click.option("--copy", multiple=True, metavar="CLAIM", help="A claim that the access token shows, too.")
 @click.option("--allow-default", is_flag=True, help="Admit the Kubernetes service account `default`.")

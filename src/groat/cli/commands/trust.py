@@ -12,7 +12,7 @@ from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Exit, Session
 from groat.protocol.errors import ConfigError
-from groat.protocol.federation.presets import PRESETS, REPLAYS
+from groat.protocol.federation.presets import PRESETS
 from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
 from groat.protocol.unset import UNSET
@@ -37,7 +37,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--audience", multiple=True, help="What a grant may name; default: the issuer and /token."),
             click.option("--alg", multiple=True, type=click.Choice(list(ALGORITHM_NAMES)), help="May sign its tokens."),
             click.option("--max-lifetime", type=span_of_time, metavar="SPAN", help="How long a token may live: 1h."),
-            click.option("--replay", type=click.Choice([*map(str, REPLAYS)]), help="How often a token counts."),
+            click.option(
+                "--replay", type=click.Choice([*map(str, Replay)]), help="How often a token counts, and for whom."
+            ),
             click.option("--grant-only", is_flag=True, help="Its tokens are no client authentication."),
             click.option("--authentication-only", is_flag=True, help="Its tokens are no grants."),
         )

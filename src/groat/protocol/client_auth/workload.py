@@ -7,13 +7,14 @@ the signature has been proven. The caller finds those (`federation/foreign_token
 from dataclasses import dataclass
 from typing import Final
 
+from groat.protocol.binding import Binding
 from groat.protocol.client_auth.private_key_jwt import JWT_SPIFFE
 from groat.protocol.errors import InvalidClient, JoseError
 from groat.protocol.federation.foreign_token import Presented, Proven, read, refusal
 from groat.protocol.federation.rules import Match
-from groat.protocol.federation.trust import Use
+from groat.protocol.federation.trust import Replay, Use
 from groat.protocol.grants import jwt_bearer
-from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Workload
+from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, OneTimeKind, Policy, Workload
 from groat.protocol.shell import command
 
 NAME: Final = "workload"
@@ -40,8 +41,11 @@ def read_foreign(request: ClientRequest) -> ForeignCredential:
         raise refusal(error, use) from None
 
 
-def authenticated(proven: Proven, met: Match, client: Client | None) -> AuthenticatedClient:
-    """The client that a rule makes of a workload. Raises JoseError("disabled")."""
+def authenticated(proven: Proven, met: Match, client: Client | None, policy: Policy) -> AuthenticatedClient:
+    """The client that a rule makes of a workload. Raises JoseError("disabled").
+
+    Not checked: whether its token was used before, or is another key's (AS-JB-11).
+    """
     if client is None or not client.enabled:
         raise disabled(met)
     workload = Workload(
@@ -52,7 +56,17 @@ def authenticated(proven: Proven, met: Match, client: Client | None) -> Authenti
         algorithm=proven.presented.jwt.header.algorithm.name,
         copied=tuple(met.workload.items()),
     )
-    return AuthenticatedClient(client, NAME, once=proven.once, workload=workload)
+    use, replay = proven.use, proven.trust.replay
+    if use is None or use.kind is OneTimeKind.FOREIGN_TOKEN:
+        return AuthenticatedClient(client, NAME, once=use, workload=workload)
+    if replay is Replay.AUTO and not _wants_bound(client, policy):
+        return AuthenticatedClient(client, NAME, workload=workload)
+    return AuthenticatedClient(client, NAME, workload=workload, owned=use, must_prove=replay is Replay.BIND)
+
+
+def _wants_bound(client: Client, policy: Policy) -> bool:
+    """Whether some of its access tokens must be bound: then a foreign token that is not would be the way around it."""
+    return policy.binding is not Binding.NONE or client.settings.binding is not Binding.NONE
 
 
 def disabled(met: Match) -> JoseError:
@@ -65,3 +79,13 @@ def replayed() -> JoseError:
     return JoseError(
         "replayed", "this token was used before, and its trust takes each once: ask the platform for another"
     )
+
+
+def unproven() -> JoseError:
+    """What is wrong with a token that must come with a proof of possession, and came without."""
+    return JoseError("unproven", "its trust binds each token to the first key that uses it: send a DPoP proof with it")
+
+
+def anothers() -> JoseError:
+    """What is wrong with a token that came with another key than the first that used it."""
+    return JoseError("anothers", "another key used this token first: keep one DPoP key for as long as a token lives")

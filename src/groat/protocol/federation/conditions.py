@@ -1,7 +1,9 @@
-"""What a rule demands of one claim, as data: equal, one of several, or beginning with a text that ends in a delimiter.
+"""What a rule demands of one claim, as data: equal, one of several, beginning with a text that ends in a delimiter, or,
+of a list, holding a text.
 
 There is no expression language, and nothing that matches by accident: a string matches strings only, a claim that is
-missing matches nothing, and a beginning cannot end in the middle of a name.
+missing matches nothing, and a beginning cannot end in the middle of a name. To hold a text is a list's; of a text
+nothing looks for a part.
 """
 
 import re
@@ -23,7 +25,9 @@ _EVERYBODYS: Final = (
     "repo:", "project_path:", "system:serviceaccount:", "spiffe://", "https://", "http://", "urn:", "arn:aws:iam::",
     "arn:aws:sts::",
 )  # fmt: skip
-_WRITTEN: Final = re.compile(rf"({PATH})(\^=|:=|=)(.*)", re.DOTALL)
+# Claims that are one text in every token (RFC 7519 4.1; RFC 8693 4.3; OpenID Connect Core 2).
+_TEXTS: Final = frozenset({("iss",), ("sub",), ("jti",), ("client_id",), ("azp",)})
+_WRITTEN: Final = re.compile(rf"({PATH})(\^=|:=|\*=|=)(.*)", re.DOTALL)
 
 
 class Comparison(StrEnum):
@@ -32,6 +36,7 @@ class Comparison(StrEnum):
     EQUALS = "="
     STARTS = "^="
     ONE_OF = ":="
+    CONTAINS = "*="
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,15 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """As it is written on a command line: CLAIM=VALUE, CLAIM^=PREFIX, CLAIM:=V1,V2. Raises ConfigError."""
+        """As it is written on a command line: CLAIM=VALUE, CLAIM^=PREFIX, CLAIM:=V1,V2, CLAIM*=VALUE.
+
+        Raises ConfigError.
+        """
         found = _WRITTEN.fullmatch(text)
         if found is None:
-            raise ConfigError(f"{text!r} is no condition; write CLAIM=VALUE, CLAIM^=PREFIX or CLAIM:=V1,V2")
+            raise ConfigError(
+                f"{text!r} is no condition; write CLAIM=VALUE, CLAIM^=PREFIX, CLAIM:=V1,V2 or CLAIM*=VALUE"
+            )
         comparison = Comparison(found[2])
         values = tuple(found[3].split(",")) if comparison is Comparison.ONE_OF else (found[3],)
         return cls(parse_path(found[1]), comparison, values)
@@ -61,12 +71,14 @@ class Condition:
 
     @property
     def exact(self) -> bool:
-        """Whether it names what it means, rather than how that begins."""
-        return self.comparison is not Comparison.STARTS
+        """Whether it names what it means, rather than how that begins, or whom it stands in a list with."""
+        return self.comparison in (Comparison.EQUALS, Comparison.ONE_OF)
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Whether this token fulfils it."""
         value = claim_at(claims, self.claim)
+        if self.comparison is Comparison.CONTAINS:
+            return isinstance(value, list) and self.values[0] in value
         if not isinstance(value, str):
             return False
         return value in self.values if self.exact else value.startswith(self.values[0])
@@ -77,6 +89,7 @@ class Condition:
             Comparison.EQUALS: "must be",
             Comparison.STARTS: "must begin with",
             Comparison.ONE_OF: "must be one of",
+            Comparison.CONTAINS: "must be a list that holds",
         }
         wanted = ", ".join(shown(value) for value in self.values[:5])
         found = shown(claim_at(claims, self.claim))
@@ -90,7 +103,9 @@ class Condition:
                 return f"a value has 1 to {MAX_VALUE_CHARS} printable characters"
             if "*" in value:
                 return "there are no wildcards; write CLAIM^=PREFIX with a PREFIX that ends in a delimiter"
-        return "" if self.exact else _prefix_fault(self.values[0])
+        if self.comparison is Comparison.CONTAINS and self.claim in _TEXTS:
+            return "that claim is one text and never a list; write CLAIM=VALUE"
+        return _prefix_fault(self.values[0]) if self.comparison is Comparison.STARTS else ""
 
 
 def _prefix_fault(value: str) -> str:

@@ -4,6 +4,7 @@
 asked for before `check_issuer` has passed, so that an issuer that nobody trusts costs no look-up of keys.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,12 +56,16 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A token of this trust that holds: what it says is so. `once`: still to be used up, where the trust says once."""
+    """A token of this trust that holds: what it says is so.
+
+    `use`: what is to be remembered of it, as the trust says: of kind FOREIGN_TOKEN still to be used up, of OWNED_TOKEN
+    still to be claimed by a key.
+    """
 
     presented: Presented
     trust: Trust
     key: PublicKey
-    once: OneTimeValue | None
+    use: OneTimeValue | None
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -104,7 +109,7 @@ def prove(
 
 
 def check_claims(presented: Presented, trust: Trust, policy: Policy, now: float) -> OneTimeValue | None:
-    """`time` to `platform` of ORDER; gives what is to be used up. Raises JoseError.
+    """`time` to `platform` of ORDER; gives what is to be remembered of the token. Raises JoseError.
 
     Not checked: the signature, without which all of this is a rumour. Only an operator who wants to know what a token
     lacks calls this by itself.
@@ -115,7 +120,7 @@ def check_claims(presented: Presented, trust: Trust, policy: Policy, now: float)
     _check_lifetime(exp, signed_at, trust, preset, now)
     if fault := preset.token_fault(claims, trust.issuer):
         raise JoseError("platform", fault)
-    return _once(claims, trust, policy, exp, signed_at)
+    return _use(presented.jwt, trust, policy, exp, signed_at)
 
 
 def match(proven: Proven, rules: Sequence[Rule]) -> Match:
@@ -208,14 +213,18 @@ def _check_lifetime(exp: jose.Number, issued: jose.Number | None, trust: Trust, 
         raise JoseError("lifetime", f"it lives {life:.0f} s, and {trust.max_lifetime} s are allowed; {longer}")
 
 
-def _once(
-    claims: Mapping[str, Any], trust: Trust, policy: Policy, exp: jose.Number, issued: jose.Number | None
+def _use(
+    jwt: jose.UnverifiedJwt, trust: Trust, policy: Policy, exp: jose.Number, issued: jose.Number | None
 ) -> OneTimeValue | None:
-    if trust.replay is not Replay.ONCE:
+    """What makes a second use known: the jti, or what was signed; of a signature there may be several for one token."""
+    if trust.replay is Replay.REUSE:
         return None
-    if "jti" not in claims:
-        raise JoseError("claims", f"jti is missing, and trust {trust.name} takes each token once; or --replay reuse")
-    jti = jose.string_claim(claims, "jti", jose.MAX_JTI_CHARS)
+    kind, value = OneTimeKind.OWNED_TOKEN, hashlib.sha256(jwt.signing_input).hexdigest()
+    if trust.replay is Replay.ONCE:
+        if "jti" not in jwt.claims:
+            missing = f"jti is missing, and trust {trust.name} takes each token once; or --replay auto"
+            raise JoseError("claims", missing)
+        kind, value = OneTimeKind.FOREIGN_TOKEN, jose.string_claim(jwt.claims, "jti", jose.MAX_JTI_CHARS)
     signed_at = exp - trust.max_lifetime if issued is None else issued
     ends = math.ceil(exp) + policy.clock_tolerance
-    return OneTimeValue(OneTimeKind.FOREIGN_TOKEN, trust.issuer, jti, ends, signed_at)
+    return OneTimeValue(kind, trust.issuer, value, ends, signed_at)

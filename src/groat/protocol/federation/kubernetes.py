@@ -66,9 +66,10 @@ KUBERNETES: Final = Preset(
     name="kubernetes",
     algorithms=("RS256", "ES256"),
     # A pod uses one token until the kubelet brings the next: most of an hour.
-    replay=Replay.REUSE,
+    replay=Replay.AUTO,
     index=(("sub",), _NAMESPACE, _ACCOUNT_UID),
     rule_fault=rule_fault,
     token_fault=token_fault,
     guard=guard,
+    lists=False,
 )

@@ -98,6 +98,7 @@ GITHUB: Final = Preset(
     rule_fault=_github_rule_fault,
     issuer_fault=_github_issuer_fault,
     guard=_github_guard,
+    lists=False,
 )
 GITLAB: Final = Preset(
     name="gitlab",

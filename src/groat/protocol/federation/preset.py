@@ -28,7 +28,7 @@ class Preset:
     `token_fault`: (claims, issuer), of each token, after its signature and before any rule; `guard`: (rule, claims),
     what a token may not be unless the rule says so. `index`: claims of which a rule usually pins one; by these its
     rules are found. `backdated`: seconds by which the platform sets iat back. `issuer_in_sub`: tokens without iss.
-    `key_use`: what `use` of its keys says.
+    `key_use`: what `use` of its keys says. `lists`: whether any of its claims about a workload is a list.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Preset:
     backdated: int = 0
     issuer_in_sub: bool = False
     key_use: str = "sig"
+    lists: bool = True
 
 
 def is_digits(value: Any) -> bool:

@@ -44,7 +44,6 @@ GENERIC: Final = Preset(
     rule_fault=_generic_rule_fault,
     issuer_fault=_generic_issuer_fault,
 )
-REPLAYS: Final = (Replay.ONCE, Replay.REUSE)  # those that can be had
 _ALL: Final = (KUBERNETES, GITHUB, GITLAB, AWS, GOOGLE, ENTRA, SPIFFE)
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({preset.name: preset for preset in _ALL})
 # Which preset knows of what a rule may allow.
@@ -70,12 +69,8 @@ def check_trust(trust: Trust) -> None:
         raise ConfigError(f"a JWT-SVID is signed by one of {', '.join(SPIFFE.algorithms)}")
     if preset is SPIFFE and trust.source.kind is SourceKind.DISCOVERY:
         raise ConfigError("a trust domain has no discovery: --jwks-uri for its bundle, or --jwks-file")
-    if trust.replay not in REPLAYS:
-        raise ConfigError(
-            "--replay bind is not there yet: once or reuse; a DPoP proof binds the access token all the same"
-        )
     if preset is SPIFFE and trust.replay is Replay.ONCE:
-        raise ConfigError("agents present an SVID again and again, and it has no jti: --replay reuse")
+        raise ConfigError("agents present an SVID again and again, and it has no jti: --replay auto, bind or reuse")
 
 
 def check_rule(rule: Rule, trust: Trust) -> None:
@@ -83,7 +78,11 @@ def check_rule(rule: Rule, trust: Trust) -> None:
     for allowed in sorted(rule.allows):
         if _ALLOWED.get(allowed) != trust.preset:
             raise ConfigError(f"--allow-{allowed} is for the preset {_ALLOWED.get(allowed, 'of nobody')}")
-    if fault := preset_of(trust).rule_fault(rule, trust.issuer):
+    preset = preset_of(trust)
+    for condition in rule.conditions:
+        if condition.comparison is Comparison.CONTAINS and not preset.lists:
+            raise ConfigError(f"--match {condition}: no claim of {preset.name} is a list, so it would match nothing")
+    if fault := preset.rule_fault(rule, trust.issuer):
         raise ConfigError(fault)
 
 

@@ -56,7 +56,7 @@ SPIFFE: Final = Preset(
     name="spiffe",
     algorithms=("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"),
     # Agents keep an SVID and present it again and again (AS-SP-02).
-    replay=Replay.REUSE,
+    replay=Replay.AUTO,
     index=(("sub",),),
     rule_fault=rule_fault,
     issuer_fault=issuer_fault,

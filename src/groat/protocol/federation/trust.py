@@ -27,6 +27,7 @@ class Replay(StrEnum):
     ONCE = "once"  # it has a jti, and that counts once
     BIND = "bind"  # by the key that used it first
     REUSE = "reuse"  # until it ends
+    AUTO = "auto"  # bind for clients whose access tokens must be bound, else reuse
 
 
 class Use(StrEnum):

@@ -7,6 +7,7 @@ steps everywhere, because what they cost may tell nobody who is registered (docs
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,9 @@ from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
+from groat.protocol.binding import UNBOUND, Confirmation
 from groat.protocol.client_auth import authenticate_client, read_credential
-from groat.protocol.client_auth.workload import ForeignCredential, replayed
+from groat.protocol.client_auth.workload import ForeignCredential, anothers, replayed, unproven
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import InvalidClient, InvalidDpopProof, JoseError, OAuthError
 from groat.protocol.federation.foreign_token import refusal
@@ -39,7 +41,7 @@ from groat.server.http.waiting_room import WaitingRoom
 from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
-from groat.server.store import Issuance, Store
+from groat.server.store import Issuance, Owned, Store
 
 Clock = Callable[[], float]
 Form = tuple[bytes, Sequence[bytes]]  # a body, and the Authorization headers that came with it
@@ -142,26 +144,35 @@ class Asking:
             await self.failures.next(client_id)
 
     async def use_up(
-        self, claimant: Claimant, judged: Judged, issuance: Issuance | None = None, proof: OneTimeValue | None = None
+        self,
+        claimant: Claimant,
+        judged: Judged,
+        issuance: Issuance | None = None,
+        proof: OneTimeValue | None = None,
+        confirmation: Confirmation = UNBOUND,
     ) -> AuthenticatedClient:
         """Use up what counts once, for this token or for none; if the registry moved meanwhile, judge again.
 
         So what it says now holds before anything is signed. `proof`: of possession, used up by the same write.
+        `confirmation`: what was proven, by which a foreign token may be owned.
         """
         client, version = judged
+        owned = None if client.owned is None else self._owned(claimant, client, confirmation)
         once = client.once or (issuance and _the_token(issuance))
         if once is None:  # a proof that cannot come again, and no token either: there is nothing to remember
             seen = await self.registry.refresh()
         else:
-            fresh, seen, proof_fresh = await self.store.use_once(once, issuance, proof)
+            fresh, seen, proof_fresh = await self.store.use_once(once, issuance, proof, owned)
             if not fresh:
-                raise self.throttle.failed(claimant.exchange, _replayed(claimant.credential))
+                raise self.throttle.failed(claimant.exchange, _known(claimant.credential, owned))
             if not proof_fresh:
                 known = InvalidDpopProof("dpop_replayed", "this jti was used before with this key; sign a new proof")
                 raise self.throttle.failed(claimant.exchange, known)
         if seen != version:
             self.registry.observe(seen)
             client = await self._judge_again(claimant)
+            if client.owned is not None and owned is None:
+                await self._claim(claimant, client, confirmation)
             if issuance is not None:  # the record names this key, so no other may sign
                 await self.registry.check_signing(issuance.kid, claimant.now)
         self.throttle.succeeded(claimant.exchange)
@@ -170,6 +181,23 @@ class Asking:
         elif client.workload is not None:
             self.uses.noted[claimant.credential.client_id, ""] = claimant.now
         return client
+
+    def _owned(self, claimant: Claimant, client: AuthenticatedClient, confirmation: Confirmation) -> Owned | None:
+        """The claim of whoever shows a key to the foreign token that came with it; None: nobody shows any, nor must."""
+        assert client.owned is not None
+        if confirmation.thumbprint:
+            return Owned(client.owned, f"{confirmation.kind} {confirmation.thumbprint}")
+        if client.must_prove:
+            raise self.throttle.failed(claimant.exchange, _refusal(claimant.credential, unproven()))
+        return None
+
+    async def _claim(self, claimant: Claimant, client: AuthenticatedClient, confirmation: Confirmation) -> None:
+        """What `use_up` would have done, had the trust or the client bound a moment before: one more write, once."""
+        owned = self._owned(claimant, client, confirmation)
+        if owned is not None:
+            itself = replace(owned.value, kind=OneTimeKind.TOKEN, value=secrets.token_hex(16))
+            if not (await self.store.use_once(itself, None, owned=owned)).fresh:
+                raise self.throttle.failed(claimant.exchange, _refusal(claimant.credential, anothers()))
 
     async def _prove_workload(self, claimant: Claimant, credential: ForeignCredential) -> Judged:
         """The same for the token of another issuer: who it is follows from it, and is not asked of it."""
@@ -252,10 +280,17 @@ class Asking:
             raise
 
 
-def _replayed(credential: Credential) -> OAuthError:
+def _known(credential: Credential, owned: Owned | None) -> OAuthError:
+    """Of what was used before, or is owned by another key."""
     if type(credential) is ForeignCredential:
-        return refusal(replayed(), credential.presented.use)
+        return _refusal(credential, replayed() if owned is None else anothers())
     return InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")
+
+
+def _refusal(credential: Credential, error: JoseError) -> OAuthError:
+    """Of a foreign token, in the voice of what it was presented as."""
+    assert type(credential) is ForeignCredential
+    return refusal(error, credential.presented.use)
 
 
 def _the_token(issuance: Issuance) -> OneTimeValue:

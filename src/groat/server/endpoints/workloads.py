@@ -54,13 +54,13 @@ class Workloads:
 
     async def identify(self, credential: ForeignCredential, exchange: Exchange, now: float) -> AuthenticatedClient:
         """The client that this workload is. Raises JoseError (NoKey where newer keys may help), StoreUnavailable."""
-        presented = credential.presented
+        presented, policy = credential.presented, exchange.in_force.policy
         known = await self.trusts.find(presented.issuers)
         with exchange.timed():
             trust = check_issuer(presented, known)
-            proven = self._prove(presented, trust, exchange.in_force.policy, now)
+            proven = self._prove(presented, trust, policy, now)
         met = match(proven, await self.trusts.rules_about(trust, proven.claims))
-        return authenticated(proven, met, await self.registry.find_client(met.rule.client_id))
+        return authenticated(proven, met, await self.registry.find_client(met.rule.client_id), policy)
 
     def _prove(self, presented: Presented, trust: Trust, policy: Policy, now: float) -> Proven:
         keys: Sequence[PublicKey] = ()

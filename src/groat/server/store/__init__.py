@@ -39,10 +39,18 @@ class Issuance(NamedTuple):
     issued_at: int
 
 
+class Owned(NamedTuple):
+    """A value that counts for whoever used it first, and for him as often as he likes; `by`: who uses it now."""
+
+    value: OneTimeValue
+    by: str
+
+
 class Receipt(NamedTuple):
     """The answer to `use_once`: was this the first use, and which version of the registry is in force.
 
-    `proof_fresh`: the same of the proof, where there was one; says nothing where the value was known.
+    `fresh`: not either where something else of the request is owned by another. `proof_fresh`: whether the proof is
+    new, where there was one; says nothing where the value was known.
     """
 
     fresh: bool
@@ -95,12 +103,17 @@ class Store(Protocol):
     """Methods named for intent. All raise StoreUnavailable; `change` and `fill` raise StoreConflict. Epoch seconds."""
 
     async def use_once(
-        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+        self,
+        once: OneTimeValue,
+        issuance: Issuance | None,
+        proof: OneTimeValue | None = None,
+        owned: Owned | None = None,
     ) -> Receipt:
         """Remember the value and what it was used for, durably, unless it is known; atomic across all processes.
 
         `issuance`: None where no token comes of it. `proof`: another value of the same request, remembered by the same
-        write, unless it is known; it is not touched where the first one was known.
+        write, unless it is known; it is not touched where the first one was known. `owned`: one more, whose first user
+        is remembered by the same write; nothing else is where that is somebody else.
 
         The receipt's version counts every change of the registry that was committed before this was called.
         Raises BeforeFloor, BeforeHorizon: this store cannot tell whether the value is new; nothing was written.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from groat.protocol.models import OneTimeKind, OneTimeValue
-from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Receipt, StoreBusy, StoreUnavailable
+from groat.server.store import BeforeFloor, BeforeHorizon, Issuance, Owned, Receipt, StoreBusy, StoreUnavailable
 from groat.server.turns import Turns
 
 MAX_BATCH: Final = 256
@@ -36,7 +36,8 @@ BUSY: Final = "more requests wait for the database than it can take; nothing was
 class Use:
     """One value on its way to the database, and who waits for the answer. `since`: monotonic seconds.
 
-    `proof`: a second value of the same request, that counts only together with the first.
+    `proof`: a second value of the same request, that counts only together with the first. `owned`: one that must be
+    owned by this use's caller, or the first does not count.
     """
 
     once: OneTimeValue
@@ -44,6 +45,7 @@ class Use:
     since: float
     future: "asyncio.Future[Receipt]" = field(repr=False)
     proof: OneTimeValue | None = None
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +118,20 @@ class GroupCommit:
         self._patience: asyncio.TimerHandle | None = None
 
     async def use_once(
-        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+        self,
+        once: OneTimeValue,
+        issuance: Issuance | None,
+        proof: OneTimeValue | None = None,
+        owned: Owned | None = None,
     ) -> Receipt:
         """Wait for a durable answer. Raises StoreUnavailable: overloaded, too slow, or the database refused."""
         loop = self.started()
         self._refuse_early(once)
         if proof is not None:
             self._check_memory(proof)
-        use = Use(once, issuance or _no_token(once), time.monotonic(), loop.create_future(), proof)
+        if owned is not None:
+            self._check_memory(owned.value)
+        use = Use(once, issuance or _no_token(once), time.monotonic(), loop.create_future(), proof, owned)
         self._waiting.append(use)
         if not self._scheduled and self._may_write(use.since):
             self._scheduled = True
@@ -240,12 +248,22 @@ class GroupCommit:
             use.future.set_exception(BeforeFloor(BEFORE_FLOOR))
         elif not fresh and use.once.expires_at <= self._horizon:
             use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))  # never written: the row of a first use may be gone
-        elif use.proof is not None and fresh and proven and use.proof.signed_at < self._floor:
-            use.future.set_exception(BeforeFloor(BEFORE_FLOOR))
-        elif use.proof is not None and fresh and not proven and use.proof.expires_at <= self._horizon:
-            use.future.set_exception(BeforeHorizon(BEFORE_HORIZON))
+        elif (use.proof is not None or use.owned is not None) and (fault := self._beyond_memory(use, fresh, proven)):
+            use.future.set_exception(fault)
         else:
             use.future.set_result(Receipt(fresh, version, proven or use.proof is None))
+
+    def _beyond_memory(self, use: Use, fresh: bool, proven: bool) -> StoreUnavailable | None:
+        """Why nobody can tell whether what came beside the first value was used before; None: it is as it was told."""
+        beside = [] if use.owned is None else [(use.owned.value, fresh)]
+        if use.proof is not None and fresh:
+            beside.append((use.proof, proven))
+        for value, counts in beside:
+            if counts and value.signed_at < self._floor:
+                return BeforeFloor(BEFORE_FLOOR)
+            if not counts and value.expires_at <= self._horizon:
+                return BeforeHorizon(BEFORE_HORIZON)
+        return None
 
     def refused(self, batch: list[Use], error: StoreUnavailable) -> None:
         """Answer a batch that was not written, or of which nobody knows."""
@@ -292,6 +310,15 @@ def use_of_proof(use: Use) -> Use:
     record = use.issuance
     row = Issuance(f"{OneTimeKind.PROOF} {record.token_id}", record.client_id, kid="", issued_at=record.issued_at)
     return Use(use.proof, row, use.since, use.future)
+
+
+def use_of_owner(use: Use) -> Use:
+    """Who owns a value as a row of its own, named after him: whoever finds that name there is the owner."""
+    assert use.owned is not None
+    value, by = use.owned
+    record = use.issuance
+    row = Issuance(f"{value.kind} {by}", record.client_id, kid="", issued_at=record.issued_at)
+    return Use(value, row, use.since, use.future)
 
 
 def _fail(uses: Sequence[Use], error: StoreUnavailable) -> None:

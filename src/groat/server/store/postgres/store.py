@@ -18,6 +18,7 @@ from groat.server.store import (
     Issuance,
     KeyUse,
     Notify,
+    Owned,
     Receipt,
     Rows,
     Spans,
@@ -121,9 +122,13 @@ class PostgresStore(Registrations):
         self._front.turns = turns
 
     def use_once(
-        self, once: OneTimeValue, issuance: Issuance | None, proof: OneTimeValue | None = None
+        self,
+        once: OneTimeValue,
+        issuance: Issuance | None,
+        proof: OneTimeValue | None = None,
+        owned: Owned | None = None,
     ) -> Coroutine[Any, Any, Receipt]:
-        return self._front.use_once(once, issuance, proof)
+        return self._front.use_once(once, issuance, proof, owned)
 
     async def raise_horizon(self, horizon: int) -> None:
         await self._all(sql.RAISE_HORIZON.postgres, horizon)

@@ -15,7 +15,7 @@ from psycopg.pq.abc import PGresult
 
 from groat.protocol.models import OneTimeKind
 from groat.server.store import StoreClosed, StoreUnavailable
-from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_proof
+from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_owner, use_of_proof
 from groat.server.store.postgres.history import FILENODE, Memory
 from groat.server.store.postgres.link import (
     ANSWER_SECONDS,
@@ -33,49 +33,74 @@ from groat.server.store.postgres.link import (
 from groat.server.store.postgres.links import Links
 
 LANES: Final = 2
-_NAME, _WITH_PROOFS = b"use_once", b"use_once_with_proofs"
+_NAME, _WITH_PROOFS, _WITH_OWNERS = b"use_once", b"use_once_with_proofs", b"use_once_with_owners"
 _BYTEAS, _TEXTS, _BIGINTS = 1001, 1009, 1016
 
 # Time-outs, deadlocks, a moment without memory: the statement failed, the next may not. A full disk is another matter.
 _PASSING: Final = ("57014", "55P03", "40P01", "40001", "53200")
 _OPEN, _CLOSED = b"\0\0\0\0", b"\0\0\0\1"
-# The conflict names its column: while a dump is being restored there is no primary key yet, and this must fail then.
-# Sorted, so that two batches that share values wait for each other in one order and never in a circle.
-_FRESH: Final = f"""
+_INSERT: Final = "INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)"
+_STATE: Final = f"""
 WITH state AS MATERIALIZED (
     SELECT version, floor, horizon,
         CASE WHEN closed_at IS NOT NULL THEN 1 WHEN filenode <> {FILENODE} THEN 2 ELSE 0 END AS state
     FROM registry
-), fresh AS (
-    INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
+)"""
+_REMEMBERED: Final = "> (SELECT horizon FROM state WHERE state = 0)"
+
+
+def _fresh(more: str = "", names: str = "", condition: str = "") -> str:
+    """The values of a batch. `more`: further arrays of it by their `names`, and what must be so of them."""
+    # The conflict names its column: while a dump is being restored there is no primary key, and this must fail then.
+    # Sorted, so that two batches that share values wait for each other in one order and never in a circle.
+    return f"""fresh AS (
+    {_INSERT}
     SELECT digest, client_id, token_id, kid, issued_at, $7, greatest(expires_at, issued_at + $8)
-    FROM unnest($1, $2, $3, $4, $5, $6) AS u (digest, client_id, token_id, kid, issued_at, expires_at)
-    WHERE expires_at > (SELECT horizon FROM state WHERE state = 0)
+    FROM unnest($1, $2, $3, $4, $5, $6{more}) AS u (digest, client_id, token_id, kid, issued_at, expires_at{names})
+    WHERE expires_at {_REMEMBERED}{condition}
     ORDER BY digest
     ON CONFLICT (digest) DO NOTHING
     RETURNING token_id, client_id, issued_at
 )"""
+
+
 _RESULT: Final = """
 SELECT version, floor, horizon, state, inserted, CASE WHEN inserted < cardinality($1) THEN won END
 FROM state, (SELECT count(*) AS inserted, array_agg(token_id) AS won FROM fresh) AS result
 """
-_SQL: Final = (_FRESH + _RESULT).encode()
+_SQL: Final = f"{_STATE}, {_fresh()}{_RESULT}".encode()
 _TYPES: Final = (_BYTEAS, _TEXTS, _TEXTS, _TEXTS, _BIGINTS, _BIGINTS, TEXT, BIGINT)
 # Sorting takes all of what is fresh before the first proof is inserted: every batch waits for values first and then for
 # proofs, each in their order, and so never in a circle.
-_SQL_WITH_PROOFS: Final = f"""{_FRESH}, proven AS (
-    INSERT INTO used_once (digest, client_id, token_id, kid, issued_at, replica, expires_at)
+_PROVEN: Final = f"""proven AS (
+    {_INSERT}
     SELECT p.digest, client_id, '{OneTimeKind.PROOF} ' || token_id, '', issued_at, $7,
         greatest(p.expires_at, issued_at + $8)
     FROM unnest($9, $10, $11) AS p (digest, token_id, expires_at) JOIN fresh USING (token_id)
-    WHERE p.expires_at > (SELECT horizon FROM state WHERE state = 0)
+    WHERE p.expires_at {_REMEMBERED}
     ORDER BY p.digest
     ON CONFLICT (digest) DO NOTHING
     RETURNING token_id
 )
 SELECT everything.*, (SELECT array_agg(token_id) FROM proven) FROM ({_RESULT}) AS everything
-""".encode()
+"""
+_SQL_WITH_PROOFS: Final = f"{_STATE}, {_fresh()}, {_PROVEN}".encode()
 _TYPES_WITH_PROOFS: Final = (*_TYPES, _BYTEAS, _TEXTS, _BIGINTS)
+# Owners come before all values, and a sum of them is asked for, which takes all. DO UPDATE changes nothing: of a row
+# that another batch has just committed it alone tells what stands there. It takes one row of a batch for each value.
+_OWNERS: Final = f"""owners AS (
+    {_INSERT}
+    SELECT DISTINCT ON (digest) digest, client_id, owner, '', issued_at, $7, greatest(expires_at, issued_at + $8)
+    FROM unnest($2, $5, $12, $13, $14) WITH ORDINALITY AS o (client_id, issued_at, digest, owner, expires_at, n)
+    WHERE digest <> '' AND expires_at {_REMEMBERED}
+    ORDER BY digest, n
+    ON CONFLICT (digest) DO UPDATE SET token_id = used_once.token_id
+    RETURNING encode(digest, 'hex') || token_id AS pair
+)"""
+_OWNING: Final = """
+        AND (owned = '' OR encode(owned, 'hex') || owner = ANY ((SELECT array_agg(pair) FROM owners)::text[]))"""
+_SQL_WITH_OWNERS: Final = f"{_STATE}, {_OWNERS}, {_fresh(', $12, $13', ', owned, owner', _OWNING)}, {_PROVEN}".encode()
+_TYPES_WITH_OWNERS: Final = (*_TYPES_WITH_PROOFS, _BYTEAS, _TEXTS, _BIGINTS)
 RESULTS: Final = 6  # columns of a batch without proofs
 FRESH_SECONDS: Final = 2.0  # a write that is younger needs no other one to prove it
 # More than a page takes, so that the table has to grow; rolled back.
@@ -97,6 +122,7 @@ async def prepare_batches(link: Link) -> None:
     try:
         await link.prepare(_NAME, _SQL, _TYPES)
         await link.prepare(_WITH_PROOFS, _SQL_WITH_PROOFS, _TYPES_WITH_PROOFS)
+        await link.prepare(_WITH_OWNERS, _SQL_WITH_OWNERS, _TYPES_WITH_OWNERS)
     except Refused as error:
         if error.sqlstate == _PREPARED_ALREADY:
             raise StoreUnavailable(_SHARED) from None
@@ -104,7 +130,9 @@ async def prepare_batches(link: Link) -> None:
     # An empty batch: what can only be found out by planning and running, such as a missing primary key, shows now.
     none = [array_of(BYTEA, []), *(array_of(TEXT, []),) * 3, *(array_of_bigint([]),) * 2]
     await link.run_prepared(_NAME, [*none, b"", bytes(8)])
-    await link.run_prepared(_WITH_PROOFS, [*none, b"", bytes(8), none[0], none[1], none[4]])
+    second = none[0], none[1], none[4]
+    await link.run_prepared(_WITH_PROOFS, [*none, b"", bytes(8), *second])
+    await link.run_prepared(_WITH_OWNERS, [*none, b"", bytes(8), *second, *second])
     await try_writing(link, TRIAL_ROWS)
 
 
@@ -183,7 +211,9 @@ class PostgresWriter:
         link = self._free.pop()
         self._busy[id(batch)] = link
         bound = [use for use in batch if use.proof is not None]
-        if bound:
+        if any(use.owned is not None for use in batch):
+            future = link.send_prepared(_WITH_OWNERS, [*self._values(batch), *_proofs(bound), *_owners(batch)])
+        elif bound:
             future = link.send_prepared(_WITH_PROOFS, [*self._values(batch), *_proofs(bound)])
         else:
             future = link.send_prepared(_NAME, self._values(batch))
@@ -287,6 +317,16 @@ def _proofs(uses: list[Use]) -> list[bytes]:
         array_of(BYTEA, [row.once.digest for row in rows]),
         array_of(TEXT, [use.issuance.token_id.encode() for use in uses]),
         array_of_bigint([row.once.expires_at for row in rows]),
+    ]
+
+
+def _owners(batch: list[Use]) -> list[bytes]:
+    """One entry for each use of the batch, empty where nothing need be owned."""
+    rows = [None if use.owned is None else use_of_owner(use) for use in batch]
+    return [
+        array_of(BYTEA, [b"" if row is None else row.once.digest for row in rows]),
+        array_of(TEXT, [b"" if row is None else row.issuance.token_id.encode() for row in rows]),
+        array_of_bigint([0 if row is None else row.once.expires_at for row in rows]),
     ]
 
 

@@ -1,6 +1,7 @@
 """The writer of the SQLite store: a thread with its own connection, one batch at a time, one statement per batch.
 
-A batch with proofs is two statements in one transaction: whose value was known loses no proof.
+A batch with proofs is two statements in one transaction: whose value was known loses no proof. Who owns a value is one
+before these, and whoever does not has none of the rest written.
 
 Few calls into SQLite mean few waits for the interpreter lock. The worker processes queue up on a file lock, which
 wakes the next one at once where SQLite's own busy handler would sleep and poll.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
-from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_proof
+from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_owner, use_of_proof
 from groat.server.store.sqlite.faults import (
     STUCK,
     TRIAL_SECONDS,
@@ -174,16 +175,26 @@ class SqliteWriter:
 
     def _insert_all(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> tuple[list[bool], list[bool]]:
         """Which uses came first, and of which the proofs did; nothing of the second where there are no proofs."""
-        bound = [use for use in uses if use.proof is not None]
+        bound = [use for use in uses if use.proof is not None or use.owned is not None]
         if not bound:
             return self._insert(connection, uses), []
         connection.execute("BEGIN IMMEDIATE")
-        fresh = self._insert(connection, uses)
+        counting = self._owning(connection, uses)
+        fresh = _among(uses, counting, self._insert(connection, counting)) if counting else [False] * len(uses)
         first = {use.issuance.token_id for use, won in zip(uses, fresh, strict=True) if won}
-        bound = [use for use in bound if use.issuance.token_id in first]
+        bound = [use for use in bound if use.proof is not None and use.issuance.token_id in first]
         proven = self._insert(connection, [use_of_proof(use) for use in bound]) if bound else []
         connection.execute("COMMIT")
         return fresh, _among(uses, bound, proven)
+
+    def _owning(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> Sequence[Use]:
+        """The uses without those of a value that somebody else owns; from now on, if nobody did before."""
+        claims = [use for use in uses if use.owned is not None]
+        if not claims:
+            return uses
+        mine = self._insert(connection, [use_of_owner(use) for use in claims])
+        others = {use.issuance.token_id for use, owns in zip(claims, mine, strict=True) if not owns}
+        return [use for use in uses if use.issuance.token_id not in others]
 
     def _insert(self, connection: sqlite3.Connection, uses: Sequence[Use]) -> list[bool]:
         """Insert all values that are new, durably unless a transaction is open, and say which uses came first."""
