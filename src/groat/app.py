@@ -39,6 +39,7 @@ from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
+from groat.server.registry.token_reviews import TokenReviews
 from groat.server.registry.trust_keys import TrustKeys
 from groat.server.registry.trusts import Trusts
 from groat.server.settings.config import Config
@@ -70,7 +71,8 @@ def join_parts(
     remembered, lead = config.capacity.remembered_clients, config.timing.lead.publish
     registry = Registry(store, custody, key_sets, remembered, lead, lambda _: trusted.steady())
     trust_keys = TrustKeys(config.publishing.client_networks, audit.looked_for_keys, key_sets.turns)
-    workloads = Workloads(registry, Trusts(store, registry), trust_keys)
+    reviews = TokenReviews(config.publishing.client_networks)
+    workloads = Workloads(registry, Trusts(store, registry), trust_keys, reviews)
     publishers, uses = Publishers(store, registry, key_sets, workloads.tend), KeyUses(latest=trusted.latest)
     return Parts(
         asking=Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses),

@@ -20,6 +20,7 @@ from .running import ISSUER, Home
 CLUSTER: Final = "https://kubernetes.default.svc.cluster.local"
 KEY: Final = generate_private_key("RS256", 2048)
 OTHER: Final = generate_private_key("RS256", 2048)
+CI: Final = ("--issuer", "https://ci.example", "--discovery")
 ACCOUNT: Final = "sub=system:serviceaccount:billing:worker"
 
 
@@ -68,7 +69,8 @@ def test_a_trust_is_shown_as_it_was_written(trusting: Home) -> None:
     assert shown | {"created_at": 0} == {
         "name": "prod", "issuer": CLUSTER, "preset": "kubernetes", "keys": "copied", "ca_file": None,
         "token_file": None, "algorithms": ["RS256", "ES256"], "audiences": [], "max_lifetime": 3600,
-        "replay": "auto", "uses": ["authentication", "grant"], "enabled": True, "created_at": 0,
+        "replay": "auto", "uses": ["authentication", "grant"], "review": None, "enabled": True,
+        "created_at": 0,
     }  # fmt: skip
     changes = ("--audience", "api://groat", "--max-lifetime", "10m", "--grant-only", "--alg", "ES256")
     source = ("--jwks-uri", "https://10.0.0.1/openid/v1/jwks", "--ca", "/etc/ca.crt", "--token-file", "/run/token")
@@ -78,6 +80,18 @@ def test_a_trust_is_shown_as_it_was_written(trusting: Home) -> None:
         "keys": "https://10.0.0.1/openid/v1/jwks", "ca_file": "/etc/ca.crt", "token_file": "/run/token",
     }  # fmt: skip
     assert trusting.ok("--json", "trust", "list").json == [changed_trust]
+    asks = (
+        "--review",
+        "https://10.0.0.1:6443",
+        "--review-token-file",
+        "/run/review-token",
+        "--review-ca",
+        "/etc/ca.crt",
+    )
+    asking = trusting.ok("--json", "trust", "update", "prod", *asks).json
+    assert asking["review"] == {"server": asks[1], "token_file": asks[3], "ca_file": asks[5]}
+    assert trusting.ok("--json", "trust", "update", "prod", "--replay", "bind").json == asking | {"replay": "bind"}
+    assert trusting.ok("--json", "trust", "update", "prod", "--no-review", "--replay", "auto").json == changed_trust
     assert trusting.ok("--json", "trust", "disable", "prod").json == changed_trust | {"enabled": False}
     assert trusting.ok("--json", "trust", "update", "prod", "--max-lifetime", "20m").json["enabled"] is False
     assert trusting.ok("--json", "trust", "enable", "prod").json["enabled"] is True
@@ -104,6 +118,13 @@ def test_a_trust_is_shown_as_it_was_written(trusting: Home) -> None:
         (("x", "--issuer", "https://ci.example", "--ca", "/etc/ca.pem"), 2, "--jwks-uri"),
         (("x", "--issuer", "https://ci.example", "--discovery", "--replay", "often"), 2, "'once', 'bind', 'reuse', 'auto'"),
         (("x", "--issuer", "https://ci.example", "--discovery", "--max-lifetime", "2d"), 3, "86400"),
+        (("x", *CI, "--review", "https://10.0.0.1", "--review-token-file", "/run/t"), 3, "preset kubernetes"),
+        (("x", *CI, "--review", "https://10.0.0.1"), 2, "--review-token-file"),
+        (("x", *CI, "--review-ca", "/etc/ca.crt"), 2, "--review"),
+        (("x", *CI, "--review", "http://10.0.0.1", "--review-token-file", "/run/t"), 3, "https"),
+        (("x", *CI, "--review", "https://10.0.0.1/apis", "--review-token-file", "/run/t"), 3, "without a path"),
+        (("x", *CI, "--review", "https://10.0.0.1", "--review-token-file", "t"), 3, "absolute"),
+        (("x", *CI, "--no-review", "--review", "https://10.0.0.1"), 2, "--no-review"),
         (("x", "--issuer", "spiffe://prod.example", "--discovery", "--preset", "spiffe"), 3, "no discovery"),
         (("x", "--issuer", "spiffe://prod.example", "--jwks", "cluster.json", "--preset", "spiffe"), 3, "no key"),
         (("x", "--issuer", "spiffe://prod.example", "--jwks", "cluster.json"), 3, "--preset spiffe"),

@@ -74,10 +74,12 @@ def fetch_document(
     context: ssl.SSLContext | None = None,
     bearer: str = "",
     deadline: float | None = None,
+    question: bytes | None = None,
 ) -> Document:
     """Fetch one JSON object, by the same rules; `bearer`: a token to show. Raises Refused.
 
-    `deadline`: by `real_time.monotonic`, for one of several fetches that share their two seconds.
+    `deadline`: by `real_time.monotonic`, for one of several fetches that share their two seconds. `question`: JSON to
+    send, by POST; then what it made is answered, with 201.
     """
     if fault := key_set_fault(uri):
         raise Refused(fault)
@@ -94,8 +96,12 @@ def fetch_document(
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
         if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
-        connection.request("GET", target, headers=headers)
-        return _read(connection.getresponse())
+        if question is None:
+            connection.request("GET", target, headers=headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            connection.request("POST", target, question, headers)
+        return _read(connection.getresponse(), 200 if question is None else 201)
     except (OSError, HTTPException, ValueError) as error:
         raise Refused(f"{host} gives no usable answer ({type(error).__name__})") from None
     finally:
@@ -144,16 +150,16 @@ class _Pinned(HTTPSConnection):
         self.sock.settimeout(remaining(self._deadline))
 
 
-def _read(response: HTTPResponse) -> Document:
-    if response.status != 200:
-        raise Refused(f"the key set came with status {response.status}, not 200")
+def _read(response: HTTPResponse, good: int) -> Document:
+    if response.status != good:
+        raise Refused(f"the answer has status {response.status}, not {good}")
     if (response.getheader("content-type") or "").partition(";")[0].strip().lower() not in _TYPES:
-        raise Refused("the key set came with another content type than application/jwk-set+json or application/json")
+        raise Refused("the answer has another content type than application/jwk-set+json or application/json")
     if (response.getheader("content-encoding") or "identity").strip().lower() != "identity":
-        raise Refused("the key set came compressed")
+        raise Refused("the answer came compressed")
     body = response.read(MAX_BYTES + 1)
     if len(body) > MAX_BYTES or response.length:
-        raise Refused("the key set is too large, or ends early")
+        raise Refused("the answer is too large, or ends early")
     try:
         members = strict_json.loads_object(body)
     except JoseError as error:

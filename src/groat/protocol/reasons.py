@@ -312,6 +312,9 @@ UNAVAILABLE: Final = _table(
     overloaded
         256 token requests are in work in this process, or its connections are used up.
         Add capacity.
+    review_unavailable
+        The cluster that a trust asks whether a token still counts does not answer, or not so.
+        The hint says what; the token it is asked with must be allowed to create tokenreviews.
     signer_unavailable
         The custodian of the signing key does not answer, or the key cannot be opened.
         docs/guides/custody.md has what each custodian needs.

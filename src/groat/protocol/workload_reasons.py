@@ -30,6 +30,9 @@ workload_disabled
 workload_expired
     The foreign token is over.
     The workload reads or asks for a new one before each request.
+workload_gone
+    The cluster, which the trust asks, says that the token counts no more: its pod or service account is gone.
+    A running pod gets a new token by itself; groat trust update --no-review asks nobody.
 workload_issuer
     Nobody here trusts the issuer of the token, or the trust is disabled.
     groat trust list; groat trust add for another issuer, written exactly as iss has it.

@@ -17,6 +17,7 @@ from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Use
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode
 from groat.protocol.key_set import public_key_set
 from groat.server import operations
+from groat.server.operations.apis import ApiWish
 from groat.server.operations.trusts import TrustChange
 from tests.key_set_server import http, target
 from tests.proofs import PROOF_KEY, proof
@@ -471,6 +472,11 @@ def test_auto_binds_for_clients_that_want_it(federated: Lab) -> None:
     free = SettingsChange(binding=Binding.NONE)
     federated.operate(lambda op: operations.update_client(op, "kubernetes", change=free))
     check_ok(held(federated, pod, None))
+    federated.operate(lambda op: operations.update_api(op, "orders", ApiWish(binding=Binding.DPOP)))
+    assert federated.reason(held(federated, pod, PROOF_KEY)) == "workload_anothers"
+    check_ok(held(federated, pod, KEYS["ES256"]))
+    federated.operate(lambda op: operations.update_api(op, "orders", ApiWish(binding=Binding.NONE)))
+    check_ok(held(federated, pod, PROOF_KEY))
 
 
 @pytest.mark.rule("AS-JB-11", "AS-JB-19")

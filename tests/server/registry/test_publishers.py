@@ -301,4 +301,4 @@ def test_the_doctor_visits_the_key_sets_of_clients(
         assert row["detail"] == "1 published by clients, each fetched from this host"
     else:
         assert (done.returncode, row["outcome"]) == (7, "failed"), done.stdout
-        assert row["detail"] == f"{uri}: the key set came with status 503, not 200"
+        assert row["detail"] == f"{uri}: the answer has status 503, not 200"

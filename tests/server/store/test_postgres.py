@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -16,7 +17,7 @@ import pytest
 
 from groat.outbound.clocks import Clocks
 from groat.protocol.models import OneTimeKind, OneTimeValue
-from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, Spans, StoreUnavailable
+from groat.server.store import OPERATOR_PATIENCE, BeforeFloor, Issuance, Owned, Spans, StoreUnavailable
 from groat.server.store.changes import AddClient, SwitchClient
 from groat.server.store.group_commit import MAX_BATCH, Limits
 from groat.server.store.postgres.link import Link, LinkLost, Refused, Target, array_of, array_of_bigint, texts
@@ -191,6 +192,31 @@ def test_every_connection_ended_by_an_administrator(url: str) -> None:
 
     run(work())
     assert [event for event, _ in events] == ["store.down", "store.up"] * 3
+
+
+@pytest.mark.rule("AS-JB-11")
+def test_what_another_owns_is_no_past_of_this_process(url: str) -> None:
+    """Nothing was written for who came second, so the next connection must not look for it and take that for a loss."""
+    events: list[Event] = []
+
+    async def claim(store: PostgresStore, name: str, by: str) -> bool:
+        owned = Owned(replace(once("token"), kind=OneTimeKind.OWNED_TOKEN), by)
+        return (await store.use_once(once(name), issuance(name), None, owned)).fresh
+
+    async def work() -> int:
+        async with opened(url, events) as store:
+            await _until_used(store, "a")
+            assert await claim(store, "mine", "k1")
+            assert not await claim(store, "another's", "k2")
+            await asyncio.to_thread(
+                execute, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )  # fmt: skip
+            await _until_used(store, "b")
+            return (await store.condition()).floor
+
+    assert run(work()) == 0
+    assert [event for event, _ in events] == ["store.down", "store.up"]
 
 
 async def _until_used(store: PostgresStore, value: str, seconds: float = 10) -> None:

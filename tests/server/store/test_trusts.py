@@ -7,7 +7,7 @@ import pytest
 
 from groat.protocol.federation.conditions import Condition
 from groat.protocol.federation.rules import Rule
-from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.federation.trust import KeySource, Replay, Review, SourceKind, Trust, Use
 from groat.server.store import TABLES, Store, StoreConflict, StoreUnavailable
 from groat.server.store.changes import AddApi, AddClient, RemoveClient
 from groat.server.store.records import RuleRecord, TrustRecord
@@ -32,8 +32,9 @@ CI: Final = Trust(
     algorithms=("RS256", "ES256"),
     audiences=("api://groat",),
     max_lifetime=600,
-    replay=Replay.REUSE,
+    replay=Replay.BIND,
     uses=frozenset({Use.GRANT}),
+    review=Review("https://10.0.0.1:6443", "/run/review-token", "/etc/ca.pem"),
 )
 SVID: Final = Trust(
     name="mesh",

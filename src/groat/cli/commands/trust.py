@@ -13,13 +13,14 @@ from groat.cli.instants import span_of_time
 from groat.cli.session import Exit, Session
 from groat.protocol.errors import ConfigError
 from groat.protocol.federation.presets import PRESETS
-from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.federation.trust import KeySource, Replay, Review, SourceKind, Trust, Use
 from groat.protocol.jwk import ALGORITHM_NAMES, PublicKey
-from groat.protocol.unset import UNSET
+from groat.protocol.unset import UNSET, Unset
 from groat.server import operations
 from groat.server.operations.trusts import TrustChange, keys_in
 
 COLUMNS: Final = ("name", "issuer", "preset", "keys", "replay", "enabled")
+# More than any set or token has: a path that was mixed up must not be read to its end.
 MAX_FILE_BYTES: Final = 256 * 1024
 _FILE = click.Path(path_type=Path)
 
@@ -40,6 +41,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--replay", type=click.Choice([*map(str, Replay)]), help="How often a token counts, and for whom."
             ),
+            click.option(
+                "--review", metavar="URL", help="Kubernetes: the API server to ask whether a token still counts."
+            ),
+            click.option("--review-token-file", help="Absolute path of the bearer token that --review is asked with."),
+            click.option("--review-ca", help="Absolute path of the authorities (PEM) that alone count for --review."),
+            click.option("--no-review", is_flag=True, help="Ask nobody."),
             click.option("--grant-only", is_flag=True, help="Its tokens are no client authentication."),
             click.option("--authentication-only", is_flag=True, help="Its tokens are no grants."),
         )
@@ -60,10 +67,26 @@ def _change(given: dict[str, Any]) -> TrustChange:
         max_lifetime=UNSET if given["max_lifetime"] is None else given["max_lifetime"],
         replay=UNSET if given["replay"] is None else Replay(given["replay"]),
         uses=uses if given["grant_only"] or given["authentication_only"] else UNSET,
+        review=_review(given),
     )
 
 
+def _review(given: dict[str, Any]) -> Review | Unset | None:
+    server, token_file, ca = given["review"], given["review_token_file"], given["review_ca"]
+    if given["no_review"]:
+        if server or token_file or ca:
+            raise click.UsageError("--no-review asks nobody: leave the other --review options out")
+        return None
+    if not server and not token_file and not ca:
+        return UNSET
+    # No API server takes this question from somebody anonymous, and a half that was forgotten would be a 503 for all.
+    if not server or not token_file:
+        raise click.UsageError("--review and --review-token-file go together: nobody may ask without a token")
+    return Review(server, token_file, ca)
+
+
 def _source(given: dict[str, Any]) -> Any:
+    # Exactly one: of two sets the wider would count, and nobody could say which key came from where.
     sources = [name for name in ("jwks", "jwks_file", "jwks_uri", "discovery") if given[name]]
     if len(sources) > 1:
         raise click.UsageError("give one of --jwks, --jwks-file, --jwks-uri, --discovery")
@@ -183,6 +206,7 @@ def test(session: Session, name: str, token_file: str, client_id: str | None) ->
     """Say what would become of a token now, without using it: the client and the rule, or what it lacks."""
     token = (sys.stdin.read(MAX_FILE_BYTES) if token_file == "-" else _text(Path(token_file))).strip()
     record = session.operate(lambda operator: operations.find_trust(operator, name))
+    # What is fetched is the servers' business: this host may have no way to it, and should not have the token for it.
     keys = _keys_at_hand(session, record.trust)
     found = session.operate(
         lambda operator: operations.explain_token(operator, name, token, keys, client_id), dated=True

@@ -66,7 +66,8 @@ def authenticated(proven: Proven, met: Match, client: Client | None, policy: Pol
 
 def _wants_bound(client: Client, policy: Policy) -> bool:
     """Whether some of its access tokens must be bound: then a foreign token that is not would be the way around it."""
-    return policy.binding is not Binding.NONE or client.settings.binding is not Binding.NONE
+    demands = policy.binding, client.settings.binding, *(permission.api.binding for permission in client.permissions)
+    return any(demand is not Binding.NONE for demand in demands)
 
 
 def disabled(met: Match) -> JoseError:

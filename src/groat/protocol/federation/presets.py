@@ -69,6 +69,8 @@ def check_trust(trust: Trust) -> None:
         raise ConfigError(f"a JWT-SVID is signed by one of {', '.join(SPIFFE.algorithms)}")
     if preset is SPIFFE and trust.source.kind is SourceKind.DISCOVERY:
         raise ConfigError("a trust domain has no discovery: --jwks-uri for its bundle, or --jwks-file")
+    if trust.review is not None and preset is not KUBERNETES:
+        raise ConfigError("only a cluster reviews tokens: --review is for the preset kubernetes")
     if preset is SPIFFE and trust.replay is Replay.ONCE:
         raise ConfigError("agents present an SVID again and again, and it has no jti: --replay auto, bind or reuse")
 

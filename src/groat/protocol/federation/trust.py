@@ -4,7 +4,7 @@ A token's `iss` selects a trust; keys, algorithms, audiences, life and replay ar
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -66,8 +66,36 @@ class KeySource:
         elif self.ca_file or self.token_file:
             fault = "a CA and a token are for jwks_uri alone"
         for path in (self.at if self.kind is SourceKind.FILE else None, self.ca_file, self.token_file):
-            if path is not None and (not path.startswith("/") or len(path) > MAX_PATH_CHARS or "\0" in path):
-                fault = f"{path!r} must be an absolute path: every server reads it"
+            fault = _path_fault(path) or fault
+        if fault:
+            raise ConfigError(fault)
+
+
+def _path_fault(path: str | None) -> str:
+    if path is None or (path.startswith("/") and len(path) <= MAX_PATH_CHARS and "\0" not in path):
+        return ""
+    return f"{path!r} must be an absolute path: every server reads it"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Where a cluster is asked whether a token still counts (Kubernetes, TokenReview of authentication.k8s.io/v1).
+
+    `server`: the API server, https and no path; `token_file`: a bearer token that may ask; `ca_file`: PEM of the
+    authorities that alone count for it. Raises ConfigError. Not checked: whether anybody answers there.
+    """
+
+    server: str
+    token_file: str
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        fault = key_set_fault(self.server)
+        parts = split(self.server)
+        if parts is not None and (parts.path.strip("/") or parts.query):
+            fault = "the API server is named without a path: https://10.0.0.1:6443"
+        for path in (self.token_file, self.ca_file):
+            fault = fault or _path_fault(path)
         if fault:
             raise ConfigError(fault)
 
@@ -77,7 +105,8 @@ class Trust:
     """Whom we trust. `audiences`: those a grant may name; empty: this issuer and its token endpoint. Life in seconds.
 
     `preset`: the platform whose further checks apply (`presets.py`). `uses`: what its tokens may be presented as.
-    Raises ConfigError. Not checked: what depends on the preset, and whether the issuer is our own.
+    `review`: who is asked whether a good token still counts. Raises ConfigError. Not checked: what depends on the
+    preset, and whether the issuer is our own.
     """
 
     name: str
@@ -89,6 +118,7 @@ class Trust:
     max_lifetime: int = DEFAULT_LIFETIME
     replay: Replay = Replay.ONCE
     uses: frozenset[Use] = frozenset(Use)
+    review: Review | None = None
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -125,6 +155,7 @@ class Trust:
             "max_lifetime": self.max_lifetime,
             "replay": self.replay.value,
             "uses": sorted(self.uses),
+            "review": None if self.review is None else asdict(self.review),
             "enabled": self.enabled,
         }
 

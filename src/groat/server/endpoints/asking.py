@@ -41,7 +41,9 @@ from groat.server.http.waiting_room import WaitingRoom
 from groat.server.registry.key_uses import KeyUses
 from groat.server.registry.publishers import Publishers
 from groat.server.registry.registry import Registry
+from groat.server.registry.token_reviews import Unreviewed
 from groat.server.store import Issuance, Owned, Store
+from groat.server.unavailable import Unavailable
 
 Clock = Callable[[], float]
 Form = tuple[bytes, Sequence[bytes]]  # a body, and the Authorization headers that came with it
@@ -163,11 +165,12 @@ class Asking:
             seen = await self.registry.refresh()
         else:
             fresh, seen, proof_fresh = await self.store.use_once(once, issuance, proof, owned)
-            if not fresh:
-                raise self.throttle.failed(claimant.exchange, _known(claimant.credential, owned))
-            if not proof_fresh:
-                known = InvalidDpopProof("dpop_replayed", "this jti was used before with this key; sign a new proof")
-                raise self.throttle.failed(claimant.exchange, known)
+            if not fresh and owned is not None and seen != version:  # need it be owned? Nothing was written
+                self.registry.observe(seen)
+                again = await self._judge_again(claimant), seen
+                return await self.use_up(claimant, again, issuance, proof, confirmation)
+            if not (fresh and proof_fresh):
+                raise self.throttle.failed(claimant.exchange, _known(claimant.credential, fresh, owned))
         if seen != version:
             self.registry.observe(seen)
             client = await self._judge_again(claimant)
@@ -216,13 +219,19 @@ class Asking:
         if isinstance(fault, NoKey):
             version, fault = await self._wait_for_trust(claimant, credential, fault)
         if isinstance(fault, JoseError):
-            raise self.throttle.failed(claimant.exchange, refusal(fault, credential.presented.use))
+            raise self._refused(claimant, credential, fault)
         return fault, version
+
+    def _refused(self, claimant: Claimant, credential: ForeignCredential, fault: JoseError) -> Exception:
+        """What to raise for it; that nobody could say whether the token counts is no failure of anybody."""
+        if isinstance(fault, Unreviewed):
+            return Unavailable("review_unavailable", fault.hint)
+        return self.throttle.failed(claimant.exchange, refusal(fault, credential.presented.use))
 
     async def _identify(self, claimant: Claimant, credential: ForeignCredential) -> AuthenticatedClient | JoseError:
         """Also says whose request it is from here on."""
         try:
-            client = await self.workloads.identify(credential, claimant.exchange, claimant.now)
+            client = await self.workloads.identify(credential, claimant.exchange, claimant.now, self.admission.away)
         except JoseError as error:
             return error
         claimant.credential = replace(credential, client_id=client.client.client_id)
@@ -262,7 +271,7 @@ class Asking:
         if type(credential) is ForeignCredential:
             found = await self._identify(claimant, credential)
             if isinstance(found, JoseError):
-                raise self.throttle.failed(claimant.exchange, refusal(found, credential.presented.use))
+                raise self._refused(claimant, credential, found)
             return found
         client = await self.registry.find_client(claimant.credential.client_id)
         try:
@@ -280,8 +289,10 @@ class Asking:
             raise
 
 
-def _known(credential: Credential, owned: Owned | None) -> OAuthError:
-    """Of what was used before, or is owned by another key."""
+def _known(credential: Credential, fresh: bool, owned: Owned | None) -> OAuthError:
+    """Of what was used before, or is owned by another key; `fresh`: then it is the proof."""
+    if fresh:
+        return InvalidDpopProof("dpop_replayed", "this jti was used before with this key; sign a new proof")
     if type(credential) is ForeignCredential:
         return _refusal(credential, replayed() if owned is None else anothers())
     return InvalidClient("assertion_replayed", "this jti was used before; sign a new one each time")

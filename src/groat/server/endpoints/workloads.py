@@ -4,8 +4,9 @@ The steps in the order of `federation/foreign_token.py`; for what a refusal does
 """
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Final
 
 from groat.outbound.published import DEADLINE
@@ -17,11 +18,13 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.models import AuthenticatedClient, Policy
 from groat.server.http.exchange import Exchange
 from groat.server.registry.registry import Registry
+from groat.server.registry.token_reviews import TokenReviews
 from groat.server.registry.trust_keys import TrustKeys
 from groat.server.registry.trusts import Trusts
 from groat.server.store import StoreUnavailable
 
 NOBODYS: Final = ""
+Away = Callable[[], AbstractContextManager[None]]
 MAX_NAME_CHARS: Final = 512  # of an issuer, and of a subject, by which those of one name are told from others
 
 
@@ -51,16 +54,27 @@ class Workloads:
     registry: Registry
     trusts: Trusts
     keys: TrustKeys
+    reviews: TokenReviews = field(default_factory=TokenReviews)
 
-    async def identify(self, credential: ForeignCredential, exchange: Exchange, now: float) -> AuthenticatedClient:
-        """The client that this workload is. Raises JoseError (NoKey where newer keys may help), StoreUnavailable."""
+    async def identify(
+        self, credential: ForeignCredential, exchange: Exchange, now: float, away: Away
+    ) -> AuthenticatedClient:
+        """The client that this workload is. Raises StoreUnavailable, JoseError.
+
+        NoKey where newer keys may help, Unreviewed where its cluster does not answer. `away`: entered while that is
+        asked whether the token still counts, where its trust wants that.
+        """
         presented, policy = credential.presented, exchange.in_force.policy
         known = await self.trusts.find(presented.issuers)
         with exchange.timed():
             trust = check_issuer(presented, known)
             proven = self._prove(presented, trust, policy, now)
         met = match(proven, await self.trusts.rules_about(trust, proven.claims))
-        return authenticated(proven, met, await self.registry.find_client(met.rule.client_id), policy)
+        client = authenticated(proven, met, await self.registry.find_client(met.rule.client_id), policy)
+        if trust.review is not None and not self.reviews.knows(trust.review, presented):
+            with away():
+                await self.reviews.check(trust.review, presented)
+        return client
 
     def _prove(self, presented: Presented, trust: Trust, policy: Policy, now: float) -> Proven:
         keys: Sequence[PublicKey] = ()

@@ -18,7 +18,7 @@ from groat.protocol.federation.foreign_token import (
 from groat.protocol.federation.keys import read_keys
 from groat.protocol.federation.presets import check_trust, preset_of
 from groat.protocol.federation.rules import Match
-from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.federation.trust import KeySource, Replay, Review, SourceKind, Trust, Use
 from groat.protocol.jwk import PublicKey
 from groat.protocol.unset import UNSET, Unset
 from groat.server.operations.losses import Loss, refuse_others
@@ -39,6 +39,7 @@ class TrustChange:
     max_lifetime: int | Unset = UNSET
     replay: Replay | Unset = UNSET
     uses: frozenset[Use] | Unset = UNSET
+    review: Review | Unset | None = UNSET
 
     def applied(self, trust: Trust) -> Trust:
         """The trust after this change. Raises ConfigError."""

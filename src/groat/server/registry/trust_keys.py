@@ -5,11 +5,9 @@ nobody's way (docs/decisions/0064-federation.md), and the last good keys serve w
 """
 
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 from groat.outbound.public_address import Networks
@@ -25,9 +23,9 @@ from groat.protocol.jwk import PublicKey
 from groat.protocol.uris import key_set_fault
 from groat.server.registry.host_turns import HostTurns
 from groat.server.registry.key_sets import ClientKeySets, Report, silent
+from groat.server.registry.private_source import bytes_of, private_context, secret_of
 
 FILE_SECONDS: Final = 5.0  # after which a file is looked at again
-MAX_TOKEN_BYTES: Final = 16 * 1024
 MIN_REFRESH, MAX_REFRESH = 60, 3600  # of a SPIFFE bundle's own hint
 
 
@@ -107,8 +105,8 @@ class TrustKeys:
         if source.kind is SourceKind.FILE:
             return self._usable(place, trust, Document(_file(source.at), FILE_SECONDS))
         uri = self._discovered(trust, deadline) if source.kind is SourceKind.DISCOVERY else source.at
-        bearer = _secret(source.token_file) if source.token_file else ""
-        context = _private_context(source.ca_file) if source.ca_file else None
+        bearer = secret_of(source.token_file) if source.token_file else ""
+        context = private_context(source.ca_file) if source.ca_file else None
         return self._usable(place, trust, fetch_document(uri, self.allowed, context, bearer, deadline))
 
     def _discovered(self, trust: Trust, deadline: float) -> str:
@@ -145,37 +143,8 @@ def _refresh(found: Document) -> float:
     return float(min(MAX_REFRESH, max(MIN_REFRESH, hint)))
 
 
-def _bytes(path: str, most: int) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(most + 1)
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    if len(raw) > most:
-        raise Refused(f"{path} is larger than {most} bytes")
-    return raw
-
-
 def _file(path: str) -> dict[str, Any]:
     try:
-        return strict_json.loads_object(_bytes(path, MAX_BYTES))
+        return strict_json.loads_object(bytes_of(path, MAX_BYTES))
     except JoseError as error:
         raise Refused(f"{path}: {error.hint}") from None
-
-
-def _secret(path: str) -> str:
-    token = _bytes(path, MAX_TOKEN_BYTES).decode("latin-1").strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Refused(f"{path} holds no token")
-    return token
-
-
-def _private_context(ca_file: str) -> ssl.SSLContext:
-    """These authorities alone: those of the system say nothing about a cluster. Read each time, for they change."""
-    try:
-        alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        alone.minimum_version = ssl.TLSVersion.TLSv1_2
-        alone.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError):
-        raise Refused(f"{ca_file} holds no certificate in PEM form, or cannot be read") from None
-    return alone

@@ -7,7 +7,7 @@ from typing import Any
 from groat.protocol.federation.claim_paths import parse_path, written
 from groat.protocol.federation.conditions import Condition
 from groat.protocol.federation.rules import Rule
-from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Trust, Use
+from groat.protocol.federation.trust import KeySource, Replay, Review, SourceKind, Trust, Use
 from groat.server.store.records import RuleRecord, TrustRecord
 from groat.server.store.rows import Row, reads
 
@@ -24,6 +24,7 @@ def trust_document(trust: Trust) -> str:
             "max_lifetime": trust.max_lifetime,
             "replay": trust.replay,
             "uses": sorted(trust.uses),
+            "review": trust.review and [trust.review.server, trust.review.token_file, trust.review.ca_file],
         }
     )
 
@@ -43,6 +44,7 @@ def trust_record(row: Row) -> TrustRecord:
         max_lifetime=document["max_lifetime"],
         replay=Replay(document["replay"]),
         uses=frozenset(map(Use, document["uses"])),
+        review=Review(*review) if (review := document.get("review")) else None,  # rows of before have none
     )
     return TrustRecord(trust, row["created_at"])
 

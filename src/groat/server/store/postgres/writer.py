@@ -259,7 +259,9 @@ class PostgresWriter:
         except StoreUnavailable as error:
             self._front.refused(batch, error)
         else:
-            self._memory.note(batch[-1].once.digest, batch[-1].once.expires_at)
+            last = batch[-1]  # what stands there now, whoever was first: of what another owns that alone
+            known = last.once if last.owned is None else last.owned.value
+            self._memory.note(known.digest, known.expires_at)
             if any(result.fresh):
                 self._wrote = time.monotonic()
             self._front.written(batch, result)
