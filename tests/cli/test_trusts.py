@@ -196,7 +196,7 @@ def test_a_token_is_explained_offline(trusting: Home) -> None:
         0,
         {
             "trust": "prod", "outcome": "accepted", "signature": "good", "client_id": "worker", "rule": first,
-            "workload": {'"kubernetes.io".namespace': "billing"}, "counts": "reuse",
+            "workload": {'"kubernetes.io".namespace': "billing"}, "counts": "auto",
         },
     )  # fmt: skip
     code, found = explain(trusting, pod_token(account="cron"))

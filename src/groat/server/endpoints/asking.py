@@ -188,6 +188,9 @@ class Asking:
     def _owned(self, claimant: Claimant, client: AuthenticatedClient, confirmation: Confirmation) -> Owned | None:
         """The claim of whoever shows a key to the foreign token that came with it; None: nobody shows any, nor must."""
         assert client.owned is not None
+        certificate = claimant.exchange.presented.certificate
+        if not confirmation.thumbprint and certificate is not None:  # the proof first: it is of this request alone
+            confirmation = certificate.confirmation
         if confirmation.thumbprint:
             return Owned(client.owned, f"{confirmation.kind} {confirmation.thumbprint}")
         if client.must_prove:

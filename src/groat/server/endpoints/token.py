@@ -61,7 +61,7 @@ class TokenEndpoint:
             proof = self.possession.check(shown, exchange, claimant.now) if shown else None
             signer = await asking.registry.signer(claimant.now)
             issuance = Issuance(self.ids.next(), claimant.credential.client_id, signer.public.kid, int(claimant.now))
-holds = proof.confirmation if proof else UNBOUND
+            holds = proof.confirmation if proof else UNBOUND
             client = await asking.use_up(claimant, judged, issuance, proof.once if proof else None, holds)
             grant = decide_grant(request, client, policy, holds, exchange.presented)
             claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id)
