@@ -67,7 +67,7 @@ EXPECTED = [
     "registry.toml:12: a key must be the name of a file, or a table with one of file and jwk",
     "registry.toml:12: a key must be the name of a file, or a table with one of file and jwk",
     "registry.toml:14: 'sub' is no condition",
-    "registry.toml:21: replay must be one of once, bind, reuse",
+    "registry.toml:21: replay must be one of once, bind, reuse, auto",
     "registry.toml:20: ",
     "registry.toml:23: trust other needs one of jwks, jwks_file, jwks_uri, discovery",
     "registry.toml:23: trust other needs its issuer",

@@ -314,7 +314,7 @@ def test_an_owner_that_the_memory_cannot_know(place: Place) -> None:
     async def work() -> None:
         async with place.store() as operator, place.store() as server:
             await server.use_once(once("warm"), issuance("t0"))
-            await operator.raise_floor(NOW - 5)
+            await operator.raise_floor(DEED, NOW - 5)
             await operator.raise_horizon(NOW + 30)
             for _ in range(2):  # by what the batch says, then by what this process knows
                 with pytest.raises(BeforeFloor):
@@ -324,7 +324,7 @@ def test_an_owner_that_the_memory_cannot_know(place: Place) -> None:
                 with pytest.raises(BeforeHorizon):
                     late = owned("k", "late", expires_at=NOW + 30, signed_at=NOW)
                     await server.use_once(replace(once("b"), signed_at=NOW), issuance("t2"), None, late)
-            await operator.shut(NOW)
+            await operator.shut(DEED, NOW)
             with pytest.raises(StoreClosed):
                 mine = owned("k", "closed", signed_at=NOW)
                 await server.use_once(replace(once("c"), signed_at=NOW), issuance("t3"), None, mine)

@@ -5,6 +5,7 @@ What has its default is left out and what has no order is sorted, so that equal 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
@@ -104,6 +105,8 @@ def trust_form(trust: Trust) -> Form:
     form |= {"audiences": sorted(trust.audiences)} if trust.audiences else {}
     form |= {"max_lifetime": length(trust.max_lifetime), "replay": trust.replay.value}
     form |= {"uses": sorted(use.value for use in trust.uses)} if trust.uses != frozenset(Use) else {}
+    if trust.review is not None:
+        form["review"] = {name: path for name, path in asdict(trust.review).items() if path}
     return form | ({} if trust.enabled else {"enabled": False})
 
 

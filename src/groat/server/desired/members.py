@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from groat.protocol.client_settings import CLIENT_SETTINGS, Described, Kind, token_lifetime
-from groat.protocol.federation.trust import Replay, Use
+from groat.protocol.federation.trust import Replay, Review, Use
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.server.settings.readers import boolean, date_and_time, duration, optional, text
 
@@ -56,6 +56,13 @@ def _replay(value: Any) -> Replay:
     return Replay(value)
 
 
+def _review(value: Any) -> Review:
+    names = {"server", "token_file", "ca_file"}
+    if not isinstance(value, dict) or not {"server", "token_file"} <= value.keys() <= names:
+        raise ValueError("a table of server, token_file and, where it is not public, ca_file")
+    return Review(**{name: text(one) for name, one in value.items()})
+
+
 def setting(told: Described) -> Read:
     """The reader of a setting of clients. It raises ConfigError for a value of the right kind that cannot be."""
     wanted = {
@@ -92,6 +99,7 @@ TRUST_MEMBERS: Final[Mapping[str, Read]] = MappingProxyType(
         "max_lifetime": duration,
         "replay": _replay,
         "uses": _uses,
+        "review": _review,
         "enabled": switch,
     }
 )
