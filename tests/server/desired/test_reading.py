@@ -1,14 +1,19 @@
 """Files of a registry: every mistake is found, each with its place, and what cannot be meant is not read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from groat.protocol.errors import ConfigError
+from groat.protocol.federation.trust import Review
 from groat.protocol.jwk import generate_private_key
+from groat.server.desired.forms import trust_form
+from groat.server.desired.members import TRUST_MEMBERS
 from groat.server.desired.reading import MAX_FINDINGS, raise_all, read_wanted
 from groat.server.desired.wanted import Wanted
+from tests.protocol.federation.platforms import PLATFORMS
 
 
 def findings(source: Path) -> list[str]:
@@ -195,3 +200,17 @@ def _plain(wanted: Wanted) -> list[object]:
     keys = [(one.key.kid, one.limits) for one in client.keys]
     rules = [(one.trust, one.conditions) for one in client.rules]
     return [api.audience, api.scopes, client.allow, client.settings, keys, rules]
+
+
+def test_who_reviews_tokens_is_written_and_read_again() -> None:
+    """As a table of its own in the trust; half of one is said to be none."""
+    review = Review("https://10.0.0.1:6443", "/run/review-token")
+    cluster = replace(PLATFORMS["kubernetes"].trust, review=review)
+    form = trust_form(cluster)
+    assert form["review"] == {"server": "https://10.0.0.1:6443", "token_file": "/run/review-token"}
+    assert TRUST_MEMBERS["review"](form["review"]) == review
+    assert "review" not in trust_form(PLATFORMS["kubernetes"].trust)
+    whole = form["review"]
+    for wrong in ("https://10.0.0.1", {"server": "https://10.0.0.1"}, {**whole, "ca": "/ca"}, {**whole, "ca_file": 1}):
+        with pytest.raises(ValueError):
+            TRUST_MEMBERS["review"](wrong)
