@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -183,6 +184,25 @@ def test_what_cannot_be_a_call(sides: Sides, words: tuple[str, ...], code: int, 
     done = sides.call(*words)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
+
+
+def test_the_lines_of_the_guide(sides: Sides) -> None:
+    """Those of the operator, then the caller's, against an API that wants bound tokens by then."""
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "bound-tokens.md").read_text("utf-8")
+    dry, *lines = re.findall(r"^    operator\$ groat (.+)$", page, re.MULTILINE)
+    try:
+        assert sides.home(*shlex.split(dry)).code == 7
+        shown = [sides.home.ok(*shlex.split(line)) for line in lines]
+        assert shown[-1].json["dpop_bound_access_tokens_required"] is True
+        (typed,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        for line in typed.splitlines():
+            line = line.replace("https://orders.example.com/orders", f"{sides.api}/protected")
+            done = sides.home.ok(*shlex.split(line)[1:], GROAT_ISSUER=sides.issuer)
+            assert done.json["client"] == "billing"
+            assert ("the token: " in done.err) == ("-v" in line)
+    finally:
+        sides.home.ok("api", "update", "orders", "--binding", "none")
+        sides.home.ok("client", "update", "billing", "--binding", "none")
 
 
 def test_nobody_there(sides: Sides) -> None:

@@ -153,6 +153,7 @@ def test_every_verification_error_carries_what_an_answer_needs() -> None:
         "InsufficientScope",
         "KeysUnavailable",
         "ProofsUnavailable",
+        "ReplayStoreUnavailable",
     }
 
 

@@ -66,6 +66,7 @@ FIXED: Final = {
     "InsufficientScope": "scope",
     "KeysUnavailable": "key_unavailable",
     "ProofsUnavailable": "dpop_full",
+    "ReplayStoreUnavailable": "dpop_store",
 }
 # Expressions that hand on what another place said; the classes that may be made so.
 HANDED_ON: Final = {

@@ -233,7 +233,7 @@ def test_strangers_fill_no_memory(issuer: Issuer) -> None:
     refused(verifier, token, [good(token, method="PUT")])
     expired = bound(issuer, exp=1)
     refused(verifier, expired, [good(expired)])
-    assert verifier._possession._memory is not None
+    assert isinstance(verifier._possession._memory, ReplayMemory)
     assert len(verifier._possession._memory) == 0
 
 

@@ -27,6 +27,7 @@
     ├── InsufficientScope           403  insufficient_scope
     └── KeysUnavailable             503  no challenge: the caller did nothing wrong
         └── ProofsUnavailable       503
+            └── ReplayStoreUnavailable  503
     JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
     CertificateError                a certificate of a caller cannot be had from what came; the same
     ConfigError                     the operator wrote something wrong; all findings at once
@@ -297,6 +298,14 @@ class ProofsUnavailable(KeysUnavailable):
     def __init__(self, hint: str = "", retry_after: int = 5) -> None:
         super().__init__(hint, retry_after)
         self.reason = "dpop_full"
+
+
+class ReplayStoreUnavailable(ProofsUnavailable):
+    """Where processes remember proofs together cannot be asked: 503, never accepted."""
+
+    def __init__(self, hint: str = "", retry_after: int = 5) -> None:
+        super().__init__(hint, retry_after)
+        self.reason = "dpop_store"
 
 
 class JoseError(Exception):

@@ -66,6 +66,9 @@ dpop_replayed
 dpop_signature
     The proof is not signed by the key in its header, or something was changed afterwards.
     Sign it with the private half of that key.
+dpop_store
+    The memory of proofs that processes share is away, full or of another time; 503: nobody knows what came before.
+    The hint says what; no bound token is accepted until it is back.
 dpop_token
     The proof was signed for another token than the one that it came with.
     Set ath to the hash of this one.

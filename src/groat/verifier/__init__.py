@@ -32,6 +32,7 @@ from groat.verifier.keys.fetch import Response
 from groat.verifier.observer import Observer
 from groat.verifier.possession import Dpop
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.replay import ReplayStore
 from groat.verifier.verifier import TrustedIssuer, Verifier
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ProofNonceRequired",
     "ProofsUnavailable",
     "ProtectedResource",
+    "ReplayStore",
     "ResourceDescription",
     "Response",
     "TrustedIssuer",

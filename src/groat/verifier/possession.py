@@ -21,17 +21,19 @@ from groat.protocol.errors import (
     InvalidToken,
     JoseError,
     ProofNonceRequired,
+    ReplayStoreUnavailable,
     VerificationError,
 )
 from groat.protocol.htu import normal_url
+from groat.protocol.models import OneTimeValue
 from groat.protocol.proof_rules import NonceMode, ProofRules
 from groat.protocol.resource_metadata import ProofsTaken
 from groat.protocol.uris import check_endpoint
 from groat.verifier.certificates import FROM_CONNECTION, Certificates, CertificateSource, prove_certificate
-from groat.verifier.replay import ReplayMemory
+from groat.verifier.replay import ReplayMemory, ReplayStore, check_replay, open_replay
+from groat.verifier.replay.shared import SharedMemory
 
 MIN_SECRET_BYTES: Final = 16
-_REPLAY: Final = ("memory", "none")
 _MODES: Final = tuple(mode.value for mode in NonceMode)
 
 
@@ -40,20 +42,20 @@ class Dpop:
     """How an API takes proofs of possession (RFC 9449 7 to 9, 11.1).
 
     `replay`: "memory" remembers proofs for as long as they are good (80 s at most, 310 s by nonces), in each process
-    for itself; "none" remembers nothing. `nonces`: "off"; "required" demands the nonce of a challenge in each proof,
-    and then its time counts instead of the caller's clock; "optional": one that comes must be good. `nonce_secret`: at
-    least 16 bytes, the same in all processes of the API and nowhere else; needed unless nonces are off. `required`:
-    tokens that are bound to nothing are refused. Raises ConfigError. Not built: a memory that processes share.
+    for itself; "sqlite:PATH" for the processes of a host; "postgresql://..." for all; "none" remembers nothing; or a
+    `ReplayStore` of one's own. While a shared one is away, bound tokens get 503. `nonces`: "off"; "required" demands
+    the nonce of a challenge in each proof, and then its time counts instead of the caller's clock; "optional": one that
+    comes must be good. `nonce_secret`: at least 16 bytes, the same in all processes of the API and nowhere else; needed
+    unless nonces are off. `required`: tokens that are bound to nothing are refused. Raises ConfigError.
     """
 
-    replay: str = "memory"
+    replay: str | ReplayStore = field(default="memory", repr=False)  # a URL may hold a password
     nonces: str = "off"
     required: bool = False
     nonce_secret: bytes | str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.replay not in _REPLAY:
-            raise ConfigError(f"Dpop.replay must be {' or '.join(_REPLAY)}; processes cannot share a memory yet")
+        check_replay(self.replay)
         if self.nonces not in _MODES:
             raise ConfigError(f"Dpop.nonces must be {', '.join(_MODES[:-1])} or {_MODES[-1]}")
         if self.nonces != NonceMode.OFF and len(self._secret) < MIN_SECRET_BYTES:
@@ -139,7 +141,9 @@ class Possession:
         self._chosen = dpop is not None
         self._rules = rules.rules
         self._nonces = rules.issued
-        self._memory = ReplayMemory(monotonic=monotonic) if rules.replay == "memory" else None
+        self._memory = open_replay(rules.replay, monotonic)
+        # Whether a proof waits for a disk or a network, which an event loop must not.
+        self.waits = self._memory is not None and not isinstance(self._memory, ReplayMemory)
         self._bases = tuple(bases)
         self.algorithms = tuple(sorted(self._rules.algorithms))
 
@@ -191,7 +195,7 @@ class Possession:
             raise InvalidProof(f"dpop_{error.reason}", error.hint) from None
         if proven.thumbprint != thumbprint:
             raise InvalidToken("binding", "the proof is by another key than the one that the token is bound to")
-        if self._memory is not None and not self._memory.first(proven.once, now):
+        if self._memory is not None and not _is_first(self._memory, proven.once, now):
             raise InvalidProof("dpop_replayed", "this proof came before; sign a new one for each request")
 
     def _nonce(self, proof: UnverifiedProof, now: float) -> Life | None:
@@ -216,6 +220,11 @@ class Possession:
         if not path:
             raise JoseError("url", "nobody said which URL was asked for: this adapter takes no bound tokens")
         return frozenset(normal_url(_joined(base, path)) for base in self._bases)
+
+    def close(self) -> None:
+        """Close a memory that was opened here; a plug that was given stays its owner's."""
+        if isinstance(self._memory, SharedMemory):
+            self._memory.close()
 
     def challenge(self, error: VerificationError, dpop: bool, now: Callable[[], float]) -> None:
         """Write into a refusal which schemes it offers. `dpop`: whether that scheme was tried; `now`: for a nonce."""
@@ -246,6 +255,16 @@ def demanded_binding(binding: str, dpop: Dpop | None) -> Binding:
     if demand not in (Binding.NONE, Binding.DPOP):
         raise ConfigError(f"Dpop(required=True) takes no tokens that require_binding={demand.value!r} asks for")
     return Binding.DPOP
+
+
+def _is_first(memory: ReplayStore, proof: OneTimeValue, now: float) -> bool:
+    """Raises ProofsUnavailable: nobody knows whether it came before, so it is not accepted."""
+    try:
+        return memory.first(proof, now)
+    except VerificationError:
+        raise
+    except Exception as error:
+        raise ReplayStoreUnavailable(f"the plug of Dpop.replay failed: {type(error).__name__}") from error
 
 
 def public_bases(public_url: str | Sequence[str] | None, audience: str, hosts: frozenset[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
 from typing import Final, Self, Unpack
 
@@ -24,6 +25,7 @@ from groat.protocol.errors import ConfigError, InvalidToken, KeysUnavailable, Mi
 from groat.protocol.jwk import printable
 from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
+from groat.verifier.aside import aside
 from groat.verifier.bearer import DPOP, token_of
 from groat.verifier.certificates import Certificates
 from groat.verifier.environment import from_environment
@@ -198,6 +200,9 @@ class Verifier:
             raise unexpected(presented)
         token, scheme = self._token(authorization, query, scopes)
         evidence = shown_of(presented) if scheme == DPOP else presented.get("certificate")
+        if scheme == DPOP and self._possession.waits:
+            again = partial(self._judge_again, token=token, scopes=scopes)
+            return await aside(partial(self._judge, token, scopes, evidence), again)
         judged = self._judge(token, scopes, evidence)
         return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
 
@@ -264,6 +269,7 @@ class Verifier:
         """Fetch no more keys; those at hand serve until they are stale."""
         for trust in self._trusts.values():
             trust.source.close()
+        self._possession.close()
 
     def _waited(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
         wait_for(case.flight)
