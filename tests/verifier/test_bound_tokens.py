@@ -333,7 +333,7 @@ def test_scopes_of_bound_tokens(issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"replay": "postgresql://x"}, "cannot share"),
+        ({"replay": "redis://x"}, "memory, none, sqlite:PATH or postgresql://"),
         ({"nonces": "yes"}, "off, optional or required"),
         ({"nonces": "required"}, "nonce_secret"),
         ({"nonces": "optional", "nonce_secret": "short"}, "16 random bytes"),
