@@ -34,6 +34,7 @@ def test_what_can_be_cleared() -> None:
     """Where no other value of the option says it."""
     assert list(CLEARED) == [
         "default-scope", "max-assertion-lifetime", "signing-alg", "token-lifetime", "claim", "label",
+        "certificate", "certificate-ca",
     ]  # fmt: skip
 
 

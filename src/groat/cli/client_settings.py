@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from groat.cli.instants import span_of_time
 from groat.cli.options import parse_pairs
+from groat.keys import files
 from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, Described, Kind, SettingsChange
 from groat.protocol.pairs import Amendment
 
@@ -18,7 +20,7 @@ _OFFERED: Final = {name: told for name, told in CLIENT_SETTINGS.items() if told.
 
 def option_name(name: str) -> str:
     """What the option of a setting is called; one that may be given again and again is in the singular."""
-    many = _OFFERED[name].kind in (Kind.WORDS, Kind.PAIRS)
+    many = _OFFERED[name].kind in (Kind.WORDS, Kind.PAIRS, Kind.CERTIFICATES)
     return (name.removesuffix("s") if many else name).replace("_", "-")
 
 
@@ -48,7 +50,12 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def _meant(name: str, value: Any) -> Any:
     """Names that are not said stay as they are, whatever becomes of others meanwhile."""
-    return Amendment(parse_pairs(option_name(name), value)) if _OFFERED[name].kind is Kind.PAIRS else value
+    match _OFFERED[name].kind:
+        case Kind.PAIRS:
+            return Amendment(parse_pairs(option_name(name), value))
+        case Kind.CERTIFICATES:
+            return tuple(one for file in value for one in files.read_certificates(file))
+    return value
 
 
 def _option(name: str, told: Described) -> Callable[[Function], Function]:
@@ -62,6 +69,7 @@ def _option(name: str, told: Described) -> Callable[[Function], Function]:
         Kind.URL: {"metavar": "URL"},
         Kind.TEXT: {"metavar": "TEXT"},
         Kind.PAIRS: {"multiple": True, "metavar": "NAME=VALUE"},
+        Kind.CERTIFICATES: {"multiple": True, "type": click.Path(path_type=Path), "metavar": "FILE"},
     }
     return click.option(flag, name, help=told.about, **ways[told.kind])
 

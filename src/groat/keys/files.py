@@ -10,9 +10,11 @@ import re
 import secrets
 import stat
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import IO, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from groat.keys import private_key
@@ -222,6 +224,19 @@ def read_public_keys(path: Path, algorithm: str | None = None) -> tuple[PublicKe
         return parse_public_keys(content, algorithm)
     except JoseError as error:
         raise ConfigError(f"{path} holds no usable public key: {for_file(error.hint, str(path))}") from None
+
+
+def read_certificates(path: Path) -> tuple[str, ...]:
+    """Every certificate of a PEM file, or the one in DER, each in base64 as x5c has it. Raises ConfigError."""
+    content, _ = _read(path)
+    try:
+        if b"-----BEGIN" in content:
+            found = x509.load_pem_x509_certificates(content)
+        else:
+            found = [x509.load_der_x509_certificate(content)]
+    except ValueError:
+        raise ConfigError(f"{path} holds no certificate, in PEM or in DER") from None
+    return tuple(b64encode(one.public_bytes(serialization.Encoding.DER)).decode() for one in found)
 
 
 def private_key_bytes(key: PrivateKey, *, pem: bool = False) -> bytes:

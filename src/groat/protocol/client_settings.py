@@ -10,6 +10,16 @@ from enum import Enum, StrEnum
 from typing import Any, Final, Self
 
 from groat.protocol.binding import Binding
+from groat.protocol.certificate_names import (
+    NAMES,
+    or_none,
+    read_certificates,
+    read_dn,
+    read_dns,
+    read_email,
+    read_ip,
+    read_uri,
+)
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES
 from groat.protocol.pairs import Amendment, read_claims, read_labels
@@ -46,6 +56,7 @@ class Kind(Enum):
     SWITCH = "yes or no"
     URL = "a URL, empty for none"
     TEXT = "any text, empty for none"
+    CERTIFICATES = "a file with certificates"
     PAIRS = "names with values, where an empty value takes a name away"
 
 
@@ -130,6 +141,16 @@ def _address(value: Any) -> str | None:
     return str(value)
 
 
+def _certified(about: str) -> dict[type, Described]:
+    """Certificates, which people name by the files that they are in."""
+    return _told(read_certificates, Kind.CERTIFICATES, about, later=True)
+
+
+def _named(read: Callable[[str], str], about: str) -> dict[type, Described]:
+    """A name in certificates: of several kinds of which a client has one at most."""
+    return _told(or_none(read), Kind.TEXT, f"{about}; empty for none.", later=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
     """The settings of one client. `max_assertion_lifetime`, in seconds, and `signing_alg` (RFC 7591 2) override the
@@ -205,8 +226,33 @@ class ClientSettings:
         ),
     )
 
+    # By certificates (RFC 8705 2): themselves, so that nobody need have signed them and a new one is registered beside
+    # the one that it replaces; or who signs them and for which name, so that a new one needs no change here.
+    certificates: tuple[str, ...] = field(
+        default=(), metadata=_certified("PEM file with the certificates that it authenticates by.")
+    )
+    certificate_ca: tuple[str, ...] = field(
+        default=(), metadata=_certified("PEM file with who may sign its certificates; needs a name.")
+    )
+    certificate_dns: str | None = field(default=None, metadata=_named(read_dns, "DNS name in its certificates"))
+    certificate_uri: str | None = field(default=None, metadata=_named(read_uri, "URI in its certificates"))
+    certificate_dn: str | None = field(default=None, metadata=_named(read_dn, "Subject of its certificates, RFC 4514"))
+    certificate_ip: str | None = field(default=None, metadata=_named(read_ip, "Address in its certificates"))
+    certificate_email: str | None = field(default=None, metadata=_named(read_email, "Mailbox in its certificates"))
+
     def __post_init__(self) -> None:
         _read_all(self)
+        # An authority without a name would let in whomever it signs for, and a name without one whoever writes it.
+        names = [name for name in NAMES if getattr(self, name) is not None]
+        if len(names) > 1:
+            raise ConfigError(f"a client has one name in its certificates, not {' and '.join(names)}")
+        if bool(names) != bool(self.certificate_ca):
+            raise ConfigError("certificate_ca and one name belong together: who may sign, and for whom")
+
+    @property
+    def certificate_name(self) -> tuple[str, str] | None:
+        """The setting that holds its one name in certificates, and the name; None where it has none."""
+        return next(((name, value) for name in NAMES if (value := getattr(self, name)) is not None), None)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
@@ -238,6 +284,13 @@ class SettingsChange:
     owner: str | Unset | None = UNSET
     labels: Mapping[str, str] | Unset = UNSET
     binding: Binding | Unset = UNSET
+    certificates: tuple[str, ...] | Unset = UNSET
+    certificate_ca: tuple[str, ...] | Unset = UNSET
+    certificate_dns: str | Unset | None = UNSET
+    certificate_uri: str | Unset | None = UNSET
+    certificate_dn: str | Unset | None = UNSET
+    certificate_ip: str | Unset | None = UNSET
+    certificate_email: str | Unset | None = UNSET
 
     def __post_init__(self) -> None:
         _read_all(self)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.protocol import client_auth, grants
+from groat.protocol.client_auth import tls_certificate
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
 from groat.protocol.federation.spiffe import SPIFFE
@@ -18,6 +19,7 @@ from groat.protocol.uris import check_endpoint
 WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/.well-known/jwks.json"
+_BY_CERTIFICATE: Final = frozenset({tls_certificate.NAME, tls_certificate.SELF_SIGNED})
 _GRANTS: Final = "grant_types_supported"
 _METHODS: Final = "token_endpoint_auth_methods_supported"
 
@@ -69,10 +71,15 @@ def token_members(policy: Policy) -> dict[str, Any]:
     return {
         **bound,
         _GRANTS: list(grants.GRANTS),
-        _METHODS: list(client_auth.CLIENT_AUTH_METHODS),
+        _METHODS: [name for name in _methods() if policy.certificates or name not in _BY_CERTIFICATE],
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "dpop_signing_alg_values_supported": [*proofs, "EdDSA"] if "Ed25519" in proofs else proofs,
     }
+
+
+def _methods() -> list[str]:
+    rows = client_auth.CLIENT_AUTH_METHODS.values()
+    return [name for row in rows for name in (row.name, row.also) if name]
 
 
 def compatible_members(policy: Policy) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from groat.protocol import strict_json
 from groat.protocol.binding import UNBOUND, Binding, Confirmation
 from groat.protocol.claim_names import REGISTERED_CLAIMS
+from groat.protocol.client_certificate import ClientCertificate
 from groat.protocol.client_settings import (
     DEFAULTS,
     MAX_ASSERTION_LIFETIME,
@@ -186,7 +187,7 @@ class ClientRequest:
     """A request in the name of a client, whose form is sound; nothing in it is proven yet. What is empty is absent.
 
     `parameters`: those that its endpoint or its grant reads; `credentials`: those that some method of client
-    authentication reads. Others that were sent are in neither.
+    authentication reads. Others that were sent are in neither. `certificate`: of the connection that it came by.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -194,6 +195,7 @@ class ClientRequest:
     client_id: str | None = None
     auth_methods: tuple[str, ...] = ()
     authorization_scheme: str | None = None
+    certificate: ClientCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +282,7 @@ class AuthenticatedClient:
     `key`: the registered key it was proven by, where there is one. `once`: still to be used up, where the proof could
     be presented again. `advice`: for the log line, what the client should do better. `workload`: where another issuer
     said who it is. `owned`: its token, where that counts for the first key that came with it and no other; and where
-    none comes with it, too, unless `must_prove`.
+    none comes with it, too, unless `must_prove`. `certificate`: the thumbprint of the one that it was proven by.
     """
 
     client: Client
@@ -291,6 +293,7 @@ class AuthenticatedClient:
     workload: Workload | None = None
     owned: OneTimeValue | None = None
     must_prove: bool = False
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -131,7 +131,19 @@ CLIENT: Final = _table(
         Set typ to client-authentication+jwt.
     auth_method
         The request proves nothing, or by a method that this server does not have.
-        Send a signed assertion: private_key_jwt is the only method.
+        Send a signed assertion (private_key_jwt), or a certificate where this server takes them.
+    certificate_client
+        A certificate came and no other proof, and client_id does not say whose it is.
+        Send client_id (RFC 8705 2), or a signed assertion.
+    certificate_name
+        The certificate is signed by the client's authority, for another name than the client's.
+        The hint has the name that is registered; groat client update changes it.
+    certificate_unknown
+        The certificate is neither registered for the client nor signed by its authority.
+        groat client update --certificate FILE, or --certificate-ca FILE with a name.
+    certificate_untrusted
+        The certificate is the client's, but does not count: its dates, what it may be used for, or those above it.
+        The hint says what is wrong with it; its authority issues another one.
     client_disabled
         The client proved who it is, and an operator has disabled it.
         groat client enable, if that is over.

@@ -1,25 +1,30 @@
 """Certificates at the token endpoint (RFC 8705 3), by a real server behind a proxy that this test plays."""
 
+import sqlite3
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from groat.protocol.binding import Binding
 from groat.protocol.certificate_headers import CERTIFICATE_HEADERS, DIALECTS
 from groat.protocol.client_certificate import certificate_thumbprint
-from groat.protocol.client_settings import SettingsChange
+from groat.protocol.client_settings import ClientSettings, SettingsChange
 from groat.server import operations
-from tests.certificates import self_signed
+from tests.certificates import Issued, Wish, issued, self_signed
 from tests.proofs import PROOF_KEY, proof
 from tests.server.builders import NOW, TE, Party, base, decoded
 from tests.server.lab import DEFAULTS, Lab, prepare, running
-from tests.server.wire import FORM, Answer, check_ok, check_refused
+from tests.server.wire import FORM, Answer, check_ec, check_ok, check_refused
 
 Header = tuple[str, str]
 
@@ -221,3 +226,150 @@ def test_an_api_that_wants_a_certificate(proxied: Lab, der: bytes) -> None:
     strict = proxied.add_client("visits-safe-with-proof", allow=allow, default_scopes=("read",), binding="dpop")
     both = (client_cert(der), ("DPoP", proof(TE, NOW)))
     check_missing(proxied, ask(proxied, strict, *both))
+
+
+# Client authentication (RFC 8705 2)
+
+CLIENT_AUTH: Final = [ExtendedKeyUsageOID.CLIENT_AUTH]
+AT: Final = datetime.fromtimestamp(NOW, UTC)
+ROOT: Final = issued(Wish("CN=root", authority=True, ends=timedelta(days=1)), now=AT)
+MIDDLE: Final = issued(Wish("CN=middle", authority=True), ROOT, AT)
+BILLING: Final = x509.DNSName("billing.example")
+
+
+def text(made: Issued) -> str:
+    return b64encode(made.der).decode()
+
+
+def by_certificate(lab: Lab, client_id: str, *made: Issued, dialect: str = "rfc9440", **fields: str) -> Answer:
+    """A request with this certificate, and what came along, and no other proof."""
+    form = {"grant_type": "client_credentials", "scope": "orders:read", "client_id": client_id, **fields}
+    headers = [WRITTEN[dialect](made[0].der)] if made else []
+    headers += [("Client-Cert-Chain", client_cert(one.der)[1]) for one in made[1:]]
+    return lab.post(urlencode({name: value for name, value in form.items() if value}).encode(), FORM, *headers)
+
+
+def register(lab: Lab, client_id: str, **settings: Any) -> None:
+    made = ClientSettings(**settings)
+    lab.operate(lambda op: operations.add_client(op, client_id, {"orders": ["orders:read"]}, None, made))
+
+
+def check_nobody(lab: Lab, answer: Answer, reason: str) -> str:
+    check_ec(answer)
+    assert lab.reason(answer) == reason
+    return str(lab.event(answer)["hint"])
+
+
+@pytest.mark.rule("AS-MT-01", "AS-MT-07", "AS-MT-08")
+def test_a_client_by_its_name_in_a_certificate(proxied: Lab) -> None:
+    """Directly from the authority or by another one that came along; unbound, since nobody demands that."""
+    register(proxied, "named", certificate_ca=(text(ROOT),), certificate_dns="billing.example")
+    own = issued(Wish(names=[BILLING], usages=CLIENT_AUTH), ROOT, AT)
+    answer = by_certificate(proxied, "named", own)
+    assert "cnf" not in decoded(check_ok(answer)["access_token"])[1]
+    assert proxied.event(answer)["certificate"] == certificate_thumbprint(own.der)
+    check_ok(by_certificate(proxied, "named", own))
+    check_ok(by_certificate(proxied, "named", issued(Wish(names=[BILLING]), MIDDLE, AT), MIDDLE))
+    for wish, by, reason in (
+        (Wish(names=[x509.DNSName("other.example")]), ROOT, "certificate_name"),
+        (Wish("CN=billing.example"), ROOT, "certificate_name"),
+        (Wish(names=[BILLING]), None, "certificate_unknown"),
+        (Wish(names=[BILLING]), MIDDLE, "certificate_unknown"),
+        (Wish(names=[BILLING], usages=[ExtendedKeyUsageOID.SERVER_AUTH]), ROOT, "certificate_untrusted"),
+        (Wish(names=[BILLING], begins=-timedelta(days=2), ends=-timedelta(days=1)), ROOT, "certificate_untrusted"),
+    ):
+        check_nobody(proxied, by_certificate(proxied, "named", issued(wish, by, AT)), reason)
+
+
+@pytest.mark.rule("AS-MT-02", "AS-MT-09")
+def test_a_client_by_a_registered_certificate(proxied: Lab) -> None:
+    """The certificate, not its key; its dates hold, nobody has to have signed it, and there may be two at a time."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    own, same_key = (issued(Wish("CN=own", key=key), now=AT) for _ in range(2))
+    old = issued(Wish("CN=own", begins=-timedelta(days=2), ends=-timedelta(days=1)), now=AT)
+    register(proxied, "self-signed", certificates=(text(own), text(old)), binding="mtls")
+    for _ in range(2):
+        assert bound_to(by_certificate(proxied, "self-signed", own)) == certificate_thumbprint(own.der)
+    check_nobody(proxied, by_certificate(proxied, "self-signed", same_key), "certificate_unknown")
+    assert "it ended at" in check_nobody(
+        proxied, by_certificate(proxied, "self-signed", old), "certificate_untrusted")  # fmt: skip
+    change = SettingsChange(certificates=(text(same_key),))
+    proxied.operate(lambda op: operations.update_client(op, "self-signed", change=change))
+    check_ok(by_certificate(proxied, "self-signed", same_key))
+    check_nobody(proxied, by_certificate(proxied, "self-signed", own), "certificate_unknown")
+
+
+@pytest.mark.rule("AS-MT-01", "AS-MT-02", "AS-CA-20")
+def test_every_refusal_of_a_certificate_looks_alike(proxied: Lab) -> None:
+    """Nobody registered, another method, another certificate, switched off: the same bytes."""
+    own, other = (issued(Wish(f"CN={name}"), now=AT) for name in ("one", "two"))
+    register(proxied, "alike", certificates=(text(own),))
+    register(proxied, "off", certificates=(text(own),))
+    proxied.operate(lambda op: operations.enable_client(op, "off", enabled=False))
+    answers = {
+        "client_unknown": by_certificate(proxied, "nobody-knows", own),
+        "certificate_unknown": by_certificate(proxied, "alike", other),
+        "client_disabled": by_certificate(proxied, "off", own),
+        "certificate_client": by_certificate(proxied, "", own),
+        "auth_method": by_certificate(proxied, "alike"),
+    }
+    for reason, answer in answers.items():
+        check_nobody(proxied, answer, reason)
+    check_nobody(proxied, by_certificate(proxied, proxied.party.client_id, own), "certificate_unknown")
+    assert len({answer.body for answer in answers.values()}) == 1
+
+
+@pytest.mark.rule("AS-MT-01", "AS-MT-10")
+def test_an_assertion_outweighs_the_certificate_of_the_connection(proxied: Lab, der: bytes) -> None:
+    """A client that signs is judged by what it signs, whatever its connection shows; two ways in a form are refused."""
+    own = issued(Wish("CN=mixed"), now=AT)
+    party = proxied.add_client("mixed", certificates=(text(own),))
+    check_ok(ask(proxied, party, client_cert(own.der)))
+    check_ok(by_certificate(proxied, "mixed", own))
+    check_ec(proxied.post(base(Party("mixed").assertion()), FORM, client_cert(own.der)))
+    secret = by_certificate(proxied, "mixed", own, client_secret="s")
+    check_nobody(proxied, secret, "auth_method")
+
+
+@pytest.mark.rule("AS-MT-04", "AS-MT-07")
+def test_what_a_proxy_says_of_its_own_checks_proves_nothing(fresh_lab: Callable[..., Lab]) -> None:
+    """Neither that it has verified a certificate, nor whom it takes the caller for."""
+    lab = fresh_lab(settings=behind("envoy"))
+    register(lab, "named", certificate_ca=(text(ROOT),), certificate_dn="CN=billing,O=Example")
+    forged = issued(Wish("CN=billing,O=Example"), issued(Wish("CN=root", authority=True), now=AT), AT)
+    name, value = WRITTEN["envoy"](forged.der)
+    said = (name, f'{value};Subject="CN=billing,O=Example"'), ("X-SSL-Client-Verify", "SUCCESS")
+    form = b"grant_type=client_credentials&client_id=named&scope=orders:read"
+    check_nobody(lab, lab.post(form, FORM, *said), "certificate_unknown")
+    good = issued(Wish("CN=billing,O=Example"), ROOT, AT)
+    check_ok(lab.post(form, FORM, WRITTEN["envoy"](good.der)))
+
+
+def test_certificates_end_while_they_are_remembered(fresh_lab: Callable[..., Lab]) -> None:
+    """To the second, also where the authority's own one ends."""
+    lab = fresh_lab(settings=behind("rfc9440"))
+    root = issued(Wish("CN=short", authority=True, ends=timedelta(seconds=90)), now=AT)
+    register(lab, "short", certificate_ca=(text(root),), certificate_dn="CN=client")
+    own = issued(Wish(), root, AT)
+    for seconds, works in ((0, True), (10, True), (90, False), (95, False)):
+        with lab.clock.at(NOW + seconds):
+            answer = by_certificate(lab, "short", own)
+        assert (answer.status == 200) is works, seconds
+
+
+@pytest.mark.rule("AS-MT-01")
+def test_the_methods_are_offered_where_they_can_be_had(proxied: Lab, lab: Lab) -> None:
+    member = "token_endpoint_auth_methods_supported"
+    assert lab.get("/.well-known/oauth-authorization-server").json[member] == ["private_key_jwt"]
+    assert proxied.get("/.well-known/oauth-authorization-server").json[member] == [
+        "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"]  # fmt: skip
+
+
+def test_each_token_has_its_row(fresh_lab: Callable[..., Lab]) -> None:
+    """Though there is nothing to use up: the record of the issuance is the same, under the token's own id."""
+    lab, own = fresh_lab(settings=behind("rfc9440")), issued(Wish("CN=rows"), now=AT)
+    register(lab, "rows", certificates=(text(own),))
+    ids = {decoded(check_ok(by_certificate(lab, "rows", own))["access_token"])[1]["jti"] for _ in range(3)}
+    with closing(sqlite3.connect(lab.database)) as connection:
+        rows = connection.execute("SELECT token_id FROM used_once WHERE client_id = 'rows'").fetchall()
+    assert {row[0] for row in rows} == ids

@@ -26,7 +26,9 @@ def test_what_was_written_is_read() -> None:
     """By this version and by the first one, in the same words; what is new stands at the end."""
     assert client_record(_row(FIRST)) == RECORD
     assert client_document(RECORD) == FIRST.removesuffix("}") + (
-        ', "jwks_uri": null, "token_lifetime": null, "scope_policy": "strict", "claims": {}, "owner": null, "labels": {}, "binding": "none"}'
+        ', "jwks_uri": null, "token_lifetime": null, "scope_policy": "strict", "claims": {}, "owner": null, "labels": {}, "binding": "none", '
+        '"certificates": [], "certificate_ca": [], "certificate_dns": null, "certificate_uri": null, "certificate_dn": null, '
+        '"certificate_ip": null, "certificate_email": null}'
     )
     assert client_record(_row(client_document(RECORD))) == RECORD
 

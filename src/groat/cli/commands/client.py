@@ -71,8 +71,12 @@ def add(
     # One source: of two it would have to be guessed which of them the client will sign by.
     sources = [source for source in (new_key, jwks, public_key) if source is not None]
     publishes = change.jwks_uri is not UNSET
+    certified = change.certificates is not UNSET or change.certificate_ca is not UNSET
+    no_key = no_key or (certified and not sources and not publishes)
     if len(sources) + publishes + no_key != 1:
-        raise click.UsageError("give exactly one of --new-key, --jwks, --public-key, --jwks-uri, --no-key")
+        raise click.UsageError(
+            "give exactly one of --new-key, --jwks, --public-key, --jwks-uri, --certificate, --certificate-ca, --no-key"
+        )
     limits = KeyLimits(key_not_before, key_expires)
     if (publishes or no_key) and limits != UNLIMITED:
         raise click.UsageError("keys that are not registered here have no limits here")

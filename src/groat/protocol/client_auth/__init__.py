@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from groat.protocol.client_auth import private_key_jwt
+from groat.protocol.client_auth import private_key_jwt, tls_certificate
 from groat.protocol.client_auth.standing import disabled
 from groat.protocol.client_auth.workload import read_foreign
 from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
@@ -24,17 +24,19 @@ class Method(Generic[Presented]):
     `parameters`: of the form. The first is the credential, whose presence chooses the method; the others must come with
     it. A method without any is asked about every request. `read`: what is presented, as far as it can be told without
     the client; None: this is for a later row. `prove`: judge it by the registered client, or by nobody (None) at the
-    same cost. Both raise InvalidClient.
+    same cost. Both raise InvalidClient. `also`: another name, where what is registered tells the two apart.
     """
 
     name: str
     parameters: tuple[str, ...]
     read: Callable[[ClientRequest], Presented | None]
     prove: Callable[[Presented, Client | None, Policy, float], AuthenticatedClient]
+    also: str = ""
 
 
 _ROWS: Final[tuple[Method[Any], ...]] = (
     Method(private_key_jwt.NAME, private_key_jwt.PARAMETERS, private_key_jwt.read, private_key_jwt.prove),
+    Method(tls_certificate.NAME, (), tls_certificate.read, tls_certificate.prove, also=tls_certificate.SELF_SIGNED),
 )
 CLIENT_AUTH_METHODS: Final[Mapping[str, Method[Any]]] = MappingProxyType({row.name: row for row in _ROWS})
 

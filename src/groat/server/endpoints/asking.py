@@ -107,6 +107,8 @@ class Asking:
 
     def read(self, request: ClientRequest, exchange: Exchange) -> Claimant:
         """Whom the request claims to come from. Raises TooManyRequests for a source that may not even try."""
+        if (certificate := exchange.presented.certificate) is not None:
+            request = replace(request, certificate=certificate)
         try:
             credential = read_credential(request)
         except OAuthError as error:
@@ -181,7 +183,7 @@ class Asking:
         self.throttle.succeeded(claimant.exchange)
         if client.key is not None:
             self.uses.noted[claimant.credential.client_id, client.key.thumbprint] = claimant.now
-        elif client.workload is not None:
+        elif client.workload is not None or client.certificate:
             self.uses.noted[claimant.credential.client_id, ""] = claimant.now
         return client
 

@@ -96,6 +96,8 @@ class TokenEndpoint:
             facts |= {"key": client.key.kid, "alg": client.key.algorithm}
         elif client.workload is not None:
             facts |= _of_workload(client.workload)
+        elif client.certificate:
+            facts["certificate"] = client.certificate
         facts |= {
             "api": grant.api.name,
             "aud": grant.api.audience,
