@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz scale rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz scale registries rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -60,6 +60,9 @@ scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the 
 	$(BIN)/python -m benchmarks.replicas
 	$(BIN)/python -m benchmarks.postgres_limit
 	$(BIN)/python -m benchmarks.scaling
+
+registries: $(STAMP) ## Ten thousand random registries exported, applied and exported again (tests run 50)
+	GROAT_REGISTRIES=10000 $(BIN)/pytest -q --timeout 0 tests/server/operations/test_export.py -k random
 
 rules: $(STAMP)  ## Write the generated pages anew: docs/rules.md, docs/reference/reasons.md and settings.md
 	$(BIN)/python -m tests.rules_index

@@ -1,10 +1,13 @@
 """`groat apply` and `groat diff`: the registry becomes what files say, all at once or not at all."""
 
+import contextlib
 import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from groat.keys.files import write_key_pair
 from groat.protocol.jwk import generate_private_key
 
-from .running import AUDIENCE, Home
+from .running import Home
 
 REGISTRY = """
 [apis.orders]
@@ -353,4 +356,68 @@ def test_two_at_once(wished: Home) -> None:
         wished.ok("--json", "api", "show", "stock").json,
     )
     assert (shipping["owner"], stock["token_lifetime"]) in [("team shipping", 900), ("team two", 1200)]
-    assert AUDIENCE  # the furnished API stays what it is
+
+
+def many(home: Home, count: int) -> None:
+    """A file with so many clients more."""
+    clients = "".join(
+        f'[clients.c{n}]\nallow = {{orders = ["orders:read"]}}\nlabels = {{n = "{n}"}}\n' for n in range(count)
+    )
+    home.file("registry.toml", REGISTRY + clients)
+
+
+def test_a_kill_leaves_all_or_nothing(home: Home) -> None:
+    """SIGKILL at one moment after the other, until one comes too late: never a part of a thousand clients."""
+    many(home, 1000)
+    database = home.directory / "data" / "groat.db"
+    before, size = state(home)[0], database.stat().st_size + log_size(database)
+    found = set()
+    for wait_for in (0, 1, 50_000, 200_000, None):
+        process = home.start("apply", "-f", "registry.toml", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # From the write on: the log grows while the transaction is written, and is whole when it is committed.
+        while process.poll() is None and (wait_for is None or log_size(database) <= size + wait_for):
+            time.sleep(0.0005)
+            if wait_for == 0:
+                time.sleep(0.3)
+                break
+        process.kill()
+        process.wait(30)
+        count, version = (
+            len(home.ok("--json", "client", "list").json),
+            home.ok("--json", "store", "show").json["registry_version"],
+        )
+        assert (count, version) in [(1, before), (1001, before + 1)]
+        found.add(count)
+        size = log_size(database)
+    assert found == {1, 1001}
+    assert home.ok("--json", "diff", "-f", "registry.toml").json["outcome"] == "unchanged"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT operation, count(*) FROM audit WHERE face = 'apply' GROUP BY 1").fetchall()
+    assert rows == [("registry.applied", 1000)]
+
+
+def log_size(database: Path) -> int:
+    log = database.with_name(database.name + "-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def test_an_export_is_the_registry(wished: Home, tmp_path: Path) -> None:
+    """Printed or in a directory: applied to a new installation it is the same again. The signing keys stay where they are."""
+    wished.ok("apply", "-f", "registry.toml")
+    text = wished.ok("export").out
+    wished.ok("export", "--dir", "out")
+    assert sorted(path.name for path in (wished.directory / "out").iterdir()) == [
+        "apis.toml",
+        "clients.toml",
+        "trusts.toml",
+    ]
+    other = Home(tmp_path / "other")
+    other.directory.mkdir()
+    other.ok("init", "--issuer", "https://other.example.com")
+    assert other("diff", "-f", str(wished.directory / "out")).code == 7
+    other.ok("apply", "-f", str(wished.directory / "out"))
+    assert other.ok("export").out == text
+    assert other.ok("--json", "export").json["client/deploy"]["rules"] == [{"trust": "ci", "match": ["sub=robot"]}]
+    (signing,) = wished.ok("--json", "key", "list").json
+    assert signing["kid"] not in text
+    assert not re.search(r"\bd = ", text)

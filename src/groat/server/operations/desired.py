@@ -24,6 +24,7 @@ from groat.server.operations.operator import Operator, again_if_moved
 from groat.server.operations.registered import OWN_APIS, Object, Registered
 from groat.server.store import Store
 from groat.server.store.audit_trail import Face
+from groat.server.store.bulk_changes import gathered
 from groat.server.store.changes import Change
 from groat.server.store.sqlite.draft import Draft
 
@@ -124,7 +125,7 @@ async def apply_desired(
     judge(plan)
     if plan.changes:
         by_files = replace(operator, actor=replace(operator.actor, face=Face.APPLY))
-        await by_files.change(plan.seen, plan.changes, "registry.applied", plan.counts())
+        await by_files.change(plan.seen, gathered(plan.changes), "registry.applied", plan.counts())
     return plan
 
 

@@ -23,6 +23,7 @@ from groat.server.unavailable import StoreUnavailable
 Document = Mapping[str, Any]
 Documents = dict[str, Document]
 Record = TypeVar("Record")
+_AT_A_TIME: Final = 500  # objects of one statement
 # What was damaged can be changed and removed all the same.
 UNREADABLE: Final[Document] = {"unreadable": True}
 
@@ -30,7 +31,7 @@ UNREADABLE: Final[Document] = {"unreadable": True}
 async def effects_of(
     transaction: Transaction, objects: Sequence[str], write: Callable[[], Awaitable[None]]
 ) -> list[Effect]:
-    """What this write makes of the objects, in their order; a constant number of statements, however many they are."""
+    """What this write makes of the objects, in their order; few statements, however many they are."""
     before = await _documents(transaction, objects)
     await write()
     after = await _documents(transaction, objects)
@@ -44,8 +45,10 @@ async def _documents(transaction: Transaction, objects: Iterable[str]) -> Docume
         named.setdefault(kind, []).append(rest)
     found: Documents = {}
     for kind, names in named.items():
-        documents = await _READERS[kind](transaction, json.dumps(names))
-        found |= {f"{kind}/{name}" if name else kind: document for name, document in documents.items()}
+        for start in range(0, len(names), _AT_A_TIME):
+            some = names[start : start + _AT_A_TIME]
+            documents = await _READERS[kind](transaction, json.dumps(some))
+            found |= {f"{kind}/{name}" if name else kind: document for name, document in documents.items()}
     return found
 
 

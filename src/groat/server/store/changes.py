@@ -31,6 +31,10 @@ class Transaction(Protocol):
         """Raises Collision for a row that is there already, or that this one refers to and that is missed."""
         ...
 
+    async def take_time(self) -> None:
+        """There is so much to do that each step may take a minute."""
+        ...
+
 
 class Change(ABC):
     """One change. `conflict`: what it means that the engine refused one of its statements."""

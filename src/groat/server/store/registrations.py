@@ -44,6 +44,9 @@ MAX_SEQUENCE: Final = 2**63 - 1
 FORGET_ROWS: Final = 10_000  # of the audit trail, at a time
 
 
+_MANY: Final = 3  # what a person changes at a time is less, and a bulk stands for hundreds
+
+
 class Filling(Transaction, Protocol):
     """A transaction in which nobody else writes anything, used values included, for as long as it takes."""
 
@@ -133,6 +136,8 @@ class Registrations(ABC):
     async def change(self, deed: Deed, seen: int | None, many: Sequence[Change]) -> range:
         async with self._transaction() as transaction:
             held = await _check(transaction, seen)
+            if len(many) > _MANY:
+                await transaction.take_time()
             touched = [name for change in many for name in await change.touched(transaction)]
             effects = await effects_of(
                 transaction, tuple(dict.fromkeys(touched)), partial(write_all, transaction, many)

@@ -53,6 +53,16 @@ UPDATE registry SET horizon = min(horizon, ?1), floor = max(floor, ?2), version 
 """,
 )
 
+
+def _of_rows(insert: str, table: str, columns: str) -> Statement:
+    """Insert the objects of a JSON array, whose members are named as the columns."""
+    taken = ", ".join(f"json_extract(value, '$.{name}')" for name in columns.split(", "))
+    return Statement(
+        postgres=f"{insert} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, $1::json)",
+        sqlite=f"{insert} ({columns}) SELECT {taken} FROM json_each(?1)",
+    )
+
+
 # APIs
 
 LIST_APIS: Final = alike('SELECT * FROM apis ORDER BY name COLLATE "C"')
@@ -85,6 +95,13 @@ REMOVE_CLIENT: Final = Statement(
     "WHERE client_id = $1",
     sqlite="UPDATE clients SET removed_at = unixepoch(), enabled = 0 WHERE client_id = ?1",
 )
+ADD_CLIENTS: Final = _of_rows("INSERT INTO clients", "clients", "client_id, document, enabled, created_at")
+REPLACE_CLIENTS: Final = Statement(
+    postgres="UPDATE clients AS c SET document = n.document FROM json_populate_recordset(NULL::clients, $1::json) AS n "
+    "WHERE c.client_id = n.client_id",
+    sqlite="UPDATE clients SET document = json_extract(value, '$.document') FROM json_each(?1) "
+    "WHERE client_id = json_extract(value, '$.client_id')",
+)
 # Of the form that `client_document` writes, so that the partial index answers; the reader looks once more.
 PUBLISHED: Final = Statement(
     postgres="""
@@ -115,6 +132,10 @@ ADD_CLIENT_KEY: Final = alike(
     "INSERT INTO client_keys (thumbprint, client_id, kid, algorithm, jwk, created_at, not_before, expires_at, "
     "last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 )
+ADD_CLIENT_KEYS: Final = _of_rows(
+    "INSERT INTO client_keys", "client_keys",
+    "thumbprint, client_id, kid, algorithm, jwk, created_at, not_before, expires_at, last_used_at",
+)  # fmt: skip
 LIMIT_CLIENT_KEY: Final = alike(
     "UPDATE client_keys SET not_before = $1, expires_at = $2 WHERE client_id = $3 AND kid = $4"
 )

@@ -28,6 +28,9 @@ class PostgresTransaction:
         with _collisions():
             await self.link.query(statement.postgres, *values)
 
+    async def take_time(self) -> None:
+        await take_time(self.link)
+
     async def insert(self, table: str, rows: Rows) -> None:
         with _collisions():
             await self.link.query(

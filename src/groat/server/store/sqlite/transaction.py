@@ -30,6 +30,9 @@ class SqliteTransaction:
         except sqlite3.IntegrityError as error:
             raise Collision(str(error)) from None
 
+    async def take_time(self) -> None:
+        """Who has the lock has it for as long as it takes."""
+
     async def insert(self, table: str, rows: Rows) -> None:
         columns = tuple(rows[0])
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
