@@ -78,6 +78,17 @@ def key_to_bind(name: str | None, asked: Asked) -> PrivateKey | bool:
     return read_key(name) if name else name is not None
 
 
+def certificate_to_show(certificate: str | None, key: str | None, asked: Asked) -> tuple[str, str] | None:
+    """The files that --certificate and --certificate-key name; None without. Raises ConfigError."""
+    if certificate is None:
+        if key is not None:
+            raise ConfigError("--certificate-key needs --certificate")
+        return None
+    if asked.address is not None:
+        raise ConfigError("--certificate: it is shown over TLS, which --local does not speak")
+    return certificate, key or certificate
+
+
 def note_narrowed(session: Session, wanted: Iterable[str], granted: Iterable[str]) -> None:
     """Say what a token lacks that was asked for."""
     if missing := sorted(set(wanted) - set(granted)):

@@ -26,9 +26,12 @@ def read_key(name: str, algorithm: str | None = None) -> PrivateKey:
 
 
 def identity(
-    client_id: str | None, key_file: str | None, workload: str | None, alg: str | None
-) -> "PrivateKey | WorkloadIdentity":
-    """Who asks: a key, or else the workload that is named here or in GROAT_WORKLOAD. Raises ConfigError."""
+    client_id: str | None, key_file: str | None, workload: str | None, alg: str | None, *, certified: bool = False
+) -> "PrivateKey | WorkloadIdentity | None":
+    """Who asks: a key, or else the workload that is named here or in GROAT_WORKLOAD. Raises ConfigError.
+
+    `certified`: a certificate says it where nothing else does (None).
+    """
     from groat.client.workload import identity_of
 
     if key_file is not None and workload is not None:
@@ -37,6 +40,10 @@ def identity(
     if platform:
         file, audience = (os.environ.get(f"GROAT_{name}") for name in ("ASSERTION_FILE", "WORKLOAD_AUDIENCE"))
         return identity_of(platform, file or None, audience or None)
+    if certified and key_file is None:
+        if client_id is None:
+            raise click.UsageError("Missing option '--client-id': a certificate does not say it by itself.")
+        return None
     for option, value in (("--client-id", client_id), ("--key", key_file)):
         if value is None:
             raise click.UsageError(f"Missing option '{option}', or --workload in place of both.")

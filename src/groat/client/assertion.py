@@ -17,6 +17,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey, base64url_encode, printable
 
 JTI_BYTES: Final = 16
+CERTIFICATE_METHODS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 
 @runtime_checkable
@@ -40,7 +41,8 @@ class Signer(Protocol):
 class Assertion:
     """A credential for one attempt. `kid` and `jti` are for the log; None for one that we did not write.
 
-    `as_grant`: it is the grant itself (RFC 7523 2.1). `replaced`: a second look may find another one.
+    `as_grant`: it is the grant itself (RFC 7523 2.1). `replaced`: a second look may find another one. `value`: empty
+    where the certificate of the connection says who asks, and nothing else does.
     """
 
     value: str = field(repr=False)
@@ -165,11 +167,27 @@ class WorkloadCredential:
         return Assertion(found, self.identity.assertion_type, as_grant=as_grant, replaced=source.replaced)
 
 
+@dataclass(frozen=True, slots=True)
+class CertificateCredential:
+    """tls_client_auth and self_signed_tls_client_auth (RFC 8705 2): the request has nothing but the client's id."""
+
+    def assertion(self, statement: Statement, endpoint: Endpoint) -> Assertion:
+        if endpoint.auth_methods and not CERTIFICATE_METHODS & set(endpoint.auth_methods):
+            hint = "give a key beside the certificate: tokens are bound to that all the same"
+            raise KeyUnusable(f"{statement.issuer} does not offer authentication by certificate", hint=hint)
+        return Assertion("")
+
+
 KeySource = str | os.PathLike[str] | KeyFile | PrivateKey | Signer | WorkloadIdentity
 
 
 def credential_from(key: KeySource | None) -> Credential:
-    """The credential for whatever the caller gave as `key`; reads no file yet. Raises ConfigError."""
+    """The credential for whatever the caller gave as `key`, None for a certificate alone; reads no file yet.
+
+    Raises ConfigError.
+    """
+    if key is None:
+        return CertificateCredential()
     if isinstance(key, WorkloadIdentity):
         return WorkloadCredential(key)
     if isinstance(key, str | os.PathLike | KeyFile):

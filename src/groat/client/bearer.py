@@ -1,5 +1,6 @@
 """The tokens for one API: where they may go, and what is done when one is refused. Every auth object asks here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from groat.client.challenge import ApiResponse, is_token_refused, wants_nonce
@@ -16,21 +17,27 @@ class Bearer:
 
     The flow of every auth object: `check` the origin, `get` a token, send with `headers`; if the answer `is_refused`
     and the body is at hand to be sent again, `get` one, make its `headers` anew and send once more. Every other answer
-    is passed on as it is, 403 too. `possession`: who makes proofs for bound tokens.
+    is passed on as it is, 403 too. `possession`: who makes proofs for bound tokens. `certified`: the wish as it
+    is by the certificate that is shown now.
     """
 
     cache: TokenCache
     wish: Wish
     origins: frozenset[Origin]
     possession: Possession | None = None
+    certified: Callable[[Wish], Wish] | None = None
+
+    @property
+    def _wanted(self) -> Wish:
+        return self.wish if self.certified is None else self.certified(self.wish)
 
     def get(self) -> Token:
         """A token; blocks when one must be fetched. Raises ClientError."""
-        return self.cache.get(self.wish)
+        return self.cache.get(self._wanted)
 
     async def aget(self) -> Token:
         """The same on an asyncio event loop."""
-        return await self.cache.aget(self.wish)
+        return await self.cache.aget(self._wanted)
 
     def headers(self, token: Token, method: str, url: str) -> dict[str, str]:
         """What a request carries: the token, and for a bound one a proof for this request alone (RFC 9449 7.1).
@@ -64,7 +71,7 @@ class Bearer:
             return True
         refused = is_token_refused(response)
         if refused:
-            self.cache.drop(self.wish, token)
+            self.cache.drop(self._wanted, token)
         return refused
 
     def heed(self, response: ApiResponse, origin: Origin, url: str) -> bool:

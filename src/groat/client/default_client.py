@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from groat import __version__
+from groat.client.certificate import CertificateFiles
 from groat.client.errors import EnvironmentUnusable, HttpClientMissing
 from groat.client.proxies import Proxy, proxy_fault, proxy_for
 from groat.outbound.authorities import AuthoritiesUnusable, check_authorities
@@ -55,39 +56,56 @@ class _Way:
 
     secure: bool
     proxy: Proxy | None
+    thumbprint: str = ""  # of the certificate that is shown
 
 
 class DefaultClient:
-    """One client of the library for each way out, made when the first request takes it."""
+    """One client of the library for each way out, made when the first request takes it.
 
-    def __init__(self) -> None:
+    `certificate`: shown to servers over TLS. When it changes, so does the way: a connection keeps its own.
+    """
+
+    def __init__(self, certificate: CertificateFiles | None = None) -> None:
         self._library = installed_libraries()[0]
+        self._certificate = certificate
         self._clients: dict[_Way, HttpClient] = {}
+        self._left: list[HttpClient] = []
 
     def towards(self, url: str) -> HttpClient:
         """The client for this URL. Raises EnvironmentUnusable, which names the variable that is wrong."""
-        way = _Way(urlsplit(url).scheme == "https", proxy_for(url))
+        secure = urlsplit(url).scheme == "https"
+        shown = self._certificate.thumbprint if self._certificate is not None and secure else ""
+        way = _Way(secure, proxy_for(url), shown)
         client = self._clients.get(way)
         if client is None:
-            built = _build(self._library, way)
+            self._leave_behind(shown)
+            built = _build(self._library, way, self._certificate)
             if isinstance(built, EnvironmentUnusable):
                 raise built
             client = self._clients[way] = built
         return client
 
+    def _leave_behind(self, shown: str) -> None:
+        """Use the clients of earlier certificates no more: closed one change later, as exchanges may be under way."""
+        old = [way for way in self._clients if way.thumbprint not in ("", shown)] if shown else []
+        if old:
+            for client in self._left:
+                client.close()
+            self._left = [self._clients.pop(way) for way in old]
+
     def close(self) -> None:
         """Close all of them."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._left):
             client.close()
 
 
-def _build(library: ModuleType, way: _Way) -> HttpClient | EnvironmentUnusable:
+def _build(library: ModuleType, way: _Way, certificate: CertificateFiles | None) -> HttpClient | EnvironmentUnusable:
     """The client, or why there is none: an exception from here would carry the proxy's password in its frames."""
     fault = proxy_fault(way.proxy) if way.proxy is not None else ""
     if fault:
         return EnvironmentUnusable(fault, hint=_OTHER_WAYS)
     try:
-        return _client(library, way)
+        return _client(library, way, certificate if way.thumbprint else None)
     except AuthoritiesUnusable as error:
         return EnvironmentUnusable(str(error), hint="name a PEM file of certificates there, or unset the variable")
     except (ImportError, ValueError, library.InvalidURL) as error:
@@ -105,12 +123,12 @@ def _proxy_unusable(library: ModuleType, proxy: Proxy, missing: bool) -> Environ
     )
 
 
-def _client(library: ModuleType, way: _Way) -> HttpClient:
+def _client(library: ModuleType, way: _Way, certificate: CertificateFiles | None) -> HttpClient:
     if way.secure or (way.proxy is not None and way.proxy.url.lower().startswith("https:")):
         check_authorities()
     transport = library.HTTPTransport(
         # Without TLS no authority is needed, and none is read.
-        verify=True if way.secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        verify=_trust(library, certificate) if way.secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         proxy=way.proxy.url if way.proxy is not None else None,
     )
     _race_addresses(library.__name__, transport)
@@ -119,6 +137,17 @@ def _client(library: ModuleType, way: _Way) -> HttpClient:
     agent = {"User-Agent": f"groat/{__version__}"}
     client: HttpClient = library.Client(transport=transport, trust_env=False, headers=agent, cookies=no_cookies)
     return client
+
+
+def _trust(library: ModuleType, certificate: CertificateFiles | None) -> Any:
+    """The library's own trust, with our certificate to show. Raises KeyUnusable."""
+    return True if certificate is None else certificate.give(library.create_ssl_context())
+
+
+def showing(certificate: CertificateFiles) -> ssl.SSLContext:
+    """A context for connections to others: trusts as those to the authorization server, and shows the certificate."""
+    check_authorities()
+    return certificate.give(installed_libraries()[0].create_ssl_context())
 
 
 def _race_addresses(library: str, transport: Any) -> None:
@@ -145,4 +174,4 @@ def _racing(core: ModuleType, stream: Any) -> Any:
     return type("RacingBackend", (core.SyncBackend,), {"connect_tcp": connect_tcp})()
 
 
-__all__ = ["DefaultClient", "HttpClient", "installed_libraries"]
+__all__ = ["DefaultClient", "HttpClient", "installed_libraries", "showing"]

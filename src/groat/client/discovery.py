@@ -49,11 +49,21 @@ class StaticDirectory:
 class MetadataDirectory:
     """Reads the issuer's metadata at the first use, once for all who wait, and again after an hour.
 
-    While a re-read fails for want of an answer, the old document stays in use.
+    While a re-read fails for want of an answer, the old document stays in use. `certified`: we show a certificate, so
+    the endpoint is the one that asks for it, where there is another (RFC 8705 5).
     """
 
-    def __init__(self, issuer: str, transport: Transport, clocks: Clocks, allow_http_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        transport: Transport,
+        clocks: Clocks,
+        allow_http_hosts: Iterable[str] = (),
+        *,
+        certified: bool = False,
+    ) -> None:
         self._issuer = issuer
+        self._certified = certified
         self._transport = transport
         self._clocks = clocks
         self._allow_http_hosts = frozenset(allow_http_hosts)
@@ -137,5 +147,7 @@ class MetadataDirectory:
             raise MetadataInvalid(f"{self._issuer}: {error}").about(answer.request_id) from None
         if metadata.token_endpoint is None:
             raise MetadataInvalid(f"{self._issuer}: the metadata names no token_endpoint").about(answer.request_id)
-        logger.debug("metadata of %s: token endpoint %s", self._issuer, metadata.token_endpoint)
-        return Endpoint(metadata.token_endpoint, metadata.auth_signing_algs, metadata.auth_methods)
+        url = metadata.mtls_token_endpoint if self._certified else None
+        url = url or metadata.token_endpoint
+        logger.debug("metadata of %s: token endpoint %s", self._issuer, url)
+        return Endpoint(url, metadata.auth_signing_algs, metadata.auth_methods)

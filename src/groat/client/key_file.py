@@ -45,15 +45,15 @@ class KeyFile:
     def load(self) -> PrivateKey:
         """The key as the file has it now. Raises KeyUnusable, naming the file and never its content."""
         try:
-            fingerprint = _fingerprint(os.stat(self._path))
-            if self._loaded is not None and self._loaded[0] == fingerprint:
+            seen = fingerprint(os.stat(self._path))
+            if self._loaded is not None and self._loaded[0] == seen:
                 return self._loaded[1]
-            fingerprint, key = self._read()
+            seen, key = self._read()
         except OSError as error:
             raise KeyUnusable(f"key file {self._path}: {error.strerror or type(error).__name__}") from None
         if isinstance(key, str):
             raise KeyUnusable(f"key file {self._path}: {for_file(key, str(self._path))}")
-        self._loaded = (fingerprint, key)
+        self._loaded = (seen, key)
         return key
 
     def _read(self) -> tuple[Fingerprint, PrivateKey | str]:
@@ -63,21 +63,24 @@ class KeyFile:
         """
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
-            self._check_mode(status)
+            check_mode(self._path, status, allow_shared=self._allow_shared)
             raw = file.read(MAX_KEY_FILE_BYTES + 1)
-        return _fingerprint(status), read_private_key(raw, self._algorithm, self._kid)
-
-    def _check_mode(self, status: os.stat_result) -> None:
-        mode = status.st_mode
-        shared = os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO)
-        if shared and not self._allow_shared and not handed_by_root(status):
-            raise KeyUnusable(
-                f"key file {self._path}: mode {stat.S_IMODE(mode):04o} lets others at the private key",
-                hint=f"chmod 600 {shell_word(str(self._path))}, or KeyFile(..., allow_shared=True) where an "
-                "orchestrator sets the mode",
-            )
+        return fingerprint(status), read_private_key(raw, self._algorithm, self._kid)
 
 
-def _fingerprint(status: os.stat_result) -> Fingerprint:
+def check_mode(path: Path, status: os.stat_result, *, allow_shared: bool = False) -> None:
+    """Raises KeyUnusable where others may read this file, and nobody has said that they may."""
+    mode = status.st_mode
+    shared = os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if shared and not allow_shared and not handed_by_root(status):
+        raise KeyUnusable(
+            f"key file {path}: mode {stat.S_IMODE(mode):04o} lets others at the private key",
+            hint=f"chmod 600 {shell_word(str(path))}, or KeyFile(..., allow_shared=True) where an "
+            "orchestrator sets the mode",
+        )
+
+
+def fingerprint(status: os.stat_result) -> Fingerprint:
+    """What differs once a file has changed."""
     # The mode is part of it: a chmod must be judged too, although it leaves the content as it was.
     return (status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size, status.st_mode)

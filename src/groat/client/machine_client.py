@@ -2,7 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from groat.client.api_metadata import ApiMetadata, ApiReader, check_issuer
 from groat.client.assertion import KeySource, credential_from
 from groat.client.bearer import Bearer
+from groat.client.certificate import CertificateFiles, CertificateSource, certificate_files
+from groat.client.default_client import DefaultClient, showing
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
 from groat.client.key_file import KeyFile
 from groat.client.origin import allowed_origins
@@ -58,6 +63,9 @@ class MachineClient:
         dpop: bind tokens to a key, so that they are of no use to whoever steals them (RFC 9449): True for a key of this
             object alone, or the key (a path, a `KeyFile`, a `PrivateKey`). A server that gives a bearer token instead
             is an error.
+        certificate: shown to the authorization server in the handshake (RFC 8705): the paths of a PEM file with the
+            certificate and of one with its key, or of one with both. It binds the tokens, and without a `key` it says
+            who we are. An `http` of your own has to show it by itself. For APIs see `ssl_context`.
         refresh, retry: the schedules, in seconds.
         clocks: for tests.
 
@@ -79,6 +87,7 @@ class MachineClient:
         token_cache: str | os.PathLike[str] | None = None,
         allow_narrowed_scope: bool = False,
         dpop: ProofKey = False,
+        certificate: CertificateSource | None = None,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         clocks: Clocks = Clocks(),  # noqa: B008 - frozen
@@ -86,10 +95,10 @@ class MachineClient:
         self._issuer = one_string("issuer", issuer)
         self._client_id = "" if client_id is None else one_string("client_id", client_id)
         self._allow_http_hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
-        fault = _identity_fault(client_id, key, kept=token_cache is not None)
+        self._certificate, self._shown, self._timeout = certificate_files(certificate), "", timeout
+        fault = _identity_fault(client_id, key or self._certificate, kept=token_cache is not None)
         self._check(http, timeout, assertion_lifetime, fault)
-        self._timeout = timeout
-        self._transport = Transport(http, timeout=timeout, monotonic=clocks.monotonic)
+        self._transport = Transport(http or self._own_http(), timeout=timeout, monotonic=clocks.monotonic)
         self._possession = possession_of(dpop, clocks.now, kept=token_cache is not None)
         endpoint = TokenEndpoint(
             self._directory(token_endpoint, clocks),
@@ -113,7 +122,8 @@ class MachineClient:
         GROAT_ASSERTION_FILE (path of a workload token) and GROAT_WORKLOAD (a platform: kubernetes, github, gitlab,
         google, azure, spiffe, file), with which GROAT_CLIENT_ID may be left out, GROAT_ASSERTION_FILE says where the
         token is, and GROAT_WORKLOAD_AUDIENCE for whom it is to be; optional GROAT_TOKEN_ENDPOINT, GROAT_ALGORITHM,
-        GROAT_KEY_ID, GROAT_TOKEN_CACHE (directory), GROAT_DPOP (1, or the path of a key file).
+        GROAT_KEY_ID, GROAT_TOKEN_CACHE (directory), GROAT_DPOP (1, or the path of a key file),
+        GROAT_CERTIFICATE_FILE and GROAT_CERTIFICATE_KEY_FILE (paths), beside which no key is needed.
         Raises ConfigError with everything that is missing.
         """
         given, findings = _read_environment(os.environ if environ is None else environ, options)
@@ -139,7 +149,20 @@ class MachineClient:
     ) -> Bearer:
         """What an auth object for another library is made of; arguments, ConfigError and KeyUnusable as of `auth`."""
         allowed = allowed_origins(resource, origins, self._allow_http_hosts)
-        return Bearer(self._cache, self._wish(resource, scopes), allowed, self._possession)
+        certified = None if self._certificate is None else self._certified
+        return Bearer(self._cache, self._wish(resource, scopes, plain=True), allowed, self._possession, certified)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For connections to APIs: trusts as usual, and shows `certificate`, which bound tokens are worthless without.
+
+            httpx2.Client(verify=machine.ssl_context(), auth=machine.auth(...))
+
+        Once a changed file was noticed, by the next token that is wanted, later handshakes show the new certificate;
+        open connections keep the old one. Raises ConfigError without `certificate`; KeyUnusable, EnvironmentUnusable.
+        """
+        if self._certificate is None:
+            raise ConfigError("there is no certificate to show: MachineClient(certificate=(certificate, key))")
+        return showing(self._certificate)
 
     def token(self, resource: str | None = None, scopes: Scopes = ()) -> Token:
         """A token that is good for a while yet; blocks when one must be fetched. Raises ClientError."""
@@ -202,14 +225,28 @@ class MachineClient:
     def __repr__(self) -> str:
         return f"MachineClient(issuer={self._issuer!r}, client_id={self._client_id or None!r})"
 
-    def _wish(self, resource: str | None, scopes: Scopes) -> Wish:
+    def _own_http(self) -> Callable[[], DefaultClient] | None:
+        return None if self._certificate is None else partial(DefaultClient, self._certificate)
+
+    def _certified(self, wish: Wish) -> Wish:
+        """The wish for a token by the certificate as it is now; those of the one before are forgotten (CL-34)."""
+        assert self._certificate is not None
+        thumbprint = self._certificate.thumbprint
+        if thumbprint != self._shown:
+            self._shown = thumbprint
+            self._cache.forget_certificates(but=thumbprint)
+        return replace(wish, certificate=thumbprint)
+
+    def _wish(self, resource: str | None, scopes: Scopes, *, plain: bool = False) -> Wish:
         named = None if resource is None else one_string("resource", resource)
         bound_to = None if self._possession is None else self._possession.thumbprint
-        return Wish(self._issuer, self._client_id, named, scope_set(scopes), bound_to)
+        wish = Wish(self._issuer, self._client_id, named, scope_set(scopes), bound_to)
+        return wish if plain or self._certificate is None else self._certified(wish)
 
     def _directory(self, token_endpoint: str | None, clocks: Clocks) -> Directory:
         if token_endpoint is None:
-            return MetadataDirectory(self._issuer, self._transport, clocks, self._allow_http_hosts)
+            certified = self._certificate is not None
+            return MetadataDirectory(self._issuer, self._transport, clocks, self._allow_http_hosts, certified=certified)
         try:
             return StaticDirectory(Endpoint(check_endpoint(token_endpoint, self._allow_http_hosts)))
         except ValueError:
@@ -228,12 +265,12 @@ class MachineClient:
             raise ConfigError(*filter(None, findings))
 
 
-def _identity_fault(client_id: str | None, key: KeySource | None, *, kept: bool) -> str:
+def _identity_fault(client_id: str | None, key: KeySource | CertificateFiles | None, *, kept: bool) -> str:
     """Why this does not say who we are, or too little to keep tokens apart; empty if it does."""
     if client_id == "":
         return "client_id is empty"
     if key is None:
-        return "key is missing"
+        return "key is missing, and so is a certificate"
     if client_id is None and not isinstance(key, WorkloadIdentity):
         return "client_id is missing; only a WorkloadIdentity says by itself who we are"
     # Two workloads of one machine may share a directory, and must not share tokens.
@@ -251,6 +288,7 @@ _WORKLOAD: Final = "GROAT_WORKLOAD"
 _FILE: Final = "GROAT_ASSERTION_FILE"
 _AUDIENCE: Final = "GROAT_WORKLOAD_AUDIENCE"
 _KEY_VARIABLES: Final = ("GROAT_KEY_FILE", "GROAT_KEY", _FILE, _WORKLOAD)
+_CERTIFICATE: Final = ("GROAT_CERTIFICATE_FILE", "GROAT_CERTIFICATE_KEY_FILE")
 _KEY_FACTS: Final = ("GROAT_ALGORITHM", "GROAT_KEY_ID")
 
 
@@ -263,11 +301,18 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
     findings += _odd_variables(env)
     if (proof_key := env.get(_DPOP) or "0") != "0":
         given.setdefault("dpop", proof_key == "1" or proof_key)
+    certificate, certificate_key = (env.get(name) for name in _CERTIFICATE)
+    if certificate:
+        given.setdefault("certificate", (certificate, certificate_key or certificate))
+    elif certificate_key:
+        findings.append(f"{_CERTIFICATE[1]} is set, and {_CERTIFICATE[0]} is not")
     if "key" in given:
         return given, findings
     sources = [variable for variable in _KEY_VARIABLES if env.get(variable)]
     if _WORKLOAD in sources and _FILE in sources:
         sources.remove(_FILE)  # it says where that workload's token is
+    if not sources and given.get("certificate") is not None:
+        return given, findings
     if len(sources) != 1:
         what = f"{' and '.join(sources)} are set" if sources else "there is no key"
         return given, [*findings, f"{what}: set exactly one of {', '.join(_KEY_VARIABLES)}"]
@@ -279,7 +324,7 @@ def _read_environment(env: Mapping[str, str], options: dict[str, Any]) -> tuple[
 
 def _odd_variables(env: Mapping[str, str]) -> list[str]:
     """What env files put into values and names; the text of a key is judged by its reader, and shown never."""
-    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS, _AUDIENCE, _DPOP}
+    known = {*_VARIABLES.values(), *_KEY_VARIABLES, *_KEY_FACTS, *_CERTIFICATE, _AUDIENCE, _DPOP}
     findings = [
         f"unknown variable {name!r}: {stray(name) or 'blanks or a word'} around {plain}"
         for name in env

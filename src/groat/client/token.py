@@ -35,7 +35,7 @@ class Wish:
     """Which token is wanted: the whole key of the cache, so that tokens never cross.
 
     `client_id`: empty where the server finds the client by a workload's token. `thumbprint`: of the key that it is to
-    be bound to; None for a bearer token.
+    be bound to; None for a bearer token. `certificate`: the thumbprint of the one that is shown, if any is.
     """
 
     issuer: str
@@ -43,6 +43,7 @@ class Wish:
     resource: str | None
     scopes: tuple[str, ...]
     thumbprint: str | None = None
+    certificate: str | None = None
 
     @property
     def scope(self) -> str:

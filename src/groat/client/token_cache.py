@@ -109,6 +109,16 @@ class TokenCache:
             if slot is not None and slot.issued is not None and slot.issued.token.value == refused.value:
                 slot.issued = None
 
+    def forget_certificates(self, *, but: str) -> None:
+        """Forget the tokens that were got with another certificate than this one: nobody can use them any more."""
+        with self._lock:
+            old = {wish: slot.issued for wish, slot in self._slots.items() if wish.certificate not in (None, but)}
+            for wish in old:
+                del self._slots[wish]
+        for wish, issued in old.items():
+            if self._files is not None and issued is not None:
+                self._files.forget(wish, issued.token)
+
     def close(self) -> None:
         """Forget all tokens and refuse further calls."""
         with self._lock:

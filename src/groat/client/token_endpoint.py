@@ -105,6 +105,8 @@ def _form(wish: Wish, assertion: Assertion) -> bytes:
 
 
 def _presented(assertion: Assertion) -> dict[str, str]:
+    if not assertion.value:
+        return {"grant_type": CLIENT_CREDENTIALS}
     if assertion.as_grant:
         return {"grant_type": JWT_BEARER_GRANT, "assertion": assertion.value}
     return {

@@ -88,6 +88,8 @@ class TokenFiles:
     def _identity(self, wish: Wish) -> list[Any]:
         """All that a token depends on, and last of what kind it is."""
         kind = "Bearer" if wish.thumbprint is None else f"DPoP {wish.thumbprint}"
+        if wish.certificate is not None:
+            kind += f" mtls {wish.certificate}"
         return [wish.issuer, self.endpoint, wish.client_id, wish.resource, list(wish.scopes), kind]
 
     def _path(self, wish: Wish) -> Path:

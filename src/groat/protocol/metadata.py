@@ -119,6 +119,7 @@ class ServerMetadata:
     jwks_uri: str | None
     auth_methods: tuple[str, ...]
     auth_signing_algs: tuple[str, ...]
+    mtls_token_endpoint: str | None = None  # RFC 8705 5: where it asks for certificates
 
 
 def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: Iterable[str] = ()) -> ServerMetadata:
@@ -136,7 +137,15 @@ def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: I
         _endpoint(document, "jwks_uri", hosts),
         _strings(document, "token_endpoint_auth_methods_supported"),
         _strings(document, "token_endpoint_auth_signing_alg_values_supported"),
+        _endpoint(_aliases(document), "token_endpoint", hosts),
     )
+
+
+def _aliases(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    aliases = document.get("mtls_endpoint_aliases")
+    if not isinstance(aliases, dict | None):
+        raise ConfigError("metadata member mtls_endpoint_aliases is not an object")
+    return aliases or {}
 
 
 def _endpoint(document: Mapping[str, Any], name: str, hosts: frozenset[str]) -> str | None:

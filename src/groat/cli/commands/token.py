@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from groat.cli.asked import ISSUER, LOCAL, asked_for, key_to_bind, note_narrowed
+from groat.cli.asked import ISSUER, LOCAL, asked_for, certificate_to_show, key_to_bind, note_narrowed
 from groat.cli.identities import identity
 from groat.cli.people import cell
 from groat.cli.session import Session
@@ -40,6 +40,8 @@ def _read_token(value: str) -> str:
 @ISSUER
 @LOCAL
 @click.option("--dpop", "proof_key", metavar="FILE", help="Bind the token to this private key (DPoP).")
+@click.option("--certificate", metavar="FILE", help="Show this certificate (mutual TLS). Needs no --key.")
+@click.option("--certificate-key", metavar="FILE", help="The key of it, where it is not in the same file.")
 @click.option("--cache", metavar="DIR", help="Keep tokens here and use them again; off unless given.")
 @click.option("--print-token", is_flag=True, help="Print the token itself, and nothing else.")
 @click.pass_obj
@@ -54,6 +56,8 @@ def get(
     issuer: str | None,
     local: bool,
     proof_key: str | None,
+    certificate: str | None,
+    certificate_key: str | None,
     cache: str | None,
     print_token: bool,
 ) -> None:
@@ -64,10 +68,11 @@ def get(
     machine = MachineClient(
         issuer=asked.issuer,
         client_id=client_id,
-        key=identity(client_id, key_file, workload, alg),
+        key=identity(client_id, key_file, workload, alg, certified=certificate is not None),
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
         token_cache=cache,
         dpop=key_to_bind(proof_key, asked),
+        certificate=certificate_to_show(certificate, certificate_key, asked),
         allow_narrowed_scope=True,
     )
     with contextlib.closing(machine), asked.hinted():
