@@ -241,4 +241,17 @@ def test_the_audit_trail_says_who_it_was(admin: Admin) -> None:
     admin.over_socket("DELETE", f"{APIS}/audited?dry_run=true")
     assert admin.lab.operate(last) == (actor, face)
     admin.change("DELETE", f"{APIS}/audited")
+    rows = admin.over_socket("GET", "/admin/v1/audit?object=api/audited").json["items"]
+    assert [(row["operation"], row["face"]) for row in rows] == [("api.removed", "socket"), ("api.added", "api")]
+    assert rows[0]["before"]["audience"] == "https://audited.example"
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        page = admin.over_socket("GET", f"/admin/v1/audit?limit=4&cursor={cursor}").json
+        seen += [row["seq"] for row in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = page["next"]
+    assert seen == list(range(seen[0], 0, -1))
+    assert admin.over_socket("GET", "/admin/v1/audit?cursor=eHg").status == 400
     assert admin.lab.operate(last) == (f"uid:{os.geteuid()}", "socket")

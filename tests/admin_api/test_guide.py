@@ -48,8 +48,13 @@ def test_the_lines_of_the_guide(tmp_path: Path) -> None:
     """They all work as they stand, and what they print is what the guide says of it."""
     port = str(free_port())
     with installed(tmp_path, port) as env:
+        issuer = f"http://127.0.0.1:{env['GROAT_SERVER__PORT']}"
         script = "\n".join(["set -eu", *(f"{block}\necho" for block in blocks(PAGE, "sh"))])
-        script = script.replace("127.0.0.1:9464", f"127.0.0.1:{port}").replace('"$@"; }', '"$@"; echo; }')
+        script = (
+            script.replace("https://auth.example.com", issuer)
+            .replace("127.0.0.1:9464", f"127.0.0.1:{port}")
+            .replace('"$@"; }', '"$@"; echo; }')
+        )
         done = subprocess.run(
             ["sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False
         )
@@ -59,3 +64,5 @@ def test_the_lines_of_the_guide(tmp_path: Path) -> None:
     tried = next(document for document in documents if document.get("dry_run"))
     assert [loss["client_id"] for loss in tried["losses"]] == ["shop"]
     assert documents[-1]["after"] is None
+    assert "reason    grant_type" in done.stdout
+    assert "token.refused" in done.stdout

@@ -86,6 +86,22 @@ class WhichClients(Paged, frozen=True):
     unused: Seconds | None = None
 
 
+class Recent(Query, frozen=True):
+    """The last ones: so many, of one client, after an instant (epoch seconds)."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+    client: Annotated[str, Meta(max_length=128)] = ""
+    since: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class WhichRows(Paged, frozen=True):
+    """Rows since an instant (epoch seconds), of an actor (or one of his words), of an object (client/billing)."""
+
+    since: Annotated[int, Meta(ge=0)] = 0
+    actor: Annotated[str, Meta(max_length=512)] = ""
+    object: Annotated[str, Meta(max_length=512)] = ""
+
+
 class NewApi(Struct, forbid_unknown_fields=True):
     """A protected resource."""
 
@@ -257,6 +273,28 @@ class SigningKeys(Struct):
     dry_run: bool
     items: list[SigningKeyDocument]
     losses: list[Loss]
+
+
+class AuditDocument(Struct):
+    """A row of the audit trail: `before` and `after` are the object, null where there was none."""
+
+    seq: int
+    at: int
+    actor: str
+    face: str
+    operation: str
+    object: str
+    before: Any
+    after: Any
+    registry_version: int
+    previous: str
+    hash: str
+
+
+class RecentRefusals(Struct):
+    """Lines of the log, oldest first: `at` in epoch seconds, `event`, `reason`, `hint`, `request_id` and others."""
+
+    items: list[dict[str, Any]]
 
 
 class Overview(Struct):

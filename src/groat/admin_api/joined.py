@@ -18,7 +18,7 @@ from groat.verifier.possession import DEFAULT, Possession
 def admin_api(config: Config, parts: Parts, custody: Custody) -> Annex:
     """What the admin listener has besides the metrics."""
     address, hosts = config.admin.address, config.admin.hosts
-    desk = Desk(parts.operator, custody, parts.invitations, parts.health, config)
+    desk = Desk(parts.operator, custody, parts.invitations, parts.health, parts.audit.refusals, config)
     possession = Possession(DEFAULT, names_of(address.host, address.port, hosts))
     users = own_users(frozenset(config.admin.socket_users))
     gate = Gate(config.policy, parts.asking.registry, possession, Throttle(), users, parts.time.clock)

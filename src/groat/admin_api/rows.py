@@ -12,6 +12,7 @@ from groat.keys.custody import Custody
 from groat.keys.invitation import Invitations
 from groat.protocol import strict_json
 from groat.protocol.jwk import base64url_encode
+from groat.server.log.refusals import Refusals
 from groat.server.operations.losses import Loss
 from groat.server.operations.operation import OPERATIONS, Access, Operation
 from groat.server.operations.operator import Operator
@@ -25,12 +26,13 @@ TAG_CHARS: Final = 22
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the rows work with: the operator of this process, who keeps the keys, and the settings."""
+    """What the rows work with: the operator of this process, who keeps the keys, what it remembers, the settings."""
 
     operator: Operator
     custody: Custody
     invitations: Invitations
     health: Health
+    refusals: Refusals
     config: Config
 
 

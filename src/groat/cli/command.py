@@ -17,8 +17,8 @@ from groat.cli.streams import fill_closed, patient_outputs
 _ANYWHERE: Final = frozenset(
     {"--json", "-q", "--quiet", "-v", "--verbose", "--no-color", "--no-input", "--yes", "--debug"}
 )
-# A kid is a thumbprint, and one in 64 of those begins with a dash.
-_DASHED_KID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
+# A kid is a thumbprint, a request id is random, and one in 64 of those begins with a dash.
+_DASHED_KID: Final = re.compile(r"-[A-Za-z0-9_-]{42}|-(?!-)[A-Za-z0-9_-]{21}")
 
 
 def _in_order(argv: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from groat.cli import people
+from groat.cli.admin_errors import AdminRefused, AdminUnreachable
 from groat.cli.missing import what_to_install
 from groat.cli.people import visible
 from groat.protocol.errors import ConfigError, JoseError, KeysUnavailable, VerificationError
@@ -256,6 +257,11 @@ def _explain_ours(error: BaseException) -> tuple[int, str, list[str]] | None:
 def _explain_client(error: BaseException) -> tuple[int, str, list[str]] | None:
     from groat.client import errors
 
+    if isinstance(error, AdminRefused):
+        code = Exit.UNREACHABLE if error.status >= 500 else Exit.INPUT if error.status == 404 else Exit.REFUSED
+        return code, "unreachable" if error.status >= 500 else "refused", [str(error)]
+    if isinstance(error, AdminUnreachable):
+        return Exit.UNREACHABLE, "unreachable", [str(error)]
     if isinstance(error, errors.TokenRequestRefused):
         told = " ".join(filter(None, (f"{error.code}: {error.description}", error.hint)))
         known = f" [request id {error.request_id}]" if error.request_id else ""

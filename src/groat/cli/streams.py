@@ -90,6 +90,12 @@ class Outputs:
         return None if fault is None or fault.errno in _NOBODY else fault.strerror
 
 
+def reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more: what goes on for ever may end."""
+    sys.stdout.flush()
+    return getattr(sys.stdout, "fault", None) is not None
+
+
 @contextlib.contextmanager
 def patient_outputs() -> Generator[Outputs, None, None]:
     """Within the block nothing that is printed raises."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from groat.server.log.refusals import Refusals
 from groat.server.operations.operation import OPERATIONS, Access, reads
 from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import Ring
@@ -20,6 +21,7 @@ HELPERS: Final = {
     "forget_audit": "retention's own work, which nobody asks for",
     "begin_memory": "a part of store.init",
     "check_custody": "a check of several operations",
+    "list_some_audit": "audit.list, a part at a time",
     "list_some_clients": "client.list, a part at a time",
     "trusted_now": "a check of several operations",
 }
@@ -28,6 +30,8 @@ NO_COMMAND: Final = {
     "client_key.enrol": "the client's host asks for it, at /client-keys: groat client join, groat client key rotate",
     "client_key.retire": "the same: groat client key rotate --retire-old-after",
     "key.first": "a part of groat init",
+    "refusal.show": "the memory is the running server's, so it is asked: groat explain",
+    "refusal.list": "the same: groat log",
 }
 
 
@@ -52,7 +56,7 @@ def test_a_row_says_what_it_takes_and_gives(name: str) -> None:
     """Where it works comes first, every type can be found, and who reads plans nothing."""
     row = OPERATIONS[name]
     first, *_ = row.takes.values()
-    assert first in (Operator, Ring, Path)
+    assert first in (Operator, Ring, Path, Refusals)
     assert row.gives is not inspect.Signature.empty
     assert row.access is Access.WRITE or row.plan is None
     writes = "change(" in inspect.getsource(inspect.unwrap(row.call))

@@ -1,12 +1,14 @@
 """What happened, one line each: who got which token, who was refused and why, what an operator changed."""
 
 import contextlib
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from groat.server.log.event_log import EventLog, Gathered
+from groat.server.log.refusals import Refusals
 from groat.server.log.tally import Ledger, Tally
 from groat.server.unavailable import Unavailable
 
@@ -34,6 +36,7 @@ class Audit:
 
     log: EventLog = field(default_factory=EventLog)
     tally: Tally = field(default_factory=Tally)
+    refusals: Refusals = field(default_factory=Refusals)
 
     def issued(self, facts: Mapping[str, Any], labels: tuple[str, str, str]) -> Line:
         """A token is about to be sent: request_id, client, source, ms, key, alg, api, aud, scope, jti, kid.
@@ -46,7 +49,8 @@ class Audit:
     def refused(self, ledger: Ledger, reason: str, facts: Mapping[str, Any], held_back: int | None = 0) -> None:
         """A request was refused: reason, error, status, hint, request_id, client (claimed), source, ms.
 
-        `held_back`: lines of this kind that were not written since the last one; None: this one is not, either.
+        `held_back`: lines of this kind that were not written since the last one; None: this one is not, either, nor
+        is it remembered.
         """
         self.tally.refuse(ledger, facts, reason)
         if held_back is None:
@@ -56,8 +60,10 @@ class Audit:
             record["endpoint"] = ledger.name
         if held_back:
             record["held_back"] = held_back
+        event = ledger.event or "request.refused"
+        self.refusals.keep("warning", event, time.time(), record)
         with contextlib.suppress(OSError):
-            self.log.emit("warning", ledger.event or "request.refused", record)
+            self.log.emit("warning", event, record)
 
     def overloaded(self, refused: int, hint: str) -> None:
         """So many token requests of the last second were refused unread."""

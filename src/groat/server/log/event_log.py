@@ -38,6 +38,11 @@ def _encoder() -> Callable[[Any], bytes]:
 _encode: Final = _encoder()
 
 
+def encode_line(record: Mapping[str, Any]) -> bytes:
+    """One record as a line of JSON."""
+    return _encode(record) + b"\n"
+
+
 def redact(line: bytes) -> bytes:
     """Cut tokens, assertions and PEM blocks from a rendered line."""
     if b"eyJ" in line:

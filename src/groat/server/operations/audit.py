@@ -13,6 +13,7 @@ from groat.server.store.audit_trail import AuditRow
 from groat.server.store.trusted_time import TrustedTime
 
 PORTION: Final = 500  # rows that are in memory at a time
+MAX_PORTIONS: Final = 4  # of one part that somebody asks a server for
 DAY: Final = 86400  # seconds
 
 
@@ -60,6 +61,30 @@ async def list_audit(
         found += filter(chosen.admits, rows)
         before = rows[-1].seq
     return tuple(found[:limit])
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPart:
+    """A part of the trail. `last`: the number before which the next one goes on, None at the end."""
+
+    rows: tuple[AuditRow, ...]
+    last: int | None
+
+
+async def list_some_audit(operator: Operator, chosen: AuditFilter, limit: int, before: int | None) -> AuditPart:
+    """As `list_audit`, but it looks at so many PORTIONs at most and then says how to go on."""
+    found: list[AuditRow] = []
+    for _ in range(MAX_PORTIONS):
+        rows = await operator.store.audit_rows(limit=PORTION, before=before)
+        for row in rows:
+            before = row.seq
+            if chosen.admits(row):
+                found.append(row)
+            if len(found) == limit:
+                return AuditPart(tuple(found), before)
+        if len(rows) < PORTION:
+            return AuditPart(tuple(found), None)
+    return AuditPart(tuple(found), before)
 
 
 @reads("audit.export")
