@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import yaml
 
 from groat.guard.demand import read_demand
 from groat.guard.dialects import CHECK, DIALECTS
+from groat.protocol.dpop import token_hash
+from tests.proofs import PROOF_KEY, proof
 from tests.verifier.issuer import JWKS, Issuer, json_answer, serving
 from tests.verifier.tokens import ABSENT, AUD
 
@@ -173,6 +176,37 @@ def test_refused(setting: Setting) -> None:
             said = setting.ask("/orders", token, MADE_UP, method=method)
             assert (said.status, said.reached) == (status, False)
             assert re.fullmatch(challenge, said.headers["WWW-Authenticate"])
+
+
+@pytest.mark.rule("RS-DP-13", "RS-DP-12", "RS-DP-01")
+def test_bound_tokens(setting: Setting) -> None:
+    """The proof is for what the caller asked the proxy, whatever else he says of it; it does not reach the API, and counts once."""
+    token = setting.issuer.token(cnf={"jkt": PROOF_KEY.public.thumbprint})
+
+    def ask(url: str, signed_for: str = "GET", **more: str) -> Said:
+        signed = proof(url, time.time(), method=signed_for, ath=token_hash(token))
+        return setting.ask("/orders?x=1", None, {**more, "Authorization": f"DPoP {token}", "DPoP": signed})
+
+    for more in ({}, MADE_UP):
+        said = ask(f"{AUD}/orders", **more)
+        assert said.seen["headers"]["x-groat-client"] == "billing"
+        assert not {"authorization", "dpop"} & said.seen["headers"].keys()
+        for url, method in (
+            (f"{AUD}/orders", "POST"),
+            (f"{AUD}/orders", "TRACE"),
+            (f"{AUD}/other", "GET"),
+            (f"{AUD}/", "GET"),
+            (f"https://localhost:{setting.bench.public}/orders", "GET"),
+            (f"http://127.0.0.1:{setting.bench.guard}/forward-auth", "GET"),
+        ):
+            said = ask(url, method, **more)
+            assert (said.status, said.reached) == (401, False), (url, method)
+            assert said.headers["WWW-Authenticate"].startswith('DPoP realm="api", error="invalid_dpop_proof"')
+    signed = proof(f"{AUD}/orders", time.time(), method="GET", ath=token_hash(token))
+    both = {"Authorization": f"DPoP {token}", "DPoP": signed}
+    assert [setting.ask("/orders", None, both).status for _ in range(2)] == [200, 401]
+    for bare in ({"Authorization": f"DPoP {token}"}, {"Authorization": f"Bearer {token}", "DPoP": signed}):
+        assert setting.ask("/orders", None, bare).status == 401
 
 
 @pytest.mark.rule("FA-4", "RS-06")
