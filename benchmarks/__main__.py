@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import generations, guard, phases, token_endpoint, verify, workers
+from benchmarks import bound, generations, guard, phases, token_endpoint, verify, workers
 
 
 def main() -> int:
@@ -10,6 +10,8 @@ def main() -> int:
     token_endpoint.main([])
     print("\n## Verification\n")
     verify.main()
+    print("\n## Bound tokens\n")
+    bound.main([])
     print("\n## The guard\n")
     guard.main([])
     print("\n## Without sockets and database\n")

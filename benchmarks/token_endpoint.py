@@ -67,10 +67,13 @@ def measure(server: Server, tokens: int, rounds: int, connections: int = CONNECT
     )
 
 
-def load(server: Server, tokens: int, connections: int) -> tuple[float, float, float, float, float]:
+def load(
+    server: Server, tokens: int, connections: int, sign_proofs: Callable[[Path, int], object] | None = None
+) -> tuple[float, float, float, float, float]:
     """So many tokens: tokens a second, CPU seconds of the server for each, p50 and p99 in ms, CPU seconds of the load.
 
-    Raises RuntimeError if any request was refused.
+    `sign_proofs` writes a file with so many DPoP headers, where the tokens are to be bound. Raises RuntimeError if any
+    request was refused.
     """
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
@@ -84,8 +87,11 @@ def load(server: Server, tokens: int, connections: int) -> tuple[float, float, f
             resource=RESOURCE,
             scope=SCOPE,
         )
+        proofs = None if sign_proofs is None else Path(folder) / "proofs"
+        if proofs is not None and sign_proofs is not None:
+            sign_proofs(proofs, tokens)
         before = cpu_seconds(server.pids)
-        result = run_wrk(server.token_url, bodies, connections, 60)
+        result = run_wrk(server.token_url, bodies, connections, 60, proofs)
         used = cpu_seconds(server.pids) - before
     if result.accepted != result.requests or result.requests != result.sent or result.socket_errors:
         raise RuntimeError(f"{server.name}: not every request was answered 200: {result}")

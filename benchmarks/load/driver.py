@@ -73,12 +73,12 @@ class LoadResult:
         return cls(**fields)
 
 
-def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadResult:
+def run_wrk(url: str, bodies: Path, connections: int, seconds: float, proofs: Path | None = None) -> LoadResult:
     """POST each line of `bodies` once to `url` over keep-alive connections, from one wrk thread.
 
-    Ends when the bodies or the seconds are used up and all answers are in. Never sends a body
-    twice; a further run needs a file of its own. Raises LoadError. Does not follow redirects and
-    reads no answer's content.
+    `proofs`: a DPoP header value for each line, in a file of their own. Ends when the bodies or the seconds are used
+    up and all answers are in. Never sends a body twice; a further run needs a file of its own. Raises LoadError. Does
+    not follow redirects and reads no answer's content.
     """
     if bodies.stat().st_size == 0:
         raise LoadError(f"no request bodies in {bodies}")
@@ -89,6 +89,7 @@ def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadRes
             **os.environ,
             "GROAT_LOAD_BODIES": str(bodies.resolve()),
             "GROAT_LOAD_SECONDS": str(seconds),
+            **({"GROAT_LOAD_PROOFS": str(proofs.resolve())} if proofs else {}),
         },
         capture_output=True,
         text=True,

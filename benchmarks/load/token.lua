@@ -1,6 +1,7 @@
 -- wrk script: POST every line of a file once, over keep-alive connections, on ONE wrk thread (-t1).
 --
 -- GROAT_LOAD_BODIES   path of the file: one form body a line
+-- GROAT_LOAD_PROOFS   where it is set: path of a file with one DPoP header value a line, each for the body of its line
 -- GROAT_LOAD_SECONDS  stop sending after so many seconds, counted from the first request
 --
 -- The run ends when the bodies or the seconds are used up AND every request sent has been answered, so that the server's
@@ -27,7 +28,7 @@ end
 -- Globals, not locals: done() runs in another Lua state and can only ask for globals.
 sent, answered, first_sent, last_answered = 0, 0, 0, 0
 statuses = {}
-local calls, finished, head, bodies, deadline, seconds = 0, false, nil, nil, nil, nil
+local calls, finished, head, bodies, proofs, deadline, seconds = 0, false, nil, nil, nil, nil, nil
 
 local main_thread -- known in the state of setup() and done()
 function setup(thread)
@@ -37,12 +38,15 @@ end
 function init()
   seconds = tonumber(os.getenv("GROAT_LOAD_SECONDS"))
   bodies = assert(io.open(os.getenv("GROAT_LOAD_BODIES")))
+  local path = os.getenv("GROAT_LOAD_PROOFS")
+  proofs = path and assert(io.open(path))
   head = "POST " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
     .. "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
 end
 
 local function format(body)
-  return head .. #body .. "\r\n\r\n" .. body
+  local proof = proofs and calls > PREPARATION_CALLS and "\r\nDPoP: " .. assert(proofs:read("*l")) or ""
+  return head .. #body .. proof .. "\r\n\r\n" .. body
 end
 
 local function stop_if_drained()

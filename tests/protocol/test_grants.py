@@ -1,7 +1,7 @@
 """What an authenticated client gets: grant, API, scopes."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -288,3 +288,16 @@ def test_the_longest_token_is_foreseen() -> None:
     assert len(jose.sign_jwt(json.loads(claims), KEYS["ES256"], "at+jwt")) < size
     assert len(jose.sign_jwt(json.loads(claims), KEYS["RS256"], "at+jwt")) < size
     assert size < 1300
+
+
+def test_a_grant_for_one_holder_is_the_same_otherwise() -> None:
+    """Every field, also one that is added some day, but for the holder's own and what it was made of."""
+    grant = replace(decide_grant(asking(), proven(), POLICY), claims={"tenant": "a"}, narrowed="b", lifetime=7)
+    held = grant.held(Confirmation(jkt=CLIENT_KEY.public.thumbprint), (("repository", 1),))
+    own = {
+        "confirmation": Confirmation(jkt=CLIENT_KEY.public.thumbprint),
+        "workload": (("repository", 1),),
+        "plain": grant,
+    }
+    for field in fields(Grant):
+        assert getattr(held, field.name) == own.get(field.name, getattr(grant, field.name)), field.name

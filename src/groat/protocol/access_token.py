@@ -35,12 +35,8 @@ def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> byt
 
 def _own_claims(grant: Grant) -> str:
     """What is of this grant alone, as members that follow others."""
-    claims: dict[str, Any] = {}
-    if grant.confirmation.cnf is not None:
-        claims["cnf"] = grant.confirmation.cnf
-    if grant.workload:
-        claims[WORKLOAD_CLAIM] = dict(grant.workload)
-    return f",{strict_json.dumps(claims)[1:-1].decode()}" if claims else ""
+    own = {"cnf": grant.confirmation.cnf, WORKLOAD_CLAIM: dict(grant.workload)}
+    return "".join(f',"{name}":{strict_json.dumps(value).decode()}' for name, value in own.items() if value)
 
 
 # Of the tokens of one grant only the times, the jti and what is of its own differ. What is nearer wins: the client's

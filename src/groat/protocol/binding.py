@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from groat.protocol.errors import JoseError
@@ -67,8 +68,20 @@ def read_confirmation(cnf: Any) -> Confirmation:
     ((name, value),) = cnf.items()
     if name not in _MEMBERS or not isinstance(value, str):
         raise JoseError("binding", "cnf has another confirmation than jkt and x5t#S256, which cannot be checked here")
+    return _confirmation(name, value)
+
+
+def bound_to_key(thumbprint: str) -> Confirmation:
+    """By the key of this thumbprint, which somebody has proven to hold."""
+    return _confirmation("jkt", thumbprint)
+
+
+@lru_cache(
+    maxsize=512
+)  # a client's tokens are bound to the same key again and again; what is no thumbprint is not kept
+def _confirmation(name: str, thumbprint: str) -> Confirmation:
     try:
-        return Confirmation(**{_MEMBERS[name]: value})
+        return Confirmation(**{_MEMBERS[name]: thumbprint})
     except JoseError as error:
         raise JoseError("binding", f"the thumbprint in cnf is none: {error.hint}") from None
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from groat.protocol import jose
-from groat.protocol.binding import Confirmation
+from groat.protocol.binding import Confirmation, bound_to_key
 from groat.protocol.differences import mismatch, shown
 from groat.protocol.errors import JoseError
 from groat.protocol.htu import normal_url
@@ -73,7 +73,7 @@ class Proof:
     @property
     def confirmation(self) -> Confirmation:
         """What a token is bound to that is given for this proof."""
-        return Confirmation(jkt=self.thumbprint)
+        return bound_to_key(self.thumbprint)
 
 
 def token_hash(token: str) -> str:

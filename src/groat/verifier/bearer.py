@@ -66,5 +66,7 @@ def _credentials(raw: bytes | str) -> tuple[str, str]:
 
 
 def _token_in(query: bytes) -> bool:
-    names = (pair.partition(b"=")[0] for pair in query.split(b"&")) if query else ()
+    if b"access_token" not in query and b"%" not in query:  # spelled plainly it is not there, and nothing else is
+        return False
+    names = (pair.partition(b"=")[0] for pair in query.split(b"&"))
     return any(unquote_to_bytes(name.replace(b"+", b" ")) == b"access_token" for name in names)

@@ -7,6 +7,7 @@ Everything here comes behind a token that is proven already, so that strangers c
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, TypedDict
 
 from groat.protocol.access_token import Caller
@@ -219,7 +220,7 @@ class Possession:
             raise JoseError("url", "the public URL of this API is not known; set public_url, or GROAT_PUBLIC_URL")
         if not path:
             raise JoseError("url", "nobody said which URL was asked for: this adapter takes no bound tokens")
-        return frozenset(normal_url(_joined(base, path)) for base in self._bases)
+        return _public_urls(self._bases, path)
 
     def close(self) -> None:
         """Close a memory that was opened here; a plug that was given stays its owner's."""
@@ -300,6 +301,11 @@ def _path(url: str) -> str:
         return path
     scheme, mark, rest = path.partition("://")
     return "/" + rest.partition("/")[2] if mark and scheme.lower() in ("http", "https") else ""
+
+
+@lru_cache(maxsize=512)  # of holders of good tokens alone, and no path is longer than a URL may be
+def _public_urls(bases: tuple[str, ...], path: str) -> frozenset[str]:
+    return frozenset(normal_url(_joined(base, path)) for base in bases)
 
 
 def _joined(base: str, path: str) -> str:

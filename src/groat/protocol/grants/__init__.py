@@ -1,7 +1,7 @@
 """What an authenticated client gets: the table of grants, one module and one row each (RFC 6749 4)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -64,7 +64,7 @@ def decide_grant(
     if confirmation is UNBOUND and not copied:
         return grant
     # Not remembered: a new key or a run's id with each request would push out what is remembered for others.
-    return replace(grant, confirmation=confirmation, workload=copied, plain=grant)
+    return grant.held(confirmation, copied)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final
 from groat.protocol.errors import ProofsUnavailable
 from groat.protocol.models import OneTimeValue
 
-CAPACITY: Final = 200_000  # about 40 MB; 2500 proofs a second that are good for 80 s, 645 of 310 s (nonces)
+CAPACITY: Final = 200_000  # about 25 MB; 2500 proofs a second that are good for 80 s, 645 of 310 s (nonces)
 
 
 class ReplayMemory:
@@ -27,7 +27,7 @@ class ReplayMemory:
     def __init__(self, capacity: int = CAPACITY, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._monotonic = monotonic
-        self._seen: dict[bytes, list[int]] = {}
+        self._seen: dict[bytes, bytes] = {}
         self._ending: dict[tuple[int, int], list[bytes]] = {}  # by the end on the wall clock, and on the monotonic one
         self._swept = 0
 
@@ -37,12 +37,14 @@ class ReplayMemory:
             self._sweep(int(now))
         if len(self._seen) >= self._capacity:
             raise ProofsUnavailable("too many proofs are remembered; spread the load over more processes")
-        mark = [once.expires_at]
-        digest = once.digest
-        if self._seen.setdefault(digest, mark) is not mark:
+        digest = once.digest  # an object of this call's own, and so its mark; nothing that garbage collection visits
+        if self._seen.setdefault(digest, digest) is not digest:
             return False
         end = once.expires_at, int(self._monotonic() + once.expires_at - now)
-        self._ending.setdefault(end, []).append(digest)
+        ending = self._ending.get(end)
+        if ending is None:
+            ending = self._ending.setdefault(end, [])
+        ending.append(digest)
         return True
 
     def _sweep(self, second: int) -> None:
