@@ -206,3 +206,26 @@ def test_a_join_code_from_before_a_restore(fresh_lab: Callable[..., Lab]) -> Non
     assert lab.reason(refused) == "store_floor"
     assert "groat client invite" in lab.event(refused)["hint"]
     assert join(condition.floor).status == 201
+
+
+# The audit trail
+
+
+def newest(lab: Lab) -> Any:
+    return lab.operate(lambda op: op.store.audit_rows(limit=1))[0]
+
+
+def test_a_client_that_enrols_stands_in_the_audit_trail(lab: Lab) -> None:
+    """It is the actor, and says how it came by the right; who is refused, or brings what is known, causes no row."""
+    party, stranger = lab.add_client("enrolling"), Party("enrolling", generate_private_key("ES256"))
+    new, before = generate_private_key("ES256"), newest(lab).seq
+    assert enrol(lab, stranger, new).status == 401
+    check_refused(send(lab, proof="x", code="y"), "invalid_request")
+    assert newest(lab).seq == before
+    assert enrol(lab, party, new, jti="once").status == 201
+    row = newest(lab)
+    assert (row.seq, row.face, row.actor) == (before + 1, "enrolment", "client:enrolling by:endorsement")
+    assert (row.operation, row.object) == ("client.key_enrolled", "client/enrolling")
+    assert (new.kid in row.before, new.kid in row.after) == (False, True)
+    assert enrol(lab, party, new, jti="once").status == 200
+    assert newest(lab).seq == row.seq

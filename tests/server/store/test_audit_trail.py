@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import resource
 import secrets
 import signal
 import sqlite3
@@ -14,11 +15,12 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from groat.server.store import Store, StoreConflict
+from groat.server.store import TABLES, Store, StoreConflict, StoreUnavailable
 from groat.server.store.audit_chain import FORGOTTEN, Chain
 from groat.server.store.audit_trail import AuditRow, Effect
 from groat.server.store.changes import AddApi, AddClient, RemoveApi, SwitchClient
 from groat.server.store.records import ApiRecord
+from groat.server.store.sqlite.store import SqliteStore
 from tests.server.store.places import DEED, Place
 from tests.server.store.test_changes import _DYING, MANY, furnish, start
 from tests.server.store.test_contract import NOW, ORDERS, client, run
@@ -303,8 +305,6 @@ def test_an_old_date_after_a_young_one_stays(place: Place) -> None:
 
 def test_a_copy_takes_the_trail_along(place: Place, tmp_path: Path) -> None:
     """And goes on where it was, with a row about that."""
-    from groat.server.store import TABLES
-    from groat.server.store.sqlite.store import SqliteStore
 
     async def work() -> None:
         target = SqliteStore.create(tmp_path / "target.db")
@@ -333,5 +333,30 @@ def test_a_record_by_itself_raises_no_version(place: Place) -> None:
             before = await store.registry_version()
             assert list(await store.record(DEED, Effect("client/billing", None, "{}"))) == [1]
             assert (await store.registry_version(), faults(await every_row(store))) == (before, [])
+
+    run(work())
+
+
+def test_a_disk_that_is_full_takes_neither(tmp_path: Path) -> None:
+    """Where there is room for the change, and none for its rows: nothing is there, and all of it once there is room."""
+    big = "x" * 60_000
+
+    async def work() -> None:
+        store = SqliteStore.create(tmp_path / "groat.db")
+        await grow(store, 1)
+        wal, usual = tmp_path / "groat.db-wal", resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = await every_row(store), await store.registry_version()
+        many = [AddApi(replace(ORDERS, name=f"b{n}", audience=f"https://{n}.example/{big}")) for n in range(3)]
+        # The rows say what the changes do once more, so that there is room for one of the two.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size + 450_000, usual[1]))
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.change(DEED, None, many)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        assert (await every_row(store), await store.registry_version()) == before
+        await store.change(DEED, None, many)
+        assert faults(await every_row(store)) == []
+        await store.close()
 
     run(work())
