@@ -192,4 +192,4 @@ def test_the_tests_of_an_api() -> None:
     for test in tests:
         with FakeIssuer(ISSUER, audience=audience).installed() as issuer:
             test(issuer)
-    assert len(tests) == 3
+    assert len(tests) == 5

@@ -8,6 +8,7 @@
 pytest has it as the fixture `groat_issuer`, without any import (`groat.pytest_plugin`).
 """
 
+from groat.testing.callers import CallerCertificate, DpopKey
 from groat.testing.issuer import FakeIssuer
 
-__all__ = ["FakeIssuer"]
+__all__ = ["CallerCertificate", "DpopKey", "FakeIssuer"]

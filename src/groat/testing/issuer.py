@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
 from groat.protocol.arguments import strings
+from groat.protocol.client_certificate import read_certificate
 from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import metadata_urls
 from groat.protocol.models import Api, Client, Grant, Permission, Policy
+from groat.testing.callers import DpopKey
 from groat.testing.token_endpoint import InMemoryClient, Reply, TokenEndpoint
 from groat.testing.tokens import bad_tokens, header, signed
 from groat.verifier.keys import fetch, source
@@ -99,17 +101,23 @@ class FakeIssuer:
         expires_in: float = 600,
         typ: str | None = "at+jwt",
         key: PrivateKey | None = None,
+        dpop_key: DpopKey | None = None,
+        certificate: bytes | str | None = None,
         claims: Mapping[str, Any] = NOTHING,
         **more: Any,
     ) -> str:
         """An access token (RFC 9068), good unless you ask for another.
 
         `expires_in`: seconds from `iat`; what is not positive gives a token that was good once. `typ`: of the header,
-        None leaves it out. `key`: signs instead of the issuer's. Further keywords are claims that are added, or replace
+        None leaves it out. `key`: signs instead of the issuer's. `dpop_key`, `certificate` (bytes: DER, text: PEM):
+        what it is bound to. Further keywords are claims that are added, or replace
         those of a good token (`exp=`, `iat=`, `nbf=`, `iss=`, ...); None leaves one out. `claims` has those whose names
-        cannot be keywords. Raises TypeError, ValueError for what JSON cannot hold.
+        cannot be keywords. Raises TypeError, ValueError for what JSON cannot hold, CertificateError.
         """
-        changes = {**claims, **more}
+        bound = {} if dpop_key is None else {"jkt": dpop_key.thumbprint}
+        if certificate is not None:
+            bound["x5t#S256"] = read_certificate(certificate).thumbprint
+        changes = {**({"cnf": bound} if bound else {}), **claims, **more}
         members = {**self._claims(client_id, scopes, audience, expires_in), **changes}
         if "exp" not in changes and isinstance(begin := changes.get("iat"), int | float):
             members["exp"] = int(begin + expires_in)
