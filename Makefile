@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz scale registries rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz admin-fuzz scale registries rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -55,6 +55,10 @@ soak: $(STAMP)   ## The same in full: millions of requests, hundreds of kills, f
 # REQUESTS=5000 SEED=7: so many, and the same mutations again.
 fuzz: $(STAMP)   ## A million mutated requests against a real server, judged by a second reading (an hour at most)
 	$(BIN)/python -m tests.fuzz $(or $(REQUESTS),1000000) $(SEED)
+
+# EXAMPLES=30 SEED=7: so many for each operation, and the same again.
+admin-fuzz: $(STAMP) ## Requests made from the admin API's own description, against a real server (a minute)
+	$(BIN)/python -m tests.admin_api.fuzz $(or $(EXAMPLES),5) $(or $(SEED),1)
 
 scale: $(STAMP)  ## Cost with up to a million clients and ten million uses; the limit of one PostgreSQL (docs/scaling.md)
 	$(BIN)/python -m benchmarks.replicas

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from groat.admin_api.client_keys import keys_of
 from groat.admin_api.documents import (
     OFFERED,
@@ -38,7 +40,8 @@ async def _list(ask: Ask) -> Any:
     if query.label and not (name and mark and value):
         raise ConfigError("label must be NAME=VALUE")
     labels = {name: value} if query.label else {}
-    wanted = client_lists.ClientFilter(query.api, labels, query.disabled, query.unused)
+    unused = None if query.unused is UNSET else query.unused
+    wanted = client_lists.ClientFilter(query.api, labels, query.disabled, unused)
     part = await client_lists.list_some_clients(ask.operator, wanted, last_name(query), query.limit)
     items = [plain(one.document()) for one in part.found]
     return {"items": items, "next": None if part.last is None else cursor_of(part.last)}

@@ -83,7 +83,7 @@ class WhichClients(Paged, frozen=True):
     api: str = ""
     label: str = ""
     disabled: bool = False
-    unused: Seconds | None = None
+    unused: Seconds | UnsetType = UNSET
 
 
 class Recent(Query, frozen=True):
