@@ -93,7 +93,7 @@ with MachineClient(ISSUER, "billing", "key.json") as inside:
 
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 WorkloadIdentity.github(audience=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-WorkloadIdentity.spiffe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+WorkloadIdentity.spiffe(socket=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 MachineClient(ISSUER, "billing", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 MachineClient(ISSUER, "billing", "key.json", algorithm="PS256")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 MachineClient(ISSUER, "billing", "key.json", None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -20,6 +20,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "ruamel": "yaml",
         "pkcs11": "pkcs11",
         "boto3": "aws",
+        "botocore": "aws",
         "fastapi": "fastapi",
         "flask": "flask",
         "django": "django",

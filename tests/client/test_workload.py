@@ -384,8 +384,6 @@ def test_what_is_refused_at_once(mint: Any, key: PrivateKey, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="not the token") as refused:
         WorkloadIdentity(token)
     assert token not in str(refused.value)
-    with pytest.raises(ConfigError, match="write its token to a file"):
-        WorkloadIdentity.aws()
     for path in ("", None):
         with pytest.raises(ConfigError, match="path of a workload's token is missing"):
             WorkloadIdentity(path)
@@ -425,9 +423,8 @@ def test_the_platform_from_the_environment(issuer: Federation, mint: Any, enviro
     ("variables", "said"),
     [
         ({"GROAT_WORKLOAD": "jenkins"}, "a workload is of one of file, kubernetes, github"),
-        ({"GROAT_WORKLOAD": "spiffe"}, "GROAT_ASSERTION_FILE is not set"),
         ({"GROAT_WORKLOAD": "file"}, "GROAT_ASSERTION_FILE is not set"),
-        ({"GROAT_WORKLOAD": "aws"}, "GetWebIdentityToken"),
+        ({"GROAT_WORKLOAD": "aws", "GROAT_ASSERTION_FILE": "x"}, "GROAT_ASSERTION_FILE is nothing to aws"),
         ({"GROAT_WORKLOAD": "github", "GROAT_ASSERTION_FILE": "x"}, "GROAT_ASSERTION_FILE is nothing to github"),
         ({"GROAT_WORKLOAD": "kubernetes", "GROAT_WORKLOAD_AUDIENCE": "x"}, "has its audience already"),
         ({"GROAT_WORKLOAD": "github", "GROAT_KEY_FILE": "x"}, "GROAT_KEY_FILE and GROAT_WORKLOAD are set"),

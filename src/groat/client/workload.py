@@ -10,19 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from groat.client.aws_source import AwsSource
 from groat.client.errors import KeyUnusable
 from groat.client.platform_endpoints import AzureSource, GithubSource, GoogleSource
 from groat.client.platform_token import MAX_WORKLOAD_TOKEN_BYTES, checked_token
+from groat.client.spiffe_source import SpiffeSource
 from groat.protocol.client_auth.private_key_jwt import JWT_BEARER, JWT_SPIFFE
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import BASE64URL_ALPHABET
 
 KUBERNETES_PATH: Final = "/var/run/secrets/groat/token"
 GITLAB_VARIABLE: Final = "GROAT_ID_TOKEN"
-_NOT_HERE: Final[Mapping[str, str]] = {
-    "aws": "GetWebIdentityToken is a call that AWS credentials sign, which this library does not hold: write its token "
-    "to a file and name that; a token of IRSA is for sts.amazonaws.com and never for another audience",
-}
 
 
 class TokenSource(Protocol):
@@ -140,18 +138,30 @@ class WorkloadIdentity:
         return cls(as_grant=as_grant, source=AzureSource(audience, identity))
 
     @classmethod
-    def spiffe(cls, path: str | os.PathLike[str], *, as_grant: bool | None = None) -> "WorkloadIdentity":
-        """The JWT-SVID that spiffe-helper writes (`jwt_svids`); as authentication by its own type. Raises ConfigError.
+    def spiffe(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        socket: str | None = None,
+        audience: str | None = None,
+        as_grant: bool | None = None,
+    ) -> "WorkloadIdentity":
+        """A JWT-SVID of the agent (Workload API, extra `grpc`), or of the file that spiffe-helper writes.
 
-        The Workload API itself is not spoken.
+        As authentication by its own type. `socket`: unix:///PATH or tcp://ADDRESS:PORT, default SPIFFE_ENDPOINT_SOCKET;
+        `audience`: default the issuer. Raises ConfigError for a path besides one of these.
         """
+        if path is None:
+            return cls(None, JWT_SPIFFE, as_grant, source=SpiffeSource(socket, audience))
+        if socket is not None or audience is not None:
+            raise ConfigError("spiffe: a file has its token already: name it, or a socket and an audience")
         hint = "spiffe-helper writes it: jwt_svids in its configuration"
         return cls(path, JWT_SPIFFE, as_grant, source=FileSource(_path(path), hint))
 
     @classmethod
-    def aws(cls) -> "WorkloadIdentity":
-        """Not to be had: raises ConfigError, which says what to do instead."""
-        raise ConfigError(f"aws: {_NOT_HERE['aws']}")
+    def aws(cls, *, audience: str | None = None, as_grant: bool | None = None) -> "WorkloadIdentity":
+        """A token of STS for whatever AWS credentials are here (extra `aws`); `audience`: default the issuer."""
+        return cls(as_grant=as_grant, source=AwsSource(audience))
 
 
 _BY_NAME: Final[Mapping[str, Callable[[str | None, str | None], WorkloadIdentity]]] = {
@@ -161,12 +171,12 @@ _BY_NAME: Final[Mapping[str, Callable[[str | None, str | None], WorkloadIdentity
     "gitlab": lambda _, __: WorkloadIdentity.gitlab(),
     "google": lambda _, audience: WorkloadIdentity.google(audience=audience),
     "azure": lambda _, audience: WorkloadIdentity.azure(audience=audience),
-    "spiffe": lambda path, _: WorkloadIdentity.spiffe(_needed(path)),
-    "aws": lambda _, __: WorkloadIdentity.aws(),
+    "spiffe": lambda path, audience: WorkloadIdentity.spiffe(path, audience=audience),
+    "aws": lambda _, audience: WorkloadIdentity.aws(audience=audience),
 }
-PLATFORMS: Final = tuple(name for name in _BY_NAME if name not in _NOT_HERE)
+PLATFORMS: Final = tuple(_BY_NAME)
 _WITH_PATH: Final = ("file", "kubernetes", "spiffe")
-_WITH_AUDIENCE: Final = ("github", "google", "azure")
+_WITH_AUDIENCE: Final = ("github", "google", "azure", "spiffe", "aws")
 
 
 def identity_of(platform: str, path: str | None = None, audience: str | None = None) -> WorkloadIdentity:
