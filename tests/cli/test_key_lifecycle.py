@@ -172,9 +172,16 @@ def test_the_doctor_finds_a_healthy_server(home: Home) -> None:
     with home.serving(port=port) as server:
         rows = home.ok("--json", "doctor", "server", "--url", server.url).json
         assert [row["check"] for row in rows] == [
-            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_key_sets", "client_keys",
+            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_key_sets",
+            "trusts", "client_keys",
         ]  # fmt: skip
         assert {row["outcome"] for row in rows} == {"ok"}
+        home.ok("trust", "add", "ci", "--issuer", "https://ci.example", "--jwks-file", "/nowhere/ci.json")
+        done = home("--json", "doctor", "server", "--url", server.url)
+        failed = [(row["check"], row["detail"]) for row in json.loads(done.out) if row["outcome"] == "failed"]
+        assert failed == [("trusts", "ci: /nowhere/ci.json cannot be read: No such file or directory")]
+        home.ok("trust", "disable", "ci")
+        assert home("doctor", "server", "--url", server.url).code == 0
 
 
 @pytest.mark.rule("OPS-06", "KEY-22")

@@ -1,4 +1,5 @@
 """Tokens of AWS, asked for with AWS credentials, and of a SPIFFE agent, over the Workload API."""
+# ruff: noqa: F811  # fixtures of a neighbour
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,13 @@ from groat.protocol.errors import ConfigError
 
 from .aws import SESSION, Container, Instance, Sts
 from .servers import Reply
-from .test_workload import Federation, Set, environment, issuer, mint  # noqa: F401  # fixtures
+from .test_workload import Federation, Set, environment, issuer, mint  # noqa: F401
 
 SPIFFE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
 
 
 @pytest.fixture
-def bare(environment: Set, tmp_path: Path) -> Set:  # noqa: F811
+def bare(environment: Set, tmp_path: Path) -> Set:
     """No AWS credentials but those that the test names."""
     nowhere = str(tmp_path / "nowhere")
     environment({"AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_CONFIG_FILE": nowhere})
@@ -31,7 +32,7 @@ def bare(environment: Set, tmp_path: Path) -> Set:  # noqa: F811
 
 @pytest.mark.rule("CL-31")
 @pytest.mark.parametrize("place", ["environment", "container", "instance"])
-def test_a_token_of_sts(issuer: Federation, mint: Any, bare: Set, place: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_token_of_sts(issuer: Federation, mint: Any, bare: Set, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the issuer, or another audience; signed with the credentials of the environment, a container, an instance."""
     with Sts(mint) as sts, Container(mint) as container, Instance(mint) as instance:
         bare(sts.environment())
@@ -68,7 +69,7 @@ def test_what_sts_refuses(
     status: int,
     code: str,
     said: str,
-    transient: bool,  # noqa: F811
+    transient: bool,
 ) -> None:
     """The code and what to do; nothing of the credentials, and nothing is asked twice by itself."""
     error = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary</Message></Error></ErrorResponse>"
@@ -98,7 +99,7 @@ def test_without_aws_credentials_or_region(bare: Set, monkeypatch: pytest.Monkey
 class Agent(grpc.GenericRpcHandler):
     """A SPIFFE agent as far as FetchJWTSVID goes; `fault`: the code that it refuses with."""
 
-    def __init__(self, mint: Any) -> None:  # noqa: F811
+    def __init__(self, mint: Any) -> None:
         self.mint, self.audiences, self.fault = mint, list[str](), grpc.StatusCode.OK
 
     def service(self, details: Any) -> Any:
@@ -121,7 +122,7 @@ class Agent(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def agent(mint: Any, *addresses: str) -> Iterator[tuple[Agent, list[int]]]:  # noqa: F811
+def agent(mint: Any, *addresses: str) -> Iterator[tuple[Agent, list[int]]]:
     """A running one at these addresses, and what each of them became."""
     made, server = Agent(mint), grpc.server(ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers((made,))
@@ -134,7 +135,7 @@ def agent(mint: Any, *addresses: str) -> Iterator[tuple[Agent, list[int]]]:  # n
 
 
 @pytest.mark.rule("CL-31", "AS-SP-01")
-def test_an_svid_of_the_agent(issuer: Federation, mint: Any, environment: Set, tmp_path: Path) -> None:  # noqa: F811
+def test_an_svid_of_the_agent(issuer: Federation, mint: Any, environment: Set, tmp_path: Path) -> None:
     """At the socket of the environment or the program, through no proxy; as grant, and by the type of SVIDs."""
     unix = f"unix://{tmp_path}/agent.sock"
     with agent(mint, unix, "127.0.0.1:0") as (made, (_, port)):
@@ -161,7 +162,7 @@ def test_an_svid_of_the_agent(issuer: Federation, mint: Any, environment: Set, t
 
 
 @pytest.mark.rule("CL-31", "CL-21")
-def test_an_agent_that_gives_none(mint: Any, environment: Set, tmp_path: Path) -> None:  # noqa: F811
+def test_an_agent_that_gives_none(mint: Any, environment: Set, tmp_path: Path) -> None:
     """The code and what to do; what the agent writes is not shown."""
     unix = f"unix://{tmp_path}/agent.sock"
     source = WorkloadIdentity.spiffe(socket=unix).source

@@ -42,9 +42,7 @@ class AwsSource:
         session = botocore.session.get_session()
         session.set_config_variable("sts_regional_endpoints", "regional")
         if session.get_config_variable("region") is None:  # botocore would go to the global endpoint
-            return KeyUnusable(
-                "aws: no region", hint="set AWS_DEFAULT_REGION: STS knows this call in its regions alone"
-            )
+            return KeyUnusable("aws: no region", hint="set AWS_DEFAULT_REGION: STS takes this call in regions alone")
         wanted = {"Audience": [self.audience or audience], "SigningAlgorithm": ALGORITHM, "DurationSeconds": LIFETIME}
         try:
             answer: dict[str, Any] = session.create_client("sts", config=config).get_web_identity_token(**wanted)

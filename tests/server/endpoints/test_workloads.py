@@ -146,6 +146,8 @@ def test_equal_refusals(federated: Lab) -> None:
         known = {"workload_malformed": "assertion_malformed", "workload_type": "assertion_type"}.get(reason, reason)
         assert federated.reason(by_assertion) == known
     assert len(bodies) == 1
+    assert "trust" not in federated.event(grant(federated, wrong["workload_issuer"]))
+    assert federated.event(grant(federated, wrong["workload_rule"]))["trust"] == "github"
     hint = federated.event(grant(federated, wrong["workload_rule"]))["hint"]
     assert "refs/heads/dev" in hint
     assert "of client github" in hint

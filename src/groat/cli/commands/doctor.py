@@ -23,6 +23,7 @@ from groat.outbound.published import Refused, fetch_key_set
 from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
+from groat.protocol.federation.trust import Trust
 from groat.protocol.grammar import MAX_AGE
 from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
@@ -30,6 +31,8 @@ from groat.server import operations
 from groat.server.operations import store as store_operations
 from groat.server.operations.clock import check_clock
 from groat.server.operations.expiries import client_expiries
+from groat.server.registry.private_source import private_context, secret_of
+from groat.server.registry.trust_keys import TrustKeys
 from groat.server.unavailable import StoreClosed, Unavailable
 from groat.verifier.keys.fetch import FetchError, Response, https_get
 
@@ -159,6 +162,18 @@ class Examination:
             return str(error)
         return ""
 
+    def trusts(self) -> str:
+        """Whether the keys of trusted issuers can be had from this host, and fit; so that their tokens can come."""
+        trusts = [one.trust for one in self.session.operate(operations.list_trusts) if one.trust.enabled]
+        keys = TrustKeys(self.config.publishing.client_networks)
+        with ThreadPoolExecutor(VISITED_AT_ONCE) as pool:
+            found = pool.map(lambda trust: trust_fault(trust, keys), trusts)
+            faults = [f"{trust.name}: {fault}" for trust, fault in zip(trusts, found, strict=True) if fault]
+        if faults:
+            more = f" (and {len(faults) - MAX_SHOWN} more)" if len(faults) > MAX_SHOWN else ""
+            raise Failed("; ".join(faults[:MAX_SHOWN]) + more)
+        return f"{len(trusts)} enabled, with keys that can be had from this host"
+
     def client_keys(self) -> str:
         """No client may be about to lose its last key, or have lost it lately."""
         warning = self.config.client_keys.key_warning
@@ -186,6 +201,20 @@ class Examination:
             raise Failed(f"{what} answers {response.status}, not {wanted}{known}")
 
 
+def trust_fault(trust: Trust, keys: TrustKeys) -> str:
+    """What would have all tokens of this trust refused; empty for nothing."""
+    try:
+        found = keys.look(trust)
+        if trust.review is not None:  # what every one of its tokens needs
+            secret_of(trust.review.token_file)
+            if trust.review.ca_file:
+                private_context(trust.review.ca_file)
+    except Refused as error:
+        return str(error)
+    fitting = [key for key in found if key.algorithms & set(trust.algorithms)]
+    return "" if fitting else f"{len(found)} keys, none of them for {', '.join(trust.algorithms)}"
+
+
 def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
     """Each check by name, whether it passed, and what it found. Raises Unreachable."""
     # From the outside to the inside, so that the first failure is mostly the cause of those that follow.
@@ -199,6 +228,7 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
         examination.caching,
         examination.ring,
         examination.client_key_sets,
+        examination.trusts,
         examination.client_keys,
     )
     for check in checks:
@@ -221,7 +251,7 @@ doctor.add_command(doctor_client)
 @click.option("--url", metavar="URL", help="Where the server listens; default: the issuer.")
 @click.pass_obj
 def doctor_server(session: Session, url: str | None) -> None:
-    """Check a running server: health, store, clock, metadata, JWKS, its key ring, and clients' keys."""
+    """Check a running server: health, store, clock, metadata, JWKS, its key ring, trusts, and clients' keys."""
     config = session.config()
     # An issuer may have a path, which its documents are below; where it listens is what stands before that.
     parts = urlsplit(url or config.policy.issuer)

@@ -67,6 +67,9 @@ class Metrics:
         )
         self._replays = Counter("groat_assertion_replays", "Assertions that came a second time", registry=own)
         self._bound = Counter("groat_tokens_bound", "Tokens that only a holder can use", ("binding",), registry=own)
+        self._of_trusts = Counter(
+            "groat_workload_requests", "Requests with tokens of trusted issuers", ("trust", "result"), registry=own
+        )
         self._fetches = Counter(
             "groat_client_key_set_fetches", "Visits to addresses of clients' keys", ("result",), registry=own
         )
@@ -90,6 +93,9 @@ class Metrics:
         self._absorb_answers()
         for result, count in fetched.items():
             self._fetches.labels(result).inc(count)
+        of_trusts, tally.of_trusts = tally.of_trusts, Counts()
+        for of_trust, count in of_trusts.items():
+            self._of_trusts.labels(*of_trust).inc(count)
         bound, tally.bound = tally.bound, Counts()
         for binding, count in bound.items():
             self._bound.labels(binding).inc(count)

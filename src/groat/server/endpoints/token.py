@@ -96,6 +96,7 @@ class TokenEndpoint:
             facts |= {"key": client.key.kid, "alg": client.key.algorithm}
         elif client.workload is not None:
             facts |= _of_workload(client.workload)
+            self.audit.tally.of_trusts[client.workload.trust, "issued"] += 1
         elif client.certificate:
             facts["certificate"] = client.certificate
         facts |= {

@@ -66,6 +66,7 @@ class Workloads:
         """
         presented, policy = credential.presented, exchange.in_force.policy
         known = await self.trusts.find(presented.issuers)
+        exchange.trust = "" if known is None else known.name
         with exchange.timed():
             trust = check_issuer(presented, known)
             proven = self._prove(presented, trust, policy, now)

@@ -20,7 +20,7 @@ class Exchange:
     `started`: monotonic seconds; `in_force`: what it is judged by to its end; `client`: the claimed client id, proven
     only in an issued line, empty where one was claimed that cannot be read; `proving`: seconds of this thread that went
     into signatures which prove nothing: those of others on a busy host do not count;
-    `presented`: what came of the caller's certificate.
+    `presented`: what came of the caller's certificate; `trust`: by whose tokens the caller says who he is, if by any.
     """
 
     request_id: str
@@ -32,6 +32,7 @@ class Exchange:
     authorization_scheme: str | None = None
     proving: float = 0.0
     presented: Presented = NOTHING
+    trust: str = ""
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -49,6 +50,8 @@ class Exchange:
             "source": self.source,
             "ms": round((time.monotonic() - self.started) * 1000, 2),
         }
+        if self.trust:
+            facts["trust"] = self.trust
         if self.trace is not None:
             facts.update(trace_id=self.trace.trace_id, span_id=self.trace.span_id)
         return facts

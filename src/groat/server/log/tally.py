@@ -52,6 +52,7 @@ class Tally:
     durations: Durations = field(default_factory=Durations)  # of token requests
     fetched: Counts[str] = field(default_factory=Counts)  # key sets of clients: ok, failed
     cut: Counts[str] = field(default_factory=Counts)
+    of_trusts: Counts[tuple[str, str]] = field(default_factory=Counts)  # what came of their tokens: issued, or a reason
     bound: Counts[str] = field(default_factory=Counts)  # of the tokens issued, by what to
 
     def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
@@ -65,6 +66,8 @@ class Tally:
 
     def refuse(self, ledger: Ledger, facts: Mapping[str, Any], reason: str) -> None:
         """Count a refusal by its OAuth error code and its reason; where there is no counter for that, by the name."""
+        if "trust" in facts:
+            self.of_trusts[facts["trust"], reason] += 1
         if ledger.counter:
             self.answer(ledger.counter, facts.get("error", "none"), reason)
         else:

@@ -85,6 +85,13 @@ class TrustKeys:
         if trust.source.kind is not SourceKind.COPIED:
             await self.sets.landed(_place(trust), seconds)
 
+    def look(self, trust: Trust) -> tuple[PublicKey, ...]:
+        """The keys as they are there now, for an operator who wants to know; blocks. Raises Refused."""
+        if trust.source.kind is SourceKind.COPIED:
+            return _copied(trust.source.at, trust.preset)
+        self._trusts[_place(trust)] = trust
+        return self._fetch(_place(trust)).keys
+
     def keep(self, trusts: Mapping[str, Trust]) -> None:
         """Forget the sets of trusts that are gone, and have those of the others at hand, once they are tended."""
         if trusts is self._kept:
