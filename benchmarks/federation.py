@@ -3,8 +3,8 @@
     python -m benchmarks.federation [--rules 100000] [--clients 1000000] [--tokens 600] [--rounds 9]
 
 Two installations of one process, with SQLite and no write (`benchmarks.phases`): a small one, and one with so many
-rules, of a hundred trusts, and so many clients. Plain tokens of both and federated ones of the large one take turns, so that a
-noisy neighbour hits all alike; what counts are the medians of the ratios within a round. ES256 everywhere.
+rules, of a hundred trusts, and so many clients. Plain tokens of both and federated ones of the large one take turns, so
+that a noisy neighbour hits all alike; what counts are the medians of the ratios within a round. ES256 everywhere.
 """
 
 import argparse

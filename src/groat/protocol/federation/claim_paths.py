@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from groat.protocol.errors import ConfigError
@@ -33,6 +34,7 @@ def parse_path(text: str) -> ClaimPath:
     return path
 
 
+@lru_cache(maxsize=1024)
 def written(path: ClaimPath) -> str:
     """The path as `parse_path` reads it."""
     return ".".join(name if re.fullmatch(_PLAIN, name) else f'"{name}"' for name in path)

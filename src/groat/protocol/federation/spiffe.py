@@ -16,7 +16,7 @@ KEY_USE: Final = "jwt-svid"
 
 def domain_of(value: Any) -> str | None:
     """The trust domain of a SPIFFE ID, as `spiffe://domain`; None for what is none, `.` and `..` in it included."""
-    if not isinstance(value, str) or len(value) > MAX_ID_BYTES:
+    if not isinstance(value, str) or not value.startswith("spiffe://") or len(value) > MAX_ID_BYTES:
         return None
     found = _ID.fullmatch(value)
     return None if found is None or {".", ".."} & set(found[2].split("/")) else found[1]

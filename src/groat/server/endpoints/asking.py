@@ -209,13 +209,12 @@ class Asking:
 
     async def _prove_workload(self, claimant: Claimant, credential: ForeignCredential) -> Judged:
         """The same for the token of another issuer: who it is follows from it, and is not asked of it."""
-        name = name_of(credential)
-        if self.failures.holds(name):
-            await self.wait_its_turn(name)
+        if self.failures.waiting and self.failures.holds(name_of(credential)):
+            await self.wait_its_turn(name_of(credential))
         version, fault = self.registry.version, await self._identify(claimant, credential)
         if not isinstance(fault, JoseError):
             return fault, version
-        await self.wait_its_turn(name)
+        await self.wait_its_turn(name_of(credential))
         # Of an issuer that nobody trusts the refusal stands, too, while the store is away: nothing was read for it.
         await (self.registry.refresh_if_possible() if fault.reason == "issuer" else self.registry.refresh())
         if self.registry.version != version:
