@@ -165,6 +165,7 @@ class Examination:
     def trusts(self) -> str:
         """Whether the keys of trusted issuers can be had from this host, and fit; so that their tokens can come."""
         trusts = [one.trust for one in self.session.operate(operations.list_trusts) if one.trust.enabled]
+        # The machinery of the servers, with the same networks: what it cannot have here, they can hardly have either.
         keys = TrustKeys(self.config.publishing.client_networks)
         with ThreadPoolExecutor(VISITED_AT_ONCE) as pool:
             found = pool.map(lambda trust: trust_fault(trust, keys), trusts)
