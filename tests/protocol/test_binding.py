@@ -78,4 +78,5 @@ def test_one_place_says_which_type_a_token_has() -> None:
     """Who writes tokens asks the confirmation; the schemes of challenges are other words in other places."""
     roots = [Path(room.__file__ or "").parent for room in (groat.protocol, groat.keys, groat.server)]
     files = {path.name for root in roots for path in root.rglob("*.py") if "Bearer" in _constants(path)}
-    assert files == {"binding.py", "errors.py"}  # the latter has the scheme that a caller tried
+    # The others have the scheme that a caller tried, and that of the admin API's challenges.
+    assert files == {"binding.py", "errors.py", "admin_refusals.py"}
