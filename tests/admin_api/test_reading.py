@@ -65,6 +65,8 @@ def test_a_reader_who_knows_it_gets_304(admin: Admin) -> None:
         ("/admin/v1/apis?limit=0", 400, "$.limit"),
         ("/admin/v1/apis?limit=2&limit=3", 400, "twice"),
         ("/admin/v1/apis?cursor=%21", 400, "cursor"),
+        ("/admin/v1/clients?cursor=AA", 400, "cursor"),
+        ("/admin/v1/clients/%00", 404, None),
         ("/admin/v1/clients?unused=null", 400, "$.unused"),
         ("/admin/v1/clients/nobody", 404, "no client nobody"),
         ("/admin/v1/clients?api=nobody", 404, "no API nobody"),

@@ -56,7 +56,9 @@ class Paths:
         """`raw`: the path as it was sent, where a slash of an id comes as %2F. Raises NotFound."""
         for pattern, rows in self._patterns:
             if match := pattern.fullmatch(raw):
-                return Found(rows, {name: unquote(text) for name, text in match.groupdict().items()})
+                named = {name: unquote(text) for name, text in match.groupdict().items()}
+                if "".join(named.values()).isprintable():  # nothing has another name, and PostgreSQL has no NUL
+                    return Found(rows, named)
         raise NotFound("path", "nothing is at this path of the admin API")
 
 

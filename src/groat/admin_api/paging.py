@@ -20,9 +20,12 @@ def cursor_of(name: str) -> str:
 def last_name(query: Paged) -> str:
     """The name behind which the part begins; empty for the first part. Raises AdminMalformed."""
     try:
-        return base64url_decode(query.cursor).decode()
+        name = base64url_decode(query.cursor).decode()
     except (JoseError, UnicodeError):
-        raise AdminMalformed("admin_query", "cursor is none that was given out") from None
+        name = "\n"
+    if not name.isprintable():
+        raise AdminMalformed("admin_query", "cursor is none that was given out")
+    return name
 
 
 def page_of(documents: Sequence[dict[str, Any]], name: str, query: Paged) -> dict[str, Any]:
