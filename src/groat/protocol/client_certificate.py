@@ -114,6 +114,9 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateError("malformed", f"a certificate has {len(der)} bytes, {MAX_CERTIFICATE_BYTES} at most")
     try:
-        return x509.load_der_x509_certificate(der)
+        found = x509.load_der_x509_certificate(der)
+        # Read late otherwise, and written by whoever made it: nobody else need expect that a name cannot be read.
+        _ = found.issuer, found.subject, found.not_valid_before_utc, found.not_valid_after_utc
     except (ValueError, TypeError):
         raise CertificateError("malformed", "these bytes are no X.509 certificate in DER") from None
+    return found

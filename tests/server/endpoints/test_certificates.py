@@ -373,3 +373,17 @@ def test_each_token_has_its_row(fresh_lab: Callable[..., Lab]) -> None:
     with closing(sqlite3.connect(lab.database)) as connection:
         rows = connection.execute("SELECT token_id FROM used_once WHERE client_id = 'rows'").fetchall()
     assert {row[0] for row in rows} == ids
+
+
+@pytest.mark.rule("AS-MT-07")
+@pytest.mark.parametrize("part", [b"zzzzzzzz", b"yyyyyyyy"])
+def test_a_certificate_that_cannot_be_read_to_its_end(proxied: Lab, part: bytes) -> None:
+    """Names are looked at late, and whoever makes a certificate writes into them what he likes: a refusal, and no fault."""
+    register(proxied, f"odd-{part[:1].decode()}", certificate_ca=(text(ROOT),), certificate_dns="billing.example")
+    by = issued(Wish("CN=zzzzzzzz", authority=True), now=AT)
+    made = issued(Wish("CN=yyyyyyyy", names=[BILLING]), by, AT)
+    broken = made.der.replace(part, b"\xff\xfe" * 4)
+    for client_id in (f"odd-{part[:1].decode()}", "nobody-knows-odd"):
+        form = f"grant_type=client_credentials&client_id={client_id}".encode()
+        for headers in ((client_cert(broken),), (client_cert(made.der), ("Client-Cert-Chain", client_cert(broken)[1]))):
+            check_ec(proxied.post(form, FORM, *headers))
