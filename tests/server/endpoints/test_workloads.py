@@ -108,11 +108,13 @@ def test_a_token_of_each_platform(federated: Lab, name: str) -> None:
         assert (event["key"], event["alg"]) == (platform.key.kid, platform.key.algorithm)
 
 
-@pytest.mark.rule("AS-SP-01", "AS-SP-06")
+@pytest.mark.rule("AS-SP-01", "AS-SP-02", "AS-SP-06")
 def test_an_svid_by_its_own_type(federated: Lab) -> None:
-    """And no other token by that type."""
+    """As often as its agent presents it, and no other token by that type."""
     svid, cluster = PLATFORMS["spiffe"], PLATFORMS["kubernetes"]
-    check_ok(authenticate(federated, svid.token(), SPIFFE))
+    same = svid.token()
+    for _ in range(2):
+        check_ok(authenticate(federated, same, SPIFFE))
     check_ec(authenticate(federated, svid.token(aud=[ISS, "x"]), SPIFFE))
     answer = authenticate(federated, cluster.token(), SPIFFE)
     check_ec(answer)
