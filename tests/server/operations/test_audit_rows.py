@@ -97,7 +97,7 @@ class Scene:
     async def apply(self) -> None:
         file = self.folder / "registry.toml"
         file.write_text('[apis.stock]\naudience = "https://stock.example"\nscopes = ["read"]\n')
-        await desired.apply_desired(self.operator, read_wanted(file), lambda plan: None)
+        await desired.apply_desired(self.operator, desired.DesiredWish(read_wanted(file)), lambda plan: None)
 
     async def copy(self) -> None:
         target = SqliteStore.create(self.folder / "copy.db")

@@ -18,7 +18,7 @@ from groat.server.desired.writing import written_toml
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
-from groat.server.operations.desired import DesiredPlan
+from groat.server.operations.desired import DesiredPlan, DesiredWish
 from groat.server.operations.registered import Registered
 from groat.server.store import Store
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -80,10 +80,10 @@ async def there_and_back(source: Operator, target: Operator, file: Path) -> str:
     file.write_text(text)
     wanted = read_wanted(file)
     assert wanted.findings == []
-    plan = await operations.apply_desired(target, wanted, agree, prune=True)
+    plan = await operations.apply_desired(target, DesiredWish(wanted, prune=True), agree)
     assert await exported(target) == text
     assert await records(target) == await records(source)
-    again = await operations.apply_desired(target, read_wanted(file), agree, prune=True)
+    again = await operations.apply_desired(target, DesiredWish(read_wanted(file), prune=True), agree)
     assert (again.differences, again.changes) == ((), ())
     assert len(plan.losses) == 0
     return text

@@ -17,6 +17,7 @@ from groat.server.operations.table import ROOMS
 COMMANDS: Final = Path(__file__).parents[3] / "src" / "groat" / "cli" / "commands"
 # What helps operations, and is none.
 HELPERS: Final = {
+    "check_files": "looks at files, and works nowhere",
     "apply_next_step": "the schedule's own work, which nobody asks for",
     "forget_audit": "retention's own work, which nobody asks for",
     "begin_memory": "a part of store.init",

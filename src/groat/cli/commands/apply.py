@@ -1,7 +1,7 @@
 """`groat apply` and `groat diff`: the registry becomes what files say, or is compared with them."""
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,9 +12,10 @@ from groat.cli.differences import lines, show
 from groat.cli.session import Exit, Session
 
 if TYPE_CHECKING:
+    from groat.server.desired.policies import RegistryPolicy
     from groat.server.desired.wanted import Wanted
     from groat.server.operations import Operator
-    from groat.server.operations.desired import DesiredPlan
+    from groat.server.operations.desired import DesiredPlan, DesiredWish
 
 _FILES: Callable[..., Callable[..., None]] = click.option(
     "-f", "--file", "source", required=True, type=click.Path(path_type=Path), metavar="FILE|DIR",
@@ -37,29 +38,56 @@ class _Undecided(Exception):
 @_FILES
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would change. Exit code 7: something would.")
 @_PRUNE
+@click.option(
+    "--policy", "policies", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Rules that the registry must keep; nothing is done where it would not.",
+)  # fmt: skip
+@click.option("--offline", is_flag=True, help="With --dry-run: look at the files alone, without any store.")
 @click.pass_obj
-def apply(session: Session, /, source: Path, dry_run: bool, prune: bool) -> None:
+def apply(
+    session: Session, /, source: Path, dry_run: bool, prune: bool, policies: tuple[Path, ...], offline: bool
+) -> None:
     """Make the registry what these files say: all of it, or nothing where anything is wrong."""
     from groat.server import operations
+    from groat.server.desired.policies import read_policies
     from groat.server.desired.reading import read_wanted
 
+    if offline and not dry_run:
+        raise click.UsageError("--offline goes with --dry-run: without a store there is nothing to change")
+    rules = read_policies(policies) if policies else ()
     wanted = read_wanted(source)
-    if dry_run:
-        _compare(session, wanted, prune=prune)
+    if offline:
+        _look_at_files(session, wanted, rules)
+    elif dry_run:
+        _compare(session, wanted, rules, prune=prune)
 
     def undecided(plan: "DesiredPlan") -> None:
         if plan.takes_away and not session.yes:
             raise _Undecided(plan)
 
+    wish = operations.DesiredWish(wanted, prune, rules)
     try:
-        plan = _with_files(
-            session, wanted, lambda operator: operations.apply_desired(operator, wanted, undecided, prune=prune)
-        )
+        plan = _with_files(session, wanted, lambda operator: operations.apply_desired(operator, wish, undecided))
     except _Undecided as question:
-        plan = _ask(session, wanted, question.plan, prune=prune)
+        plan = _ask(session, wish, question.plan)
     show(session, plan, "changed" if plan.differences else "unchanged")
     for line in loss_lines(plan.losses):
         session.note(line)
+
+
+def _look_at_files(session: Session, wanted: "Wanted", rules: "Sequence[RegistryPolicy]") -> NoReturn:
+    """Without a store; by the settings of this directory, or of the environment, where there are any."""
+    import asyncio
+    import os
+
+    from groat.protocol.models import Policy
+    from groat.server.operations.desired import check_files
+
+    there = session.config_file.exists() or session.config_named or "GROAT_ISSUER" in os.environ
+    policy = session.config().policy if there else Policy("https://issuer.invalid")
+    count = asyncio.run(check_files(policy, wanted, rules))
+    session.show({"outcome": "valid", "objects": count, "policies": len(rules)}, "valid")
+    raise click.exceptions.Exit(Exit.DONE)
 
 
 def _with_files(
@@ -76,7 +104,7 @@ def _with_files(
         raise
 
 
-def _ask(session: Session, wanted: "Wanted", plan: "DesiredPlan", *, prune: bool) -> "DesiredPlan":
+def _ask(session: Session, wish: "DesiredWish", plan: "DesiredPlan") -> "DesiredPlan":
     """Show what would become of the registry, and do just that if somebody says so."""
     from groat.server import operations
     from groat.server.operations.losses import refuse_others
@@ -90,7 +118,7 @@ def _ask(session: Session, wanted: "Wanted", plan: "DesiredPlan", *, prune: bool
     def the_same(found: "DesiredPlan") -> None:
         refuse_others(plan.losses, found.losses)
 
-    return session.operate(lambda operator: operations.apply_desired(operator, wanted, the_same, prune=prune))
+    return session.operate(lambda operator: operations.apply_desired(operator, wish, the_same))
 
 
 @click.command()
@@ -101,13 +129,14 @@ def diff(session: Session, source: Path, prune: bool) -> None:
     """Compare the registry with these files; the same as `groat apply --dry-run`. Exit code 7: they differ."""
     from groat.server.desired.reading import read_wanted
 
-    _compare(session, read_wanted(source), prune=prune)
+    _compare(session, read_wanted(source), (), prune=prune)
 
 
-def _compare(session: Session, wanted: "Wanted", *, prune: bool) -> NoReturn:
+def _compare(session: Session, wanted: "Wanted", rules: "Sequence[RegistryPolicy]", *, prune: bool) -> NoReturn:
     from groat.server import operations
 
-    plan = _with_files(session, wanted, lambda operator: operations.plan_desired(operator, wanted, prune=prune))
+    wish = operations.DesiredWish(wanted, prune, rules)
+    plan = _with_files(session, wanted, lambda operator: operations.plan_desired(operator, wish))
     show(session, plan, "would change" if plan.differences else "unchanged")
     for line in loss_lines(plan.losses):
         session.note(line)

@@ -46,7 +46,7 @@ from groat.server.operations.clients import (
     remove_client,
     update_client,
 )
-from groat.server.operations.desired import apply_desired, export_registry, plan_desired
+from groat.server.operations.desired import DesiredWish, apply_desired, export_registry, plan_desired
 from groat.server.operations.operator import NotRegistered, Operator
 from groat.server.operations.signing_keys import (
     Ring,
@@ -77,6 +77,7 @@ __all__ = [
     "ApiWish",
     "AuditFilter",
     "ClientFilter",
+    "DesiredWish",
     "NotRegistered",
     "Operator",
     "Ring",

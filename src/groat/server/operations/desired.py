@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from groat.protocol.errors import ConfigError, Finding
+from groat.protocol.models import Policy
 from groat.server.desired.forms import Form, wanted_client_form
 from groat.server.desired.places import Place
+from groat.server.desired.policies import Judged, RegistryPolicy
 from groat.server.desired.reading import raise_all
 from groat.server.desired.wanted import API, CLIENT, TRUST, Wanted
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
+from groat.server.operations.admin import admin_api_is_there
 from groat.server.operations.desired_clients import client_step
 from groat.server.operations.desired_steps import Failure, Steps
 from groat.server.operations.losses import Loss
@@ -84,44 +87,70 @@ class DesiredPlan:
         return {name: sum(one.operation == operation for one in self.differences) for name, operation in names.items()}
 
 
-async def plan_desired(operator: Operator, wanted: Wanted, *, prune: bool = False) -> DesiredPlan:
-    """What `apply_desired` would do; changes nothing. Raises ConfigError with every finding.
+@dataclass(frozen=True, slots=True)
+class DesiredWish:
+    """What the registry shall be. `prune`: what no file has goes; `policies`: the rules that it must keep then."""
 
-    `prune`: what no file has goes.
-    """
+    wanted: Wanted
+    prune: bool = False
+    policies: Sequence[RegistryPolicy] = ()
+
+
+async def plan_desired(operator: Operator, wish: DesiredWish) -> DesiredPlan:
+    """What `apply_desired` would do; changes nothing. Raises ConfigError with every finding."""
+    wanted = wish.wanted
     if wanted.findings:
-        raise_all([*wanted.findings, *await _other_findings(operator, wanted, prune=prune)])
+        raise_all([*wanted.findings, *await _other_findings(operator, wish)])
     draft, seen = await Draft.of(operator.store)
     before = await Registered.of(draft)
     # A draft is asked for the registry alone, which is all that the operations on it need.
     steps = Steps(replace(operator, store=cast(Store, draft), audit=Audit(EventLog(level="error"))))
-    after = await _settle(draft, steps, wanted, before, prune=prune)
+    after = await _settle(draft, steps, wanted, before, prune=wish.prune)
+    _keep(operator, wish, after)
     differences = tuple(_differences(before, after, wanted))
-    left = () if prune else tuple(sorted(f"{kind}/{name}" for kind, name in _gone(after, wanted)))
+    left = () if wish.prune else tuple(sorted(f"{kind}/{name}" for kind, name in _gone(after, wanted)))
     losses = tuple(sorted(steps.losses, key=lambda loss: loss.client_id))
     return DesiredPlan(seen, differences, losses, left, after, tuple(draft.written))
 
 
-async def _other_findings(operator: Operator, wanted: Wanted, *, prune: bool) -> Sequence[Finding]:
+def _keep(operator: Operator, wish: DesiredWish, after: Registered) -> None:
+    """Raises ConfigError with all that would be registered and breaks a rule, whether a file has it or not."""
+    apis = {name: api for name, api in after.apis.items() if name not in OWN_APIS}
+    lifetime, registered = operator.policy.token_lifetime, not isinstance(operator.store, Draft)
+    judged = Judged(apis, after.clients, after.keys, lifetime, operator.now, registered)
+    raise_all([finding for policy in wish.policies for finding in policy.findings(judged, wish.wanted.place)])
+
+
+async def _other_findings(operator: Operator, wish: DesiredWish) -> Sequence[Finding]:
     """Of the objects that could be read; what they miss in those that could not is no finding."""
     try:
-        await plan_desired(operator, replace(wanted, findings=()), prune=prune)
+        await plan_desired(operator, replace(wish, wanted=replace(wish.wanted, findings=())))
     except ConfigError as error:
         return error.findings
     return ()
 
 
+async def check_files(policy: Policy, wanted: Wanted, policies: Sequence[RegistryPolicy]) -> int:
+    """Whether files are right in themselves, without a store; returns how many objects they have. Raises ConfigError.
+
+    They are done on an empty registry: what they refer to and do not have is missed.
+    """
+    empty = Draft()
+    operator = Operator(cast(Store, empty), policy, Audit(EventLog(level="error")))
+    await admin_api_is_there(operator)
+    plan = await plan_desired(operator, DesiredWish(wanted, policies=policies))
+    return len(plan.differences)
+
+
 @writes("registry.apply", plan=plan_desired)
 @again_if_moved
-async def apply_desired(
-    operator: Operator, wanted: Wanted, judge: Callable[[DesiredPlan], None], *, prune: bool = False
-) -> DesiredPlan:
+async def apply_desired(operator: Operator, wish: DesiredWish, judge: Callable[[DesiredPlan], None]) -> DesiredPlan:
     """Make the registry what the files say, in one transaction; returns what became of it. Raises ConfigError.
 
     Nothing is written where nothing differs. `judge` is shown each plan before it is written, a second one where
     somebody else has changed the registry meanwhile; what it raises stops it.
     """
-    plan = await plan_desired(operator, wanted, prune=prune)
+    plan = await plan_desired(operator, wish)
     judge(plan)
     if plan.changes:
         by_files = replace(operator, actor=replace(operator.actor, face=Face.APPLY))

@@ -6,12 +6,13 @@ from typing import Final
 
 from groat.server.desired.forms import Form, api_form, client_form, key_forms, rule_form_of, trust_form
 from groat.server.desired.wanted import API, CLIENT, TRUST
+from groat.server.operations.admin import ADMIN_API
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
 from groat.server.store.sqlite.draft import Draft
 
 Object = tuple[str, str]  # kind, name
 # APIs that the server registers for itself: no file has them, and none takes them away.
-OWN_APIS: Final = frozenset({"groat-admin"})
+OWN_APIS: Final = frozenset({ADMIN_API})
 
 
 @dataclass(frozen=True, slots=True)
