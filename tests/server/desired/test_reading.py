@@ -1,6 +1,7 @@
 """Files of a registry: every mistake is found, each with its place, and what cannot be meant is not read."""
 
 import json
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from groat.server.desired.forms import trust_form
 from groat.server.desired.members import TRUST_MEMBERS
 from groat.server.desired.reading import MAX_FINDINGS, raise_all, read_wanted
 from groat.server.desired.wanted import Wanted
+from tests.certificates import Wish, issued
 from tests.protocol.federation.platforms import PLATFORMS
 
 
@@ -214,3 +216,15 @@ def test_who_reviews_tokens_is_written_and_read_again() -> None:
     for wrong in ("https://10.0.0.1", {"server": "https://10.0.0.1"}, {**whole, "ca": "/ca"}, {**whole, "ca_file": 1}):
         with pytest.raises(ValueError):
             TRUST_MEMBERS["review"](wrong)
+
+
+def test_certificates_are_read_from_their_files(tmp_path: Path) -> None:
+    """In PEM, beside the file that names them; what is written out stands for itself."""
+    made = issued(Wish())
+    made.write(tmp_path, "billing")
+    written = b64encode(made.der).decode()
+    text = f'[clients.billing]\ncertificates = ["billing.pem", "{written}"]\n'
+    wanted = read_wanted(file(tmp_path, text))
+    assert (wanted.findings, wanted.clients["billing"].settings.certificates) == ([], (written, written))
+    (found,) = findings(file(tmp_path, '[clients.billing]\ncertificates = ["nothing.pem"]\n'))
+    assert found == "registry.toml:2: cannot read nothing.pem: No such file or directory"

@@ -2,11 +2,17 @@
 
 import json
 import string
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import Random
 from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import CLIENT_SETTINGS, ClientSettings
@@ -29,6 +35,26 @@ def text(random: Random) -> str:
     return random.choice(_TEXTS) + str(random.randrange(100))
 
 
+NAMED: Final = {
+    "certificate_dns": "billing.example.com",
+    "certificate_uri": "spiffe://prod/billing",
+    "certificate_dn": "CN=billing,O=Example",
+    "certificate_ip": "10.0.0.1",
+    "certificate_email": "billing@example.com",
+}
+
+
+@cache
+def certificate() -> str:
+    """One, as a setting has it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name.from_rfc4514_string("CN=billing")
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    made = made.serial_number(7).not_valid_before(moment).not_valid_after(moment + timedelta(days=9000))
+    return b64encode(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)).decode()
+
+
 # One for each setting: a new one without a row here fails every test that makes registries.
 SAMPLES: Final[Mapping[str, Callable[[Random, Sequence[str]], Any]]] = {
     "default_scopes": lambda random, granted: random.sample(granted, random.randint(0, len(granted))),
@@ -44,6 +70,10 @@ SAMPLES: Final[Mapping[str, Callable[[Random, Sequence[str]], Any]]] = {
     "owner": lambda random, _: random.choice([None, text(random)]),
     "labels": lambda random, _: {f"a.b/{n}": text(random) for n in range(random.randint(0, 2))},
     "binding": lambda random, _: random.choice(["none", "dpop", "any"]),
+    "certificates": lambda random, _: random.choice([(), (certificate(),)]),
+    # An authority goes with one name, so these are chosen together.
+    "certificate_ca": lambda random, _: (),
+    **dict.fromkeys(NAMED, lambda random, _: None),
 }
 
 
@@ -95,6 +125,8 @@ async def _client(operator: Operator, random: Random, name: str, keys: list[Publ
     granted = sorted({scope for scopes in allow.values() for scope in scopes})
     assert SAMPLES.keys() == CLIENT_SETTINGS.keys()
     chosen = {name: sample(random, granted) for name, sample in SAMPLES.items() if random.random() < 0.5}
+    if random.random() < 0.3:
+        chosen |= {"certificate_ca": (certificate(),)} | dict([random.choice(sorted(NAMED.items()))])
     await operations.add_client(operator, name, allow, None, ClientSettings(**chosen))
     for _ in range(min(random.randint(0, 3), len(keys))):
         key = keys.pop()

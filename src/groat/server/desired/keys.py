@@ -1,12 +1,13 @@
 """Public keys that files name or hold: those of clients, and the sets of issuers that are trusted."""
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from groat.keys.files import read_public_keys
+from groat.keys.files import read_certificates, read_public_keys
 from groat.keys.public_key import parse_public_keys
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
@@ -17,6 +18,8 @@ from groat.server.desired.places import Place
 from groat.server.desired.wanted import WantedKey
 
 MAX_SET_BYTES: Final = 256 * 1024
+# DER in base64, as x5c has it: no name of a file.
+_CERTIFICATE: Final = re.compile(r"MI[A-Za-z0-9+/]{100,}={0,2}")
 
 
 class Notes(Protocol):
@@ -74,6 +77,20 @@ def _json(value: Any) -> bytes:
 def _beside(place: Place, name: str) -> Path:
     """A name that is not absolute is one in the directory of the file that says it."""
     return Path(place.file or "").parent / name
+
+
+def certificates(value: Any, place: Place) -> Any:
+    """Certificates as a setting has them, where files that hold them are named beside; anything else stays as it is.
+
+    Raises ConfigError.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return value
+    return [
+        one
+        for item in value
+        for one in ([item] if _CERTIFICATE.fullmatch(item) else read_certificates(_beside(place, item)))
+    ]
 
 
 def read_source(kind: str, given: Mapping[str, Any], members: Mapping[str, Any], place: Place) -> KeySource:

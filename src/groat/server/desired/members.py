@@ -67,6 +67,7 @@ def setting(told: Described) -> Read:
     """The reader of a setting of clients. It raises ConfigError for a value of the right kind that cannot be."""
     wanted = {
         Kind.WORDS: "a list of texts",
+        Kind.CERTIFICATES: "a list of files, or of certificates in base64",
         Kind.CHOICE: f"one of {', '.join(told.choices)}",
         Kind.SWITCH: "true or false",
         Kind.PAIRS: "a table of texts",
