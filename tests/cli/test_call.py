@@ -205,6 +205,37 @@ def test_the_lines_of_the_guide(sides: Sides) -> None:
         sides.home.ok("client", "update", "billing", "--binding", "none")
 
 
+EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "bound_tokens.py"
+
+
+def test_the_example(sides: Sides) -> None:
+    """Both ends of it, with a shared memory of proofs; another caller without a proof gets no token for that API."""
+    at = free_port()
+    api = f"http://127.0.0.1:{at}"
+    sides.home.ok("api", "add", "vault", "--audience", api, "--scope", "orders:read", "--binding", "dpop")
+    sides.home.ok("client", "update", "billing", "--allow", "vault=orders:read")
+    env = {**os.environ, "GROAT_ISSUER": sides.issuer, "PROOFS": f"sqlite:{sides.home.directory / 'proofs.db'}"}
+    serving = {**env, "GROAT_AUDIENCE": api, "PORT": str(at)}
+    calling = {**env, "GROAT_CLIENT_ID": "billing", "GROAT_KEY_FILE": str(sides.home.directory / "billing.key.json")}
+    with subprocess.Popen([sys.executable, str(EXAMPLE), "serve"], env=serving, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: _refuses(api), 30)
+            command = [sys.executable, str(EXAMPLE), "call", api]
+            done = subprocess.run(command, env=calling, capture_output=True, text=True, timeout=60, check=False)
+            plain, bound = (sides.call(f"{api}/orders", *READ, *more) for more in ((), ("--dpop",)))
+        finally:
+            process.terminate()
+    assert (done.returncode, [line[:24] for line in done.stdout.splitlines()]) == (0, ["200 {'client': 'billing'"] * 3)
+    assert (plain.code, bound.code) == (4, 0)
+
+
+def _refuses(api: str) -> bool:
+    try:
+        return httpx2.get(f"{api}/orders", trust_env=False).status_code == 401
+    except httpx2.HTTPError:
+        return False
+
+
 def test_nobody_there(sides: Sides) -> None:
     """An API that does not answer, told from an issuer that does not."""
     nowhere = f"http://127.0.0.1:{free_port()}"

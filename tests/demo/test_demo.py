@@ -21,9 +21,11 @@ SHAPE: Final = rf"""groat demo  \(throw-away keys, loopback only, nothing is kep
   2  client    billing              ES256  {KID}   the private key stays with the client
   3  assertion signed by the client: aud=http://127\.0\.0\.1:\d+  exp 60 s  jti [\w-]{{3}}…
   4  token     POST /token          200  at\+jwt  aud=https://orders\.demo  scope=orders:read  600 s +\d+ ms
-  5  call      GET /protected       200  \{{"message": "[^"]+", "client": "billing"\}} +\d+ ms
+  5  call      GET /protected       200  \{{"message": "[^"]+", "client": "billing"\}}
+               bound \(DPoP\)         200  the same, by a token of which only key [\w-]{{3}}… makes use +\d+ ms
   6  refusals  no token 401 · assertion used as token 401 · wrong audience 401 · missing scope 403 ·
-               replayed assertion 401 · alg none 401 · other client's key 401 +all refused ✓
+               replayed assertion 401 · alg none 401 · other client's key 401 · stolen bound token 401 ·
+               with a proof by another key 401 +all refused ✓
 """
 REFUSALS: Final = [
     ("no token", "GET /protected", 401, None, "orders:read"),
@@ -33,6 +35,8 @@ REFUSALS: Final = [
     ("replayed assertion", "POST /token", 401, "invalid_client", None),
     ("alg none", "GET /protected", 401, "invalid_token", "orders:read"),
     ("other client's key", "POST /token", 401, "invalid_client", None),
+    ("stolen bound token", "GET /protected", 401, "invalid_token", "orders:read"),
+    ("with a proof by another key", "GET /protected", 401, "invalid_token", "orders:read"),
 ]
 
 

@@ -83,11 +83,12 @@ def test_the_files_are_private(kept: Kept) -> None:
 
 @pytest.mark.rule("DEMO-24", "KEY-01")
 def test_the_api_has_no_key(kept: Kept) -> None:
-    """The API process knows an issuer and an audience, and no file of the server's or the client's."""
+    """The API process knows an issuer, an audience and its own address, and no file of the server's or the client's."""
     pid = kept.steps["kept"]["api"]["pid"]
     variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
     ours = {line for line in variables if line.startswith("GROAT_")}
-    assert ours == {f"GROAT_ISSUER={kept.issuer}", "GROAT_AUDIENCE=https://orders.demo"}
+    at = f"GROAT_PUBLIC_URL={kept.steps['kept']['api']['url']}"
+    assert ours == {f"GROAT_ISSUER={kept.issuer}", "GROAT_AUDIENCE=https://orders.demo", at}
     opened = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     assert {path for path in opened if path.startswith(str(kept.directory))} == {kept.steps["kept"]["api"]["log"]}
 
@@ -149,9 +150,13 @@ def test_no_secret_is_logged(kept: Kept) -> None:
 def test_the_client_library_keeps_its_token(kept: Kept) -> None:
     """Getting a token and calling the API with it is one token request, not two."""
     lines = map(json.loads, (kept.directory / "server.log").read_text().splitlines())
-    issued = [line for line in lines if line["event"] == "token.issued"][:2]
-    # The second one of the demo itself is for the refusal that needs a token of another API.
-    assert [line["api"] for line in issued] == ["orders", "invoices"]
+    issued = [line for line in lines if line["event"] == "token.issued"][:3]
+    # The second one is bound, the third one for the refusal that needs a token of another API.
+    assert [(line["api"], "jkt" in line) for line in issued] == [
+        ("orders", False),
+        ("orders", True),
+        ("invoices", False),
+    ]
 
 
 @pytest.mark.rule("DEMO-35")

@@ -29,8 +29,8 @@ def _play(stage: Stage, report: Report, keep: bool) -> None:
         token = steps.get_token(report, scene, billing, wire)
         # Kept for the replay, before the client signs its next one.
         used_assertion = wire.assertion
-        steps.call_api(report, scene, billing)
-        steps.be_refused(report, scene, billing, used_assertion, token)
+        bound_token = steps.call_api(report, scene, billing)
+        steps.be_refused(report, scene, billing, steps.Taken(used_assertion, token, bound_token))
     if keep:
         _keep(stage, report, scene)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx2
 
 from groat.client.challenge import bearer_challenge
+from groat.client.possession import Possession
 from groat.demo.provision import CLIENT, ORDERS, Clients
 from groat.protocol import strict_json
 from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
@@ -62,6 +63,7 @@ class Loot:
     used_assertion: str
     orders_token: str
     invoices_token: str
+    bound_token: str
     clients: Clients
 
 
@@ -76,8 +78,9 @@ def attempt_all(loot: Loot) -> Iterator[Refusal]:
 
 
 def _attempts(loot: Loot, http: httpx2.Client) -> list[tuple[str, Answer, Callable[[], httpx2.Response]]]:
-    def call(token: str | None, method: str = "GET", path: str = "/protected") -> httpx2.Response:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    def call(token: str | None, method: str = "GET", path: str = "/protected", **proof: str) -> httpx2.Response:
+        scheme = "DPoP" if proof else "Bearer"
+        headers = {} if token is None else {"Authorization": f"{scheme} {token}", **proof}
         return http.request(method, loot.api + path, headers=headers)
 
     def ask(assertion: str) -> httpx2.Response:
@@ -95,6 +98,8 @@ def _attempts(loot: Loot, http: httpx2.Client) -> list[tuple[str, Answer, Callab
         ("replayed assertion", bad_client, lambda: ask(loot.used_assertion)),
         ("alg none", bad_token, lambda: call(_unsigned(loot.orders_token))),
         ("other client's key", bad_client, lambda: ask(_by_other_client(loot))),
+        ("stolen bound token", bad_token, lambda: call(loot.bound_token)),
+        ("with a proof by another key", bad_token, lambda: call(loot.bound_token, DPoP=_by_other_key(loot))),
     ]
 
 
@@ -121,9 +126,17 @@ def _by_other_client(loot: Loot) -> str:
     return sign_jwt({**claims, "jti": secrets.token_urlsafe(16)}, loot.clients.shipping, ASSERTION_TYP)
 
 
+def _by_other_key(loot: Loot) -> str:
+    """A good proof for the request (RFC 9449 4.2), by a key that the thief has made."""
+    thief = Possession(lambda: loot.clients.shipping, time.time)
+    return thief.proof("GET", f"{loot.api}/protected", loot.bound_token)
+
+
 def api_answer(response: httpx2.Response) -> Answer:
-    """An API's refusal, read from its Bearer challenge; one without a challenge breaks RFC 6750 3."""
-    challenge = bearer_challenge(response)
+    """An API's refusal, read from the challenge that says what is wrong; one without any breaks RFC 6750 3."""
+    challenge = bearer_challenge(response, "dpop")
+    if "error" not in challenge:
+        challenge = bearer_challenge(response)
     error = challenge.get("error") if challenge else _NO_CHALLENGE
     return Answer(response.status_code, error, challenge.get("scope"))
 

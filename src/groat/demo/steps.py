@@ -59,7 +59,9 @@ def set_up(stage: Stage, report: Report) -> Scene:
 
 def _start_api(stage: Stage, port: int, issuer: str) -> Service:
     """The example API knows two names and no key: it finds the public keys by itself."""
-    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, "HOST": HOST, "PORT": str(port)}
+    # Its name is not where it listens here, and proofs name the URL that callers write.
+    public = {"GROAT_PUBLIC_URL": f"http://{HOST}:{port}", "HOST": HOST, "PORT": str(port)}
+    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, **public}
     return stage.start("api", port, ("-m", "groat.demo.example_api"), settings)
 
 
@@ -113,8 +115,11 @@ def _token_facts(token: Token, issuer: str) -> dict[str, Any]:
     return {"typ": jwt.header.typ, "kid": jwt.header.kid, **members, "lifetime": lifetime}
 
 
-def call_api(report: Report, scene: Scene, billing: MachineClient) -> None:
-    """Step 5: the API lets the client in, and knows who it is. The time includes its first look at the keys."""
+def call_api(report: Report, scene: Scene, billing: MachineClient) -> str:
+    """Step 5: the API lets the client in, and knows who it is; also by a bound token, which is returned.
+
+    The time includes the API's first look at the keys.
+    """
     with report.step("call") as step:
         wait_ready(scene.api, "/health")
         # The API's name is not where it listens here, so the origin that may get the token is named too.
@@ -128,15 +133,48 @@ def call_api(report: Report, scene: Scene, billing: MachineClient) -> None:
         _require("the client that the API saw", [body["client"], body["scopes"]], [CLIENT, [SCOPE]])
         shown = f'{{"message": "{body["message"]}", "client": "{body["client"]}"}}'
         line = f"{subject('GET /protected')}{response.status_code}  {shown}"
-        step.tell(line, took=milliseconds(took), status=response.status_code, body=body, seconds=round(took, 6))
+        bound, thumbprint = _call_bound(scene)
+        more = f"{subject('bound (DPoP)')}200  the same, by a token of which only key {shortened(thumbprint)} makes use"
+        facts = {"status": response.status_code, "body": body, "seconds": round(took, 6), "jkt": thumbprint}
+        step.tell(line, more, took=milliseconds(took), **facts)
+    return bound
 
 
-def be_refused(report: Report, scene: Scene, billing: MachineClient, used_assertion: str, token: str) -> None:
+def _call_bound(scene: Scene) -> tuple[str, str]:
+    """The same with a key of its own for proofs (RFC 9449): the token, and which key it is bound to."""
+    with MachineClient(scene.installation.issuer, CLIENT, scene.clients.key_file, dpop=True) as client:
+        auth = client.auth(resource=ORDERS, scopes=[SCOPE], origins=[scene.api.url])
+        with httpx2.Client(auth=auth, trust_env=False) as http:
+            response = http.get(f"{scene.api.url}/protected")
+        _require("the status of GET /protected with a proof", response.status_code, 200)
+        token = client.token(resource=ORDERS, scopes=[SCOPE]).value
+    thumbprint = parse_jwt(token).claims["cnf"]["jkt"]
+    return token, str(thumbprint)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Taken:
+    """What the demo got hold of on the way; secret, so it has no repr."""
+
+    used_assertion: str
+    token: str
+    bound_token: str
+
+
+def be_refused(report: Report, scene: Scene, billing: MachineClient, taken: Taken) -> None:
     """Step 6: everything that must be refused is. Not shown: why, which only the logs say."""
     with report.step("refusals") as step:
         # A good token of the same server, only for another API.
         other = billing.token(resource=INVOICES, scopes=["invoices:read"])
-        loot = Loot(scene.installation.issuer, scene.api.url, used_assertion, token, other.value, scene.clients)
+        loot = Loot(
+            scene.installation.issuer,
+            scene.api.url,
+            taken.used_assertion,
+            taken.token,
+            other.value,
+            taken.bound_token,
+            scene.clients,
+        )
         refusals = list(attempt_all(loot))
         wrong = [str(refusal) for refusal in refusals if not refusal.ok]
         verdict = f"{len(wrong)} of {len(refusals)} wrong ✗" if wrong else "all refused ✓"
