@@ -234,7 +234,7 @@ def read_certificates(path: Path) -> tuple[str, ...]:
             found = x509.load_pem_x509_certificates(content)
         else:
             found = [x509.load_der_x509_certificate(content)]
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ConfigError(f"{path} holds no certificate, in PEM or in DER") from None
     return tuple(b64encode(one.public_bytes(serialization.Encoding.DER)).decode() for one in found)
 

@@ -117,6 +117,6 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         found = x509.load_der_x509_certificate(der)
         # Read late otherwise, and written by whoever made it: nobody else need expect that a name cannot be read.
         _ = found.issuer, found.subject, found.not_valid_before_utc, found.not_valid_after_utc
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, x509.InvalidVersion):
         raise CertificateError("malformed", "these bytes are no X.509 certificate in DER") from None
     return found
