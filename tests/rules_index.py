@@ -34,6 +34,7 @@ FAMILIES: Final = {
     "Metadata and key set": r"AS-M[DC]-\d+",
     "Proofs of possession": r"AS-DP-\d+",
     "Certificates": r"AS-MT-\d+",
+    "Tokens that are asked about, and taken back": r"AS-(?:IN|RV|SL)-\d+",
     "Tokens of other issuers": r"AS-(?:JB|WI|SP)-\d+",
     "Access tokens": r"AT-\d+",
     "APIs that verify tokens": r"RS-.*",

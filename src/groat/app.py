@@ -35,6 +35,7 @@ from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.log.refusals import Refusals
 from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import Ring
+from groat.server.registry.api_book import ApiBook
 from groat.server.registry.health import Health
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.key_uses import KeyUses
@@ -75,8 +76,11 @@ def join_parts(
     reviews = TokenReviews(config.publishing.client_networks)
     workloads = Workloads(registry, Trusts(store, registry), trust_keys, reviews)
     publishers, uses = Publishers(store, registry, key_sets, workloads.tend), KeyUses(latest=trusted.latest)
+    asking = Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses)
     return Parts(
-        asking=Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses),
+        asking=asking,
+        # The same counts: who fails here has failed there. What APIs use of their keys is not noted.
+        apis_asking=replace(asking, registry=ApiBook(store, custody, publish_lead=lead), uses=KeyUses()),
         audit=audit,
         operator=Operator(store, config.policy, audit, clockwork.clock),
         invitations=open_invitations(config),

@@ -49,6 +49,12 @@ def test_the_whole_document() -> None:
         "dpop_signing_alg_values_supported": [*sorted(PROOF_ALGORITHMS), "EdDSA"],
         "scopes_supported": ["read", "write"],
     }
+    for name, path in (("introspection", "introspect"), ("revocation", "revoke")):
+        strict |= {
+            f"{name}_endpoint": f"{ISS}/{path}",
+            f"{name}_endpoint_auth_methods_supported": ["private_key_jwt"],
+            f"{name}_endpoint_auth_signing_alg_values_supported": [*sorted(ALGORITHMS), "EdDSA"],
+        }
     assert _document(STRICT, ["write", "read", "read"]) == strict
     assert _document(POLICY, ["write", "read", "read"]) == strict | {
         "authorization_endpoint": f"{ISS}/authorize",

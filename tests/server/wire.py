@@ -17,6 +17,7 @@ CODES: Final = frozenset(
         "invalid_client",
         "invalid_grant",
         "unauthorized_client",
+        "unsupported_token_type",
         "unsupported_grant_type",
         "invalid_scope",
         "invalid_target",

@@ -31,6 +31,7 @@ NAMES: Final = (
     "init",
     "key",
     "log",
+    "revoke",
     "serve",
     "store",
     "token",

@@ -14,6 +14,7 @@ from groat.protocol.errors import ConfigError, InsufficientScope, InvalidToken, 
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey, base64url_encode
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 from groat.protocol.read_only import ReadOnlyDict
+from groat.protocol.revocation import issuable
 from groat.protocol.time_hints import token_time_hint
 
 TYP: Final = "at+jwt"
@@ -26,7 +27,12 @@ DEFAULT_ALGORITHMS: Final = tuple(ALGORITHMS)
 
 
 def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> bytes:
-    """The claims of a new token, encoded (RFC 9068 2.2). `now`: epoch seconds; `jti`: at least 128 random bits."""
+    """The claims of a new token, encoded (RFC 9068 2.2). `now`: epoch seconds; `jti`: at least 128 random bits.
+
+    Raises TemporarilyUnavailable while everything that could say to be of now is over.
+    """
+    if grant.not_before > now:
+        now = issuable(grant.not_before, now)
     head, exp = _constant_claims(grant.plain or grant, policy), now + grant.lifetime
     if grant.confirmation is not UNBOUND or grant.workload:
         head += _own_claims(grant)
@@ -104,7 +110,7 @@ class Expectations:
     """What one API accepts: tokens of this issuer, for this audience, signed by these algorithms.
 
     `clock_tolerance`: seconds that iat and nbf may lie ahead; exp gets none. Raises ConfigError for an empty or unsafe
-    combination.
+    combination. `at_issuer`: the issuer itself is the API, as where somebody asks it about tokens.
     """
 
     issuer: str
@@ -112,6 +118,7 @@ class Expectations:
     algorithms: Collection[str] = DEFAULT_ALGORITHMS
     clock_tolerance: int = 10
     dialect: Dialect = RFC9068
+    at_issuer: bool = False
     algorithm_names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +126,7 @@ class Expectations:
             raise ConfigError("a verifier needs an issuer, an audience and known algorithms")
         if unknown := [name for name in self.algorithms if name not in ALGORITHM_NAMES]:
             raise ConfigError(f"algorithms must be among {', '.join(ALGORITHM_NAMES)}, not {shown(unknown[0])}")
-        if self.issuer == self.audience:
+        if self.issuer == self.audience and not self.at_issuer:
             raise ConfigError("audience must name the API, not the issuer")
         if not MIN_CLOCK_TOLERANCE <= self.clock_tolerance <= MAX_CLOCK_TOLERANCE:
             raise ConfigError(f"clock_tolerance must be {MIN_CLOCK_TOLERANCE} to {MAX_CLOCK_TOLERANCE} seconds")

@@ -11,6 +11,8 @@
     ├── InvalidDpopProof            400  invalid_dpop_proof (RFC 9449 5)
     ├── UseDpopNonce                400  use_dpop_nonce (RFC 9449 8)
     ├── UnauthorizedClient          400  unauthorized_client
+    ├── UnsupportedTokenType        400  unsupported_token_type (RFC 7009 2.2.1)
+    ├── InvalidCallerToken          401  invalid_token (RFC 6750 3.1), of who asks about another token
     ├── UnsupportedGrantType        400  unsupported_grant_type
     ├── InvalidScope                400  invalid_scope
     ├── InvalidTarget               400  invalid_target (RFC 8707 2)
@@ -128,6 +130,23 @@ class UseDpopNonce(OAuthError):
 class UnauthorizedClient(OAuthError):
     code = "unauthorized_client"
     description = "The client may not use this grant type."
+
+
+class UnsupportedTokenType(OAuthError):
+    code = "unsupported_token_type"
+    description = "Tokens of this kind cannot be revoked."
+
+
+class InvalidCallerToken(OAuthError):
+    """The access token of somebody who asks about another one lets him ask nothing (RFC 7662 2.3)."""
+
+    code = "invalid_token"
+    status = 401
+    description = "The access token does not let its bearer ask about tokens."
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (*super().headers, ("www-authenticate", f'Bearer realm="groat", error="{self.code}"'))
 
 
 class UnsupportedGrantType(OAuthError):

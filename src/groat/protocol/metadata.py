@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from groat.protocol import client_auth, grants
-from groat.protocol.client_auth import tls_certificate
+from groat.protocol.client_auth import private_key_jwt, tls_certificate
 from groat.protocol.differences import mismatch
 from groat.protocol.errors import ConfigError
 from groat.protocol.federation.spiffe import SPIFFE
@@ -80,6 +80,21 @@ def token_members(policy: Policy) -> dict[str, Any]:
 def _methods() -> list[str]:
     rows = client_auth.CLIENT_AUTH_METHODS.values()
     return [name for row in rows for name in (row.name, row.also) if name]
+
+
+def introspection_members(policy: Policy) -> dict[str, Any]:
+    """What there is to say of introspection (RFC 8414 2): who asks proves it by a key, and answers come signed, too."""
+    return {f"introspection_endpoint_auth_{what}": value for what, value in _by_key(policy).items()}
+
+
+def revocation_members(policy: Policy) -> dict[str, Any]:
+    """The same of revocation, where clients authenticate as they do for a token."""
+    return {f"revocation_endpoint_auth_{what}": value for what, value in _by_key(policy).items()}
+
+
+def _by_key(policy: Policy) -> dict[str, Any]:
+    algorithms = [*sorted(policy.algorithms), "EdDSA"]
+    return {"methods_supported": [private_key_jwt.NAME], "signing_alg_values_supported": algorithms}
 
 
 def compatible_members(policy: Policy) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class Api:
     """A protected resource: the `aud` its tokens carry and the scopes it knows.
 
     `token_lifetime`: seconds that a token for it lives at most; None: as the policy has it. `binding`: what every token
-    for it must be bound to, whoever asks.
+    for it must be bound to, whoever asks. `not_before`: epoch seconds; its tokens from before are over.
     """
 
     name: str
@@ -149,6 +149,7 @@ class Api:
     scopes: frozenset[str]
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
+    not_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,8 @@ class Permission:
 class Client:
     """A registered client, with everything that judging its requests needs.
 
-    `keys`: also those that it publishes itself; `limits` by kid: keys without any are not in there.
+    `keys`: also those that it publishes itself; `limits` by kid: keys without any are not in there. `not_before`:
+    epoch seconds; its tokens from before are over.
     """
 
     client_id: str
@@ -172,6 +174,7 @@ class Client:
     enabled: bool = True
     settings: ClientSettings = DEFAULTS
     limits: Mapping[str, KeyLimits] = field(default_factory=dict, repr=False)
+    not_before: int = 0
     # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
     shown_keys: str = field(init=False, default="none", repr=False)
 
@@ -302,7 +305,8 @@ class Grant:
 
     `claims`: of the client, beside those of the token. `narrowed`: what was asked and is not in it, for the log.
     `workload`: claims of a foreign token. `plain`: the grant that this one is, but for `confirmation` and `workload`;
-    what is made of it is remembered, and serves for all that differ in these alone.
+    what is made of it is remembered, and serves for all that differ in these alone. `not_before`: epoch seconds, the
+    earliest that its token may say to be of.
     """
 
     client_id: str
@@ -314,6 +318,7 @@ class Grant:
     narrowed: str = ""
     workload: tuple[tuple[str, str | int | float], ...] = ()
     plain: "Grant | None" = field(default=None, repr=False)
+    not_before: int = 0
     scope: str = field(init=False)  # as it is written
 
     def __post_init__(self) -> None:

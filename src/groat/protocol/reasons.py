@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from groat.protocol.admin_reasons import ADMIN_TEXT
+from groat.protocol.revocation_reasons import REVOCATION_TEXT
 from groat.protocol.verifier_reasons import VERIFIER_TEXT
 from groat.protocol.workload_reasons import WORKLOAD_TEXT
 
@@ -363,6 +364,9 @@ ADMIN: Final = _table(ADMIN_TEXT)
 # A token of another issuer, as a grant (400) or as client authentication (401).
 WORKLOAD: Final = _table(WORKLOAD_TEXT)
 
+# A token that is asked about, or taken back; 400 or 401, and 503 for the one reason of a new token.
+REVOCATION: Final = _table(REVOCATION_TEXT)
+
 # Headings of the page, and which table stands below.
 TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
     {
@@ -372,6 +376,7 @@ TABLES: Final[Mapping[str, Mapping[str, Reason]]] = MappingProxyType(
         "What may be had": GRANT,
         "Proof of possession": PROOF,
         "A client's next key": ENROLMENT,
+        "Tokens that are asked about or taken back": REVOCATION,
         "Why there is no token now": UNAVAILABLE,
         "At an API": VERIFIER,
         "At the admin API": ADMIN,

@@ -99,6 +99,9 @@ missing
 not_yet
     The token begins in the future.
     One of the clocks is wrong.
+revoked
+    The token was taken back, or everything that was issued when it was; or its client is disabled.
+    The caller fetches a new one; groat revoke list has what was taken back.
 scope
     The token is good, and grants too little.
     Ask for the scope that the challenge names.

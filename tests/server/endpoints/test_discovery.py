@@ -29,6 +29,10 @@ def test_the_whole_document(fresh_lab: Callable[..., Lab]) -> None:
     answer = fresh_lab().get(METADATA)
     assert (answer.status, answer.header("content-type")) == (200, "application/json")
     document = answer.json
+    for name, path in (("introspection", "introspect"), ("revocation", "revoke")):
+        assert document.pop(f"{name}_endpoint") == f"{ISS}/{path}"
+        assert document.pop(f"{name}_endpoint_auth_methods_supported") == ["private_key_jwt"]
+        assert "ES256" in document.pop(f"{name}_endpoint_auth_signing_alg_values_supported")
     algorithms = document.pop("token_endpoint_auth_signing_alg_values_supported")
     assert {"ES256", "PS256", "Ed25519", "EdDSA"} <= set(document.pop("dpop_signing_alg_values_supported"))
     assert document == {
@@ -121,10 +125,12 @@ def test_every_listed_algorithm_works_and_no_other(lab: Lab) -> None:
 def test_every_listed_place_answers(lab: Lab) -> None:
     """Every URL of the document answers as its RFC says; every listed grant and scope can be had."""
     document = lab.get(METADATA).json
+    posts = ("token_endpoint", "introspection_endpoint", "revocation_endpoint")
+    expected = {**dict.fromkeys(posts, 405), "authorization_endpoint": 400}
     for name, value in document.items():
         if name.endswith(("_endpoint", "_uri")):
             path = value.removeprefix(ISS)
-            assert lab.get(path).status == {"token_endpoint": 405, "authorization_endpoint": 400}.get(name, 200)
+            assert lab.get(path).status == expected.get(name, 200)
     for grant in document["grant_types_supported"]:
         check_ok(lab.ask(grant_type=grant))
     every = {"orders": ["orders:read", "orders:write"], "stock": ["stock:read"]}
@@ -132,7 +138,7 @@ def test_every_listed_place_answers(lab: Lab) -> None:
     for scope in (s for scopes in every.values() for s in scopes):
         assert scope in document["scopes_supported"]
         check_ok(lab.ask(party.assertion(), scope=scope))
-    for path in ("/introspect", "/revoke", "/register", "/par", "/userinfo"):
+    for path in ("/register", "/par", "/userinfo"):
         assert lab.get(path).status == 404
 
 

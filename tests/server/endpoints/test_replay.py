@@ -214,14 +214,26 @@ def test_nul_does_not_cut_a_jti_short(lab: Lab) -> None:
 
 
 @pytest.mark.rule("AS-CA-23", "AS-CA-06")
-@pytest.mark.parametrize("name", ["introspect", "revoke", "introspection", "revocation", "par"])
-def test_the_token_endpoint_is_the_only_door_for_assertions(lab: Lab, name: str) -> None:
-    """No other endpoint takes one, burns its jti or is advertised, and none may be its audience."""
+@pytest.mark.parametrize("name", ["register", "introspection", "revocation", "par"])
+def test_no_other_place_is_a_door_for_assertions(lab: Lab, name: str) -> None:
+    """What is no endpoint takes none, burns no jti and is not advertised, and none may be its audience."""
     metadata = lab.get("/.well-known/oauth-authorization-server").json
-    assert not [member for member in metadata if member.startswith(("introspection_", "revocation_", "pushed_"))]
+    assert not [member for member in metadata if member.startswith(("registration_", "pushed_"))]
     assertion = lab.party.assertion()
     assert post(lab.address, base(assertion, token="x"), target=f"/{name}").status == 404
     check_ok(lab.ask(assertion))
     aimed = lab.ask(lab.party.assertion(aud=f"{ISS}/{name}"))
     check_ec(aimed)
     assert lab.reason(aimed) == "assertion_audience"
+
+
+@pytest.mark.rule("AS-CA-10", "AS-CA-23")
+@pytest.mark.parametrize("name", ["introspect", "revoke"])
+def test_an_assertion_is_used_up_wherever_it_was_taken(lab: Lab, name: str) -> None:
+    """One that took a token back buys none, and the other way round; an endpoint is never its audience."""
+    assertion, spent = lab.party.assertion(), lab.party.assertion()
+    assert post(lab.address, base(assertion, token="x"), target="/revoke").status == 200
+    replayed(lab, lab.ask(assertion))
+    check_ok(lab.ask(spent))
+    check_ec(post(lab.address, base(spent, token="x"), target="/revoke"))
+    check_ec(post(lab.address, base(lab.party.assertion(aud=f"{ISS}/{name}"), token="x"), target=f"/{name}"))

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from groat.cli.commands.api_key import api_key
 from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Session, plain
@@ -126,3 +127,6 @@ def remove(session: Session, name: str, dry_run: bool) -> None:
     agreed = None if session.yes else plan.losses
     session.operate(lambda operator: operations.remove_api(operator, name, agreed=agreed))
     show_done(session, {"name": name, "outcome": "removed"}, name, plan.losses, others=True)
+
+
+api.add_command(api_key)

@@ -38,6 +38,7 @@ def _decide(scope: str | None, targets: tuple[str, ...], client: Client, policy:
         _lifetime(client, permission, policy),
         claims=client.settings.claims,
         narrowed=" ".join(dropped)[:MAX_SHOWN_SCOPE],
+        not_before=max(client.not_before, permission.api.not_before),
     )
 
 

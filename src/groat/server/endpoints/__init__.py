@@ -2,14 +2,25 @@
 
 from typing import Final
 
-from groat.protocol.metadata import JWKS_PATH, compatible_members, metadata_paths, token_members
+from groat.protocol.metadata import (
+    JWKS_PATH,
+    compatible_members,
+    introspection_members,
+    metadata_paths,
+    revocation_members,
+    token_members,
+)
 from groat.server.endpoints.authorize import AuthorizeEndpoint
 from groat.server.endpoints.client_keys import COUNTER as CLIENT_KEY_REQUESTS
 from groat.server.endpoints.client_keys import EnrolmentEndpoint
 from groat.server.endpoints.discovery import JwksEndpoint, MetadataEndpoint
 from groat.server.endpoints.health import LiveEndpoint, ReadyEndpoint
+from groat.server.endpoints.introspect import COUNTER as INTROSPECTIONS
+from groat.server.endpoints.introspect import IntrospectionEndpoint
 from groat.server.endpoints.metrics import MetricsEndpoint
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.revoke import COUNTER as REVOCATIONS
+from groat.server.endpoints.revoke import RevocationEndpoint
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.routes import ANY, POST, READ, Route, at, below
 from groat.server.log.tally import TOKEN_REQUESTS, Ledger
@@ -18,6 +29,10 @@ _TOKEN: Final = Ledger("token", "token.refused", TOKEN_REQUESTS, "Requests answe
 _CLIENT_KEYS: Final = Ledger(
     "client-keys", "client.key_refused", CLIENT_KEY_REQUESTS, "Requests of clients to register a key"
 )
+_INTROSPECTION: Final = Ledger(
+    "introspect", "token.introspection_refused", INTROSPECTIONS, "Questions about tokens, by what was said"
+)
+_REVOCATION: Final = Ledger("revoke", "token.revocation_refused", REVOCATIONS, "Tokens that clients took back")
 ADMIN: Final = Ledger("admin")
 
 ROUTES: Final[tuple[Route[Parts], ...]] = (
@@ -28,6 +43,13 @@ ROUTES: Final[tuple[Route[Parts], ...]] = (
     Route(
         below("/authorize"), ANY, AuthorizeEndpoint.of, Ledger("authorize"),
         member="authorization_endpoint", says=compatible_members, when=lambda policy: policy.compatible,
+    ),
+    Route(
+        below("/introspect"), POST, IntrospectionEndpoint.of, _INTROSPECTION,
+        member="introspection_endpoint", says=introspection_members,
+    ),
+    Route(below("/revoke"), POST, RevocationEndpoint.of, _REVOCATION,
+        member="revocation_endpoint", says=revocation_members,
     ),
     Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
     Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),

@@ -93,8 +93,11 @@ class Asking:
         with self.admission:
             exchange = exchange_of(scope)
             request = self.parse(partial(read_client_request, own=own), (body, authorization), exchange)
-            claimant = self.read(request, exchange)
-            return await self.use_up(claimant, await self.prove(claimant)), request.parameters
+            return await self.proven(self.read(request, exchange)), request.parameters
+
+    async def proven(self, claimant: Claimant) -> AuthenticatedClient:
+        """The client, its one-time value used up. No token comes of it. Raises OAuthError, Unavailable."""
+        return await self.use_up(claimant, await self.prove(claimant))
 
     def parse(self, read: Callable[[bytes, Sequence[bytes]], Request], form: Form, exchange: Exchange) -> Request:
         """`decoding` to `assertion_kind` of protocol/order.py, as `read` does it."""

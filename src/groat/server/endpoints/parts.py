@@ -18,10 +18,11 @@ class Parts:
     """The parts of a process that some endpoint needs; each takes its own in `of`.
 
     Spans in seconds, those of the start: the rotation counts on `jwks_max_age` for as long as a process runs. What a
-    reload may change comes with each request (`InForce`).
+    reload may change comes with each request (`InForce`). `asking`: clients; `apis_asking`: APIs, about tokens.
     """
 
     asking: Asking
+    apis_asking: Asking
     audit: Audit
     operator: Operator
     invitations: Invitations

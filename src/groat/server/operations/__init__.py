@@ -6,6 +6,7 @@ and what says whom it would hit. Raises ConfigError for input that cannot be rig
 NotRegistered for what is not there, StoreUnavailable when the store cannot answer.
 """
 
+from groat.server.operations.api_keys import add_api_keys, list_api_keys, remove_api_key
 from groat.server.operations.apis import (
     ApiWish,
     add_api,
@@ -48,6 +49,14 @@ from groat.server.operations.clients import (
 )
 from groat.server.operations.desired import DesiredWish, apply_desired, export_registry, plan_desired
 from groat.server.operations.operator import NotRegistered, Operator
+from groat.server.operations.revocations import (
+    list_revocations,
+    revoke_all_tokens,
+    revoke_api_tokens,
+    revoke_client_tokens,
+    revoke_token,
+    revoke_trust_tokens,
+)
 from groat.server.operations.signing_keys import (
     Ring,
     activate_signing_key,
@@ -85,6 +94,7 @@ __all__ = [
     "Verified",
     "activate_signing_key",
     "add_api",
+    "add_api_keys",
     "add_client",
     "add_client_keys",
     "add_rule",
@@ -104,10 +114,12 @@ __all__ = [
     "first_signing_key",
     "invite_client",
     "list_all_client_keys",
+    "list_api_keys",
     "list_apis",
     "list_audit",
     "list_client_keys",
     "list_clients",
+    "list_revocations",
     "list_rules",
     "list_signing_keys",
     "list_trusts",
@@ -122,6 +134,7 @@ __all__ = [
     "plan_trust_removal",
     "prepare_signing_key",
     "remove_api",
+    "remove_api_key",
     "remove_client",
     "remove_client_key",
     "remove_rule",
@@ -129,7 +142,12 @@ __all__ = [
     "reseal_signing_keys",
     "retire_client_key",
     "retire_signing_key",
+    "revoke_all_tokens",
+    "revoke_api_tokens",
+    "revoke_client_tokens",
     "revoke_signing_key",
+    "revoke_token",
+    "revoke_trust_tokens",
     "rotate_signing_key",
     "update_api",
     "update_client",

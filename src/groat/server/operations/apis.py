@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import token_lifetime as checked_lifetime
@@ -17,6 +17,8 @@ from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddApi, RemoveApi, ReplaceApi, ReplaceClient
 from groat.server.store.records import ApiRecord, ClientRecord
+
+ISSUERS_OWN: Final = "groat"  # the API that this server itself is, for tokens with the scope groat:introspect
 
 
 @writes("api.add")
@@ -36,7 +38,7 @@ async def add_api(
     check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
     api = ApiRecord(
         name,
-        _audience(operator.policy, audience),
+        _audience(operator.policy, audience, name),
         checked_scopes(scopes),
         operator.now,
         checked_lifetime(token_lifetime),
@@ -114,7 +116,7 @@ async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiCh
     lifetime = api.token_lifetime if wish.token_lifetime is UNSET else checked_lifetime(wish.token_lifetime)
     changed = replace(
         api,
-        audience=_audience(operator.policy, wish.audience) if wish.audience else api.audience,
+        audience=_audience(operator.policy, wish.audience, name) if wish.audience else api.audience,
         scopes=checked_scopes([*kept, *wish.add_scopes]),
         token_lifetime=lifetime,
         binding=api.binding if wish.binding is UNSET else Binding(wish.binding),
@@ -172,7 +174,9 @@ def check(condition: object, message: str) -> None:
         raise ConfigError(message)
 
 
-def _audience(policy: Policy, audience: str) -> str:
+def _audience(policy: Policy, audience: str, name: str) -> str:
+    if name == ISSUERS_OWN and audience == policy.issuer:
+        return audience  # at+jwt, which no assertion is: who asks this server about tokens shows such a one
     if fault := audience_fault(audience):
         raise ConfigError(fault)
     issuer = policy.issuer.rstrip("/")

@@ -36,6 +36,13 @@ def describe_client_keys(
     return documents
 
 
+def check_algorithms(policy: Policy, keys: Sequence[PublicKey]) -> None:
+    """Raises ConfigError for a key whose algorithm is outside the profile."""
+    for key in keys:
+        if key.algorithm not in policy.algorithms:
+            raise ConfigError(f"key {key.kid} is for {key.algorithm}, which profile {policy.profile} refuses")
+
+
 def key_records(
     policy: Policy, client_id: str, keys: Sequence[PublicKey], now: int, limits: KeyLimits = UNLIMITED,
     *, ended: bool = False,
@@ -44,9 +51,7 @@ def key_records(
 
     `ended`: that one may be past, because these keys were registered somewhere before.
     """
-    for key in keys:
-        if key.algorithm not in policy.algorithms:
-            raise ConfigError(f"key {key.kid} is for {key.algorithm}, which profile {policy.profile} refuses")
+    check_algorithms(policy, keys)
     if limits.expires_at is not None and limits.expires_at <= now and not ended:
         raise ConfigError("the key would have expired already")
     return tuple(

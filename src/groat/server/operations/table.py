@@ -6,6 +6,7 @@ Apart from `operations/__init__.py`, because commands that need one operation mu
 from typing import Final
 
 from groat.server.operations import (
+    api_keys,
     apis,
     audit,
     client_keys,
@@ -14,6 +15,7 @@ from groat.server.operations import (
     desired,
     first_start,
     refusals,
+    revocations,
     signing_keys,
     store,
     trust_rules,
@@ -22,6 +24,7 @@ from groat.server.operations import (
 from groat.server.operations.operation import OPERATIONS, Access, Operation
 
 ROOMS: Final = (
+    api_keys,
     apis,
     audit,
     client_keys,
@@ -30,6 +33,7 @@ ROOMS: Final = (
     desired,
     first_start,
     refusals,
+    revocations,
     signing_keys,
     store,
     trust_rules,

@@ -25,6 +25,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
 from groat.protocol.models import Api, Client, Permission
+from groat.protocol.revocation import CutKind, Cuts
 from groat.server.registry.key_sets import ClientKeySets
 from groat.server.registry.signers import RemoteSigner, ready, unavailable_signer
 from groat.server.store import Store, StoreUnavailable
@@ -72,6 +73,7 @@ class Registry:
         # Clients with the keys that they publish, as these were when they were joined.
         self._joined: dict[str, tuple[Client, tuple[PublicKey, ...], Client]] = {}
         self._apis: dict[str, Api] | None = None
+        self._cuts = Cuts()
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
         self._active: tuple[str, float, float] = ("", 0.0, 0.0)
@@ -138,7 +140,8 @@ class Registry:
         if found is None:
             return None, None
         changes = self._changes
-        known = to_client(*found, await self.apis(), self._public_key), found[0].settings.jwks_uri
+        apis = await self.apis()
+        known = to_client(*found, apis, self._cuts, self._public_key), found[0].settings.jwks_uri
         if changes != self._changes:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
         self._clients[client_id] = known
@@ -188,7 +191,8 @@ class Registry:
         if self._apis is not None:
             return self._apis
         changes = self._changes
-        apis = {record.name: to_api(record) for record in await self._store.list_apis()}
+        records, self._cuts = await self._store.list_apis(), Cuts(await self._store.cuts())
+        apis = {record.name: to_api(record, self._cuts) for record in records}
         if changes == self._changes:
             self._apis = apis
         return apis
@@ -289,13 +293,18 @@ def _what_helps(keys: Sequence[SigningKey], now: float) -> str:
     )
 
 
-def to_api(record: ApiRecord) -> Api:
+def to_api(record: ApiRecord, cuts: Cuts) -> Api:
     """The protocol's view of an API record."""
-    return Api(record.name, record.audience, frozenset(record.scopes), record.token_lifetime, record.binding)
+    scopes, not_before = frozenset(record.scopes), cuts.of(CutKind.API, record.name)
+    return Api(record.name, record.audience, scopes, record.token_lifetime, record.binding, not_before)
 
 
 def to_client(
-    record: ClientRecord, keys: tuple[ClientKeyRecord, ...], apis: dict[str, Api], parse: Callable[[str], PublicKey]
+    record: ClientRecord,
+    keys: tuple[ClientKeyRecord, ...],
+    apis: dict[str, Api],
+    cuts: Cuts,
+    parse: Callable[[str], PublicKey],
 ) -> Client:
     """The protocol's view of a client: a permission is what the client may ask and the API still knows."""
     permissions = tuple(
@@ -310,4 +319,5 @@ def to_client(
         permissions=permissions,
         enabled=record.enabled,
         settings=record.settings,
+        not_before=cuts.of(CutKind.CLIENT, record.client_id),
     )

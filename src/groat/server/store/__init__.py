@@ -6,11 +6,20 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
+from groat.protocol.revocation import Cut
 from groat.server.store.audit_trail import AuditRow, Deed, Effect
 from groat.server.store.changes import Change
 from groat.server.store.conflicts import RegistryMoved as RegistryMoved
 from groat.server.store.conflicts import StoreConflict as StoreConflict
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
+from groat.server.store.records import (
+    ApiKeyRecord,
+    ApiRecord,
+    ClientKeyRecord,
+    ClientRecord,
+    RevokedToken,
+    RuleRecord,
+    TrustRecord,
+)
 from groat.server.unavailable import BeforeFloor as BeforeFloor
 from groat.server.unavailable import BeforeHorizon as BeforeHorizon
 from groat.server.unavailable import StoreBusy as StoreBusy
@@ -84,9 +93,13 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 
 
 # The tables that make up a store, each after those that it refers to.
-TABLES: Final = ("apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules", "audit", "used_once")
+TABLES: Final = (
+    "apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules",
+    "api_keys", "cuts", "revoked_tokens", "audit", "used_once",
+)  # fmt: skip
 Rows = list[dict[str, Any]]
 ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
+ApiWithKeys = tuple[ApiRecord, tuple[ApiKeyRecord, ...]]
 # Client id, thumbprint of the key, epoch seconds.
 KeyUse = tuple[str, str, int]
 
@@ -195,6 +208,26 @@ class Store(Protocol):
         ...
 
     async def signing_keys(self) -> tuple[SigningKey, ...]: ...
+
+    async def look_up_api(self, name: str) -> tuple[int, ApiWithKeys | None]:
+        """The registry's version, and the API with its own keys as of this version or later."""
+        ...
+
+    async def cuts(self) -> tuple[Cut, ...]:
+        """Whose tokens from before which second are over."""
+        ...
+
+    async def revoke_token(self, token: RevokedToken) -> None:
+        """Remember, durably, that this token was taken back; raises no registry version. Raises StoreClosed."""
+        ...
+
+    async def is_revoked(self, digest: bytes) -> tuple[int, bool]:
+        """The registry's version, and whether the token with this digest was taken back before this was called."""
+        ...
+
+    async def latest_issuance(self) -> int:
+        """The latest second that a remembered issuance says to be of; 0: there is none. Reads all of them."""
+        ...
 
     async def change(self, deed: Deed, seen: int | None, many: Sequence[Change]) -> range:
         """Make all of these changes, in this order, or none; the version goes up once, however many they are.

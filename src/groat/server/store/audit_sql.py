@@ -48,6 +48,9 @@ def _among(text: str) -> Statement:
 
 
 APIS_NAMED: Final = _among("SELECT * FROM apis WHERE name IN {}")
+KEYS_OF_APIS_NAMED: Final = _among('SELECT * FROM api_keys WHERE api IN {} ORDER BY created_at, kid COLLATE "C"')
+CUTS_NAMED: Final = _among("SELECT * FROM cuts WHERE kind || '/' || subject IN {}")
+REVOKED_TOKEN: Final = alike("SELECT client_id, ends_at FROM revoked_tokens WHERE digest = $1")
 CLIENTS_NAMED: Final = _among("SELECT * FROM clients WHERE removed_at IS NULL AND client_id IN {}")
 KEYS_OF_NAMED: Final = _among('SELECT * FROM client_keys WHERE client_id IN {} ORDER BY created_at, kid COLLATE "C"')
 RULES_OF_NAMED: Final = _among('SELECT * FROM trust_rules WHERE client_id IN {} ORDER BY rule_id COLLATE "C"')

@@ -15,8 +15,8 @@ from groat.protocol.federation.trust import SourceKind
 from groat.server.store import audit_sql as sql
 from groat.server.store.audit_trail import Effect, written
 from groat.server.store.changes import Transaction
-from groat.server.store.records import ClientKeyRecord, TrustRecord
-from groat.server.store.rows import Row, api_record, client_key_record, client_record, signing_key
+from groat.server.store.records import ApiKeyRecord, ClientKeyRecord, TrustRecord
+from groat.server.store.rows import Row, api_key_record, api_record, client_key_record, client_record, signing_key
 from groat.server.store.trust_rows import rule_record, trust_record
 from groat.server.unavailable import StoreUnavailable
 
@@ -62,6 +62,32 @@ def _shown(read: Callable[[Row], Record], row: Row, show: Callable[[Record], Doc
 async def _apis(transaction: Transaction, names: str) -> Documents:
     rows = await transaction.rows(sql.APIS_NAMED, names)
     return {row["name"]: _shown(api_record, row, asdict) for row in rows}
+
+
+async def _apis_with_keys(transaction: Transaction, names: str) -> Documents:
+    found = {name: dict(document) for name, document in (await _apis(transaction, names)).items()}
+    for row in await transaction.rows(sql.KEYS_OF_APIS_NAMED, names):
+        if (api := found.get(row["api"])) is not None:
+            api.setdefault("keys", []).append(_shown(api_key_record, row, _api_key))
+    return dict(found)
+
+
+def _api_key(key: ApiKeyRecord) -> Document:
+    return {name: value for name, value in asdict(key).items() if name not in ("api", "jwk")}
+
+
+async def _cuts(transaction: Transaction, names: str) -> Documents:
+    rows = await transaction.rows(sql.CUTS_NAMED, names)
+    return {f"{row['kind']}/{row['subject']}": {"not_before": row["not_before"]} for row in rows}
+
+
+async def _tokens(transaction: Transaction, names: str) -> Documents:
+    """By the digest of the jti; a few at a time."""
+    found: Documents = {}
+    for name in json.loads(names):
+        for row in await transaction.rows(sql.REVOKED_TOKEN, bytes.fromhex(name)):
+            found[name] = {"client_id": row["client_id"], "ends_at": row["ends_at"]}
+    return found
 
 
 async def _clients(transaction: Transaction, names: str) -> Documents:
@@ -124,9 +150,11 @@ def store_document(row: Row) -> Document:
 
 
 _READERS: Final[Mapping[str, Callable[[Transaction, str], Awaitable[Documents]]]] = {
-    "api": _apis,
+    "api": _apis_with_keys,
     "client": _clients,
+    "cut": _cuts,
     "key": _signing_keys,
     "store": _store,
+    "token": _tokens,
     "trust": _trusts,
 }

@@ -110,6 +110,7 @@ class RemoveApi(Change):
         return f"api/{self.name}"
 
     async def write(self, transaction: Transaction) -> None:
+        await transaction.change(sql.REMOVE_KEYS_OF_API, self.name)
         await transaction.change(sql.REMOVE_API, self.name)
 
 
@@ -205,7 +206,7 @@ class AddClientKey(Change):
         for row in await transaction.rows(sql.KEYS_LIKE, key.client_id, key.kid, key.thumbprint):
             what = "this key already" if row["thumbprint"] == key.thumbprint else f"another key with kid {key.kid}"
             raise StoreConflict(f"client {key.client_id} has {what}")
-        for others in (sql.CLIENT_WITH_KEY, sql.SIGNING_KEY_LIKE):
+        for others in (sql.CLIENT_WITH_KEY, sql.API_WITH_KEY, sql.SIGNING_KEY_LIKE):
             if await transaction.rows(others, key.thumbprint):
                 raise StoreConflict(_FOREIGN)
 
@@ -259,8 +260,9 @@ class SaveSigningKey(Change):
     async def write(self, transaction: Transaction) -> None:
         key, public = self.key, self.key.public
         # A client that holds the private half of a signing key could write tokens for everybody.
-        if await transaction.rows(sql.CLIENT_WITH_KEY, public.thumbprint):
-            raise StoreConflict(_FOREIGN)
+        for others in (sql.CLIENT_WITH_KEY, sql.API_WITH_KEY):
+            if await transaction.rows(others, public.thumbprint):
+                raise StoreConflict(_FOREIGN)
         await transaction.change(
             sql.SAVE_SIGNING_KEY, key.kid, public.thumbprint, json.dumps(dict(public.jwk)), key.sealed,
             key.created_at, key.activates_at, key.retires_at, key.removes_at,

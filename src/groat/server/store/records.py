@@ -26,6 +26,28 @@ class ApiRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeyRecord:
+    """A public key that an API proves with who it is; `jwk` is public, `created_at` in epoch seconds."""
+
+    kid: str
+    api: str
+    thumbprint: str
+    algorithm: str
+    jwk: dict[str, Any]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedToken:
+    """A token that was taken back. `digest`: of its jti; `made_at`, `ends_at`: epoch seconds, the latter its end."""
+
+    digest: bytes
+    client_id: str
+    made_at: int
+    ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientKeyRecord:
     """One registered public key of a client; `jwk` is public. Instants in epoch seconds.
 

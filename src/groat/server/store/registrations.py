@@ -12,8 +12,10 @@ from functools import partial
 from typing import Final, Protocol
 
 from groat.keys.ring.keyring import SigningKey
+from groat.protocol.revocation import Cut
 from groat.server.store import (
     TABLES,
+    ApiWithKeys,
     ClientWithKeys,
     RegistryMoved,
     Rows,
@@ -31,9 +33,11 @@ from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord,
 from groat.server.store.registry_sql import Statement, alike
 from groat.server.store.rows import (
     Row,
+    api_key_record,
     api_record,
     client_key_record,
     client_record,
+    cut,
     published_at,
     signing_key,
     unused_since,
@@ -73,6 +77,10 @@ class Registrations(ABC):
     @abstractmethod
     def _shutting(self) -> AbstractAsyncContextManager[Transaction]:
         """The same, with no use of a value under way that could still succeed."""
+
+    @abstractmethod
+    async def registry_version(self) -> int:
+        """As in `Store`."""
 
     @abstractmethod
     async def look_up(self, client_id: str) -> tuple[int, ClientWithKeys | None]:
@@ -130,6 +138,22 @@ class Registrations(ABC):
 
     async def audit_rows_after(self, seq: int, limit: int) -> tuple[AuditRow, ...]:
         return tuple(map(audit_row, await self._rows(audit_sql.FORWARDS, seq, limit)))
+
+    async def look_up_api(self, name: str) -> tuple[int, ApiWithKeys | None]:
+        version = await self.registry_version()  # first: what is read after it is as new at least
+        found = await self._rows(sql.FIND_API, name)
+        if not found:
+            return version, None
+        return version, (api_record(found[0]), tuple(map(api_key_record, await self._rows(sql.KEYS_OF_API, name))))
+
+    async def cuts(self) -> tuple[Cut, ...]:
+        return tuple(map(cut, await self._rows(sql.CUTS)))
+
+    async def is_revoked(self, digest: bytes) -> tuple[int, bool]:
+        rows = await self._rows(sql.IS_REVOKED, digest)
+        if not rows:
+            raise StoreUnavailable("the registry is empty: this store was restored in part only")
+        return int(rows[0]["version"]), bool(rows[0]["revoked"])
 
     # Changing
 

@@ -73,6 +73,50 @@ REPLACE_API: Final = alike(
     "UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3, binding = $4 WHERE name = $5"
 )
 REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
+FIND_API: Final = alike("SELECT * FROM apis WHERE name = $1")
+
+# Keys of APIs
+
+KEYS_OF_API: Final = alike('SELECT * FROM api_keys WHERE api = $1 ORDER BY created_at, kid COLLATE "C"')
+API_KEYS_LIKE: Final = alike("SELECT thumbprint FROM api_keys WHERE api = $1 AND (kid = $2 OR thumbprint = $3)")
+API_WITH_KEY: Final = alike("SELECT 1 AS found FROM api_keys WHERE thumbprint = $1")
+ADD_API_KEY: Final = alike(
+    "INSERT INTO api_keys (thumbprint, api, kid, algorithm, jwk, created_at) VALUES ($1, $2, $3, $4, $5, $6)"
+)
+REMOVE_API_KEY: Final = alike("DELETE FROM api_keys WHERE api = $1 AND kid = $2")
+REMOVE_KEYS_OF_API: Final = alike("DELETE FROM api_keys WHERE api = $1")
+
+# What was taken back
+
+CUTS: Final = alike("SELECT * FROM cuts")
+MAKE_CUT: Final = alike(
+    "INSERT INTO cuts (kind, subject, not_before, made_at) VALUES ($1, $2, $3, $4) "
+    "ON CONFLICT (kind, subject) DO UPDATE SET not_before = $3, made_at = $4"
+)
+# The latest of those that a token of this subject may have been issued under.
+CUT_BEFORE: Final = alike(
+    "SELECT coalesce(max(not_before), 0) AS not_before FROM cuts WHERE kind <> $1 OR subject = $2"
+)
+# Of a token that is known already the later end stands. Nothing comes back from a closed store.
+REVOKE_TOKEN: Final = Statement(
+    postgres="""
+INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at)
+SELECT $1, $2, $3::bigint, $4::bigint FROM registry WHERE closed_at IS NULL
+ON CONFLICT (digest) DO UPDATE SET ends_at = greatest(revoked_tokens.ends_at, excluded.ends_at) RETURNING 1 AS done
+""",
+    sqlite="""
+INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at)
+SELECT ?1, ?2, ?3, ?4 FROM registry WHERE closed_at IS NULL
+ON CONFLICT (digest) DO UPDATE SET ends_at = max(revoked_tokens.ends_at, excluded.ends_at)
+""",
+)
+IS_REVOKED: Final = alike(
+    "SELECT version, EXISTS (SELECT 1 FROM revoked_tokens WHERE digest = $1) AS revoked FROM registry"
+)
+LATEST_ISSUANCE: Final = alike("SELECT coalesce(max(issued_at), 0) AS latest FROM used_once")
+FORGET_REVOKED: Final = alike(
+    "DELETE FROM revoked_tokens WHERE ends_at <= (SELECT horizon FROM registry WHERE closed_at IS NULL)"
+)
 
 # Clients. A removed one leaves its row behind.
 

@@ -16,7 +16,8 @@ from groat.protocol.binding import Binding
 from groat.protocol.client_settings import ClientSettings, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from groat.protocol.revocation import Cut, CutKind
+from groat.server.store.records import ApiKeyRecord, ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.unavailable import StoreUnavailable
 
 Source = TypeVar("Source")
@@ -110,6 +111,17 @@ def api_record(row: Row) -> ApiRecord:
         lifetime,
         Binding(row["binding"] or Binding.NONE),
     )
+
+
+@reads("a key of an API")
+def api_key_record(row: Row) -> ApiKeyRecord:
+    jwk = json.loads(row["jwk"])
+    return ApiKeyRecord(row["kid"], row["api"], row["thumbprint"], row["algorithm"], jwk, row["created_at"])
+
+
+@reads("a cut")
+def cut(row: Row) -> Cut:
+    return Cut(CutKind(row["kind"]), row["subject"], row["not_before"], row["made_at"])
 
 
 @reads("the last use of a client")

@@ -15,3 +15,33 @@ CREATE TABLE audit (
     previous         text NOT NULL,
     hash             text NOT NULL
 );
+
+-- Access tokens that were taken back before their end, by the SHA-256 of their jti. `ends_at`: nobody takes them anyway
+-- from then on, and the row is forgotten once the horizon is past it.
+CREATE TABLE revoked_tokens (
+    digest    bytea PRIMARY KEY,
+    client_id text NOT NULL,               -- whose token it was, or '' where nobody knew
+    made_at   bigint NOT NULL,
+    ends_at   bigint NOT NULL
+);
+CREATE INDEX revoked_tokens_end ON revoked_tokens (ends_at);
+
+-- Every token of a subject that was issued before `not_before` is over.
+CREATE TABLE cuts (
+    kind       text NOT NULL,
+    subject    text NOT NULL,
+    not_before bigint NOT NULL,
+    made_at    bigint NOT NULL,
+    PRIMARY KEY (kind, subject)
+);
+
+-- What an API proves with who it is when it asks about tokens. One public key belongs to one owner.
+CREATE TABLE api_keys (
+    thumbprint text PRIMARY KEY,
+    api        text NOT NULL REFERENCES apis (name),
+    kid        text NOT NULL,
+    algorithm  text NOT NULL,
+    jwk        text NOT NULL,
+    created_at bigint NOT NULL,
+    UNIQUE (api, kid)
+);

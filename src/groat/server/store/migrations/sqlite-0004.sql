@@ -15,3 +15,33 @@ CREATE TABLE audit (
     previous         TEXT NOT NULL,
     hash             TEXT NOT NULL
 ) STRICT;
+
+-- Access tokens that were taken back before their end, by the SHA-256 of their jti. `ends_at`: nobody takes them anyway
+-- from then on, and the row is forgotten once the horizon is past it.
+CREATE TABLE revoked_tokens (
+    digest    BLOB NOT NULL PRIMARY KEY,
+    client_id TEXT NOT NULL,               -- whose token it was, or '' where nobody knew
+    made_at   INTEGER NOT NULL,
+    ends_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX revoked_tokens_end ON revoked_tokens (ends_at);
+
+-- Every token of a subject that was issued before `not_before` is over.
+CREATE TABLE cuts (
+    kind       TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    not_before INTEGER NOT NULL,
+    made_at    INTEGER NOT NULL,
+    PRIMARY KEY (kind, subject)
+) STRICT;
+
+-- What an API proves with who it is when it asks about tokens. One public key belongs to one owner.
+CREATE TABLE api_keys (
+    thumbprint TEXT PRIMARY KEY,
+    api        TEXT NOT NULL REFERENCES apis (name),
+    kid        TEXT NOT NULL,
+    algorithm  TEXT NOT NULL,
+    jwk        TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (api, kid)
+) STRICT;

@@ -22,6 +22,7 @@ from groat.server.store import (
     Receipt,
     Rows,
     Spans,
+    StoreClosed,
     StoreUnavailable,
     silent,
 )
@@ -37,7 +38,7 @@ from groat.server.store.postgres.links import Links
 from groat.server.store.postgres.schema import has_schema, migrate, open_link
 from groat.server.store.postgres.transaction import PostgresTransaction, keep_others_out, take_time
 from groat.server.store.postgres.writer import PostgresWriter, prepare_batches
-from groat.server.store.records import ClientKeyRecord
+from groat.server.store.records import ClientKeyRecord, RevokedToken
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -137,6 +138,11 @@ class PostgresStore(Registrations):
         async with self._begun() as link:
             return await self._forgetting.forget(link)
 
+    async def revoke_token(self, token: RevokedToken) -> None:
+        values = token.digest, token.client_id, token.made_at, token.ends_at
+        if not await self._all(sql.REVOKE_TOKEN.postgres, *values):
+            raise StoreClosed
+
     # Reading
 
     async def registry_version(self) -> int:
@@ -169,11 +175,18 @@ class PostgresStore(Registrations):
             await self._all(statement, json.dumps(uses))
 
     async def names_key(self, kid: str) -> bool:
+        return bool((await self._beside(sql.NAMES_KEY, kid))["named"])
+
+    async def latest_issuance(self) -> int:
+        return int((await self._beside(sql.LATEST_ISSUANCE))["latest"])
+
+    async def _beside(self, statement: Statement, *values: Value) -> Row:
+        """The one row of a question that reads much."""
         # In a transaction, because the longer time that this may take is set for one alone.
         async with self._begun() as link:
             await take_time(link)
-            (row,) = await link.query(sql.NAMES_KEY.postgres, kid, seconds=60)
-        return bool(row["named"])
+            (row,) = await link.query(statement.postgres, *values, seconds=60)
+        return row
 
     # As a whole
 

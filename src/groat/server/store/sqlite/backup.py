@@ -24,10 +24,12 @@ from groat.server.store.trusted_time import instant
 TRAIL: Final = "audit"
 BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-# All but the used values: those that a store knows already it keeps. What becomes of the audit trail: `_fill_trail`.
-_REPLACED: Final = tuple(table for table in TABLES if table not in ("used_once", TRAIL))
+# What a store knows of these it keeps: used values stay used, and what was taken back does not come back. What becomes
+# of the audit trail: `_fill_trail`.
+_KEPT: Final = ("used_once", "revoked_tokens", "cuts", TRAIL)
+_REPLACED: Final = tuple(table for table in TABLES if table not in _KEPT)
 # The schema that brought a table; backups of those before have none.
-_SINCE: Final = {"trusts": 3, "trust_rules": 3, TRAIL: 4}
+_SINCE: Final = {"trusts": 3, "trust_rules": 3, "api_keys": 4, "revoked_tokens": 4, "cuts": 4, TRAIL: 4}
 # By temporary views of the backup (`was_...`), which are empty for a table that it does not have.
 _DIFFERENCES: Final = (
     (
@@ -65,6 +67,11 @@ _DIFFERENCES: Final = (
         "rule {} of client {} (trust {}) was removed since, and counts again",
         "SELECT rule_id, client_id, trust FROM was_trust_rules WHERE rule_id NOT IN "
         "(SELECT rule_id FROM main.trust_rules) ORDER BY client_id, rule_id",
+    ),
+    (
+        "a key of API {} was removed since, and counts again",
+        "SELECT DISTINCT api FROM was_api_keys WHERE thumbprint NOT IN (SELECT thumbprint FROM main.api_keys) "
+        "ORDER BY 1",
     ),
     (
         "trust {} is not in the backup: its tokens will be refused",

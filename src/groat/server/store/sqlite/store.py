@@ -24,12 +24,14 @@ from groat.server.store import (
     Owned,
     Receipt,
     Rows,
+    StoreClosed,
     StoreUnavailable,
     silent,
 )
 from groat.server.store import registry_sql as sql
 from groat.server.store.changes import Value
 from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.records import RevokedToken
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -144,7 +146,14 @@ class SqliteStore(Registrations):
 
     async def forget_expired(self) -> int:
         self._front.started()
+        await self._writer.run(lambda connection: connection.execute(sql.FORGET_REVOKED.sqlite).rowcount)
         return await self._writer.run(lambda connection: connection.execute(FORGET, (PURGE_CHUNK,)).rowcount)
+
+    async def revoke_token(self, token: RevokedToken) -> None:
+        self._front.started()
+        values = token.digest, token.client_id, token.made_at, token.ends_at
+        if not await self._writer.run(lambda connection: connection.execute(sql.REVOKE_TOKEN.sqlite, values).rowcount):
+            raise StoreClosed
 
     # Reading
 
@@ -177,16 +186,19 @@ class SqliteStore(Registrations):
         await self._writer.run(lambda connection: connection.execute(sql.NOTE_CLIENTS.sqlite, noted).rowcount)
 
     async def names_key(self, kid: str) -> bool:
-        return await asyncio.to_thread(self._names_key, kid)
+        return bool(await asyncio.to_thread(self._beside, sql.NAMES_KEY, kid))
 
-    def _names_key(self, kid: str) -> bool:
-        """On a connection of its own, so that requests go on meanwhile."""
+    async def latest_issuance(self) -> int:
+        return int(await asyncio.to_thread(self._beside, sql.LATEST_ISSUANCE))
+
+    def _beside(self, statement: Statement, *values: Value) -> Any:
+        """The one value of a question that reads much, on a connection of its own, so that requests go on meanwhile."""
         with contextlib.closing(self._connect()) as connection:
             try:
-                (named,) = connection.execute(sql.NAMES_KEY.sqlite, (kid,)).fetchone()
+                (found,) = connection.execute(statement.sqlite, values).fetchone()
             except sqlite3.Error as error:
                 raise StoreUnavailable(f"SQLite: {error}") from None
-        return bool(named)
+        return found
 
     # As a whole
 

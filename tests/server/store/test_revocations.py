@@ -1,0 +1,148 @@
+"""What both engines keep of tokens that were taken back, of cuts and of the keys of APIs."""
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from groat.keys.ring.keyring import SigningKey
+from groat.protocol.jwk import generate_private_key
+from groat.protocol.revocation import Cut, CutKind, Cuts, next_cut, token_digest
+from groat.server.store import StoreClosed, StoreConflict
+from groat.server.store.changes import AddApi, AddClient, AddClientKey, RemoveApi, SaveSigningKey
+from groat.server.store.records import ApiKeyRecord, ClientKeyRecord, RevokedToken
+from groat.server.store.revocation_changes import AddApiKey, MakeCut, RemoveApiKey, TakeBack
+from tests.server.store.places import DEED, Place
+from tests.server.store.test_contract import NOW, ORDERS, client, issuance, once, run
+
+TAKEN: Final = RevokedToken(token_digest("jti"), "billing", NOW, NOW + 600)
+
+
+def api_key(kid: str = "k1") -> ApiKeyRecord:
+    public = generate_private_key("ES256").public
+    return ApiKeyRecord(kid, "orders", public.thumbprint, "ES256", dict(public.jwk), NOW)
+
+
+@pytest.mark.rule("AS-RV-04", "AS-RV-05")
+def test_a_token_is_known_until_its_end(place: Place) -> None:
+    """To every process, at once; it raises no version, and goes once the horizon is past its end."""
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two:
+            version, revoked = await two.is_revoked(TAKEN.digest)
+            assert not revoked
+            await one.revoke_token(TAKEN)
+            await one.revoke_token(replace(TAKEN, ends_at=NOW + 60))  # the later end stands
+            assert await two.is_revoked(TAKEN.digest) == (version, True)
+            assert (await two.is_revoked(token_digest("other")))[1] is False
+            for horizon, known in ((NOW + 599, True), (NOW + 600, False)):
+                await one.raise_horizon(horizon)
+                await one.forget_expired()
+                assert (await two.is_revoked(TAKEN.digest))[1] is known
+
+    run(work())
+
+
+def test_a_closed_store_takes_nothing_back(place: Place) -> None:
+    """What it would keep is not where the servers look from then on."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.shut(DEED, NOW)
+            with pytest.raises(StoreClosed):
+                await store.revoke_token(TAKEN)
+            with pytest.raises(StoreClosed):
+                await store.change(DEED, None, [TakeBack(TAKEN)])
+            await store.shut(DEED, None)
+            assert not (await store.is_revoked(TAKEN.digest))[1]
+
+    run(work())
+
+
+@pytest.mark.rule("AS-RV-06")
+def test_a_cut_never_moves_back(place: Place) -> None:
+    """Each is later than the one before, whatever the clocks say; others are not touched."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            version = await store.registry_version()
+            for now, ahead, found in ((NOW, 0, NOW + 1), (NOW, 0, NOW + 2), (NOW - 60, 0, NOW + 3), (NOW, 9, NOW + 10)):
+                await store.change(DEED, None, [MakeCut(CutKind.CLIENT, "billing", now, ahead)])
+                (cut,) = await store.cuts()
+                assert cut == Cut(CutKind.CLIENT, "billing", found, now)
+            assert await store.registry_version() == version + 4
+            await store.change(
+                DEED, None, [MakeCut(CutKind.CLIENT, "till", NOW), MakeCut(CutKind.API, "orders", NOW + 50)]
+            )
+            cuts = Cuts(await store.cuts())
+            assert cuts.of(CutKind.CLIENT, "billing") == NOW + 10
+            assert cuts.of(CutKind.CLIENT, "till") == NOW + 1  # many clients are cut off at once
+            assert cuts.of(CutKind.CLIENT, "orders") == 0
+            assert cuts.of(CutKind.API, "orders") == NOW + 51
+            # Tokens that were issued under those say to be of their seconds.
+            await store.change(DEED, None, [MakeCut(CutKind.CLIENT, "till", NOW)])
+            await store.change(DEED, None, [MakeCut(CutKind.ALL, "", NOW)])
+            cuts = Cuts(await store.cuts())
+            assert cuts.of(CutKind.CLIENT, "till") == NOW + 53
+            assert cuts.of(CutKind.API, "nothing") == NOW + 53
+            assert Cuts().of(CutKind.API, "orders") == 0
+
+    run(work())
+
+
+def test_the_second_of_a_cut() -> None:
+    """Behind every token that may be there, and behind the cut before."""
+    assert [next_cut(100, 0, 0), next_cut(100, 7, 0), next_cut(100, 0, 105), next_cut(90, 0, 101)] == [
+        101,
+        108,
+        106,
+        102,
+    ]
+
+
+def test_the_latest_issuance(place: Place) -> None:
+    """Of every process, whatever its clock says."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            assert await store.latest_issuance() == 0
+            for n in (3, 9, 5):
+                await store.use_once(once(f"v{n}"), issuance(f"t{n}")._replace(issued_at=NOW + n))
+            assert await store.latest_issuance() == NOW + 9
+
+    run(work())
+
+
+@pytest.mark.rule("AS-IN-02", "KEY-01")
+def test_the_keys_of_an_api(place: Place) -> None:
+    """Added, found with their API, removed; gone with it. One public key has one owner, of whatever kind."""
+
+    async def work() -> None:
+        async with place.store() as store:
+            await store.change(DEED, None, [AddApi(ORDERS), AddClient(client())])
+            assert (await store.look_up_api("nothing"))[1] is None
+            one, two = api_key(), api_key("k2")
+            await store.change(DEED, None, [AddApiKey(one), AddApiKey(two)])
+            version, found = await store.look_up_api("orders")
+            assert found == (ORDERS, (one, two))
+            assert version == await store.registry_version()
+            for same in (one, replace(api_key(), kid="k1"), replace(one, kid="k3")):
+                with pytest.raises(StoreConflict, match="has"):
+                    await store.change(DEED, None, [AddApiKey(same)])
+            with pytest.raises(StoreConflict, match="removed meanwhile"):
+                await store.change(DEED, None, [AddApiKey(replace(api_key(), api="stock"))])
+            of_client = ClientKeyRecord("k1", "billing", one.thumbprint, "ES256", one.jwk, NOW)
+            with pytest.raises(StoreConflict, match="somebody else"):
+                await store.change(DEED, None, [AddClientKey(of_client)])
+            await store.change(DEED, None, [RemoveApiKey("orders", "k1"), AddClientKey(of_client)])
+            with pytest.raises(StoreConflict, match="somebody else"):
+                await store.change(DEED, None, [AddApiKey(one)])
+            public = generate_private_key("ES256").public
+            await store.change(DEED, None, [SaveSigningKey(SigningKey(public, NOW, NOW, None, None, b"sealed"))])
+            taken = ApiKeyRecord("s", "orders", public.thumbprint, "ES256", dict(public.jwk), NOW)
+            with pytest.raises(StoreConflict, match="somebody else"):
+                await store.change(DEED, None, [AddApiKey(taken)])
+            await store.change(DEED, None, [RemoveApi("orders")])
+            assert (await store.look_up_api("orders"))[1] is None
+
+    run(work())
