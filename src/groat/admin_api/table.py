@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from groat.admin_api import apis, audit, client_keys, clients, overview, refusals, signing_keys, trusts
+from groat.admin_api import apis, audit, client_keys, clients, overview, refusals, revocations, signing_keys, trusts
 from groat.admin_api.rows import Row
 
 ROWS: Final[tuple[Row, ...]] = (
     *apis.ROWS, *clients.ROWS, *client_keys.ROWS, *trusts.ROWS, *signing_keys.ROWS, *overview.ROWS, *audit.ROWS,
-    *refusals.ROWS,
+    *refusals.ROWS, *revocations.ROWS,
 )  # fmt: skip
 _HOST: Final = "the client's host asks for it, at /client-keys"
 _STORE: Final = "it is about the file or database itself, and for whoever is at the machine: groat store"

@@ -29,12 +29,14 @@ from groat.server.operations import (
     Operator,
     Ring,
     TrustChange,
+    api_keys,
     apis,
     audit,
     client_keys,
     client_lists,
     clients,
     desired,
+    revocations,
     signing_keys,
     store,
     trust_rules,
@@ -47,7 +49,7 @@ from groat.server.store.audit_trail import Actor, AuditRow, Face
 from groat.server.store.sqlite.store import SqliteStore
 
 ANN: Final = Actor("user:ann uid:1000", Face.CLI)
-KEYS: Final = [generate_private_key("ES256") for _ in range(3)]
+KEYS: Final = [generate_private_key("ES256") for _ in range(4)]
 TOKEN: Final = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJqb2ItMSJ9.AAAA"
 PLATFORM: Final = generate_private_key("ES256").public
 JWKS: Final = json.dumps({"keys": [{**PLATFORM.jwk, "kid": PLATFORM.kid, "alg": "ES256"}]})
@@ -144,6 +146,9 @@ STEPS: Final[dict[str, Step]] = {
     "api.list": lambda s: apis.list_apis(s.operator),
     "api.show": lambda s: apis.find_api(s.operator, "orders"),
     "api.describe": lambda s: apis.describe_api(s.operator, "orders"),
+    "api_key.add": lambda s: api_keys.add_api_keys(s.operator, "orders", [KEYS[3].public]),
+    "api_key.list": lambda s: api_keys.list_api_keys(s.operator, "orders"),
+    "api_key.remove": lambda s: api_keys.remove_api_key(s.operator, "orders", KEYS[3].kid),
     "client.add": lambda s: clients.add_client(s.operator, "billing", {"orders": ["read", "write"]}, [KEYS[0].public]),
     "client.show": lambda s: clients.find_client(s.operator, "billing"),
     "client.list": lambda s: client_lists.list_clients(s.operator, ClientFilter()),
@@ -169,6 +174,12 @@ STEPS: Final[dict[str, Step]] = {
     "rule.add": lambda s: trust_rules.add_rule(s.operator, "billing", "ci", PINNED),
     "rule.list": lambda s: trust_rules.list_rules(s.operator, "billing"),
     "trust.test": lambda s: trusts.explain_token(s.operator, "ci", TOKEN, None),
+    "revocation.token": lambda s: revocations.revoke_token(s.operator, "jti-1"),
+    "revocation.client": lambda s: revocations.revoke_client_tokens(s.operator, "billing"),
+    "revocation.api": lambda s: revocations.revoke_api_tokens(s.operator, "orders"),
+    "revocation.trust": lambda s: revocations.revoke_trust_tokens(s.operator, "ci"),
+    "revocation.all": lambda s: revocations.revoke_all_tokens(s.operator),
+    "revocation.list": lambda s: revocations.list_revocations(s.operator),
     "rule.remove": Scene.remove_rule,
     "trust.remove": lambda s: trusts.remove_trust(s.operator, "ci"),
     "api.update": lambda s: apis.update_api(s.operator, "orders", ApiWish(remove_scopes=["write"])),

@@ -75,7 +75,8 @@ REPLACE_API: Final = alike(
 REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
 FIND_API: Final = alike("SELECT * FROM apis WHERE name = $1")
 
-# Keys of APIs
+# Keys of APIs, by which they ask about tokens. As with those of clients the thumbprint is the key: whether another one
+# has it is asked of every table that holds some, in the transaction that adds it.
 
 KEYS_OF_API: Final = alike('SELECT * FROM api_keys WHERE api = $1 ORDER BY created_at, kid COLLATE "C"')
 API_KEYS_LIKE: Final = alike("SELECT thumbprint FROM api_keys WHERE api = $1 AND (kid = $2 OR thumbprint = $3)")
@@ -86,7 +87,8 @@ ADD_API_KEY: Final = alike(
 REMOVE_API_KEY: Final = alike("DELETE FROM api_keys WHERE api = $1 AND kid = $2")
 REMOVE_KEYS_OF_API: Final = alike("DELETE FROM api_keys WHERE api = $1")
 
-# What was taken back
+# What was taken back. A cut counts as long as it stands: what was issued before it may be presented at any time. A
+# token has an end, after which nobody takes it anyway.
 
 CUTS: Final = alike("SELECT * FROM cuts")
 MAKE_CUT: Final = alike(
