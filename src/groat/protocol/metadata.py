@@ -89,7 +89,8 @@ def introspection_members(policy: Policy) -> dict[str, Any]:
 
 def revocation_members(policy: Policy) -> dict[str, Any]:
     """The same of revocation, where clients authenticate as they do for a token."""
-    return {f"revocation_endpoint_auth_{what}": value for what, value in _by_key(policy).items()}
+    methods = {"methods_supported": token_members(policy)[_METHODS]}
+    return {f"revocation_endpoint_auth_{what}": value for what, value in (_by_key(policy) | methods).items()}
 
 
 def _by_key(policy: Policy) -> dict[str, Any]:

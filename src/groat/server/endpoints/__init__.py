@@ -46,10 +46,10 @@ ROUTES: Final[tuple[Route[Parts], ...]] = (
     ),
     Route(
         below("/introspect"), POST, IntrospectionEndpoint.of, _INTROSPECTION,
-        member="introspection_endpoint", says=introspection_members,
+        member="introspection_endpoint", says=introspection_members, asks_who=True,
     ),
     Route(below("/revoke"), POST, RevocationEndpoint.of, _REVOCATION,
-        member="revocation_endpoint", says=revocation_members,
+        member="revocation_endpoint", says=revocation_members, asks_who=True,
     ),
     Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
     Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),

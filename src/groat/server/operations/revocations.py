@@ -11,7 +11,7 @@ from groat.protocol import jose
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.models import MAX_CLOCK_TOLERANCE
-from groat.protocol.revocation import Cut, CutKind, token_digest
+from groat.protocol.revocation import Cut, CutKind, next_cut, token_digest
 from groat.server.operations.apis import find_api
 from groat.server.operations.clients import find_client
 from groat.server.operations.operation import reads, writes
@@ -98,4 +98,7 @@ async def _cut(
     many = [MakeCut(kind, subject, operator.now, ahead) for subject in subjects]
     await operator.change(None, many, operation, facts)
     made = {(cut.kind, cut.subject): cut for cut in await operator.store.cuts()}
-    return made[kind, subjects[0]]
+    found = made.get((kind, subjects[0]))
+    if found is None or found.made_at < operator.now:  # it was tried alone, and rolled back
+        return Cut(kind, subjects[0], next_cut(operator.now, ahead, 0), operator.now)
+    return found
