@@ -14,6 +14,7 @@ from groat.protocol.jwk import generate_private_key
 from groat.server import operations
 from groat.server.operations.admin import ADMIN_API
 from tests.admin_api.conftest import AUDIENCE, Admin, served
+from tests.missing import Missing, needs
 from tests.proofs import proof
 from tests.server.builders import ISS, NOW, Party
 
@@ -166,7 +167,7 @@ with socket.socket(socket.AF_UNIX) as connection:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+@needs(Missing.ROOT, there=os.geteuid() == 0)
 @pytest.mark.parametrize(("more", "user", "found"), [
     (f"socket_users = [{STRANGER}]", STRANGER, "200"),
     (f"socket_users = [{STRANGER}]", STRANGER + 1, "403"),

@@ -32,7 +32,14 @@ BEHIND: Final = {
     "dpop": ("jose", "strict_json", "dpop", "htu"),
     "endorsement": ("jose", "strict_json", "enrolment"),
     "proof": ("jose", "strict_json", "enrolment"),
-    "workload": ("jose", "strict_json", "federation/foreign_token", "federation/rules", "client_auth/workload"),
+    "workload": (
+        "jose",
+        "strict_json",
+        "federation/foreign_token",
+        "federation/rules",
+        "client_auth/workload",
+        "federation/token_review",
+    ),
 }
 # A signature that fails is the assertion's there, and only a proof brings a key; only an endorsement retires one.
 # A proof of possession names no audience, and at a token endpoint no token.

@@ -22,6 +22,7 @@ from groat.protocol.models import Policy
 from groat.server.desired.reading import read_wanted
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
+from groat.server.log.refusals import Refusals
 from groat.server.operations import (
     ApiWish,
     AuditFilter,
@@ -36,6 +37,7 @@ from groat.server.operations import (
     client_lists,
     clients,
     desired,
+    refusals,
     revocations,
     signing_keys,
     store,
@@ -68,6 +70,12 @@ class Scene:
     @property
     def ring(self) -> Ring:
         return Ring(self.operator, self.kek, "ES256")
+
+    def refusals(self) -> Refusals:
+        """The memory of a server that has refused one request."""
+        memory = Refusals(size=10_000)
+        memory.keep("warning", "token.refused", 0.0, {"request_id": "R-1", "reason": "form", "status": 400})
+        return memory
 
     async def invite(self) -> None:
         self.codes.append(await clients.invite_client(self.operator, Invitations([self.kek]), "billing", 600, {}))
@@ -193,6 +201,8 @@ STEPS: Final[dict[str, Step]] = {
     "key.retire": Scene.retire,
     "key.reseal": Scene.reseal,
     "key.revoke": Scene.revoke,
+    "refusal.list": lambda s: refusals.list_refusals(s.refusals(), 10),
+    "refusal.show": lambda s: refusals.find_refusal(s.refusals(), "R-1"),
     "audit.list": lambda s: audit.list_audit(s.operator),
     "audit.export": lambda s: audit.export_audit(s.operator, AuditFilter(), lambda row: None),
     "audit.verify": lambda s: audit.verify_audit(s.operator),

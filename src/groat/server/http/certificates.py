@@ -6,14 +6,15 @@ named proxy, in its one dialect. Everybody else's says nothing, and is not even 
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final
-
-from starlette.types import Scope
+from typing import TYPE_CHECKING, Final
 
 from groat.protocol.certificate_headers import DIALECTS
 from groat.protocol.client_certificate import NOTHING, Presented
 from groat.protocol.errors import CertificateError, InvalidRequest
 from groat.server.http.source import read_address
+
+if TYPE_CHECKING:  # commands of a client's host read settings without it
+    from starlette.types import Scope
 
 OF_THE_CONNECTION: Final = "certificate"  # in the scope, where the listener asks for certificates
 
@@ -32,7 +33,7 @@ class CertificateProxy:
 CertificateProxies = tuple[CertificateProxy, ...]
 
 
-def presented(scope: Scope, proxies: CertificateProxies) -> Presented:
+def presented(scope: "Scope", proxies: CertificateProxies) -> Presented:
     """What of a certificate came with this request. Raises InvalidRequest for a header of a second dialect.
 
     Not checked: what the certificate says, and whether it counts for anything.
@@ -51,7 +52,7 @@ def presented(scope: Scope, proxies: CertificateProxies) -> Presented:
         return Presented(None, error.hint)
 
 
-def _proxy(scope: Scope, proxies: CertificateProxies) -> CertificateProxy | None:
+def _proxy(scope: "Scope", proxies: CertificateProxies) -> CertificateProxy | None:
     peer = scope.get("client")
     address = read_address(peer[0]) if peer and proxies else None
     if address is None:
