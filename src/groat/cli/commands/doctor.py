@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from groat.cli.commands.doctor_api import doctor_api
 from groat.cli.commands.doctor_client import doctor_client
 from groat.cli.commands.health import unready_reason
 from groat.cli.session import Exit, Session
@@ -246,6 +247,7 @@ def doctor() -> None:
 
 
 doctor.add_command(doctor_client)
+doctor.add_command(doctor_api)
 
 
 @doctor.command("server")

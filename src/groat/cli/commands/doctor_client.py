@@ -116,15 +116,16 @@ def doctor_client(
                 code = Exit.CHECK_FAILED if outcome == FAILED else code
         except ServerUnreachable:
             code = Exit.UNREACHABLE
-    _show(session, rows)
+    show(session, rows)
     if code != Exit.DONE:
         raise click.exceptions.Exit(code)
 
 
-def _show(session: Session, rows: list[dict[str, str]]) -> None:
-    """In lines of our own: a client's host has not what draws tables."""
+def show(session: Session, rows: list[dict[str, str]]) -> None:
+    """In lines of our own: the host of a client or an API has not what draws tables."""
     if session.as_json:
         session.show_list(rows, ("check", "outcome", "detail"), "outcome")
         return
+    width = max(len(row["check"]) for row in rows)
     for row in rows:
-        click.echo(row["outcome"] if session.quiet else f"{row['outcome']:<8} {row['check']:<7} {row['detail']}")
+        click.echo(row["outcome"] if session.quiet else f"{row['outcome']:<8} {row['check']:<{width}} {row['detail']}")

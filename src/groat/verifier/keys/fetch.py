@@ -115,6 +115,10 @@ class KeyFetcher:
         except (JoseError, ConfigError) as error:
             raise FetchError(str(error)) from None
 
+    def locate(self) -> str:
+        """Where the keys are, without a visit there. Raises FetchError."""
+        return self._locate(None, 0.0, monotonic() + DEADLINE)[0]
+
     def _locate(self, previous: KeySet | None, now: float, deadline: float) -> tuple[str, float]:
         if self.jwks_uri is not None:
             return self.jwks_uri, now
