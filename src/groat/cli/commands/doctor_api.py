@@ -66,6 +66,7 @@ class Subject:
         if self.jwks_uri is None:
             return UNKNOWN, "nobody says where the keys are"
         keys = self._fetcher(self.jwks_uri).fetch(None, 0.0).by_kid.values()
+        # Keys that are all for other algorithms look healthy until the first token comes, and is refused.
         wanted = set(self.found.get("algorithms", DEFAULT_ALGORITHMS))
         fitting = [key for key in keys if wanted & set(key.algorithms)]
         if not fitting:
@@ -76,6 +77,7 @@ class Subject:
         """This host's against the Date of the issuer's answers: tokens are judged by it."""
         if not self.apart:
             return UNKNOWN, "the issuer states no Date"
+        # An answer that was long under way states an old time; the best one is the nearest to the truth.
         apart = min(self.apart)
         if apart > MIN_CLOCK_TOLERANCE + 1:  # Date has whole seconds
             return FAILED, f"the clocks of the issuer and of this host differ by {apart:.0f} s"
@@ -83,6 +85,7 @@ class Subject:
 
     def tls(self) -> tuple[str, str]:
         """The certificates of the issuer and of the public URLs, by the authorities that a verifier trusts."""
+        # The handshake is made anew, since a connection that brought an answer does not tell what it has seen.
         origins = dict.fromkeys(
             f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in (self.issuer, *self.bases)
         )
@@ -113,6 +116,7 @@ class Subject:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status != 200 or kind != "application/json":
             said = f"{url} answers {response.status}{f' ({shown(kind)})' if kind else ''}, no metadata"
+            # An API need not have metadata (RFC 9728 3); one that sends callers there has them, hidden.
             if url == self.named:
                 return FAILED, f"{said}, though the API's challenge names it: let the proxy pass that path on unchanged"
             return UNKNOWN, said
@@ -134,6 +138,7 @@ class Subject:
         if home and not any(base == home[0] or base.startswith(f"{home[0]}/") for base in self.bases):
             differs = f"; not {home[0]}, the host of the audience: a caller who writes that gets dpop_url"
             return OK, f"must name URLs below {below}{differs}. {_CANNOT}"
+        # Without a public URL only the host of the audience is put before the path that the API sees.
         path = urlsplit(self.audience).path.rstrip("/")
         if path and home == self.bases:
             below += f" (if a proxy takes {shown(path)} away: GROAT_PUBLIC_URL={shown(home[0] + path)})"
@@ -163,6 +168,7 @@ class Subject:
         if not challenges:
             return FAILED, f"{url} answers 401 without WWW-Authenticate: a proxy drops it, or refuses by itself"
         named = [words["resource_metadata"] for words in challenges.values() if words.get("resource_metadata")]
+        # Compared, never followed: whatever answers in the API's place could send us anywhere (RFC 9728 7.7).
         own = resource_metadata_url(self.audience)
         self.named = named[0] if named else None
         if own is not None and named and named[0] != own:
@@ -254,6 +260,7 @@ def subject_of(issuer: str, audience: str, public_urls: Iterable[str]) -> Subjec
     if listed := ",".join(public_urls):
         given["GROAT_PUBLIC_URL"] = listed
     found = from_environment({**os.environ, **given})
+    # Made for what it raises: the API would not start with settings that this refuses. It asks nobody.
     Verifier(issuer, audience, **found)
     hosts = frozenset(found.get("allow_http_hosts", ()))
     return Subject(issuer, audience, found, public_bases(found.get("public_url"), audience, hosts))
