@@ -65,6 +65,29 @@ def test_the_description_is_whole() -> None:
     assert json.loads(json.dumps(describe(ROWS))) == DESCRIPTION
 
 
+def test_generators_find_nothing_left_open() -> None:
+    """Answers have all of their members, objects without named members are open, enumerations have a type."""
+    schemas = DESCRIPTION["components"]["schemas"]
+    assert set(schemas["ApiRecord"]["required"]) == set(schemas["ApiRecord"]["properties"])
+    assert set(schemas["Loss"]["required"]) == set(schemas["Loss"]["properties"])
+    assert set(schemas["Problem"]["properties"]) - set(schemas["Problem"]["required"]) == {"detail"}
+    assert schemas["NewApi"]["required"] == ["name", "audience"], "what comes in keeps its defaults"
+    assert schemas["NewClientKey"]["properties"]["jwk"]["additionalProperties"] is True
+    for name, schema in schemas.items():
+        assert schema["type"] in ("object", "string"), name
+        assert not re.search(r"\n +", schema["description"]), f"{name}: Markdown reads the indent as code"
+
+
+@pytest.mark.parametrize(("path", "detail"), [("/apis/none", True), ("/overview?x=1", True), ("/none", False)])
+def test_problems_are_as_described(admin: Admin, path: str, detail: bool) -> None:
+    """With a detail and without one; no member that the schema does not know."""
+    answer = admin.over_socket("GET", PREFIX + path)
+    schema = DESCRIPTION["components"]["schemas"]["Problem"]
+    assert answer.header("content-type") == "application/problem+json"
+    jsonschema.validate(answer.json, schema | {"additionalProperties": False})
+    assert ("detail" in answer.json) is detail
+
+
 def test_the_description_is_for_everybody(admin: Admin) -> None:
     """Also for who has no token yet: it says how to get one, and is the same everywhere."""
     answer = admin.over_tcp("GET", "/admin/openapi.json")

@@ -23,7 +23,7 @@ MAX_PAGE: Final = 500
 
 
 class Problem(Struct):
-    """What is wrong (RFC 9457), with the reason by its word and the id of the request."""
+    """What is wrong (RFC 9457), the reason by its word, the id of the request; `detail` where there is more."""
 
     type: str
     title: str
@@ -31,7 +31,7 @@ class Problem(Struct):
     error: str
     reason: str
     request_id: str
-    detail: str = ""
+    detail: str | UnsetType = UNSET
 
 
 class Page(Struct, Generic[Item]):

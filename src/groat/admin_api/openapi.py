@@ -9,12 +9,12 @@ import groat
 from groat.admin_api.callers import SCOPES
 from groat.admin_api.documents import Outcome, Problem, Query
 from groat.admin_api.rows import PREFIX, Row
+from groat.admin_api.schemas import schemas_of
 from groat.admin_api.table import ROWS
 from groat.protocol import strict_json
 from groat.server.operations.operation import Access
 
 PATH: Final = "/admin/openapi.json"
-_REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _STATUSES: Final = {
     "400": "The request cannot be read, or a parameter is unknown.",
@@ -45,9 +45,8 @@ def document() -> bytes:
 
 def describe(rows: tuple[Row, ...]) -> dict[str, Any]:
     """The description of these rows."""
-    kinds = [kind for row in rows for kind in (row.gives, row.takes, _tried(row)) if kind is not None] + [Problem]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-    found = {repr(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    given = [kind for row in rows for kind in (row.gives, _tried(row)) if kind is not None] + [Problem]
+    found, components = schemas_of([row.takes for row in rows if row.takes is not None], given)
     paths: dict[str, Any] = {}
     for row in rows:
         paths.setdefault(PREFIX + row.path, {})[row.method.lower()] = _operation(row, found)
@@ -134,10 +133,14 @@ def _if_match(row: Row) -> list[dict[str, Any]]:
     return [{"name": "If-Match", "in": "header", "required": False, "description": told, "schema": {"type": "string"}}]
 
 
+def _place(row: Row) -> tuple[str, ...]:
+    return ("Location",) if row.adds else ()
+
+
 def _responses(row: Row, found: dict[str, Any]) -> dict[str, Any]:
     done = {"description": "Done.", "content": {"application/json": {"schema": found[repr(row.gives)]}}}
     if row.tagged or row.adds or row.current is not None:
-        done["headers"] = {"ETag": {"schema": {"type": "string"}}}
+        done["headers"] = {name: {"schema": {"type": "string"}} for name in ("ETag", *_place(row))}
     responses: dict[str, Any] = {"201" if row.adds else "200": done}
     if (tried := _tried(row)) is not None:
         responses["200"] = {
