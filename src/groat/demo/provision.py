@@ -1,6 +1,8 @@
 """What `groat init`, `groat api add` and `groat client add` do, by the same operations."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,15 +71,21 @@ def register(installation: Installation) -> Clients:
     return clients
 
 
-async def _register(installation: Installation, clients: Clients) -> None:
+@asynccontextmanager
+async def operating(installation: Installation) -> AsyncIterator[Operator]:
+    """An operator at this installation's store, which is closed afterwards."""
     store = open_store(installation.config)
     try:
-        operator = Operator(store, installation.config.policy, installation.audit)
+        yield Operator(store, installation.config.policy, installation.audit)
+    finally:
+        await store.close()
+
+
+async def _register(installation: Installation, clients: Clients) -> None:
+    async with operating(installation) as operator:
         await operations.add_api(operator, "orders", ORDERS, ["orders:read", "orders:write"])
         await operations.add_api(operator, "invoices", INVOICES, ["invoices:read"])
         reading = {"orders": ["orders:read"], "invoices": ["invoices:read"]}
         # The server gets the public halves alone.
         await operations.add_client(operator, CLIENT, reading, [clients.billing.public])
         await operations.add_client(operator, OTHER_CLIENT, {"orders": ["orders:read"]}, [clients.shipping.public])
-    finally:
-        await store.close()

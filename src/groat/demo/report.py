@@ -62,14 +62,15 @@ class Listener(Protocol):
 class People:
     """Aligned text on stdout; colours on a terminal only, and not with NO_COLOR."""
 
-    def __init__(self, color: bool, keep: bool) -> None:
+    def __init__(self, color: bool, keep: bool, title: str = "groat demo") -> None:
+        self._title = title
         self._kept = "kept until you stop it" if keep else "nothing is kept"
         self._color = color and not os.environ.get("NO_COLOR")
         encoding = getattr(sys.stdout, "encoding", None) or "ascii"
         self._table = {} if _can_write("·✓✗…", encoding) else _ASCII
 
     def begin(self) -> None:
-        self._echo(f"groat demo  (throw-away keys, loopback only, {self._kept})", bold=True)
+        self._echo(f"{self._title}  (throw-away keys, loopback only, {self._kept})", bold=True)
 
     def step(self, step: Step) -> None:
         *upper, last = step.lines or ("",)

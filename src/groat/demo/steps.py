@@ -33,8 +33,8 @@ class Scene:
     api: Service
 
 
-def set_up(stage: Stage, report: Report) -> Scene:
-    """Steps 1 and 2: keys and registrations. Both processes are started on the way; neither is waited for."""
+def install_server(stage: Stage, report: Report) -> tuple[Installation, Service]:
+    """Step 1: the issuer's key. The API is started beside it, and not waited for."""
     with report.step("keys") as step:
         server_port, api_port = free_ports(SERVER_PORT, API_PORT)
         issuer = f"http://{HOST}:{server_port}"
@@ -46,11 +46,23 @@ def set_up(stage: Stage, report: Report) -> Scene:
         took, kid = time.perf_counter() - started, installation.signing_kid
         line = f"{subject('issuer signing key')}{ALGORITHM}  kid {shortened(kid)}"
         step.tell(line, took=f"{took:.2f} s", issuer=issuer, alg=ALGORITHM, kid=kid, seconds=round(took, 6))
+    return installation, api
+
+
+def start_server(stage: Stage, installation: Installation) -> Service:
+    """The authorization server, which is not waited for."""
+    # It reads its port from the configuration, as every other command does.
+    port = installation.config.listener.port
+    return stage.start("server", port, (*_GROAT, "--config", str(installation.file), "serve"), {})
+
+
+def set_up(stage: Stage, report: Report) -> Scene:
+    """Steps 1 and 2: keys and registrations. Both processes are started on the way; neither is waited for."""
+    installation, api = install_server(stage, report)
     with report.step("client") as step:
         with stage.undisturbed():
             clients = register(installation)
-        # It reads its port from the configuration, as every other command does.
-        server = stage.start("server", server_port, (*_GROAT, "--config", str(installation.file), "serve"), {})
+        server = start_server(stage, installation)
         kid = clients.billing.kid
         line = f"{subject(CLIENT)}{ALGORITHM}  kid {shortened(kid)}   the private key stays with the client"
         step.tell(line, client_id=CLIENT, alg=ALGORITHM, kid=kid)
@@ -80,15 +92,15 @@ def get_token(report: Report, scene: Scene, billing: MachineClient, wire: Wire) 
         assertion = parse_jwt(wire.assertion)
         claims, issuer = assertion.claims, scene.installation.issuer
         lifetime, jti = claims["exp"] - claims["iat"], claims["jti"]
-        _require("the assertion's typ", assertion.header.typ, ASSERTION_TYP)
-        _require("the assertion's aud", claims["aud"], issuer)
-        _require("the assertion's iss and sub", [claims["iss"], claims["sub"]], [CLIENT, CLIENT])
+        require("the assertion's typ", assertion.header.typ, ASSERTION_TYP)
+        require("the assertion's aud", claims["aud"], issuer)
+        require("the assertion's iss and sub", [claims["iss"], claims["sub"]], [CLIENT, CLIENT])
         line = f"signed by the client: aud={issuer}  exp {lifetime} s  jti {shortened(jti)}"
         step.tell(line, kid=assertion.header.kid, aud=issuer, lifetime=lifetime, jti=jti)
     with report.step("token") as step:
         if isinstance(outcome, ClientError):
             raise outcome
-        facts = _token_facts(outcome, issuer)
+        facts = token_facts(outcome, issuer, CLIENT)
         line = f"{wire.status}  {TYP}  aud={ORDERS}  scope={facts['scope']}  {facts['lifetime']} s"
         took = milliseconds(wire.seconds)
         step.tell(subject("POST /token") + line, took=took, status=wire.status, **facts, seconds=round(wire.seconds, 6))
@@ -102,14 +114,14 @@ def _token_or_error(billing: MachineClient) -> Token | ClientError:
         return error
 
 
-def _token_facts(token: Token, issuer: str) -> dict[str, Any]:
+def token_facts(token: Token, issuer: str, client: str) -> dict[str, Any]:
     """What the token says, if it says what it must (RFC 9068 2). Its signature is the API's business."""
     jwt = parse_jwt(token.value)
     claims = jwt.claims
-    _require("the token's typ", jwt.header.typ, TYP)
-    _require("the token's iss and aud", [claims["iss"], claims["aud"]], [issuer, ORDERS])
-    _require("the token's sub and client_id", [claims["sub"], claims["client_id"]], [CLIENT, CLIENT])
-    _require("the token's scope", claims["scope"], SCOPE)
+    require("the token's typ", jwt.header.typ, TYP)
+    require("the token's iss and aud", [claims["iss"], claims["aud"]], [issuer, ORDERS])
+    require("the token's sub and client_id", [claims["sub"], claims["client_id"]], [client, client])
+    require("the token's scope", claims["scope"], SCOPE)
     lifetime = claims["exp"] - claims["iat"]
     members = {name: claims[name] for name in ("iss", "aud", "sub", "client_id", "scope", "jti")}
     return {"typ": jwt.header.typ, "kid": jwt.header.kid, **members, "lifetime": lifetime}
@@ -128,9 +140,9 @@ def call_api(report: Report, scene: Scene, billing: MachineClient) -> str:
             started = time.perf_counter()
             response = http.get(f"{scene.api.url}/protected")
             took = time.perf_counter() - started
-        _require("the status of GET /protected", response.status_code, 200)
+        require("the status of GET /protected", response.status_code, 200)
         body = response.json()
-        _require("the client that the API saw", [body["client"], body["scopes"]], [CLIENT, [SCOPE]])
+        require("the client that the API saw", [body["client"], body["scopes"]], [CLIENT, [SCOPE]])
         shown = f'{{"message": "{body["message"]}", "client": "{body["client"]}"}}'
         line = f"{subject('GET /protected')}{response.status_code}  {shown}"
         bound, thumbprint = _call_bound(scene)
@@ -146,7 +158,7 @@ def _call_bound(scene: Scene) -> tuple[str, str]:
         auth = client.auth(resource=ORDERS, scopes=[SCOPE], origins=[scene.api.url])
         with httpx2.Client(auth=auth, trust_env=False) as http:
             response = http.get(f"{scene.api.url}/protected")
-        _require("the status of GET /protected with a proof", response.status_code, 200)
+        require("the status of GET /protected with a proof", response.status_code, 200)
         token = client.token(resource=ORDERS, scopes=[SCOPE]).value
     thumbprint = parse_jwt(token).claims["cnf"]["jkt"]
     return token, str(thumbprint)
@@ -182,7 +194,7 @@ def be_refused(report: Report, scene: Scene, billing: MachineClient, taken: Take
         step.tell(*lines, took=verdict, problem="; ".join(wrong), refusals=[refusal.facts() for refusal in refusals])
 
 
-def _require(what: str, actual: object, expected: object) -> None:
+def require(what: str, actual: object, expected: object) -> None:
     """Raise DemoFailed that shows both; never call it with a secret."""
     if actual != expected:
         raise DemoFailed(f"{what}: {actual!r}, not {expected!r}")

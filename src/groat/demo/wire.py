@@ -32,6 +32,16 @@ class Wire:
         except KeyError:
             raise DemoFailed("the client sent no assertion") from None
 
+    @property
+    def grant_type(self) -> str:
+        """The grant of the last token request."""
+        return self._form.get("grant_type", "")
+
+    @property
+    def foreign_token(self) -> str:
+        """The platform's token that the last request presented. Raises DemoFailed if there was none."""
+        return self._form.get("assertion") or self.assertion
+
     def _sent(self, request: Any) -> None:
         if request.method == "POST":
             self._form = dict(parse_qsl(request.content.decode("ascii")))
