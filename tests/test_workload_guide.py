@@ -33,8 +33,7 @@ def typed(section: str) -> list[list[str]]:
 def home(tmp_path: Path) -> Home:
     """An installation with the API of the guide, and the key sets that its reader has fetched."""
     made = Home(tmp_path, {"GROAT_SERVER__PORT": str(free_port())})
-    made.ok("init", "--issuer", ISSUER)
-    made.ok("api", "add", "orders", "--audience", AUDIENCE, "--scope", "orders:read", "--scope", "orders:write")
+    run(made, typed("What comes before"))
     made.file("cluster.json", json.dumps(public_key_set([signer("kubernetes").public])))
     return made
 
