@@ -78,6 +78,13 @@ def test_generators_find_nothing_left_open() -> None:
         assert not re.search(r"\n +", schema["description"]), f"{name}: Markdown reads the indent as code"
 
 
+def test_a_change_without_a_url_of_its_own_has_two_answers() -> None:
+    """Taking tokens back gives what was done, or with dry_run what would be, and the status is the same."""
+    answer = DESCRIPTION["paths"][f"{PREFIX}/revocations/all"]["post"]["responses"]["200"]
+    names = [one["$ref"].rpartition("/")[2] for one in answer["content"]["application/json"]["schema"]["anyOf"]]
+    assert names == ["CutDocument", "Outcome_CutDocument_"]
+
+
 @pytest.mark.parametrize(("path", "detail"), [("/apis/none", True), ("/overview?x=1", True), ("/none", False)])
 def test_problems_are_as_described(admin: Admin, path: str, detail: bool) -> None:
     """With a detail and without one; no member that the schema does not know."""

@@ -133,20 +133,26 @@ def _if_match(row: Row) -> list[dict[str, Any]]:
     return [{"name": "If-Match", "in": "header", "required": False, "description": told, "schema": {"type": "string"}}]
 
 
+def _answer(told: str, schema: Any) -> dict[str, Any]:
+    return {"description": told, "content": {"application/json": {"schema": schema}}}
+
+
 def _place(row: Row) -> tuple[str, ...]:
     return ("Location",) if row.adds else ()
 
 
 def _responses(row: Row, found: dict[str, Any]) -> dict[str, Any]:
-    done = {"description": "Done.", "content": {"application/json": {"schema": found[repr(row.gives)]}}}
+    done = _answer("Done.", found[repr(row.gives)])
     if row.tagged or row.adds or row.current is not None:
         done["headers"] = {name: {"schema": {"type": "string"}} for name in ("ETag", *_place(row))}
     responses: dict[str, Any] = {"201" if row.adds else "200": done}
     if (tried := _tried(row)) is not None:
-        responses["200"] = {
-            "description": "With dry_run: what would be.",
-            "content": {"application/json": {"schema": found[repr(tried)]}},
-        }
+        would = found[repr(tried)]
+        if row.adds:
+            responses["200"] = _answer("With dry_run: what would be.", would)
+        else:  # one status for both
+            both = {"anyOf": [found[repr(row.gives)], would]}
+            responses["200"] = _answer("Done, or with dry_run what would be.", both)
     wrong = {*_USUAL, *(_BODY if row.takes is not None else ()), *(_TAGGED if row.current is not None else ())}
     if "{" in row.path or row.query.__struct_fields__:
         wrong.add("404")
