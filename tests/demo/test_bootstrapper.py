@@ -115,8 +115,8 @@ def certificate(path: Path) -> x509.Certificate:
 def test_each_owner_gets_its_own_and_no_more(place: Place) -> None:
     """Every directory holds exactly its files, the private ones with mode 0600."""
     steps = place.bootstrap()
-    assert [step[1] for step in steps[:-1]] == ["created"] * 10
-    assert steps[-1] == ["created 10 of 10"]
+    assert [step[1] for step in steps[:-1]] == ["created"] * 11
+    assert steps[-1] == ["created 11 of 11"]
     assert place.files() == LAYOUT
     key = json.loads((place.root / "client/billing.key.json").read_bytes())
     for path in place.root.rglob("*"):

@@ -76,7 +76,7 @@ def ask_prometheus(project: Project, query: str) -> list[Any]:
 def test_the_client_calls_through_the_proxy(cluster: tuple[Project, dict[str, str]]) -> None:
     """The same client as in the small stack; the bootstrapper makes everything once."""
     _, said = cluster
-    assert said["first"] == "created 7 of 13"  # the other six are the files that PostgreSQL needed first
+    assert said["first"] == "created 8 of 14"  # the other six are the files that PostgreSQL needed first
     assert said["second"] == "unchanged"
     assert said["exit"] == "0", said["client"]
     assert 'GET https://api:3002/protected  200  {"message":"protected data","client":"billing"' in said["client"]

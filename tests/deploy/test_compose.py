@@ -105,7 +105,7 @@ def request(project: Project, tmp_path: Path, path: str, form: dict[str, str] | 
 def test_the_bootstrapper_makes_everything_once(project: Project, said: dict[str, str], tell: Tell) -> None:
     """The first run creates all, the second one nothing; neither prints a secret."""
     first, second = said["first"].splitlines(), said["second"].splitlines()
-    assert first[-1] == "created 10 of 10"
+    assert first[-1] == "created 11 of 11"
     assert second[-1] == "unchanged"
     assert [line[:20] for line in first[:-1]] == [line[:20] for line in second[:-1]]
     assert all(line[20:].startswith("unchanged") for line in second[:-1])
