@@ -1,17 +1,23 @@
 """Bound tokens at the verifier (RFC 9449 7): proofs, nonces, replays, challenges."""
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import httpx
 import pytest
+from flask import Flask
 
 from groat.protocol.dpop import token_hash
+from groat.protocol.dpop_nonce import SLOT_SECONDS, Nonces
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import OneTimeKind, OneTimeValue
 from groat.verifier import Caller, ConfigError, Dpop, ProofsUnavailable, VerificationError, Verifier
+from groat.verifier.asgi import GroatMiddleware
+from groat.verifier.flask import Guard
 from groat.verifier.replay import ReplayMemory
 from tests.proofs import ABSENT, PROOF_KEY, proof
 from tests.verifier.issuer import Issuer, serving
@@ -288,6 +294,45 @@ def test_nonces(issuer: Issuer) -> None:
     other = issuer.verifier(dpop=Dpop(nonces="optional", nonce_secret=SECRET[::-1]))
     assert refused(other, token, [good(token, nonce=error.nonce)]).reason == "dpop_nonce"
     call(other, token, [good(token)])
+
+
+@pytest.mark.rule("RS-DP-16")
+def test_which_nonce_is_the_next() -> None:
+    """None for who has the newest, by a neighbour's clock that is ahead, too; after a change of the secret, the new."""
+    nonces, now = Nonces([SECRET]), SLOT_SECONDS * 1000.0
+    before, newest, ahead = (nonces.current(now + SLOT_SECONDS * step) for step in (-1, 0, 1))
+    assert [nonces.newer(one, now) for one in (before, None, newest)] == [newest, newest, None]
+    assert nonces.newer(ahead, now + SLOT_SECONDS - 5) is None
+    assert Nonces([SECRET[::-1], SECRET]).newer(newest, now) == Nonces([SECRET[::-1]]).current(now)
+
+
+CACHED: Final = {"public, max-age=60": False, "private": False, "No-Store, private": True}
+
+
+@pytest.mark.rule("RS-DP-16")
+@pytest.mark.parametrize("rule", CACHED)
+def test_no_nonce_where_a_cache_may_keep_it(issuer: Issuer, rule: str) -> None:
+    """By the application's own rule; in ASGI behind two guards, and in Flask."""
+    verifier = issuer.verifier(dpop=Dpop(nonces="optional", nonce_secret=SECRET))
+    token, guard, app = bound(issuer), Guard(verifier), Flask(__name__)
+
+    def headers() -> dict[str, str]:
+        return {"Authorization": f"DPoP {token}", "DPoP": good(token)}
+
+    async def cached(scope: Any, receive: Any, send: Any) -> None:
+        lines = [(b"Cache-Control", rule.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def by_asgi() -> httpx.Response:
+        transport = httpx.ASGITransport(GroatMiddleware(GroatMiddleware(cached, verifier), verifier))
+        async with httpx.AsyncClient(transport=transport) as http:
+            return await http.get(URL, headers=headers())
+
+    app.add_url_rule("/orders", view_func=guard()(lambda: ("", {"Cache-Control": rule})))
+    for got in (asyncio.run(by_asgi()), app.test_client().get("/orders", headers=headers())):
+        assert (got.status_code, "dpop-nonce" in got.headers) == (200, CACHED[rule])
+        assert got.headers["cache-control"] == rule
 
 
 @pytest.mark.rule("RS-DP-07", "RS-MD-06")

@@ -34,6 +34,15 @@ class Nonces:
         """The one to give out; good for 150 s at least and 300 s at most."""
         return _nonce(self.secrets[0], int(now // SLOT_SECONDS))
 
+    def newer(self, nonce: str | None, now: float) -> str | None:
+        """The one to hand on to who has shown this good one, or none (RFC 9449 8.2); None where his is as new.
+
+        So a nonce is followed by the next in the second half of its life, before it is refused.
+        """
+        ahead = _nonce(self.secrets[0], int((now + self.tolerance) // SLOT_SECONDS))
+        current = self.current(now)
+        return None if nonce in (current, ahead) else current
+
     def life(self, nonce: str, now: float) -> Life | None:
         """From when to when a proof with this nonce can have been made; None for a stale one and for no nonce of ours.
 

@@ -10,7 +10,7 @@ from groat.protocol.access_token import Caller, RequiredScopes
 from groat.protocol.errors import VerificationError
 from groat.verifier.answers import Answer
 from groat.verifier.certificates import Connection, Lines
-from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.protected_resource import OFFERED, ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
 try:
@@ -57,7 +57,7 @@ def middleware(
         except VerificationError as error:
             return _response(resource.refusal(error))
         _remember(request, caller)
-        _keep_out_of_caches(request)
+        _keep_out_of_caches(request, caller)
         return await handler(request)
 
     return protect
@@ -138,7 +138,7 @@ def _remember(request: web.Request, caller: Caller) -> None:
     request["caller"] = caller
 
 
-def _keep_out_of_caches(request: web.Request) -> None:
+def _keep_out_of_caches(request: web.Request, caller: Caller) -> None:
     """Answers to authorised requests have no-store unless the application has its own rule (RFC 6750 5.3).
 
     A response that the handler prepares itself (a stream, a WebSocket) is sent before the handler returns, and the
@@ -150,9 +150,17 @@ def _keep_out_of_caches(request: web.Request) -> None:
 
     async def writing(status_line: str, headers: "CIMultiDict[str]") -> None:
         headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+        if caller.confirmation is not None and OFFERED in (memo := _memo(request)):
+            _hand_on(memo[OFFERED], headers)
         await write_headers(status_line, headers)
 
     writer.write_headers = writing
+
+
+def _hand_on(nonce: str, headers: "CIMultiDict[str]") -> None:
+    """The next nonce, unless a cache may keep it."""
+    if any("no-store" in rule.lower() for rule in headers.getall(hdrs.CACHE_CONTROL)):
+        headers["DPoP-Nonce"] = nonce
 
 
 def _response(answer: Answer) -> web.Response:

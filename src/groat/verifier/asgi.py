@@ -9,7 +9,7 @@ from groat.protocol.errors import VerificationError
 from groat.protocol.grammar import PATH_CHARS
 from groat.verifier.answers import Answer
 from groat.verifier.certificates import Connection, Lines
-from groat.verifier.protected_resource import ApiRequest, ProtectedResource
+from groat.verifier.protected_resource import OFFERED, ApiRequest, ProtectedResource
 from groat.verifier.verifier import Verifier
 
 Scope = MutableMapping[str, Any]
@@ -57,7 +57,7 @@ class GroatMiddleware:
         except VerificationError as error:
             await send_answer(self._resource.refusal(error), scope, receive, send)
             return
-        await self._app(self._with_caller(scope, caller), receive, no_store(send))
+        await self._app(self._with_caller(scope, caller), receive, no_store(send, scope))
 
     def _with_caller(self, scope: Scope, caller: Caller) -> Scope:
         state = {**scope.get("state", {}), self._state_key: caller}
@@ -110,17 +110,31 @@ def path_inside(scope: Scope) -> str:
     return path
 
 
-def no_store(send: Send) -> Send:
-    """Keep answers to authorised requests out of caches unless the application has its own rule (RFC 6750 5.3)."""
+def no_store(send: Send, scope: Scope) -> Send:
+    """Keep answers to authorised requests out of caches unless the application has its own rule (RFC 6750 5.3).
+
+    `scope`: the one that was judged; the nonce that is kept there goes with the answer.
+    """
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
             if not any(name.lower() == b"cache-control" for name, _ in headers):
-                message = {**message, "headers": [*headers, (b"cache-control", b"no-store")]}
+                headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
+            if OFFERED in scope:
+                message = {**message, "headers": _with_nonce(headers, scope[OFFERED])}
         await send(message)
 
     return sending
+
+
+def _with_nonce(headers: list[tuple[bytes, bytes]], nonce: str) -> list[tuple[bytes, bytes]]:
+    """Once, though there may be several guards, and not where a cache may keep it."""
+    kept = [value.lower() for name, value in headers if name.lower() == b"cache-control"]
+    if any(name.lower() == b"dpop-nonce" for name, _ in headers) or not any(b"no-store" in rule for rule in kept):
+        return headers
+    return [*headers, (b"dpop-nonce", nonce.encode("latin-1"))]
 
 
 def close_code(status: int) -> int:

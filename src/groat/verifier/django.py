@@ -1,6 +1,6 @@
 """Django, by WSGI and ASGI: who may call, for a whole project or said above a view."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -10,7 +10,7 @@ from groat.protocol.errors import ConfigError, VerificationError
 from groat.verifier import asgi, wsgi
 from groat.verifier.answers import Answer
 from groat.verifier.demands import Demand
-from groat.verifier.protected_resource import ApiRequest, named_scopes
+from groat.verifier.protected_resource import OFFERED, ApiRequest, named_scopes
 
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -161,11 +161,20 @@ def no_store(request: Any, response: HttpResponseBase) -> HttpResponseBase:
 
     A cache of Django's own that stands before the guard may then have it for this very token, and for no other.
     """
-    if admitted(request) is not None:
+    caller = admitted(request)
+    if caller is not None:
         patch_vary_headers(response, ["Authorization"])
         if not response.has_header("Cache-Control"):
             response["Cache-Control"] = "no-store"
+        if caller.confirmation is not None and "no-store" in response["Cache-Control"].lower():
+            _hand_on(api_request(request).memo(), response)
     return response
+
+
+def _hand_on(memo: MutableMapping[Any, Any], response: HttpResponseBase) -> None:
+    """The next nonce, if there is one."""
+    if OFFERED in memo:
+        response["DPoP-Nonce"] = memo[OFFERED]
 
 
 def _response(answer: Answer) -> HttpResponse:

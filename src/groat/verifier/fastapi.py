@@ -86,7 +86,8 @@ class Guard:
     def install(self, app: FastAPI) -> None:
         """Serve the API's metadata (RFC 9728) and name them in challenges.
 
-        Also keeps `Response` objects that endpoints return themselves out of caches (RFC 6750 5.3).
+        Also keeps `Response` objects that endpoints return themselves out of caches (RFC 6750 5.3), and writes the next
+        DPoP-Nonce into answers where the verifier has nonces (RFC 9449 8.2).
         """
         self._resource.announce()
         app.add_exception_handler(Refused, _answer)
@@ -138,7 +139,7 @@ class _Installed:
         if (document := asgi.public(self._resource, scope)) is not None:
             await asgi.send_answer(document, scope, receive, send)
             return
-        guarded = asgi.no_store(send)
+        guarded = asgi.no_store(send, scope)
 
         async def sending(message: asgi.Message) -> None:
             await (guarded if asgi.CALLER_KEY in scope else send)(message)

@@ -11,7 +11,7 @@ from groat.protocol.access_token import AnyOf
 from groat.protocol.errors import ConfigError, VerificationError
 from groat.verifier import wsgi
 from groat.verifier.demands import Demand, demanded, described
-from groat.verifier.protected_resource import ProtectedResource
+from groat.verifier.protected_resource import OFFERED, ProtectedResource
 from groat.verifier.verifier import Verifier
 
 try:
@@ -72,11 +72,11 @@ class Guard:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             try:
-                g.caller = self._resource.admit(wsgi.api_request(request.environ), required)
+                g.caller = caller = self._resource.admit(wsgi.api_request(request.environ), required)
             except VerificationError as error:
                 # Returned, not raised: the application's own handlers of 401 or HTTPException would write over it.
                 return self._answer(error)
-            after_this_request(_no_store)
+            after_this_request(_no_store if caller.confirmation is None else _hand_on)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
         return guarded  # type: ignore[return-value]
@@ -104,6 +104,14 @@ def _no_store(response: Response) -> Response:
     """Keep it out of caches unless the view has its own rule (RFC 6750 5.3)."""
     if "cache-control" not in response.headers:
         response.headers["cache-control"] = "no-store"
+    return response
+
+
+def _hand_on(response: Response) -> Response:
+    """The same, with the next nonce, if there is one and no cache may keep it."""
+    response = _no_store(response)
+    if OFFERED in request.environ and "no-store" in response.headers["cache-control"].lower():
+        response.headers["dpop-nonce"] = request.environ[OFFERED]
     return response
 
 

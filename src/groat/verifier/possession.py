@@ -85,11 +85,15 @@ DEFAULT: Final = Dpop()
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A token that came as `Authorization: DPoP`: the method and URL of the request, and its DPoP headers."""
+    """A token that came as `Authorization: DPoP`: the method and URL of the request, and its DPoP headers.
+
+    `offer`: is told the nonce that the answer should have, where there is a newer one.
+    """
 
     method: str
     url: str
     proofs: Sequence[bytes | str]
+    offer: Callable[[str], None] | None = None
 
 
 # What came beside a token: proofs under the scheme DPoP, the certificate of the connection under Bearer.
@@ -102,6 +106,7 @@ class Presented(TypedDict, total=False):
     method: str
     url: str
     dpop: Sequence[bytes | str]
+    offer: Callable[[str], None]
     certificate: CertificateSource
 
 
@@ -116,7 +121,9 @@ def unexpected(presented: Presented) -> TypeError:
 
 def shown_of(presented: Presented) -> Shown:
     """What of it belongs to a token of the scheme DPoP."""
-    return Shown(presented.get("method", ""), presented.get("url", ""), presented.get("dpop", ()))
+    return Shown(
+        presented.get("method", ""), presented.get("url", ""), presented.get("dpop", ()), presented.get("offer")
+    )
 
 
 class Possession:
@@ -198,6 +205,9 @@ class Possession:
             raise InvalidToken("binding", "the proof is by another key than the one that the token is bound to")
         if self._memory is not None and not _is_first(self._memory, proven.once, now):
             raise InvalidProof("dpop_replayed", "this proof came before; sign a new one for each request")
+        # Behind all else: what a stranger sends has no answer with a nonce but the challenge.
+        if shown.offer is not None and self._nonces is not None and (newer := self._nonces.newer(proof.nonce, now)):
+            shown.offer(newer)
 
     def _nonce(self, proof: UnverifiedProof, now: float) -> Life | None:
         """When the nonce is good, where it counts instead of iat. Raises ProofNonceRequired."""

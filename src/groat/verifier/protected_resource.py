@@ -32,6 +32,9 @@ _PATTERN: Final = re.compile(r"[*?#{}\[\]]")
 # What most requests begin with: for these nothing is asked that bound tokens alone need.
 _BEARER, _BEARER_BYTES = "Bearer ", b"Bearer "
 _ADMITTED: Final = "groat.admitted"
+# Where the memo of a request has the DPoP-Nonce that its answer should have, if any (RFC 9449 8.2). An answer that
+# caches may keep gets none: it would hand an old nonce to others.
+OFFERED: Final = "groat.dpop_nonce"
 READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -134,6 +137,7 @@ class ProtectedResource:
                     method=request.method,
                     url=request.target(),
                     dpop=request.lines("dpop"),
+                    offer=_offer(request),
                 ),
             )
         except VerificationError as error:
@@ -159,6 +163,7 @@ class ProtectedResource:
                     method=request.method,
                     url=request.target(),
                     dpop=request.lines("dpop"),
+                    offer=_offer(request),
                 ),
             )
         except VerificationError as error:
@@ -208,6 +213,13 @@ class ProtectedResource:
         return refusal(error, explain=self.verifier.explain)
 
 
+def _offer(request: ApiRequest) -> Callable[[str], None]:
+    def keep(nonce: str) -> None:
+        request.memo()[OFFERED] = nonce
+
+    return keep
+
+
 def named_scopes(scopes: tuple[str, ...] | AnyOf) -> tuple[str, ...]:
     """Every scope that is named in a demand."""
     return scopes.scopes if isinstance(scopes, AnyOf) else scopes
@@ -238,4 +250,4 @@ def _exempt_paths(exempt: str | Collection[str]) -> frozenset[str]:
     return paths
 
 
-__all__ = ["READS", "UNKNOWN", "ApiRequest", "ProtectedResource"]
+__all__ = ["OFFERED", "READS", "UNKNOWN", "ApiRequest", "ProtectedResource"]

@@ -177,9 +177,9 @@ class Verifier:
         """As `verify`, from the values of all Authorization header lines and the raw query string (RFC 6750 2).
 
         For tokens that are bound to a key (RFC 9449 7): `method`; `url`, the path that was asked for, as it was sent,
-        which is put behind `public_url` (of a whole URL the path counts); `dpop`, the values of all DPoP header lines.
-        For those that are bound to a certificate (RFC 8705 3): the leaf that the caller has proven in the handshake, as
-        bytes (DER) or text (PEM), or a callable that gives it, which is asked for those tokens alone.
+        which is put behind `public_url` (of a whole URL the path counts); `dpop`, the values of all DPoP header lines;
+        `offer`, called with the DPoP-Nonce that the answer should have, if any. For those that are bound to a
+        certificate (RFC 8705 3): the leaf, as bytes (DER) or text (PEM), or a callable that gives it if it is needed.
         """
         if not presented.keys() <= PRESENTED:
             raise unexpected(presented)

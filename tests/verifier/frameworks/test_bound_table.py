@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from groat.protocol.dpop import token_hash
+from groat.protocol.dpop_nonce import SLOT_SECONDS, Nonces
 from groat.protocol.jwk import generate_private_key
 from tests.proofs import ABSENT, PROOF_KEY, bare_jwk, proof
 from tests.verifier.frameworks.test_table import APPS, Got, Headers, Served, Sides, started
@@ -15,6 +16,7 @@ from tests.verifier.issuer import serving
 from tests.verifier.tokens import AUD
 
 URL: Final = AUD + "/protected"
+SECRET: Final = "0123456789abcdef"
 OTHER: Final = generate_private_key("ES256")
 RSA: Final = generate_private_key("RS256")
 
@@ -28,7 +30,7 @@ def sides() -> Iterator[Sides]:
 
 @pytest.fixture(scope="module", params=APPS)
 def served(request: pytest.FixtureRequest, sides: Sides) -> Iterator[Served]:
-    with started(request.param, sides) as running:
+    with started(request.param, sides, NONCES=SECRET) as running:
         yield running
 
 
@@ -100,6 +102,25 @@ def test_refused(served: Served, sides: Sides) -> None:
     poor = bound(sides, scope="orders:read")
     got = served.ask("/protected", sent(poor, good(poor)))
     assert (got.status, dpop_error(got)) == (403, "insufficient_scope")
+
+
+@pytest.mark.rule("RS-DP-16")
+def test_the_next_nonce(served: Served, sides: Sides) -> None:
+    """Who shows the nonce of before, or none, gets that of now with his answer, once; who has it gets none."""
+    nonces = Nonces([SECRET.encode()])
+    if time.time() % SLOT_SECONDS > SLOT_SECONDS - 5:  # the slot must not end before the test does
+        time.sleep(5)
+    newest, before = nonces.current(time.time()), nonces.current(time.time() - SLOT_SECONDS)
+    for path in ("/protected", "/whoami"):
+        for nonce, offered in ((before, newest), (ABSENT, newest), (newest, None)):
+            token = bound(sides)
+            got = served.ask(path, sent(token, good(token, url=AUD + path, nonce=nonce)))
+            assert (got.status, got.one("dpop-nonce")) == (200, offered)
+    plain = served.ask("/protected", [("Authorization", f"Bearer {sides.good()}")])
+    assert (plain.status, plain.one("dpop-nonce")) == (200, None)
+    token = bound(sides)
+    refused = served.ask("/protected", sent(token, good(token, key=OTHER, nonce=before)))
+    assert (refused.status, refused.one("dpop-nonce")) == (401, None)
 
 
 @pytest.mark.rule("RS-DP-12")

@@ -9,7 +9,7 @@ It serves, until it is ended, with the verifier of `verifier()`:
 all of it below PREFIX where one is given, as the framework mounts an application (root_path, SCRIPT_NAME). `SERVER`
 names the server that it runs in.
 
-Variables: DIALECT, how a proxy at 127.0.0.1 writes certificates; TLS, a file with the server's certificate and key, and
+Variables: NONCES, the secret of nonces that proofs may have; DIALECT, how a proxy at 127.0.0.1 writes certificates; TLS, a file with the server's certificate and key, and
 CALLERS, one with the certificates that callers may have (aiohttp and what runs in gunicorn).
 """
 
@@ -18,7 +18,7 @@ import ssl
 import sys
 from typing import Final
 
-from groat.verifier import Certificates, ResourceDescription, Verifier
+from groat.verifier import Certificates, Dpop, ResourceDescription, Verifier
 
 SCOPES: Final = {"orders:read": "Read orders", "orders:write": "Change orders"}
 
@@ -28,7 +28,10 @@ def verifier() -> Verifier:
     issuers, dialect = os.environ["ISSUERS"].split(","), os.environ.get("DIALECT")
     certificates = Certificates("127.0.0.1", dialect) if dialect else None
     about = ResourceDescription("Orders")
-    return Verifier(None, os.environ["AUDIENCE"], issuers=issuers, description=about, certificates=certificates)
+    secret = os.environ.get("NONCES")
+    dpop = Dpop(nonces="optional", nonce_secret=secret) if secret else None
+    audience = os.environ["AUDIENCE"]
+    return Verifier(None, audience, issuers=issuers, description=about, certificates=certificates, dpop=dpop)
 
 
 def tls() -> ssl.SSLContext | None:
