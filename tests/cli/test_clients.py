@@ -192,7 +192,7 @@ def test_a_new_key_does_not_go_over_a_file(home: Home) -> None:
         (("", *ALLOW), 3, "client id must be 1 to 128"),
         (("ü", *ALLOW), 3, "client id must be 1 to 128"),
         (("x" * 129, *ALLOW), 3, "client id must be 1 to 128"),
-        (("new", "--allow", "nothing=x"), 3, "no API nothing; registered: orders"),
+        (("new", "--allow", "nothing=x"), 3, "no API nothing; registered: groat-admin, orders"),
         (("new", "--allow", "orders=delete"), 3, "API orders has no scope delete; it has: orders:read orders:write"),
         (("new", "--allow", "orders"), 2, "--allow takes API=scope,scope, not 'orders'"),
         (("new", "--allow", "=x"), 2, "--allow takes API=scope,scope"),

@@ -26,7 +26,7 @@ def test_the_commands_of_the_introduction(empty: Home) -> None:
     port = free_port()
     empty.env["GROAT_SERVER__PORT"] = str(port)
     init = empty.script("init", "--issuer", ISSUER)
-    assert (init.code, init.out.count("created")) == (0, 4)
+    assert (init.code, init.out.count("created")) == (0, 5)
     add = "api add orders --audience https://orders.example.com --scope orders:read --scope orders:write"
     assert empty.script(*add.split()).code == 0
     client = empty.script(
@@ -59,7 +59,7 @@ def test_a_second_init_changes_no_byte(home: Home) -> None:
     """It says so for every part, and every file keeps its content, mode and time."""
     before = home.snapshot()
     again = home.script("init", "--issuer", ISSUER)
-    assert (again.code, again.out.count("unchanged"), again.out.count("created")) == (0, 4, 0)
+    assert (again.code, again.out.count("unchanged"), again.out.count("created")) == (0, 5, 0)
     assert home.snapshot() == before
     assert "next:" not in again.err
 
@@ -68,7 +68,13 @@ def test_a_second_init_changes_no_byte(home: Home) -> None:
 def test_init_as_json(empty: Home) -> None:
     """What was made, as an array of objects; then the same with `unchanged`."""
     first, second = (empty.ok("--json", "init", "--issuer", ISSUER).json for _ in range(2))
-    assert [step["what"] for step in first] == ["configuration", "key-encryption key", "store", "signing key"]
+    assert [step["what"] for step in first] == [
+        "configuration",
+        "key-encryption key",
+        "store",
+        "signing key",
+        "admin API",
+    ]
     assert {step["outcome"] for step in first} == {"created"}
     assert second == [{**step, "outcome": "unchanged"} for step in first]
 
@@ -190,6 +196,7 @@ def test_an_init_that_was_cut_short_can_be_finished(empty: Home) -> None:
         "unchanged",
         "unchanged",
         "created",
+        "unchanged",
     ]
     for path in (empty.directory / "data").iterdir():
         path.unlink()

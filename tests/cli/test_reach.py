@@ -254,6 +254,7 @@ def test_init_says_that_it_upgraded_a_store(home: Home) -> None:
         # What every version since has added.
         for statement in (
             "DROP TABLE trust_rules", "DROP TABLE trusts",
+            "DROP TABLE audit", "DROP TABLE revoked_tokens", "DROP TABLE cuts", "DROP TABLE api_keys",
             "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE apis DROP COLUMN binding",
             "ALTER TABLE clients DROP COLUMN unused_since",
             "PRAGMA user_version=1",

@@ -62,6 +62,8 @@ TABLE = {
     "InvalidDpopProof": ("invalid_dpop_proof", 400),
     "UseDpopNonce": ("use_dpop_nonce", 400),
     "UnauthorizedClient": ("unauthorized_client", 400),
+    "UnsupportedTokenType": ("unsupported_token_type", 400),
+    "InvalidCallerToken": ("invalid_token", 401),
     "UnsupportedGrantType": ("unsupported_grant_type", 400),
     "InvalidScope": ("invalid_scope", 400),
     "InvalidTarget": ("invalid_target", 400),

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from groat.protocol import strict_json
 from groat.protocol.access_token import Caller
+from groat.protocol.binding import UNBOUND
 
 SCOPE: Final = "groat:introspect"  # of the issuer's own API: whoever has it may ask
 PARAMETERS: Final = ("token", "token_type_hint")
@@ -17,8 +18,7 @@ _SHOWN: Final = ("scope", "client_id", "exp", "iat", "sub", "aud", "iss", "jti",
 
 def active(caller: Caller) -> dict[str, Any]:
     """What a token that counts says (RFC 7662 2.2, RFC 9449 6.2): what its API would read in it, and its type."""
-    bound = caller.confirmation
-    kind = "DPoP" if bound is not None and bound.jkt is not None else "Bearer"
+    kind = (caller.confirmation or UNBOUND).token_type
     shown = {name: caller.claims[name] for name in _SHOWN if name in caller.claims}
     return {"active": True, "token_type": kind, **shown}
 

@@ -176,7 +176,11 @@ def test_the_aliases_are_where_certificates_are_asked_for(fresh_lab: Callable[..
     alias = "https://mtls.as.example/token"
     lab = fresh_lab(settings=behind("rfc9440") + '[tls]\ncertificate_url = "https://mtls.as.example/"\n')
     document = lab.get("/.well-known/oauth-authorization-server").json
-    assert document["mtls_endpoint_aliases"] == {"token_endpoint": alias}
+    assert document["mtls_endpoint_aliases"] == {
+        "token_endpoint": alias,
+        "introspection_endpoint": "https://mtls.as.example/introspect",
+        "revocation_endpoint": "https://mtls.as.example/revoke",
+    }
     assert document["token_endpoint"] == TE
     assert document["tls_client_certificate_bound_access_tokens"] is True
     for url in (TE, alias):

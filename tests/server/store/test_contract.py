@@ -1,6 +1,7 @@
 """What every store promises, whatever engine it stands on: written against the Store protocol alone."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -47,6 +48,7 @@ from groat.server.store.changes import (
 )
 from groat.server.store.group_commit import MAX_BATCH, MAX_WAITING
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
+from tests.certificates import Wish, issued
 from tests.server.store.places import DEED, Place
 
 NOW = 1_800_000_000
@@ -995,13 +997,16 @@ def test_uses_and_purges_leave_the_version_alone(place: Place) -> None:
 
 def test_records_come_back_as_they_went_in(place: Place) -> None:
     """Every field of APIs, clients, keys and signing keys survives, also in another process."""
+    own = (base64.b64encode(issued(Wish()).der).decode(),)
     full = client(
+        certificates=own, certificate_ca=own, certificate_dns="billing.example",
         allow={"orders": ("read", "write"), "z": ()}, enabled=False, default_scopes=("read",), grant_types=("a", "b"),
         assertion_audience=AssertionAudience.ISSUER_OR_TOKEN_ENDPOINT, max_assertion_lifetime=77, signing_alg="ES256",
         strict_typ=True, jwks_uri="https://keys.example/jwks", token_lifetime=90, scope_policy=ScopePolicy.NARROW,
         claims={"tenant": "acmé"}, owner="Accounts", labels={"env": "prod"}, binding=Binding.DPOP,
     )  # fmt: skip
-    assert not [name for name in CLIENT_SETTINGS if getattr(full.settings, name) == getattr(DEFAULTS, name)]
+    unset = {name for name in CLIENT_SETTINGS if getattr(full.settings, name) == getattr(DEFAULTS, name)}
+    assert unset == {f"certificate_{kind}" for kind in ("uri", "dn", "ip", "email")}  # one name at most
     ring = (signing(KEYS[2], retires_at=NOW + 1, removes_at=NOW + 2), signing(KEYS[3], activates_at=NOW + 1))
 
     async def work() -> None:
