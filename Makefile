@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help components demo test again lint types fmt bench timing neighbour faults soak fuzz admin-fuzz scale registries rules image compose-test simulate custody rotation-soak lock clean
+.PHONY: help components demo test slow again lint types fmt bench timing neighbour faults soak fuzz admin-fuzz scale registries rules image compose-test simulate custody rotation-soak lock clean
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -23,6 +23,9 @@ demo: $(STAMP)   ## Run all four roles for real, on loopback, with throw-away ke
 
 test: $(STAMP)   ## Run every test (installs what they need; npm peers where npm is present)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+
+slow: $(STAMP)   ## The tests that take minutes and rarely fail: replicas, proxies and generated clients for real
+	$(BIN)/pytest -m slow -n auto --maxprocesses 4 --dist loadfile
 
 again: $(STAMP)  ## Run once more, alone, what failed in the last `make test`, if that is at most three tests
 	$(BIN)/python -m tests.again

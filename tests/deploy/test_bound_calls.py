@@ -18,6 +18,8 @@ from tests.verifier.tokens import AUD
 from .plain_proxies import PLAIN, PREFIX
 from .proxies import BIN, Bench, placed, process
 
+pytestmark = pytest.mark.slow
+
 API: Final = """
 import os
 import uvicorn

@@ -17,6 +17,8 @@ from tests.server.builders import decoded
 
 from .proxies import AUDIENCE, BIN, DEPLOY, Bench, arranged, replaced, start_caddy, start_nginx
 
+pytestmark = pytest.mark.slow
+
 SUBJECT: Final = "CN=billing,O=Example"
 NOTHING: Final[Mapping[str, str]] = {}
 

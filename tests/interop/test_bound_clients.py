@@ -13,6 +13,8 @@ from .bound import ALGORITHMS, BOUND_CLIENT, BoundPlace, bound_place
 from .foreign_keys import private_jwk
 from .processes import SCOPES, run_node
 
+pytestmark = pytest.mark.slow
+
 PlaceOf = Callable[[str], BoundPlace]
 NODE: Final = ("oauth4webapi", "openid_client")
 NONCES: Final = ("off", "required")

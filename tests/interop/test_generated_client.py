@@ -15,7 +15,7 @@ from .processes import ENVIRONMENT, NODE
 
 PAGE: Final = "admin-api.md"
 OURS: Final = ("manage_admin.ts", "manage_admin_stdio.mjs", "json_stdio.mjs", "tsconfig.json")
-pytestmark = pytest.mark.usefixtures("node_peers")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node_peers")]
 
 
 def run(directory: Path, program: str, *arguments: str, text: str = "") -> str:

@@ -26,6 +26,8 @@ from tests.protocol.federation.platforms import PLATFORMS
 from tests.server.builders import Party, base
 from tests.server.wire import FORM, Address, Answer, check_ec, check_ok, check_refused, encoded, post
 
+pytestmark = pytest.mark.slow
+
 ROOT: Final = Path(__file__).parent.parent.parent
 TOKEN_URL: Final = f"{ISSUER.rstrip('/')}/token"
 FAULTY: Final = (sys.executable, "-m", "tests.faults.entry")
