@@ -24,6 +24,8 @@ from tests.verifier.issuer import Issuer, serving
 from tests.verifier.test_bound_tokens import JKT, good
 from tests.verifier.tokens import AUD
 
+pytestmark = pytest.mark.slow
+
 NOW: Final = int(time.time())
 Plug = Any  # SqliteReplays or PostgresReplays
 
