@@ -245,13 +245,3 @@ def test_a_caller_who_resets_at_once_is_logged_with_its_address(groat: "Groat") 
         time.sleep(0.02)
     assert [line["source"] for line in refused] == ["127.0.0.1"]
     server.stop()
-
-
-def test_a_worker_that_says_nothing_for_a_moment_is_kept(three: "Server") -> None:
-    """A host that is busy with something else for seconds costs no worker: a successor would wait as long."""
-    slow, *others = three.workers()
-    os.kill(slow, signal.SIGSTOP)
-    time.sleep(7)  # uvicorn's own patience is five
-    os.kill(slow, signal.SIGCONT)
-    time.sleep(1)
-    assert set(three.workers()) == {slow, *others}

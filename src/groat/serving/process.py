@@ -25,9 +25,6 @@ from groat.serving.listening import HANDSHAKE_SECONDS, refuse_newcomers
 
 GRACEFUL_SECONDS: Final = 10
 BACKLOG: Final = 2048
-# How long a worker may keep its supervisor waiting for a sign of life, its start included. On a host that is busy with
-# something else that takes longer than uvicorn's five seconds, and whoever is killed for it begins from the start.
-WORKER_SECONDS: Final = 20
 CONNECTIONS_FILE: Final = "connections"
 
 
@@ -46,7 +43,6 @@ def bounded(app: str | Callable[..., Any], **more: Any) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        timeout_worker_healthcheck=WORKER_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
         **more,
     )
