@@ -17,6 +17,8 @@ from benchmarks.enumeration import (
 )
 from groat.server.http.waiting_room import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.rule("A18", "Z06")
 @pytest.mark.timeout(60)

@@ -10,6 +10,8 @@ import pytest
 
 from .running import LIKE_A_JWT, Demo, steps_of
 
+pytestmark = pytest.mark.slow
+
 ROOT: Final = Path(__file__).parents[2]
 SHAPE: Final = r"""groat demo --workload  \(throw-away keys, loopback only, nothing is kept\)
   1  keys      issuer signing key   ES256  kid [\w-]{3}… +\d\.\d\d s

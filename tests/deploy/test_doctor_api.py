@@ -13,6 +13,8 @@ from tests.verifier.issuer import Issuer, serving
 from .plain_proxies import PREFIX, nginx
 from .proxies import BIN, Bench, placed, process
 
+pytestmark = pytest.mark.slow
+
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 PASSED_ON = f"location {WELL_KNOWN} {{ proxy_pass http://127.0.0.1:PORT; }}"
 

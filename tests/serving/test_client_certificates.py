@@ -24,6 +24,8 @@ from tests.certificates import Issued, Wish, issued, self_signed
 from tests.server.builders import decoded
 from tests.server.wire import FORM
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.conftest import Groat, Server
 
