@@ -3,8 +3,10 @@
 import asyncio
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,14 +26,17 @@ from tests.verifier.issuer import Issuer, serving
 from tests.verifier.test_bound_tokens import JKT, good
 from tests.verifier.tokens import AUD
 
-pytestmark = pytest.mark.slow
-
-NOW: Final = int(time.time())
 Plug = Any  # SqliteReplays or PostgresReplays
 
 
 def once(name: str, ends: int) -> OneTimeValue:
     return OneTimeValue(OneTimeKind.PROOF, "key", name, ends)
+
+
+@pytest.fixture
+def now() -> int:
+    """When the test begins: a database goes by its own clock, and a whole run takes longer than proofs are kept."""
+    return int(time.time())
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -58,29 +63,29 @@ def plug(replay: str) -> Iterator[Callable[[], Plug]]:
 
 
 @pytest.mark.rule("RS-DP-09")
-def test_what_one_has_seen_the_other_knows(plug: Callable[[], Plug]) -> None:
+def test_what_one_has_seen_the_other_knows(plug: Callable[[], Plug], now: int) -> None:
     """Also after the one is gone; another key's proof, or another jti, is another."""
     one, other = plug(), plug()
-    assert one.first(once("a", NOW + 80), NOW)
-    assert not other.first(once("a", NOW + 80), NOW)
-    assert other.first(once("b", NOW + 80), NOW)
+    assert one.first(once("a", now + 80), now)
+    assert not other.first(once("a", now + 80), now)
+    assert other.first(once("b", now + 80), now)
     one.close()
-    assert not one.first(once("b", NOW + 80), NOW)
-    assert not plug().first(once("a", NOW + 80), NOW)
+    assert not one.first(once("b", now + 80), now)
+    assert not plug().first(once("a", now + 80), now)
 
 
 @pytest.mark.rule("RS-DP-11")
-def test_what_is_over_is_forgotten_and_refused(plug: Callable[[], Plug]) -> None:
+def test_what_is_over_is_forgotten_and_refused(plug: Callable[[], Plug], now: int) -> None:
     """A clock that was ahead makes others forget: what they cannot know they refuse, and do not take for new."""
     one, other = plug(), plug()
-    old, then = once("old", NOW - KEEP_SECONDS - 100), NOW - KEEP_SECONDS - 200
+    old, then = once("old", now - KEEP_SECONDS - 100), now - KEEP_SECONDS - 200
     if isinstance(one, sqlite_plug.SqliteReplays):  # by whose clock it goes; a database goes by its own
         assert one.first(old, then)
-    assert other.first(once("now", NOW + 80), NOW + SWEEP_SECONDS)  # sweeps
+    assert other.first(once("now", now + 80), now + SWEEP_SECONDS)  # sweeps
     with pytest.raises(ReplayStoreUnavailable) as caught:
         one.first(old, then)
     assert "forgotten already" in caught.value.hint
-    assert not one.first(once("now", NOW + 80), NOW)
+    assert not one.first(once("now", now + 80), now)
 
 
 WORKER: Final = """
@@ -159,27 +164,27 @@ def test_a_memory_that_is_away(issuer: Issuer, tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.rule("RS-DP-11")
-def test_a_file_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_full(now: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its size is bounded, and then nothing is accepted; what is in there is known all the same."""
     monkeypatch.setattr(sqlite_plug, "MAX_PAGES", 16)
     with closing(sqlite_plug.SqliteReplays(tmp_path / "proofs.db")) as memory:
         with pytest.raises(ReplayStoreUnavailable) as caught:
             for n in range(5000):
-                assert memory.first(once(f"{n}", NOW + 80), NOW)
+                assert memory.first(once(f"{n}", now + 80), now)
         assert "full" in caught.value.hint
-        assert not memory.first(once("0", NOW + 80), NOW)
+        assert not memory.first(once("0", now + 80), now)
     assert (tmp_path / "proofs.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_forked_child_has_connections_of_its_own(plug: Callable[[], Plug]) -> None:
+def test_a_forked_child_has_connections_of_its_own(plug: Callable[[], Plug], now: int) -> None:
     """It shares the memory and no socket, and the parent goes on."""
     memory = plug()
-    assert memory.first(once("a", NOW + 80), NOW)
+    assert memory.first(once("a", now + 80), now)
     child = os.fork()
     if child == 0:
-        os._exit(0 if not memory.first(once("a", NOW + 80), NOW) and memory.first(once("b", NOW + 80), NOW) else 1)
+        os._exit(0 if not memory.first(once("a", now + 80), now) and memory.first(once("b", now + 80), now) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert not memory.first(once("b", NOW + 80), NOW)
+    assert not memory.first(once("b", now + 80), now)
 
 
 class Own:
@@ -254,7 +259,7 @@ class _Sets:
         self.kept: dict[bytes, int] = {}
 
     def set(self, name: bytes, value: int, *, nx: bool, exat: int) -> bool | None:
-        assert (nx, exat > NOW) == (True, True)
+        assert (nx, exat > time.time()) == (True, True)
         return None if name in self.kept else self.kept.setdefault(name, value) == value
 
 
@@ -271,3 +276,17 @@ def test_the_plug_of_the_guide(issuer: Issuer) -> None:
         with pytest.raises(VerificationError) as again:
             _call(verifier, token, text)
     assert again.value.reason == "dpop_replayed"
+
+
+@pytest.mark.rule("RS-DP-11")
+def test_a_file_that_another_process_makes_at_this_moment(tmp_path: Path, now: int) -> None:
+    """It is about to write, and SQLite would not wait for it by itself: no first proof is refused for that."""
+    path = tmp_path / "proofs.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE something (n INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+        timer.start()
+        with closing(sqlite_plug.SqliteReplays(path)) as memory:
+            assert memory.first(once("a", now + 80), now)
+        timer.join()

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,6 @@ from groat.verifier.replay.shared import (
 
 MAX_PAGES: Final = 262_144  # of 4 KiB: a file of 1 GiB; then nothing more is accepted
 _SCHEMA: Final = """
-PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS proofs (digest BLOB PRIMARY KEY, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS proofs_ends ON proofs (ends);
@@ -84,6 +84,7 @@ class SqliteReplays(SharedMemory):
             # Each statement is a transaction of its own: what was accepted is written.
             made = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = made
+            _use_log(made)
             made.execute(f"PRAGMA max_page_count = {MAX_PAGES}")
             made.executescript(_SCHEMA)
         return self._connection
@@ -92,6 +93,23 @@ class SqliteReplays(SharedMemory):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Write ahead, as long as another process that makes the file at this moment lets us wait for it.
+
+    SQLite does not wait by itself when the mode changes: each would wait for the other to stop reading.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 __all__ = ["SqliteReplays"]
