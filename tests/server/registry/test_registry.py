@@ -20,6 +20,7 @@ from groat.protocol.dpop_nonce import Nonces
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import generate_private_key
 from groat.protocol.models import Policy
+from groat.protocol.revocation import Cut
 from groat.server import operations
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.possession import Possession
@@ -270,6 +271,13 @@ class GatedStore(SqliteStore):
 
     apis_gate: asyncio.Event | None = None
     keys_gate: asyncio.Event | None = None
+    cuts_gate: asyncio.Event | None = None
+
+    async def cuts(self) -> tuple[Cut, ...]:
+        cuts, gate = await super().cuts(), self.cuts_gate
+        if gate is not None:
+            await gate.wait()
+        return cuts
 
     async def list_apis(self) -> tuple[ApiRecord, ...]:
         apis = await super().list_apis()
@@ -307,6 +315,30 @@ def test_a_version_that_goes_back_keeps_no_older_record(tmp_path: Path) -> None:
             client = await scene.registry.find_client("billing")
             assert client is not None
             assert new.thumbprint in {key.thumbprint for key in client.keys}
+
+    run(work())
+
+
+@pytest.mark.rule("AS-CA-24", "AS-RV-06", "I6")
+def test_a_cut_that_was_read_too_early_takes_no_other_ones_place(tmp_path: Path) -> None:
+    """What is cut off is remembered with the APIs: an answer from before the change may come after one from after it."""
+
+    async def work() -> None:
+        async with Scene(tmp_path, GatedStore) as scene:
+            store, registry = scene.store, scene.registry
+            assert isinstance(store, GatedStore)
+            gate = store.cuts_gate = asyncio.Event()
+            before = asyncio.ensure_future(registry.find_client("billing"))
+            await asyncio.sleep(0)
+            store.cuts_gate = None
+            await operations.revoke_client_tokens(scene.operator, "billing")
+            await registry.refresh()
+            await registry.apis()
+            gate.set()
+            await before
+            client = await registry.find_client("billing")
+            assert client is not None
+            assert client.not_before == NOW + 1
 
     run(work())
 

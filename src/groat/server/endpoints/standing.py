@@ -43,42 +43,52 @@ class Standing:
     async def proven(self, asked: Asked) -> Caller:
         """What one of our tokens says that is for this audience and not over. Not checked: whether it still counts."""
         expected = asked.expectations()
-        jwt = parse_access_token(asked.token, expected)
-        keys = await self.registry.published(asked.now)
-        key = next((key for key in keys if key.kid == jwt.header.kid), None)
-        if key is None:
-            raise InvalidToken("key_unknown", f"no key {shown(jwt.header.kid)} is published: not ours, or revoked")
-        return check_access_token(jwt, key, expected, asked.now)
+        return await self._checked(parse_access_token(asked.token, expected), expected, asked.now)
 
     async def counting(self, asked: Asked) -> Caller:
         """The same of a token that counts now, by the registry as it is.
 
         Not checked: whether the client may still ask for what was granted; that is for its next token.
         """
-        version, taken_back = await self.store.is_revoked(token_digest(_jti(asked)))
+        expected = asked.expectations()
+        parsed = _parsed(asked.token, expected)
+        # Asked first, and of anything: what is read after it is as new, and time does not tell why a token is none.
+        version, taken_back = await self.store.is_revoked(token_digest(_jti(parsed)))
         self.registry.observe(version)
-        caller = await self.proven(asked)
+        if isinstance(parsed, InvalidToken):
+            raise parsed
+        caller = await self._checked(parsed, expected, asked.now)
         if taken_back:
             raise InvalidToken("revoked", "this token was taken back")
+        await self._check_registry(caller, asked.audience)
+        return caller
+
+    async def _checked(self, jwt: UnverifiedJwt, expected: Expectations, now: float) -> Caller:
+        keys = await self.registry.published(now)
+        key = next((key for key in keys if key.kid == jwt.header.kid), None)
+        if key is None:
+            raise InvalidToken("key_unknown", f"no key {shown(jwt.header.kid)} is published: not ours, or revoked")
+        return check_access_token(jwt, key, expected, now)
+
+    async def _check_registry(self, caller: Caller, audience: str) -> None:
         client = await self.registry.find_client(caller.client_id)
         if client is None or not client.enabled:
             raise InvalidToken("revoked", f"client {shown(caller.client_id)} is disabled, or was removed")
         apis = (await self.registry.apis()).values()
-        api = next((api for api in apis if api.audience == asked.audience), None)
+        api = next((api for api in apis if api.audience == audience), None)
         if api is None:
-            raise InvalidToken("audience", f"no API has the audience {shown(asked.audience)} any more")
+            raise InvalidToken("audience", f"no API has the audience {shown(audience)} any more")
         if (caller.issued_at or 0) < max(client.not_before, api.not_before):
             raise InvalidToken("revoked", "everything was taken back that was issued when this token was")
-        return caller
 
 
-def _jti(asked: Asked) -> str:
+def _parsed(token: str, expected: Expectations) -> UnverifiedJwt | InvalidToken:
     try:
-        jti = _parsed(asked).claims.get("jti")
-    except InvalidToken:
-        return _NONE
+        return parse_access_token(token, expected)
+    except InvalidToken as error:
+        return error
+
+
+def _jti(parsed: UnverifiedJwt | InvalidToken) -> str:
+    jti = None if isinstance(parsed, InvalidToken) else parsed.claims.get("jti")
     return jti if isinstance(jti, str) else _NONE
-
-
-def _parsed(asked: Asked) -> UnverifiedJwt:
-    return parse_access_token(asked.token, asked.expectations())

@@ -93,12 +93,12 @@ async def list_revocations(operator: Operator) -> tuple[Cut, ...]:
 async def _cut(
     operator: Operator, kind: CutKind, subjects: Sequence[str], operation: str, facts: Mapping[str, Any]
 ) -> Cut:
+    """Cut off all of these; returns the cut of the first."""
+    now, seen = operator.now, await operator.store.cuts()
     # Before the change: it reads every record of an issuance, and whoever issues waits for no such thing.
-    ahead = max(0, await operator.store.latest_issuance() - operator.now)
-    many = [MakeCut(kind, subject, operator.now, ahead) for subject in subjects]
-    await operator.change(None, many, operation, facts)
-    made = {(cut.kind, cut.subject): cut for cut in await operator.store.cuts()}
-    found = made.get((kind, subjects[0]))
-    if found is None or found.made_at < operator.now:  # it was tried alone, and rolled back
-        return Cut(kind, subjects[0], next_cut(operator.now, ahead, 0), operator.now)
-    return found
+    ahead = max(0, await operator.store.latest_issuance() - now)
+    await operator.change(None, [MakeCut(kind, subject, now, ahead) for subject in subjects], operation, facts)
+    made = next((cut for cut in await operator.store.cuts() if (cut.kind, cut.subject) == (kind, subjects[0])), None)
+    if made is None or made in seen:  # it was tried alone, and rolled back
+        return Cut(kind, subjects[0], next_cut(now, ahead, 0), now)
+    return made

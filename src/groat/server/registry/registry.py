@@ -72,8 +72,7 @@ class Registry:
         self._clients: OrderedDict[str, tuple[Client, str | None]] = OrderedDict()
         # Clients with the keys that they publish, as these were when they were joined.
         self._joined: dict[str, tuple[Client, tuple[PublicKey, ...], Client]] = {}
-        self._apis: dict[str, Api] | None = None
-        self._cuts = Cuts()
+        self._apis: tuple[dict[str, Api], Cuts] | None = None
         self._signing_keys: tuple[SigningKey, ...] | None = None
         self._signers: dict[str, Signer] = {}
         self._active: tuple[str, float, float] = ("", 0.0, 0.0)
@@ -140,8 +139,7 @@ class Registry:
         if found is None:
             return None, None
         changes = self._changes
-        apis = await self.apis()
-        known = to_client(*found, apis, self._cuts, self._public_key), found[0].settings.jwks_uri
+        known = to_client(*found, *await self._apis_and_cuts(), self._public_key), found[0].settings.jwks_uri
         if changes != self._changes:
             return known  # read before the change that was seen meanwhile: good for now, not to be remembered
         self._clients[client_id] = known
@@ -188,14 +186,18 @@ class Registry:
 
     async def apis(self) -> dict[str, Api]:
         """Every API by name."""
+        return (await self._apis_and_cuts())[0]
+
+    async def _apis_and_cuts(self) -> tuple[dict[str, Api], Cuts]:
+        """Every API by name, and what is cut off: read and remembered together, as clients are made of both."""
         if self._apis is not None:
             return self._apis
         changes = self._changes
-        records, self._cuts = await self._store.list_apis(), Cuts(await self._store.cuts())
-        apis = {record.name: to_api(record, self._cuts) for record in records}
+        records, cuts = await self._store.list_apis(), Cuts(await self._store.cuts())
+        found = {record.name: to_api(record, cuts) for record in records}, cuts
         if changes == self._changes:
-            self._apis = apis
-        return apis
+            self._apis = found
+        return found
 
     async def signing_keys(self) -> tuple[SigningKey, ...]:
         """All signing keys, whatever their state."""

@@ -116,8 +116,10 @@ IS_REVOKED: Final = alike(
     "SELECT version, EXISTS (SELECT 1 FROM revoked_tokens WHERE digest = $1) AS revoked FROM registry"
 )
 LATEST_ISSUANCE: Final = alike("SELECT coalesce(max(issued_at), 0) AS latest FROM used_once")
+# A portion, as of used values; the next comes with the next portion of these.
 FORGET_REVOKED: Final = alike(
-    "DELETE FROM revoked_tokens WHERE ends_at <= (SELECT horizon FROM registry WHERE closed_at IS NULL)"
+    "DELETE FROM revoked_tokens WHERE digest IN (SELECT digest FROM revoked_tokens WHERE ends_at <= "
+    "(SELECT horizon FROM registry WHERE closed_at IS NULL) ORDER BY ends_at LIMIT 1000)"
 )
 
 # Clients. A removed one leaves its row behind.
