@@ -16,6 +16,7 @@ import pytest
 
 from groat.keys.files import write_key_pair
 from groat.protocol.jwk import generate_private_key
+from tests.certificates import Wish, issued
 
 from .running import Home
 
@@ -307,6 +308,20 @@ def test_the_last_key_is_not_taken_without_a_word(wished: Home) -> None:
     trust = '[trusts.ci]\nissuer = "https://ci.example.com"\ndiscovery = true\n'
     wished.file("registry.toml", f"{REGISTRY}keys = []\n{rule}{trust}")
     assert wished.ok("--json", "apply", "-f", "registry.toml").json["losses"] == []
+
+
+@pytest.mark.parametrize("beside", ['certificates = ["own.pem"]', 'jwks_uri = "https://own.example.com/jwks"'])
+def test_what_a_client_has_beside_its_keys_counts_as_the_files_have_it(wished: Home, beside: str) -> None:
+    """Whoever changes over to it loses nothing; whoever loses it together with the keys loses everything."""
+    wished.file("own.pem", issued(Wish("CN=own")).pem.decode())
+    wished.file("registry.toml", f"{REGISTRY}keys = []\n{beside}\n")
+    assert wished.ok("--json", "apply", "-f", "registry.toml").json["losses"] == []
+    public_key(wished, "own.jwk.json")
+    wished.file("registry.toml", f'{REGISTRY}keys = ["own.jwk.json"]\n{beside}\n')
+    wished.ok("apply", "-f", "registry.toml")
+    wished.file("registry.toml", f"{REGISTRY}keys = []\n")
+    refused = wished("apply", "-f", "registry.toml")
+    assert (refused.code, "billing: loses orders:read" in refused.err) == (2, True)
 
 
 def test_a_private_key_is_refused_by_its_file(wished: Home) -> None:

@@ -14,6 +14,7 @@ import pytest
 from groat.keys import files
 from groat.protocol.jwk import generate_private_key
 from groat.server.store.sqlite.store import SqliteStore
+from tests.certificates import Wish, issued
 
 from .running import AUDIENCE, Home
 
@@ -43,13 +44,22 @@ def used_just_now(home: Home, client_id: str) -> str:
     """Note a use of the client's only key; returns its kid."""
     (key,) = home.ok("--json", "client", "key", "list", client_id).json
 
-    async def note() -> None:
+    note(home, client_id, key["thumbprint"], int(time.time()))
+    return str(key["kid"])
+
+
+def used_without_a_key(home: Home, client_id: str) -> None:
+    """By a certificate, or as a workload: of such a use the hour is noted, and no key."""
+    note(home, client_id, "", int(time.time()) + 1)
+
+
+def note(home: Home, client_id: str, thumbprint: str, at: int) -> None:
+    async def write() -> None:
         store = SqliteStore.open(home.directory / "data" / "groat.db")
-        await store.note_key_uses([(client_id, key["thumbprint"], int(time.time()))])
+        await store.note_key_uses([(client_id, thumbprint, at)])
         await store.close()
 
-    asyncio.run(note())
-    return str(key["kid"])
+    asyncio.run(write())
 
 
 @pytest.mark.rule("OP-3")
@@ -187,12 +197,26 @@ def test_settings_that_leave_no_key_are_said(home: Home) -> None:
     """Another algorithm than that of its only key, and no jwks_uri any more, lock a client out as much."""
     alg = ("client", "update", "billing", "--signing-alg", "PS256")
     (loss,) = home("--json", *alg, "--dry-run").json["losses"]
-    assert (loss["permissions"], loss["why"]) == (["orders"], "none of its keys counts any more")
+    assert (loss["permissions"], loss["why"]) == (["orders"], "none of its keys and certificates counts any more")
     assert "billing: loses orders:read" in home.ok(*alg).err
     home.ok("client", "add", "own", "--allow", "orders=orders:read", "--jwks-uri", "https://own.example.com/jwks")
     found = home("--json", "client", "update", "own", "--jwks-uri", "", "--dry-run")
     assert [loss["client_id"] for loss in found.json["losses"]] == ["own"]
     assert home.ok("client", "update", "own", "--strict-typ").err == ""
+
+
+@pytest.mark.rule("OP-3")
+def test_a_certificate_is_a_proof_like_a_key(home: Home) -> None:
+    """Who has no other loses everything with it; a key beside it is not the last proof."""
+    home.file("own.pem", issued(Wish("CN=own")).pem.decode())
+    home.ok("client", "add", "own", "--allow", "orders=orders:read", "--certificate", "own.pem")
+    less = ("client", "update", "own", "--clear", "certificate")
+    (loss,) = home("--json", *less, "--dry-run").json["losses"]
+    assert (loss["client_id"], loss["permissions"]) == ("own", ["orders"])
+    home.ok("client", "update", "billing", "--certificate", "own.pem")
+    (key,) = home.ok("--json", "client", "key", "list", "billing").json
+    assert home("--json", "client", "key", "remove", "billing", key["kid"], "--dry-run").json["losses"] == []
+    home.ok("client", "key", "remove", "billing", key["kid"])  # without --force
 
 
 @pytest.mark.rule("OP-3")
@@ -213,10 +237,13 @@ def test_a_client_key_that_is_in_use(home: Home) -> None:
 def test_the_end_of_a_signing_key_names_who_holds_its_tokens(crowd: Home) -> None:
     """Those who used their key within a token's lifetime, and those whose uses nobody notes; to retire hits nobody."""
     used_just_now(crowd, "shipping")
+    crowd.ok("client", "add", "pod", "--allow", "stock=stock:read", "--no-key")
+    crowd.ok("client", "add", "idle", "--allow", "stock=stock:read", "--no-key")
+    used_without_a_key(crowd, "pod")
     crowd.ok("client", "add", "own", "--allow", "stock=stock:read", "--jwks-uri", "https://own.example.com/jwks")
     (kid,) = [key["kid"] for key in crowd.ok("--json", "key", "list").json if key["state"] == "active"]
     found = crowd("--json", "key", "revoke", "--dry-run", "--", kid)
-    assert (found.code, [loss["client_id"] for loss in found.json["losses"]]) == (7, ["own", "shipping"])
+    assert (found.code, [loss["client_id"] for loss in found.json["losses"]]) == (7, ["own", "pod", "shipping"])
     refused = crowd("key", "revoke", "--", kid)
     assert (refused.code, "shipping: the tokens that it has are refused" in refused.err) == (2, True)
     retired = crowd("--json", "key", "retire", "--dry-run", "--", kid)

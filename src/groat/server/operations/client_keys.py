@@ -9,7 +9,7 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED, KeyLimits, LimitsChange
 from groat.protocol.models import Policy
-from groat.server.operations.losses import Loss, losses_of_client_key
+from groat.server.operations.losses import Loss, losses_of_client_key, needs_no_key_here
 from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.changes import AddClientKey, LimitClientKey, RemoveClientKey
@@ -216,8 +216,8 @@ async def remove_client_key(
 
 
 def _refuse_last(chosen: _Chosen, now: int) -> None:
-    """Not for a client that publishes keys itself as well: nobody here knows which of them is its last."""
-    replaced = chosen.client.settings.jwks_uri is not None or any(other.valid(now) for other in chosen.others)
+    """Not for a client that publishes keys itself as well, or has certificates: this one is not its last proof."""
+    replaced = needs_no_key_here(chosen.client) or any(other.valid(now) for other in chosen.others)
     if key_life(chosen.record).valid(now) and not replaced:
         raise ConfigError(
             f"{chosen.record.kid} is the only valid key of client {chosen.client.client_id}: without it the client "

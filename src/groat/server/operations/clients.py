@@ -15,7 +15,7 @@ from groat.protocol.shell import command
 from groat.server.operations.apis import check, checked_scopes
 from groat.server.operations.claims import check_claims
 from groat.server.operations.client_keys import key_records
-from groat.server.operations.losses import Loss, everything_of, has_key, loss_between
+from groat.server.operations.losses import Loss, everything_of, has_proof, loss_between
 from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import NotRegistered, Operator, again_if_moved
 from groat.server.store.audit_trail import Effect, written
@@ -89,8 +89,8 @@ async def plan_client_update(
     record = replace(record, settings=change.applied(record.settings))
     await _check_settings(operator, record, before)
     keys = await operator.store.client_keys(client_id)
-    if has_key(before, keys) and not has_key(record, keys):
-        loss = everything_of(record, "none of its keys counts any more")
+    if has_proof(before, keys) and not has_proof(record, keys):
+        loss = everything_of(record, "none of its keys and certificates counts any more")
     else:
         loss = loss_between(before, record)
     return ClientChange(seen, before, record, (loss,) if loss != Loss(client_id) else ())

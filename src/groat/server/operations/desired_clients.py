@@ -30,7 +30,8 @@ async def client_step(steps: Steps, wanted: WantedClient, registered: Registered
     # What lets it in comes before what did so far goes: who changes over from one to the other loses nothing.
     outdated = await _new_rules(steps, wanted, registered.rules.get(wanted.client_id, ()))
     if wanted.keys is not None:
-        await _keys(steps, wanted, now, registered.keys.get(wanted.client_id, ()))
+        # By the settings of then: what it had beside its keys may go by the same files, or come.
+        await _keys(steps, wanted, replace(now, settings=wanted.settings), registered.keys.get(wanted.client_id, ()))
     await _without_rules(steps, wanted, outdated)
     with steps.step(what, wanted.place.at("enabled")):
         if now.enabled != wanted.enabled:

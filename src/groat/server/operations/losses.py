@@ -1,6 +1,6 @@
 """Who is hit by a change, and what each client loses by it: pure functions of what is registered."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,6 +9,8 @@ from groat.protocol.binding import Binding
 from groat.protocol.errors import ConfigError
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
 
+# How often the use of a client is noted, whatever it proved itself by: NOTE_CLIENTS in store/registry_sql.py.
+CLIENT_USE_RESOLUTION: Final = 3600
 # What a demand asks of a client, in words.
 _PROVEN: Final = {
     Binding.DPOP: "a key (DPoP)",
@@ -54,11 +56,15 @@ def everything_of(client: ClientRecord, why: str) -> Loss:
     return loss_between(client, _with_grants(client, {}), why)
 
 
-def has_key(client: ClientRecord, keys: Iterable[ClientKeyRecord]) -> bool:
-    """Whether it may have a key that its settings let count. Not checked: limits, and what it publishes itself."""
-    return client.settings.jwks_uri is not None or any(
-        client.settings.signing_alg in (None, key.algorithm) for key in keys
-    )
+def needs_no_key_here(client: ClientRecord) -> bool:
+    """Whether it may come without a registered key. Not checked: what it publishes, and dates of certificates."""
+    settings = client.settings
+    return bool(settings.jwks_uri is not None or settings.certificates or settings.certificate_ca)
+
+
+def has_proof(client: ClientRecord, keys: Iterable[ClientKeyRecord]) -> bool:
+    """Whether it may have a key or certificate that its settings let count. Not checked: limits of keys."""
+    return needs_no_key_here(client) or any(client.settings.signing_alg in (None, key.algorithm) for key in keys)
 
 
 def without_scopes(clients: Iterable[ClientRecord], api: ApiRecord, gone: set[str]) -> list[ClientRecord]:
@@ -120,10 +126,10 @@ def _demands(before: ApiRecord, after: ApiRecord, client: ClientRecord, demanded
 
 
 def losses_of_client_key(client: ClientRecord, key: KeyLife, others: Sequence[KeyLife], now: float) -> tuple[Loss, ...]:
-    """Whom the removal of a client's key hits: the client whose last one it is, and the host that uses it."""
+    """Whom the removal of a client's key hits: the client whose last proof it is, and the host that uses it."""
     if not key.valid(now):
         return ()
-    if client.settings.jwks_uri is None and not any(other.valid(now) for other in others):
+    if not needs_no_key_here(client) and not any(other.valid(now) for other in others):
         return (everything_of(client, "it has no other valid key"),)
     used = key.last_used_at
     return () if used is None else (Loss(client.client_id, why=f"it used this key {span(now - used)} ago"),)
@@ -143,19 +149,28 @@ def losses_of_rules(
 
 
 def losses_of_signing_key(
-    clients: Iterable[ClientRecord], keys: Iterable[ClientKeyRecord], since: float
+    clients: Iterable[ClientRecord], keys: Iterable[ClientKeyRecord], unused_since: Mapping[str, int], since: float
 ) -> tuple[Loss, ...]:
     """Whom the end of a signing key hits: who asked for a token after `since`, as far as that was noted.
 
-    Uses of keys that a client publishes itself are not noted, so such a client counts.
+    `unused_since`: as `Store.unused_since`. By it alone are known, to the hour, those who came without a registered
+    key: by a certificate, as a workload, by a key that is gone.
     """
     used: dict[str, int] = {}
     for key in keys:
         used[key.client_id] = max(used.get(key.client_id, 0), key.last_used_at or 0)
+
+    def may_hold_some(client: ClientRecord) -> bool:
+        by_key, by_any = used.get(client.client_id, 0), unused_since.get(client.client_id, 0)
+        otherwise = needs_no_key_here(client) or by_any > by_key
+        return by_key >= since - LAST_USE_RESOLUTION or (
+            otherwise and by_any > client.created_at and by_any >= since - CLIENT_USE_RESOLUTION
+        )
+
     return tuple(
         Loss(client.client_id, why="the tokens that it has are refused; it must get new ones")
         for client in clients
-        if client.settings.jwks_uri is not None or used.get(client.client_id, 0) >= since - LAST_USE_RESOLUTION
+        if client.settings.jwks_uri is not None or may_hold_some(client)
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from groat.server.operations.client_keys import key_life
-from groat.server.operations.losses import Loss, has_key, losses_of_rules
+from groat.server.operations.losses import Loss, has_proof, losses_of_rules
 from groat.server.operations.operator import Operator
 from groat.server.store.records import ClientRecord, RuleRecord
 
@@ -24,11 +24,11 @@ async def losses_without(operator: Operator, gone: Sequence[RuleRecord], *, alwa
         idle = not any(rule.trust in counting for rule in mine)
         client = await operator.store.find_client(client_id)
         if client is not None:  # else it was removed meanwhile
-            otherwise = kept or idle or await _has_key(operator, client)
+            otherwise = kept or idle or await _has_proof(operator, client)
             losses += losses_of_rules(client, [rule.rule_id for rule in mine], otherwise=otherwise, always=always)
     return tuple(losses)
 
 
-async def _has_key(operator: Operator, client: ClientRecord) -> bool:
+async def _has_proof(operator: Operator, client: ClientRecord) -> bool:
     keys = await operator.store.client_keys(client.client_id)
-    return has_key(client, [key for key in keys if key_life(key).valid(operator.now)])
+    return has_proof(client, [key for key in keys if key_life(key).valid(operator.now)])

@@ -167,7 +167,7 @@ async def plan_signing_key_end(operator: Operator, kid: str) -> KeyEnd:
     clients = await operator.store.list_clients()
     keys = [one for client in clients for one in await operator.store.client_keys(client.client_id)]
     since = max(key.activates_at, now - operator.policy.token_lifetime)
-    return KeyEnd(state, losses_of_signing_key(clients, keys, since))
+    return KeyEnd(state, losses_of_signing_key(clients, keys, await operator.store.unused_since(), since))
 
 
 @writes("key.revoke", plan=plan_signing_key_end)
