@@ -87,7 +87,11 @@ PROXIES: Final[dict[str, Callable[[Bench], None]]] = {
 
 
 def ask(
-    bench: Bench, caller: Issued | None, headers: Mapping[str, str] = NOTHING, chain: Issued | None = None
+    bench: Bench,
+    caller: Issued | None,
+    headers: Mapping[str, str] = NOTHING,
+    chain: Issued | None = None,
+    path: str = "/token",
 ) -> tuple[int, dict[str, Any]]:
     """A request in the name of `certified`, with no other proof than the certificate of its connection."""
     context = ssl.create_default_context(cafile=str(bench.folder / "ca.pem"))
@@ -99,7 +103,7 @@ def ask(
         {"grant_type": "client_credentials", "client_id": "certified", "resource": AUDIENCE, "scope": "orders:read"}
     )
     connection = http.client.HTTPSConnection("localhost", bench.public, timeout=10, context=context)
-    connection.request("POST", "/token", form, {"Content-Type": "application/x-www-form-urlencoded", **headers})
+    connection.request("POST", path, form, {"Content-Type": "application/x-www-form-urlencoded", **headers})
     answer = connection.getresponse()
     status, document = answer.status, json.loads(answer.read())
     connection.close()
@@ -137,6 +141,9 @@ def test_a_certificate_comes_through(tmp_path: Path, proxy: str) -> None:
             for caller in (None, self_made):
                 status, document = ask(bench, caller, headers)
                 assert (status, document["error"]) == (401, "invalid_client")
+        # Whatever has an alias in mtls_endpoint_aliases gets as far as groat, and the certificate with it.
+        assert ask(bench, own, path="/introspect")[1]["error"] == "invalid_client"  # it is no API
+        assert ask(bench, own, path="/revoke")[1]["error"] == "invalid_request"  # there is no token in it
         if proxy in ("haproxy", "envoy"):  # nginx and Caddy hand on the leaf alone
             assert ask(bench, issued(Wish(SUBJECT), middle), chain=middle)[0] == 200
 
