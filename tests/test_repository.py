@@ -7,6 +7,7 @@ import os
 import re
 import tokenize
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import chain
@@ -308,3 +309,14 @@ def test_an_operator_action_stands_in_the_list() -> None:
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "operations":
                 assert node.attr in listed, f"{module} calls operations.{node.attr}"
+
+
+def test_the_changelog_is_in_one_piece() -> None:
+    """Merges double lines and tear entries apart: no line is there twice, and each entry ends as a sentence does."""
+    _, _, text = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n\n")
+    lines = text.splitlines()
+    assert [line for line in lines if not line.startswith(("- ", "  "))] == []
+    assert [line for line, times in Counter(lines).items() if times > 1] == []
+    assert [
+        entry for entry in re.split(r"^- ", text, flags=re.MULTILINE)[1:] if not re.search(r"\.\**\n\Z", entry)
+    ] == []
