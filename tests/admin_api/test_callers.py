@@ -93,7 +93,23 @@ def test_a_client_that_was_disabled_is_out_at_once(admin: Admin) -> None:
     assert admin.by_token(token, "POST", APIS, {}).status == 403
     assert admin.by_token(token, "GET", APIS).status == 200
     admin.lab.operate(lambda op: operations.enable_client(op, "leaving", enabled=False))
-    assert admin.by_token(token, "GET", APIS).status == 403
+    assert admin.by_token(token, "GET", APIS).status == 401
+
+
+@pytest.mark.rule("AS-RV-04")
+@pytest.mark.parametrize("path", ["revocations/token", "clients/robbed/revoke", f"apis/{ADMIN_API}/revoke"])
+def test_a_token_that_was_taken_back_opens_nothing(tmp_path: Path, path: str) -> None:
+    """Nor one from before a cut; what is issued after it does. Whoever stole it is out with the answer."""
+    with served(tmp_path) as admin:
+        party = Party("robbed", generate_private_key("ES256"))
+        admin.lab.add_client("robbed", party.key, allow={ADMIN_API: ["groat:read"]})
+        token = admin.token(party=party)
+        assert admin.by_token(token, "GET", APIS).status == 200
+        body = {"token": token} if path == "revocations/token" else None
+        assert admin.over_socket("POST", f"/admin/v1/{path}", body).status == 200
+        refused = admin.by_token(token, "GET", APIS)
+        assert (refused.status, refused.json["reason"]) == (401, "admin_token")
+        assert admin.by_token(admin.token(party=party), "GET", APIS).status == 200
 
 
 def test_a_bound_token_needs_its_proof(admin: Admin) -> None:

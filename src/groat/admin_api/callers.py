@@ -1,7 +1,8 @@
 """Who may use the admin API: the holder of one of this server's own access tokens, or the peer of the unix socket.
 
 A token is checked by the keys in memory, nothing is fetched; and by the registry, so that a client which was disabled
-or lost a scope is out at once, not when its token ends. The peer's user is what the kernel says of it (SO_PEERCRED).
+or lost a scope is out at once, not when its token ends, and so is whoever has a token that was taken back. The peer's
+user is what the kernel says of it (SO_PEERCRED).
 """
 
 import os
@@ -11,17 +12,15 @@ from typing import Any, Final
 
 from starlette.types import Scope
 
-from groat.protocol import jose
-from groat.protocol.access_token import Caller, Expectations, check_access_token, parse_access_token
+from groat.protocol.access_token import Caller
 from groat.protocol.admin_refusals import AdminForbidden, AdminUnauthenticated
-from groat.protocol.errors import InvalidToken, MissingToken, OAuthError, VerificationError
-from groat.protocol.jwk import PublicKey
+from groat.protocol.errors import MissingToken, OAuthError, VerificationError
 from groat.protocol.models import Policy
+from groat.server.endpoints.standing import Asked, Standing
 from groat.server.http.exchange import exchange_of, header_values
 from groat.server.http.throttle import Throttle
 from groat.server.operations.admin import READ_SCOPE, WRITE_SCOPE, admin_audience
 from groat.server.operations.operation import Access
-from groat.server.registry.registry import Registry
 from groat.server.store.audit_trail import Actor, Face
 from groat.verifier.bearer import DPOP, is_dpop, token_of
 from groat.verifier.possession import Possession, Shown
@@ -49,7 +48,7 @@ class Gate:
     """Lets callers in. `users`: numbers of the users who are operators at the socket."""
 
     policy: Policy
-    registry: Registry
+    standing: Standing
     possession: Possession
     throttle: Throttle
     users: frozenset[int]
@@ -83,33 +82,17 @@ class Gate:
     async def _caller(self, scope: Scope, credentials: list[bytes]) -> Caller:
         """Raises VerificationError, StoreUnavailable."""
         token, scheme = token_of(credentials, scope["query_string"])
-        expected = Expectations(
-            self.policy.issuer, admin_audience(self.policy), self.policy.algorithms, self.policy.clock_tolerance
-        )
-        now, exchange = self.clock(), exchange_of(scope)
-        jwt = parse_access_token(token, expected)
-        key = await self._key(jwt, now)
-        with exchange.timed():
-            caller = check_access_token(jwt, key, expected, now)
+        now = self.clock()
+        caller = await self.standing.counting(Asked(token, admin_audience(self.policy), self.policy, now))
+        with exchange_of(scope).timed():
             proofs = header_values(scope, b"dpop")
             shown = Shown(scope["method"], scope["raw_path"].decode("ascii"), proofs) if scheme == DPOP else None
             self.possession.confirm(caller, token, shown, now)
         return caller
 
-    async def _key(self, jwt: jose.UnverifiedJwt, now: float) -> PublicKey:
-        """By its kid, of those that are published now. Raises InvalidToken, StoreUnavailable."""
-        for fresh in (False, True):
-            if fresh:  # the key may be of another replica, which was first to make one
-                await self.registry.refresh()
-            for key in await self.registry.published(now):
-                if key.kid == jwt.header.kid:
-                    return key
-        raise InvalidToken("key_unknown", "no key of this server has the kid of the token")
-
     async def _may(self, caller: Caller) -> frozenset[Access]:
         """What the token says, as far as the client may still have it."""
-        await self.registry.refresh()
-        client = await self.registry.find_client(caller.client_id)
+        client = await self.standing.registry.find_client(caller.client_id)
         audience = admin_audience(self.policy)
         if client is None or not client.enabled:
             raise AdminForbidden("admin_scope", f"client {caller.client_id} is disabled, or was removed")

@@ -9,6 +9,7 @@ from groat.admin_api.rows import Desk
 from groat.keys.custody import Custody
 from groat.server.chores.admin_listener import Annex
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.standing import Standing
 from groat.server.http.throttle import Throttle
 from groat.server.operations.operator import Operator
 from groat.server.settings.config import Config
@@ -21,7 +22,8 @@ def admin_api(config: Config, parts: Parts, custody: Custody) -> Annex:
     desk = Desk(parts.operator, custody, parts.invitations, parts.health, parts.audit.refusals, config)
     possession = Possession(DEFAULT, names_of(address.host, address.port, hosts))
     users = own_users(frozenset(config.admin.socket_users))
-    gate = Gate(config.policy, parts.asking.registry, possession, Throttle(), users, parts.time.clock)
+    standing = Standing(parts.asking.registry, parts.asking.store)
+    gate = Gate(config.policy, standing, possession, Throttle(), users, parts.time.clock)
 
     def acting(asker: Asker) -> Operator:
         return replace(parts.operator, actor=asker.actor)
