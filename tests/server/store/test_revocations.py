@@ -1,6 +1,9 @@
 """What both engines keep of tokens that were taken back, of cuts and of the keys of APIs."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -12,6 +15,8 @@ from groat.server.store import StoreClosed, StoreConflict
 from groat.server.store.changes import AddApi, AddClient, AddClientKey, RemoveApi, SaveSigningKey
 from groat.server.store.records import ApiKeyRecord, ClientKeyRecord, RevokedToken
 from groat.server.store.revocation_changes import AddApiKey, MakeCut, RemoveApiKey, TakeBack
+from groat.server.store.sqlite.backup import read_back, write_backup
+from groat.server.store.sqlite.store import SqliteStore
 from tests.server.store.places import DEED, Place
 from tests.server.store.test_contract import NOW, ORDERS, client, issuance, once, run
 
@@ -21,6 +26,15 @@ TAKEN: Final = RevokedToken(token_digest("jti"), "billing", NOW, NOW + 600)
 def api_key(kid: str = "k1") -> ApiKeyRecord:
     public = generate_private_key("ES256").public
     return ApiKeyRecord(kid, "orders", public.thumbprint, "ES256", dict(public.jwk), NOW)
+
+
+@asynccontextmanager
+async def made(path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore.create(path)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @pytest.mark.rule("AS-RV-04", "AS-RV-05")
@@ -55,6 +69,27 @@ def test_a_closed_store_takes_nothing_back(place: Place) -> None:
                 await store.change(DEED, None, [TakeBack(TAKEN)])
             await store.shut(DEED, None)
             assert not (await store.is_revoked(TAKEN.digest))[1]
+
+    run(work())
+
+
+@pytest.mark.rule("AS-RV-04")
+def test_what_a_backup_knows_of_stays_taken_back(tmp_path: Path) -> None:
+    """Also in the store of another machine, whose own later cuts stand: its servers believe the same keys."""
+
+    async def work() -> None:
+        here, there, copy = tmp_path / "here.db", tmp_path / "there.db", tmp_path / "copy.db"
+        async with made(here) as store, made(there) as other:
+            await store.revoke_token(TAKEN)
+            for kind, subject, now in ((CutKind.CLIENT, "billing", NOW), (CutKind.API, "orders", NOW + 90)):
+                await store.change(DEED, None, [MakeCut(kind, subject, now)])
+                await other.change(DEED, None, [MakeCut(kind, subject, NOW + 60)])
+            await store.change(DEED, None, [MakeCut(CutKind.CLIENT, "till", NOW)])
+            write_backup(here, copy, NOW)
+            await read_back(there, copy, lambda: NOW + 1, DEED)
+            assert (await other.is_revoked(TAKEN.digest))[1]
+            found = {cut.subject: cut.not_before for cut in await other.cuts()}
+            assert found == {"billing": NOW + 61, "orders": NOW + 91, "till": NOW + 92}
 
     run(work())
 

@@ -24,10 +24,12 @@ from groat.server.store.trusted_time import instant
 TRAIL: Final = "audit"
 BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-# What a store knows of these it keeps: used values stay used, and what was taken back does not come back. What becomes
-# of the audit trail: `_fill_trail`.
-_KEPT: Final = ("used_once", "revoked_tokens", "cuts", TRAIL)
-_REPLACED: Final = tuple(table for table in TABLES if table not in _KEPT)
+# What a store knows of these it keeps, beside what the backup does: used values stay used, and what was taken back does
+# not come back. What becomes of the audit trail: `_fill_trail`.
+_JOINED: Final = ("used_once", "revoked_tokens", "cuts")
+_REPLACED: Final = tuple(table for table in TABLES if table not in (*_JOINED, TRAIL))
+# Of two words about one thing, where they are not alike.
+_LATER: Final = {"cuts": "ON CONFLICT (kind, subject) DO UPDATE SET not_before = max(not_before, excluded.not_before)"}
 # The schema that brought a table; backups of those before have none.
 _SINCE: Final = {"trusts": 3, "trust_rules": 3, "api_keys": 4, "revoked_tokens": 4, "cuts": 4, TRAIL: 4}
 # By temporary views of the backup (`was_...`), which are empty for a table that it does not have.
@@ -227,9 +229,10 @@ def differences(database: Path, backup: Path) -> list[str]:
 async def read_back(database: Path, backup: Path, floor: Callable[[], int], deed: Deed) -> range:
     """Replace the contents of an existing store by those of a backup, all or nothing, also while servers use it.
 
-    Used values that the store knows stay known, and so do the rows of its audit trail where that goes on from the
-    backup's; a row about the deed follows, whose number is returned. `floor` is asked once no server can write any
-    more: what was signed before it is refused, on every server, because a use of it may be in neither of the two.
+    Used values that the store knows stay known, what was taken back by either stays so, and the rows of the store's
+    audit trail stay where that goes on from the backup's; a row about the deed follows, whose number is returned.
+    `floor` is asked once no server can write any more: what was signed before it is refused, on every server, because a
+    use of it may be in neither of the two.
     Raises StoreUnavailable, StoreConflict for a file that is no backup or a newer one, and for a store that was closed
     for a copy.
     """
@@ -242,7 +245,7 @@ async def read_back(database: Path, backup: Path, floor: Callable[[], int], deed
         # What refers to others goes before them.
         for table in reversed(_REPLACED):
             connection.execute(f"DELETE FROM main.{table}")
-        for table in (*_REPLACED, "used_once"):
+        for table in (*_REPLACED, *_JOINED):
             _fill(connection, table)
         _fill_trail(connection)
         now_floor = floor()
@@ -286,7 +289,8 @@ def _fill(connection: sqlite3.Connection, table: str) -> None:
     known = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
     columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA backup.table_info({table})") if row[1] in known)
     if columns:
-        connection.execute(f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM backup.{table}")
+        taken = f"SELECT {columns} FROM backup.{table} WHERE true {_LATER.get(table, '')}"
+        connection.execute(f"INSERT OR IGNORE INTO main.{table} ({columns}) {taken}")
 
 
 @contextlib.contextmanager
