@@ -148,6 +148,28 @@ def test_an_uncommitted_use_elsewhere_decides(url: str) -> None:
     assert run(work()) == [False, True]
 
 
+@pytest.mark.rule("AS-RV-05")
+def test_the_closing_waits_for_tokens_that_are_being_taken_back(url: str) -> None:
+    """What was answered as taken back is in every copy; and who changes the registry meanwhile meets no deadlock."""
+
+    async def work() -> None:
+        async with opened(url) as store:
+            with psycopg.connect(url) as client, psycopg.connect(url) as operator:
+                client.execute("INSERT INTO revoked_tokens VALUES ('\\x01', 'billing', 1, 2)")
+                operator.execute("SELECT version FROM registry FOR UPDATE")
+                closing = asyncio.ensure_future(store.shut(DEED, 1))
+                await asyncio.sleep(0.15)
+                assert not closing.done()
+                operator.execute("INSERT INTO revoked_tokens VALUES ('\\x02', 'billing', 1, 2)")
+                operator.commit()
+                await asyncio.sleep(0.15)
+                assert not closing.done()
+                client.commit()
+                await closing
+
+    run(work())
+
+
 @pytest.mark.rule("F15", "T15")
 def test_a_batch_that_waits_for_the_closing_sees_it(url: str) -> None:
     """A use that arrived before the mark and waits for the lock is refused, not slipped in after."""

@@ -235,9 +235,11 @@ class PostgresStore(Registrations):
     @contextlib.asynccontextmanager
     async def _shutting(self) -> AsyncIterator[PostgresTransaction]:
         async with self._begun() as link:
-            # Waits for every batch under way, and a batch that waits for this lock sees the mark: PostgreSQL takes a
-            # statement's snapshot after its table locks.
-            await link.query("LOCK TABLE used_once IN SHARE MODE")
+            # The registry first, as with every change, so that nobody waits in a circle.
+            await link.query(sql.IN_FORCE.postgres)
+            # Waits for every batch under way and every token that is being taken back, and what waits for this lock
+            # sees the mark: PostgreSQL takes a statement's snapshot after its table locks.
+            await link.query("LOCK TABLE used_once, revoked_tokens IN SHARE MODE")
             yield PostgresTransaction(link)
 
     @contextlib.asynccontextmanager
