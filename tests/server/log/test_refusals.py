@@ -1,13 +1,18 @@
 """The memory of refusals: bounded, whatever comes; read whole while it is written; shared by workers."""
 
+import asyncio
 import json
 import multiprocessing
 import os
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from groat.server.log.refusals import MAX_LINE_BYTES, RING_BYTES, Refusals
+from groat.server.operations.refusals import find_refusal, list_refusals
 
 NOW = 1_800_000_000.0
 
@@ -111,3 +116,24 @@ def test_no_room_on_the_disk_is_found_at_once(tmp_path: Path, monkeypatch: pytes
     fill(memory, 3)
     assert memory.find("r2") is not None
     assert os.listdir(tmp_path) == ["refusals-0"]
+
+
+@pytest.mark.parametrize("ask", [lambda memory: find_refusal(memory, "r"), lambda memory: list_refusals(memory, 9)])
+def test_whoever_asks_for_tokens_does_not_wait_for_it(
+    tmp_path: Path, ask: Callable[[Refusals], Coroutine[Any, Any, object]]
+) -> None:
+    """The rings of all workers are megabytes each, on a disk that may be slow: here one that answers after a second."""
+    memory = Refusals(tmp_path, 4096)
+    memory.keep("warning", "token.refused", 1.0, {"request_id": "r"})
+    os.mkfifo(tmp_path / "refusals--")
+    late = threading.Timer(1.0, lambda: (tmp_path / "refusals--").write_bytes(b""))
+
+    async def work() -> None:
+        late.start()
+        asking = asyncio.create_task(ask(memory))  # type: ignore[var-annotated]
+        await asyncio.sleep(0.01)
+        assert not asking.done()
+        assert await asking
+
+    asyncio.run(work())
+    late.join()

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from groat.protocol.client_certificate import NOTHING, ClientCertificate, Presented
+from groat.protocol.client_certificate import MAX_CHAIN, NOTHING, ClientCertificate, Presented
 
 
 def certificate_of(spoken: Any) -> Presented | None:
@@ -18,4 +18,5 @@ def certificate_of(spoken: Any) -> Presented | None:
     if der is None:
         return NOTHING
     chain: Sequence[bytes] = getattr(spoken, "get_unverified_chain", tuple)()
-    return Presented(ClientCertificate(der, tuple(one for one in chain if one != der)))
+    # TLS lets a peer send hundreds, and each would cost the check of a signature.
+    return Presented(ClientCertificate(der, tuple(one for one in chain if one != der)[:MAX_CHAIN]))

@@ -1,5 +1,6 @@
 """What an operator may ask about refusals: which there were, and what each means."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,7 +36,7 @@ class Explanation:
 @reads("refusal.show")
 async def find_refusal(memory: Refusals, request_id: str) -> Explanation:
     """Why a request was refused, as far as it is remembered. Raises NotRegistered."""
-    found = memory.find(request_id)
+    found = await asyncio.to_thread(memory.find, request_id)  # reads megabytes of each worker
     if found is None:
         raise NotRegistered(
             f"nothing is remembered of request {request_id}: it was not refused, or that is long ago, or it was one of "
@@ -47,7 +48,7 @@ async def find_refusal(memory: Refusals, request_id: str) -> Explanation:
 @reads("refusal.list")
 async def list_refusals(memory: Refusals, limit: int, client: str = "", since: float = 0.0) -> list[dict[str, Any]]:
     """The last refusals, oldest first, as the log has them."""
-    return memory.latest(limit, client, since)
+    return await asyncio.to_thread(memory.latest, limit, client, since)
 
 
 def explain(record: Mapping[str, Any]) -> Explanation:
