@@ -6,7 +6,7 @@ from typing import Any, Final
 from groat.server.store.postgres import schema as postgres_schema
 from groat.server.store.sqlite import store as sqlite
 
-LATER: Final = 4
+LATER: Final = postgres_schema.SCHEMA_VERSION + 1  # read before `install` changes it
 MIGRATION: Final = "ALTER TABLE used_once ADD COLUMN note text;\nCREATE TABLE made_up (a integer);\n"
 
 
@@ -32,9 +32,9 @@ class _Resources:
 
 
 def install(_: str) -> None:
-    """Make this process the next version. Raises AssertionError when the product has that version itself."""
+    """Make this process the next version."""
     for module in (postgres_schema, sqlite):
-        assert module.SCHEMA_VERSION < LATER, "make up a later migration"
+        assert module.SCHEMA_VERSION == LATER - 1, "both stores have the same version"
         _set(module, "SCHEMA_VERSION", lambda _: LATER)
         _set(module, "resources", _Resources)
 
