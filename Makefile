@@ -117,4 +117,4 @@ lock:            ## Resolve and hash the dependencies anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-strip-extras --quiet --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:           ## Remove what these commands made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node/node_modules tests/interop/mcp_suite/node_modules

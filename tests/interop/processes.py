@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,13 +122,18 @@ def install_node_peers() -> None:
     if missing:
         reason = f"the npm peers need {' and '.join(missing)} on the PATH (Node.js 20 or newer)"
         skip(Missing.NODE, reason)
+    install_packages(NODE, ["npm"])
+
+
+def install_packages(directory: Path, npm: Sequence[str | Path]) -> None:
+    """Have what the lock file of this directory names, by this npm."""
     # Parallel test workers come here together; npm writes the hidden lock file last, and a pull may bring another list.
-    with (NODE / "package-lock.json").open("rb") as lock:
+    with (directory / "package-lock.json").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        installed = NODE / "node_modules" / ".package-lock.json"
+        installed = directory / "node_modules" / ".package-lock.json"
         # Of an older lock file nobody knows whether it has what is wanted today.
-        if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-            done = subprocess.run(["npm", "ci"], cwd=NODE, capture_output=True, text=True, timeout=300, check=False)
+        if not installed.exists() or installed.stat().st_mtime < (directory / "package-lock.json").stat().st_mtime:
+            done = subprocess.run([*npm, "ci"], cwd=directory, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
 
 

@@ -190,6 +190,23 @@ def test_the_program_of_the_guide(mcp: Mcp, tmp_path: Path) -> None:
     assert done.stdout == "1 sack of groats\n", done.stderr
 
 
+@pytest.mark.rule("AS-MC-04")
+def test_the_example_of_a_client(mcp: Mcp) -> None:
+    """The library's own token for the same server, and a refusal in one line."""
+    client = mcp.client("by-example", "orders:read")
+    env = {**ENVIRONMENT, "GROAT_ISSUER": mcp.server.issuer, "GROAT_CLIENT_ID": client, "NO_PROXY": "127.0.0.1"}
+    env |= {"GROAT_KEY": private_pem(client, ALGORITHM), "GROAT_KEY_ID": public_jwks(client, [ALGORITHM])[0]["kid"]}
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "mcp_client.py"), mcp.url, *arguments]
+        return subprocess.run(command, env={**env, **more}, capture_output=True, text=True, timeout=60, check=False)
+
+    assert run("list_orders").stdout == "1 sack of groats\n"
+    refused = run("list_orders", SCOPE="orders:write")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert refused.stderr.startswith("invalid_scope: ")
+
+
 @pytest.mark.rule("RS-09", "RS-05")
 def test_tokens_by_hand(mcp: Mcp) -> None:
     """A token for another API is refused with 401, one for this server without the scope with 403."""
