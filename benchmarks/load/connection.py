@@ -5,6 +5,7 @@ It reads only what groat and nginx send to it: a status line, a Content-Length a
 
 import asyncio
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,11 +15,12 @@ _CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to send: the name for the history, and a TCP address."""
+    """Where to send: the name for the history, and a TCP address; `tls`: whom to trust, where it speaks https."""
 
     name: str
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Connection(asyncio.Protocol):
         """Raises OSError, TimeoutError."""
         async with asyncio.timeout(seconds):
             loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(cls, target.host, target.port)
+            _, connection = await loop.create_connection(cls, target.host, target.port, ssl=target.tls)
         return connection
 
     def connection_made(self, transport: Any) -> None:

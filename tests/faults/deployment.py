@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -76,10 +77,15 @@ class Replica:
     env: Mapping[str, str]
     entry: Sequence[str] = (GROAT,)
     process: subprocess.Popen[bytes] | None = None
+    tls: ssl.SSLContext | None = None  # whom to trust, where it speaks https
 
     @property
     def target(self) -> Target:
-        return Target(self.name, "127.0.0.1", self.port)
+        return Target(self.name, "localhost" if self.tls else "127.0.0.1", self.port, self.tls)
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.target.host}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -117,7 +123,7 @@ class Replica:
     def status(self, path: str, seconds: float = 2.0) -> int:
         """The status of a GET; 0 where no answer came."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=seconds) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=seconds, context=self.tls) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -293,8 +299,8 @@ class Deployment:
         """The JWKS, from the first replica that answers."""
         for replica in self.replicas:
             with contextlib.suppress(OSError):
-                url = f"http://127.0.0.1:{replica.port}/.well-known/jwks.json"
-                with urllib.request.urlopen(url, timeout=5) as answer:
+                url = f"{replica.url}/.well-known/jwks.json"
+                with urllib.request.urlopen(url, timeout=5, context=replica.tls) as answer:
                     return dict(json.load(answer))
         raise AssertionError("no replica publishes its keys")
 
