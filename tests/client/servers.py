@@ -28,12 +28,13 @@ METADATA_PATH = "/.well-known/oauth-authorization-server"
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it came over the socket."""
+    """One request as it came over the socket. `certificate`: what its caller has shown in the handshake, in DER."""
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    certificate: bytes | None = None
 
     def header(self, name: str) -> str | None:
         values = [value for key, value in self.headers if key.lower() == name.lower()]
@@ -233,7 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Transfer-Encoding") == "chunked":
             body = self._chunks()
-        reply = self.server.receive(Seen(self.command, self.path, tuple(self.headers.items()), body))
+        shown = self.connection.getpeercert(True) if isinstance(self.connection, ssl.SSLSocket) else None
+        reply = self.server.receive(Seen(self.command, self.path, tuple(self.headers.items()), body, shown))
         if reply.status == 0:
             self.close_connection = True
             return

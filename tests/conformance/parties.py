@@ -1,10 +1,11 @@
-"""The two clients of a plan: each with a key of its own for assertions and another one for proofs."""
+"""The clients of a plan: each with a key of its own for assertions and another one for proofs, or a certificate."""
 
 import base64
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -32,12 +33,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Party:
-    """One client of a plan."""
+    """One client of a plan.
+
+    `certificate`: a PEM file, with its key, that it shows wherever it connects; `by_certificate`: which says who it is,
+    in place of an assertion; `binds_to_it`: and which its tokens are bound to, in place of the key of its proofs.
+    """
 
     name: str
     plan: Plan
     key: Key = field(repr=False)
     proving: Key = field(repr=False)
+    certificate: Path | None = None
+    by_certificate: bool = False
+    binds_to_it: bool = False
 
     def assertion(self, claims: Changes | None = None, key: Key | None = None) -> str:
         """A good one but for these claims."""
@@ -69,21 +77,22 @@ class Party:
 
     def ask(self, fields: Changes | None = None, proofs: Sequence[str] | None = None) -> Reply:
         """A token request, good but for these fields of its form and these proofs."""
-        good = {
-            "grant_type": "client_credentials",
-            "scope": SCOPE,
-            "client_assertion_type": _BEARER,
-            "client_assertion": self.assertion(),
-        }
-        shown = [self.token_proof()] if proofs is None else proofs
+        good = {"grant_type": "client_credentials", "scope": SCOPE}
+        if self.by_certificate:
+            good["client_id"] = self.name
+        else:
+            good |= {"client_assertion_type": _BEARER, "client_assertion": self.assertion()}
+        own = [] if self.binds_to_it else [self.token_proof()]
+        shown = own if proofs is None else proofs
         headers = [("Content-Type", "application/x-www-form-urlencoded"), *(("DPoP", one) for one in shown)]
-        return self.plan.server.ask("POST", "/token", headers, urlencode(changed(good, fields)).encode())
+        form = urlencode(changed(good, fields)).encode()
+        return self.plan.server.ask("POST", "/token", headers, form, self.certificate)
 
     def token(self) -> str:
         """A bound access token."""
         reply = self.ask()
         assert reply.status == 200, reply.json
-        assert reply.json["token_type"] == "DPoP"
+        assert reply.json["token_type"] == ("Bearer" if self.binds_to_it else "DPoP")
         return str(reply.json["access_token"])
 
     def call_proof(self, token: str, header: Changes | None = None, claims: Changes | None = None, **how: Any) -> str:
@@ -105,4 +114,4 @@ class Party:
         headers = [(name, one) for one in shown]
         if scheme is not None:
             headers.append(("Authorization", f"{scheme} {token}"))
-        return self.plan.api.ask("GET", target, [*headers, *more])
+        return self.plan.api.ask("GET", target, [*headers, *more], certificate=self.certificate)

@@ -129,14 +129,16 @@ ACCEPTED: Final[Mapping[str, Step]] = {
 
 
 @pytest.fixture(scope="module")
-def attempts(parties: Parties) -> Sequence[Attempt]:
+def attempts(parties: Parties, columns: Mapping[str, Parties]) -> Sequence[Attempt]:
     """One token of each client for all steps, as in the suite."""
     first, second = parties
-    return Attempt(first, second, first.token()), Attempt(second, first, second.token())
+    third = columns["mtls+dpop"][0]
+    pairs = ((first, second), (second, first), (third, first))
+    return [Attempt(own, other, own.token()) for own, other in pairs]
 
 
 @pytest.mark.rule("RS-DP-01", "RS-DP-02", "RS-DP-03", "RS-DP-04", "RS-DP-06", "RS-DP-09", "RS-DP-10")
-@pytest.mark.parametrize("side", [0, 1], ids=["PS256", "ES256"])
+@pytest.mark.parametrize("side", range(3), ids=["PS256", "ES256", "mtls"])
 @pytest.mark.parametrize("step", REFUSED)
 def test_refused(attempts: Sequence[Attempt], side: int, step: str) -> None:
     """400 or 401, under the scheme that was tried; and the right proof works after it."""
@@ -147,7 +149,7 @@ def test_refused(attempts: Sequence[Attempt], side: int, step: str) -> None:
 
 
 @pytest.mark.rule("RS-DP-01", "RS-DP-10", "AS-DP-13")
-@pytest.mark.parametrize("side", [0, 1], ids=["PS256", "ES256"])
+@pytest.mark.parametrize("side", range(3), ids=["PS256", "ES256", "mtls"])
 @pytest.mark.parametrize("step", ACCEPTED)
 def test_accepted(attempts: Sequence[Attempt], side: int, step: str) -> None:
     """What is only spelled in another way is the same."""

@@ -57,9 +57,22 @@ class Site:
     def url(self) -> str:
         return f"https://{self.name}"
 
-    def ask(self, method: str, target: str, headers: Headers = (), body: bytes | None = None) -> Reply:
-        """Send exactly these headers and Host; whatever the answer is, its Date is of now."""
-        connection = _Connection(self.name, self.address, ssl.create_default_context(cafile=str(self.authority)))
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Headers = (),
+        body: bytes | None = None,
+        certificate: Path | None = None,
+    ) -> Reply:
+        """Send exactly these headers and Host; whatever the answer is, its Date is of now.
+
+        `certificate`: a PEM file, with its key, to show in the handshake.
+        """
+        trusted = ssl.create_default_context(cafile=str(self.authority))
+        if certificate is not None:
+            trusted.load_cert_chain(certificate)
+        connection = _Connection(self.name, self.address, trusted)
         try:
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in headers:

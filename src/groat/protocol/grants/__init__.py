@@ -100,12 +100,17 @@ _MEANS: Final = {
 
 
 def _check_bound(held: Held, client: Client, policy: Policy) -> None:
-    """Whether what is held is enough for the client and the profile (RFC 9449 5.2, RFC 8705 3.4, FAPI 2.0 5.3.2.1)."""
+    """Whether what is held is enough for the client and the profile (RFC 9449 5.2, RFC 8705 3.4, FAPI 2.0 5.3.2.1).
+
+    The client first: it says which way, and a profile that any will do, so a certificate is missed as one (RFC 8705 3).
+    """
+    demand = client.settings.binding
+    if demand is not _NOTHING and held.meeting(demand) is None:
+        other = command("client update", client.client_id, options="--binding none")
+        offer = f". Or: {other}" if policy.binding is _NOTHING else ""
+        raise held.missing(demand, "the client's tokens must be bound", offer, policy)
     if policy.binding is not _NOTHING and held.meeting(policy.binding) is None:
         raise held.missing(policy.binding, f"profile {policy.profile} binds every token", "", policy)
-    if client.settings.binding is not _NOTHING and held.meeting(client.settings.binding) is None:
-        offer = ". Or: " + command("client update", client.client_id, options="--binding none")
-        raise held.missing(client.settings.binding, "the client's tokens must be bound", offer, policy)
 
 
 def _bound_for(api: Api, held: Held, client: Client, policy: Policy) -> Confirmation:
