@@ -299,6 +299,23 @@ def test_keys_come_change_and_go(wished: Home) -> None:
     assert [key["kid"] for key in wished.ok("--json", "client", "key", "list", "shipping").json] == [second]
 
 
+def test_keys_of_an_api_come_and_go(home: Home) -> None:
+    """By the list of its file; where that says nothing of them, they stay."""
+    kids = [public_key(home, f"{name}.jwk.json") for name in ("one", "two")]
+
+    def applied(keys: str) -> list[str]:
+        home.file("registry.toml", REGISTRY.replace("[apis.orders]", f"[apis.orders]\n{keys}"))
+        home.ok("apply", "-f", "registry.toml")
+        assert home.ok("--json", "apply", "-f", "registry.toml").json["outcome"] == "unchanged"
+        return [key["kid"] for key in home.ok("--json", "api", "key", "list", "orders").json]
+
+    assert applied('keys = ["one.jwk.json"]') == [kids[0]]
+    assert applied('keys = ["two.jwk.json"]') == [kids[1]]
+    assert applied("") == [kids[1]]
+    assert kids[1] in home.ok("export").out
+    assert applied("keys = []") == []
+
+
 def test_the_last_key_is_not_taken_without_a_word(wished: Home) -> None:
     """A client that is left without any is named; one that changes over to a rule loses nothing."""
     wished.file("registry.toml", REGISTRY + "keys = []\n")

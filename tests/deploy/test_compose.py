@@ -20,12 +20,13 @@ from .engine import BUILD_SECONDS, DEPLOY, IMAGE, Project, check_hardened, compo
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(BUILD_SECONDS)]
 
 Tell = Callable[[str, str], None]
-SERVICES: Final = ("bootstrapper", "auth", "api", "client")
+SERVICES: Final = ("bootstrapper", "apply", "auth", "api", "client")
 # Which volume each container sees, where, and whether it may write there: these and no others.
 MOUNTS: Final = {
     "bootstrapper": {
-        f"/groat/{name}": (name, True) for name in ("server", "secrets", "client", "api-tls", "trust", "ca")
+        f"/groat/{name}": (name, True) for name in ("server", "secrets", "client", "public", "api-tls", "trust", "ca")
     },
+    "apply": {"/groat/server": ("server", True), "/groat/public": ("public", False)},
     "auth": {
         "/groat/server": ("server", True),
         "/groat/secrets": ("secrets", False),
@@ -65,10 +66,10 @@ def stack(request: pytest.FixtureRequest) -> Iterator[tuple[Project, dict[str, s
     try:
         for turn, built in (("first", ["--build"]), ("second", [])):
             project("--profile", "bootstrap", "up", *built, "--detach", timeout=BUILD_SECONDS)
-            assert project.wait_ended("bootstrapper") == 0, project.logs("bootstrapper")
-            said[turn] = project.logs("bootstrapper")
+            assert project.wait_ended("apply") == 0, project.logs("bootstrapper") + project.logs("apply")
+            said[turn], said[f"{turn} apply"] = project.logs("bootstrapper"), project.logs("apply")
             if turn == "first":
-                project("--profile", "bootstrap", "rm", "--force", "bootstrapper")
+                project("--profile", "bootstrap", "rm", "--force", "bootstrapper", "apply")
         project("--profile", "stack", "up", "--build", "--detach", timeout=BUILD_SECONDS)
         said["exit"] = str(project.wait_ended("client"))
         said["client"] = project.logs("client")
@@ -105,12 +106,27 @@ def request(project: Project, tmp_path: Path, path: str, form: dict[str, str] | 
 def test_the_bootstrapper_makes_everything_once(project: Project, said: dict[str, str], tell: Tell) -> None:
     """The first run creates all, the second one nothing; neither prints a secret."""
     first, second = said["first"].splitlines(), said["second"].splitlines()
-    assert first[-1] == "created 11 of 11"
+    assert first[-1] == "created 9 of 9"
     assert second[-1] == "unchanged"
     assert [line[:20] for line in first[:-1]] == [line[:20] for line in second[:-1]]
     assert all(line[20:].startswith("unchanged") for line in second[:-1])
     assert "PRIVATE" not in said["first"] + said["second"]
+    assert said["first apply"].splitlines()[-1] == "changed: 2 added, 0 changed, 0 removed"
+    assert said["second apply"].splitlines()[-1] == "unchanged: 0 added, 0 changed, 0 removed"
     tell(f"{project.command}: version", project("version", "--short").stdout.strip())
+
+
+def test_a_stop_by_hand_outlives_the_next_start_of_apply(project: Project) -> None:
+    """An operator stops the client; the files say nothing of it, and it stays stopped until somebody enables it."""
+    auth = project.container("auth")
+    run("docker", "exec", auth, "groat", "--yes", "client", "disable", "billing")
+    again = project("--profile", "bootstrap", "run", "--rm", "--no-deps", "-T", "apply")
+    assert "unchanged: 0 added" in again.stdout
+    assert "disabled, and left so: client/billing" in again.stdout + again.stderr
+    refused = project.beside("client", "python", "-m", "groat.demo.example_client", check=False)
+    assert refused.returncode == 1
+    run("docker", "exec", auth, "groat", "client", "enable", "billing")
+    assert project.beside("client", "python", "-m", "groat.demo.example_client").returncode == 0
 
 
 @pytest.mark.rule("DEMO-25")
@@ -156,9 +172,11 @@ def test_mounts_are_exactly_what_each_needs(project: Project, service: str) -> N
         if mount["Type"] == "volume"
     }
     assert found == MOUNTS[service]
-    assert all(mount["Type"] in ("volume", "tmpfs") for mount in project.inspect(service)["Mounts"])
-    alone = project.inspect("bootstrapper")["HostConfig"]["NetworkMode"]
-    assert alone == "none"
+    others = [mount for mount in project.inspect(service)["Mounts"] if mount["Type"] not in ("volume", "tmpfs")]
+    bound = {mount["Destination"]: (Path(mount["Source"]), mount["RW"]) for mount in others}
+    assert bound == ({"/groat/registry": (DEPLOY / "registry", False)} if service == "apply" else {})
+    for alone in ("bootstrapper", "apply"):
+        assert project.inspect(alone)["HostConfig"]["NetworkMode"] == "none"
 
 
 @pytest.mark.parametrize("service", ["auth", "api", "client"])

@@ -24,6 +24,7 @@ def document(plan: DesiredPlan, outcome: str) -> dict[str, Any]:
         "differences": [one.document() for one in plan.differences],
         "losses": [plain(loss) for loss in plan.losses],
         "left": list(plan.left),
+        "stopped": list(plan.stopped),
     }
 
 
@@ -39,8 +40,12 @@ def show(session: Session, plan: DesiredPlan, outcome: str) -> None:
             click.echo(line)
         counts = ", ".join(f"{count} {name}" for name, count in plan.counts().items())
         click.echo(f"{outcome}: {counts}")
-    if plan.left and not session.as_json:
+    if session.as_json:
+        return
+    if plan.left:
         session.note(f"in no file, and left alone: {_few(plan.left)}. --prune removes what no file has")
+    if plan.stopped:
+        session.note(f"disabled, and left so: {_few(plan.stopped)}. No file says enabled = true")
 
 
 def _few(names: Sequence[str]) -> str:

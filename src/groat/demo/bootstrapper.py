@@ -3,12 +3,14 @@
     python -m groat.demo.bootstrapper           everything
     python -m groat.demo.bootstrapper files     only what a database needs before it can start
 
-Safe to repeat: what is there stays as it is, certificates that run out within 30 days are made anew. Everything is
-under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one volume) for each owner:
+Safe to repeat: what is there stays as it is, certificates that run out within 30 days are made anew. It registers
+nothing: `groat apply` does, by files. Everything is under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one
+volume) for each owner:
 
     server/   groat.toml and, with SQLite, the database        the authorization server writes here
     secrets/  key-encryption key, TLS key and certificate      the authorization server reads
     client/   the client's private key                         the client reads
+    public/   the client's public key                          `groat apply` reads
     api-tls/  the API's TLS key and certificate                the API reads; it has no OAuth key at all
     trust/    the certificate of the local CA                  everybody reads
     ca/       the key of the local CA                          nobody but the bootstrapper
@@ -17,6 +19,7 @@ under GROAT_DEMO_ROOT (/groat), one directory (in Compose: one volume) for each 
 
 import asyncio
 import datetime
+import json
 import os
 import secrets
 import sys
@@ -34,34 +37,27 @@ from groat.keys.files import (
     read_private_key,
     write_key_pair,
     write_private_file,
+    write_public_file,
 )
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PrivateKey, generate_private_key
-from groat.server import operations
+from groat.protocol.jwk import generate_private_key
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import configure_logging
-from groat.server.operations import NotRegistered, Operator
 from groat.server.operations.first_start import Step, Wanted, initialise
-from groat.server.settings.open_store import open_store
 from groat.server.store import StoreConflict
 from groat.server.unavailable import Unavailable
 
 ALGORITHM: Final = "ES256"
-API: Final = "orders"
-SCOPES: Final = ("orders:read", "orders:write")
-CLIENT: Final = "billing"
-ALLOWED: Final = {API: ("orders:read",)}
 # Published ports are on this machine's loopback.
 HOST_NAME: Final = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make: under which directory, for which issuer and API, with which names in certificates."""
+    """What to make: under which directory, for which issuer, with which names in certificates."""
 
     root: Path
     issuer: str
-    audience: str
     server_names: tuple[str, ...]
     api_names: tuple[str, ...]
     # Further servers that get a certificate each, by directory; the cluster has some.
@@ -71,10 +67,9 @@ class Plan:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Plan":
-        """GROAT_ISSUER and GROAT_AUDIENCE as in the other containers. Raises ConfigError."""
-        missing = [name for name in ("GROAT_ISSUER", "GROAT_AUDIENCE") if not env.get(name)]
-        if missing:
-            raise ConfigError(*(f"{name} is not set" for name in missing))
+        """GROAT_ISSUER as in the other containers. Raises ConfigError."""
+        if not env.get("GROAT_ISSUER"):
+            raise ConfigError("GROAT_ISSUER is not set")
         pairs = [pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split()]
         if not all(directory and names for directory, _, names in pairs):
             raise ConfigError("GROAT_DEMO_SERVERS must be DIRECTORY=NAME,NAME ...")
@@ -82,7 +77,6 @@ class Plan:
         return cls(
             Path(env.get("GROAT_DEMO_ROOT", "/groat")),
             env["GROAT_ISSUER"],
-            env["GROAT_AUDIENCE"],
             (env.get("GROAT_DEMO_AUTH_NAME", "auth"), HOST_NAME),
             (env.get("GROAT_DEMO_API_NAME", "api"), HOST_NAME),
             others,
@@ -95,14 +89,8 @@ async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) 
     steps = make_files(plan, now)
     audit = Audit(configure_logging("error"))
     # The address of the database may hold a password, which belongs in no file: it stays in the environment.
-    config, made = await initialise(plan.root / "server/groat.toml", Wanted(plan.issuer, ALGORITHM), env, audit)
-    steps += made
-    store = open_store(config)
-    try:
-        steps += await _registrations(plan, Operator(store, config.policy, audit))
-    finally:
-        await store.close()
-    return steps
+    _, made = await initialise(plan.root / "server/groat.toml", Wanted(plan.issuer, ALGORITHM), env, audit)
+    return [*steps, *made, _client_key(plan)]
 
 
 def make_files(plan: Plan, now: datetime.datetime) -> list[Step]:
@@ -129,7 +117,7 @@ def _password(plan: Plan) -> list[Step]:
 def _certificates(plan: Plan, now: datetime.datetime) -> list[Step]:
     root = plan.root
     servers = {"secrets": plan.server_names, "api-tls": plan.api_names, **plan.others}
-    for name in ("server", "client", "trust", "ca", *servers):
+    for name in ("server", "client", "public", "trust", "ca", *servers):
         make_private_directory(root / name)
     names = sorted({name for listed in servers.values() for name in listed})
     ca, made = LocalCa.ensure(root / "trust/ca.pem", root / "ca/ca.key.pem", names, now)
@@ -140,45 +128,18 @@ def _certificates(plan: Plan, now: datetime.datetime) -> list[Step]:
     return steps
 
 
-async def _registrations(plan: Plan, operator: Operator) -> list[Step]:
-    """The API, the client's key and the client, in the order in which one needs the other."""
-    steps = [Step(f"API {API}", plan.audience, await _api(plan, operator))]
-    key, made = _client_key(plan.root / "client/billing.key.json")
-    steps.append(Step("client key", str(plan.root / "client/billing.key.json"), made))
-    steps.append(Step(f"client {CLIENT}", f"kid {key.kid}", await _client(operator, key)))
-    return steps
-
-
-async def _api(plan: Plan, operator: Operator) -> bool:
-    try:
-        found = await operations.find_api(operator, API)
-    except NotRegistered:
-        await operations.add_api(operator, API, plan.audience, SCOPES)
-        return True
-    if found.audience != plan.audience:
-        raise ConfigError(f"API {API} is registered as {found.audience}, not {plan.audience}; nothing was changed")
-    return False
-
-
-def _client_key(path: Path) -> tuple[PrivateKey, bool]:
-    if path.exists():
-        return read_private_key(path), False
-    key = generate_private_key(ALGORITHM)
-    write_key_pair(key, path)
-    return key, True
-
-
-async def _client(operator: Operator, key: PrivateKey) -> bool:
-    """Register the client with the public half, or a new public half where its key file was lost."""
-    try:
-        await operations.find_client(operator, CLIENT)
-    except NotRegistered:
-        await operations.add_client(operator, CLIENT, ALLOWED, [key.public])
-        return True
-    if any(known.kid == key.kid for known in await operations.list_client_keys(operator, CLIENT)):
-        return False
-    await operations.add_client_keys(operator, CLIENT, [key.public])
-    return True
+def _client_key(plan: Plan) -> Step:
+    """The client's key, and its public half where the files of the registry find it."""
+    path, public = plan.root / "client/billing.key.json", plan.root / "public/billing.pub.json"
+    made = not path.exists()
+    if made:
+        write_key_pair(generate_private_key(ALGORITHM), path)
+    half = json.dumps(dict(read_private_key(path).public.jwk)).encode()
+    if not public.exists() or public.read_bytes() != half:
+        public.unlink(missing_ok=True)
+        write_public_file(public, half)
+        made = True
+    return Step("client key", str(path), made)
 
 
 @contextmanager

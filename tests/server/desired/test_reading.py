@@ -31,6 +31,17 @@ def file(directory: Path, text: str, name: str = "registry.toml") -> Path:
     return path
 
 
+def test_a_key_of_an_api_has_no_limits(tmp_path: Path) -> None:
+    """It is said where it stands, and not dropped in silence."""
+    jwk = dict(generate_private_key("ES256").public.jwk)
+    file(tmp_path, json.dumps(jwk), "key.json")
+    keys = 'keys = ["key.json", {file = "key.json", not_before = 2026-01-01T00:00:00Z}]'
+    path = file(tmp_path, f'[apis.orders]\naudience = "https://orders.example.com"\n{keys}\n')
+    found = findings(path)
+    assert any("registry.toml:3" in one and "it has no limits" in one for one in found)
+    assert any("is there twice" in one for one in found)
+
+
 WRONG = """
 [apis.orders]
 audiance = "https://orders.example.com"

@@ -109,6 +109,8 @@ async def fill(operator: Operator, random: Random) -> None:
         lifetime, binding = random.choice([None, 60, 900, 3599]), random.choice([Binding.NONE, Binding.DPOP])
         scopes = random.sample(SCOPES, random.randint(0, len(SCOPES)))
         await operations.add_api(operator, name, f"https://{name}.example/'a'?b=#"[:-1], scopes, lifetime, binding)
+        for _ in range(random.randint(0, 2)):
+            await operations.add_api_keys(operator, name, [keys.pop()])
     trusts = [await _trust(operator, random, number) for number in range(random.randint(0, 3))]
     for number in range(random.randint(0, 4)):
         await _client(operator, random, f"{number}{''.join(random.choices(_ODD, k=6))}", keys)

@@ -14,7 +14,7 @@ from groat.server.operations.operator import Operator
 from groat.server.operations.signing_keys import Ring
 from groat.server.operations.table import ROOMS
 
-COMMANDS: Final = Path(__file__).parents[3] / "src" / "groat" / "cli" / "commands"
+SOURCE: Final = Path(__file__).parents[3] / "src" / "groat"
 # What helps operations, and is none.
 HELPERS: Final = {
     "check_files": "looks at files, and works nowhere",
@@ -33,6 +33,19 @@ NO_COMMAND: Final = {
     "key.first": "a part of groat init",
     "refusal.show": "the memory is the running server's, so it is asked: groat explain",
     "refusal.list": "the same: groat log",
+}
+# Why files do not say what an operation changes.
+_MOMENT: Final = "done at one moment, and not what is registered"
+_RING: Final = "the server's own keys: they come and go by a schedule, or at one moment by an operator"
+_FILE: Final = "about the store itself, which has the registry"
+NO_FILE: Final = {
+    "registry.apply": "this is it",
+    "client.invite": "a code for one client, once",
+    "client_key.enrol": NO_COMMAND["client_key.enrol"],
+    "client_key.retire": NO_COMMAND["client_key.retire"],
+    **{f"revocation.{name}": _MOMENT for name in ("all", "api", "client", "token", "trust")},
+    **{f"key.{name}": _RING for name in ("activate", "first", "prepare", "reseal", "retire", "revoke", "rotate")},
+    **{f"store.{name}": _FILE for name in ("backup", "copy", "fence", "init", "reopen", "restore", "take_back")},
 }
 
 
@@ -64,10 +77,10 @@ def test_a_row_says_what_it_takes_and_gives(name: str) -> None:
     assert not (writes and row.access is Access.READ)
 
 
-def called_by_commands() -> set[str]:
-    """Every name of a function that some command's module uses."""
+def called_by(pattern: str) -> set[str]:
+    """Every name of a function that some of these modules use."""
     names = set[str]()
-    for path in COMMANDS.glob("*.py"):
+    for path in SOURCE.glob(pattern):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute):
                 names.add(node.attr)
@@ -78,9 +91,16 @@ def called_by_commands() -> set[str]:
 
 def test_every_operation_is_a_command_or_says_why_not() -> None:
     """The command line is one face of this list; the admin API is another."""
-    used = called_by_commands()
+    used = called_by("cli/commands/*.py")
     missing = {name for name, row in OPERATIONS.items() if row.call.__name__ not in used}
     assert missing == set(NO_COMMAND)
+
+
+def test_whatever_changes_a_registry_is_done_by_files_or_says_why_not() -> None:
+    """Files are the third face of this list: what they cannot say would be lost by an export and a new store."""
+    used = called_by("server/operations/desired_*.py")
+    writes = {name: row.call.__name__ for name, row in OPERATIONS.items() if row.access is Access.WRITE}
+    assert {name for name, call in writes.items() if call not in used} == set(NO_FILE)
 
 
 def test_two_operations_of_one_name_are_refused() -> None:

@@ -26,11 +26,12 @@ from groat.server.store.trusted_time import instant
 Form = dict[str, Any]
 
 
-def api_form(api: ApiRecord) -> Form:
-    """Of an API."""
+def api_form(api: ApiRecord, keys: Sequence[Form]) -> Form:
+    """Of an API, with the keys that it asks with, where it has any."""
     form: Form = {"audience": api.audience, "scopes": sorted(api.scopes)}
     form |= {} if api.token_lifetime is None else {"token_lifetime": length(api.token_lifetime)}
-    return form | ({} if api.binding is Binding.NONE else {"binding": api.binding.value})
+    form |= {} if api.binding is Binding.NONE else {"binding": api.binding.value}
+    return form | ({"keys": _in_order(keys)} if keys else {})
 
 
 def client_form(client: ClientRecord, keys: Sequence[Form] | None, rules: Sequence[Form]) -> Form:
@@ -40,8 +41,12 @@ def client_form(client: ClientRecord, keys: Sequence[Form] | None, rules: Sequen
         form["enabled"] = False
     form |= settings_form(client.settings)
     if keys is not None:
-        form["keys"] = sorted(keys, key=lambda key: str(key["jwk"]["kid"]))
+        form["keys"] = _in_order(keys)
     return form | ({"rules": sorted(rules, key=json.dumps)} if rules else {})
+
+
+def _in_order(keys: Iterable[Form]) -> list[Form]:
+    return sorted(keys, key=lambda key: str(key["jwk"]["kid"]))
 
 
 def settings_form(settings: ClientSettings) -> Form:
@@ -64,14 +69,14 @@ def _plain(value: Any) -> Any:
 
 def wanted_client_form(wanted: WantedClient) -> Form:
     """Of a client as it is wanted."""
-    record = ClientRecord(wanted.client_id, dict(wanted.allow), 0, wanted.enabled, wanted.settings)
+    record = ClientRecord(wanted.client_id, dict(wanted.allow), 0, wanted.runs, wanted.settings)
     keys = None if wanted.keys is None else [key_form(one.key.jwk, one.limits) for one in wanted.keys]
     rules = [rule_form(one.trust, one.conditions, one.copied, one.allows) for one in wanted.rules]
     return client_form(record, keys, rules)
 
 
 def key_form(jwk: Mapping[str, Any], limits: KeyLimits) -> Form:
-    """Of one public key of a client, which stands in the file itself."""
+    """Of one public key, which stands in the file itself."""
     ends = {"not_before": limits.not_before, "expires_at": limits.expires_at}
     return {
         "jwk": dict(sorted(jwk.items())),
@@ -80,8 +85,13 @@ def key_form(jwk: Mapping[str, Any], limits: KeyLimits) -> Form:
 
 
 def key_forms(keys: Iterable[ClientKeyRecord]) -> list[Form]:
-    """Of registered keys."""
+    """Of registered keys of a client."""
     return [key_form(key.jwk, key.limits) for key in keys]
+
+
+def key_text(kid: str, jwk: Mapping[str, Any]) -> str:
+    """What tells one key of an owner from another."""
+    return json.dumps({"kid": kid, "jwk": dict(jwk)}, sort_keys=True)
 
 
 def rule_form(trust: str, conditions: Iterable[Condition], copied: Iterable[ClaimPath], allows: Iterable[str]) -> Form:

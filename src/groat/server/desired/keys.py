@@ -1,4 +1,4 @@
-"""Public keys that files name or hold: those of clients, and the sets of issuers that are trusted."""
+"""Public keys that files name or hold: those of clients and APIs, and the sets of issuers that are trusted."""
 
 import json
 import re
@@ -35,7 +35,7 @@ class Notes(Protocol):
 
 
 def read_keys(notes: Notes, given: Any, place: Place) -> tuple[WantedKey, ...]:
-    """The keys of one client: names of files beside this one, or tables with `file` or `jwk` and their limits."""
+    """The keys of one owner: names of files beside this one, or tables with `file` or `jwk` and their limits."""
     if not isinstance(given, list):
         notes.fault(place, 'keys must be a list: ["billing.jwk.json"]')
         return ()

@@ -11,6 +11,7 @@ from groat.protocol.client_settings import CLIENT_SETTINGS, ClientSettings, Kind
 from groat.protocol.errors import ConfigError, Finding, JoseError
 from groat.protocol.federation.claim_paths import parse_path
 from groat.protocol.federation.conditions import Condition
+from groat.protocol.key_limits import UNLIMITED
 from groat.server.desired.documents import read_documents
 from groat.server.desired.keys import certificates, read_keys, read_source
 from groat.server.desired.members import (
@@ -122,12 +123,16 @@ class Reader:
 
     def api(self, name: str, place: Place, given: Mapping[str, Any]) -> WantedApi | None:
         before = len(self.findings)
-        members = self.members(given, API_MEMBERS, place)
+        members = self.members(given, API_MEMBERS, place, ("keys",))
+        keys = read_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
+        for one in keys or ():
+            if one.limits != UNLIMITED:
+                self.fault(one.place, "a key of an API counts from its registration to its removal: it has no limits")
         if "audience" not in given:
             self.fault(place, f"api {name} needs an audience: what tokens for it carry as aud")
         if len(self.findings) > before:
             return None
-        return WantedApi(name, place, **{"scopes": (), **members})
+        return WantedApi(name, place, **{"scopes": (), **members}, keys=keys)
 
     def client(self, name: str, place: Place, given: Mapping[str, Any]) -> WantedClient | None:
         before = len(self.findings)
@@ -135,7 +140,7 @@ class Reader:
         allow = self._allow(given.get("allow", {}), place.at("allow"))
         keys = read_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
         rules = self._rules(given.get("rules", []), place.at("rules"))
-        enabled = members.pop("enabled", True)
+        enabled = members.pop("enabled", None)
         settings: ClientSettings | None = None
         with self.noting(place):
             settings = ClientSettings(**{name: members[name] for name in CLIENT_SETTINGS if name in members})
@@ -196,5 +201,5 @@ class Reader:
             self.fault(place, f"trust {name} needs its issuer, exactly as iss has it")
         if len(self.findings) > before:
             return None
-        issuer, preset, enabled = members.pop("issuer"), members.pop("preset", ""), members.pop("enabled", True)
+        issuer, preset, enabled = members.pop("issuer"), members.pop("preset", ""), members.pop("enabled", None)
         return WantedTrust(name, place, issuer, preset, members, enabled)

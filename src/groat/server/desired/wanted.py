@@ -22,8 +22,17 @@ KINDS: Final[Mapping[str, str]] = {"apis": API, "clients": CLIENT, "trusts": TRU
 
 
 @dataclass(frozen=True, slots=True)
+class WantedKey:
+    """A public key of a client or an API; of a client's, from when to when it counts."""
+
+    key: PublicKey
+    limits: KeyLimits
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class WantedApi:
-    """The fields of an `ApiRecord` that an operator chooses."""
+    """The fields of an `ApiRecord` that an operator chooses. `keys`: None where its file says nothing of them."""
 
     name: str
     place: Place
@@ -31,15 +40,7 @@ class WantedApi:
     scopes: tuple[str, ...]
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class WantedKey:
-    """A public key of a client, and from when to when it counts."""
-
-    key: PublicKey
-    limits: KeyLimits
-    place: Place
+    keys: tuple[WantedKey, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class WantedRule:
 
 @dataclass(frozen=True, slots=True)
 class WantedClient:
-    """`keys`: None where its file says nothing of keys: they come and go by enrolment, and are left alone."""
+    """None is what its file says nothing of: keys then come and go by enrolment, and `enabled` stays as it is."""
 
     client_id: str
     place: Place
@@ -63,19 +64,32 @@ class WantedClient:
     settings: ClientSettings
     keys: tuple[WantedKey, ...] | None
     rules: tuple[WantedRule, ...]
-    enabled: bool = True
+    enabled: bool | None = None
+
+    @property
+    def runs(self) -> bool:
+        """What a new one would be."""
+        return self.enabled is not False
 
 
 @dataclass(frozen=True, slots=True)
 class WantedTrust:
-    """`given`: the fields of a `TrustChange` that its file says something of; of the rest the preset decides."""
+    """`given`: the fields of a `TrustChange` that its file says something of; of the rest the preset decides.
+
+    `enabled`: as of a client.
+    """
 
     name: str
     place: Place
     issuer: str
     preset: str
     given: Mapping[str, Any]
-    enabled: bool = True
+    enabled: bool | None = None
+
+    @property
+    def runs(self) -> bool:
+        """What a new one would be."""
+        return self.enabled is not False
 
 
 @dataclass(frozen=True, slots=True)

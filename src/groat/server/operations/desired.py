@@ -21,6 +21,7 @@ from groat.server.log.event_log import EventLog
 from groat.server.operations.admin import admin_api_is_there
 from groat.server.operations.desired_clients import client_step
 from groat.server.operations.desired_steps import Failure, Steps
+from groat.server.operations.desired_stops import stopped_by_hand, with_stops
 from groat.server.operations.losses import Loss
 from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import Operator, again_if_moved
@@ -67,12 +68,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class DesiredPlan:
-    """What becomes of a registry. `left`: what no file has and stays; `changes`: all that is to be written."""
+    """What becomes of a registry. `left`: what no file has and stays; `stopped`: what somebody disabled, and stays so;
+    `changes`: all that is to be written."""
 
     seen: int
     differences: tuple[Difference, ...]
     losses: tuple[Loss, ...]
     left: tuple[str, ...]
+    stopped: tuple[str, ...]
     after: Registered
     changes: tuple[Change, ...]
 
@@ -103,6 +106,8 @@ async def plan_desired(operator: Operator, wish: DesiredWish) -> DesiredPlan:
         raise_all([*wanted.findings, *await _other_findings(operator, wish)])
     draft, seen = await Draft.of(operator.store)
     before = await Registered.of(draft)
+    stopped = tuple(stopped_by_hand(wanted, before))
+    wanted = with_stops(wanted, stopped)
     # A draft is asked for the registry alone, which is all that the operations on it need.
     steps = Steps(replace(operator, store=cast(Store, draft), audit=Audit(EventLog(level="error"))))
     after = await _settle(draft, steps, wanted, before, prune=wish.prune)
@@ -110,7 +115,7 @@ async def plan_desired(operator: Operator, wish: DesiredWish) -> DesiredPlan:
     differences = tuple(_differences(before, after, wanted))
     left = () if wish.prune else tuple(sorted(f"{kind}/{name}" for kind, name in _gone(after, wanted)))
     losses = tuple(sorted(steps.losses, key=lambda loss: loss.client_id))
-    return DesiredPlan(seen, differences, losses, left, after, tuple(draft.written))
+    return DesiredPlan(seen, differences, losses, left, tuple(map("/".join, stopped)), after, tuple(draft.written))
 
 
 def _keep(operator: Operator, wish: DesiredWish, after: Registered) -> None:
@@ -179,7 +184,7 @@ async def _settle(draft: Draft, steps: Steps, wanted: Wanted, now: Registered, *
 async def _round(draft: Draft, steps: Steps, wanted: Wanted, now: Registered, *, prune: bool) -> Registered:
     """First what others refer to, last what nobody shall refer to any more; returns what there is then."""
     for api in wanted.apis.values():
-        await steps.api(api, now.apis.get(api.name))
+        await steps.api(api, now)
     for trust in wanted.trusts.values():
         await steps.trust(trust, now)
     now = await now.again(draft)

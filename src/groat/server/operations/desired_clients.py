@@ -1,14 +1,13 @@
 """One client from what is registered to what files want: what it may ask, its settings, its rules, its keys."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from groat.keys.client_keys import KeyLife
 from groat.protocol.client_settings import CLIENT_SETTINGS, SettingsChange
 from groat.protocol.key_limits import UNLIMITED, LimitsChange
-from groat.server.desired.forms import Form, client_form, rule_form, rule_form_of
+from groat.server.desired.forms import Form, client_form, key_text, rule_form, rule_form_of
 from groat.server.desired.wanted import CLIENT, TRUST, WantedClient
 from groat.server.operations import client_keys, clients, trust_rules
 from groat.server.operations.desired_steps import Steps
@@ -34,10 +33,10 @@ async def client_step(steps: Steps, wanted: WantedClient, registered: Registered
         await _keys(steps, wanted, replace(now, settings=wanted.settings), registered.keys.get(wanted.client_id, ()))
     await _without_rules(steps, wanted, outdated)
     with steps.step(what, wanted.place.at("enabled")):
-        if now.enabled != wanted.enabled:
-            if not wanted.enabled and wanted.client_id in registered.clients:  # a new one had nothing
+        if now.enabled != wanted.runs:
+            if not wanted.runs and wanted.client_id in registered.clients:  # a new one had nothing
                 steps.lose((await clients.plan_client_end(steps.operator, now.client_id, for_good=False)).losses)
-            await clients.enable_client(steps.operator, now.client_id, enabled=wanted.enabled)
+            await clients.enable_client(steps.operator, now.client_id, enabled=wanted.runs)
 
 
 async def _settings(steps: Steps, wanted: WantedClient, now: ClientRecord) -> None:
@@ -79,8 +78,8 @@ async def _without_rules(steps: Steps, wanted: WantedClient, outdated: Sequence[
 
 async def _keys(steps: Steps, wanted: WantedClient, client: ClientRecord, now: Sequence[ClientKeyRecord]) -> None:
     operator, what = steps.operator, (CLIENT, wanted.client_id)
-    have = {_identity(key.kid, key.jwk): key for key in now}
-    want = {_identity(one.key.kid, one.key.jwk): one for one in wanted.keys or ()}
+    have = {key_text(key.kid, key.jwk): key for key in now}
+    want = {key_text(one.key.kid, one.key.jwk): one for one in wanted.keys or ()}
     gone = [key for identity, key in have.items() if identity not in want]
     with steps.step(what, wanted.place.at("keys")):
         _lose_keys(steps, client, now, wanted)
@@ -114,7 +113,3 @@ def _lose_keys(steps: Steps, client: ClientRecord, now: Sequence[ClientKeyRecord
 
 def _text(form: Form) -> str:
     return json.dumps(form, sort_keys=True)
-
-
-def _identity(kid: str, jwk: Mapping[str, Any]) -> str:
-    return _text({"kid": kid, "jwk": dict(jwk)})

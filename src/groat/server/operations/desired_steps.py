@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from groat.protocol.errors import ConfigError, Finding
-from groat.server.desired.forms import trust_form
+from groat.server.desired.forms import key_text, trust_form
 from groat.server.desired.places import Place
-from groat.server.desired.wanted import API, CLIENT, TRUST, WantedApi, WantedTrust
-from groat.server.operations import apis, clients, trusts
+from groat.server.desired.wanted import API, CLIENT, TRUST, WantedApi, WantedKey, WantedTrust
+from groat.server.operations import api_keys, apis, clients, trusts
 from groat.server.operations.losses import Loss
 from groat.server.operations.operator import NotRegistered, Operator
 from groat.server.operations.registered import OWN_APIS, Object, Registered
 from groat.server.store import StoreConflict
-from groat.server.store.records import ApiRecord
+from groat.server.store.records import ApiKeyRecord, ApiRecord
 
 _TRUST_FIELDS: Final = tuple(one.name for one in fields(trusts.TrustChange))
 
@@ -56,24 +56,43 @@ class Steps:
         """Each once, also if it takes two rounds."""
         self.losses += [loss for loss in losses if loss not in self.losses]
 
-    async def api(self, wanted: WantedApi, now: ApiRecord | None) -> None:
+    async def api(self, wanted: WantedApi, registered: Registered) -> None:
+        now = registered.apis.get(wanted.name)
         with self.step((API, wanted.name), wanted.place):
             apis.check(wanted.name not in OWN_APIS, "the server has it for itself; leave it out")
             if now is None:
                 more = wanted.token_lifetime, wanted.binding
-                await apis.add_api(self.operator, wanted.name, wanted.audience, wanted.scopes, *more)
-                return
-            wish = apis.ApiWish(
-                audience=wanted.audience if wanted.audience != now.audience else None,
-                add_scopes=[scope for scope in wanted.scopes if scope not in now.scopes],
-                remove_scopes=[scope for scope in now.scopes if scope not in wanted.scopes],
-                token_lifetime=wanted.token_lifetime,
-                binding=wanted.binding,
-            )
-            plan = await apis.plan_api_update(self.operator, wanted.name, wish)
-            if plan.changes:
-                await apis.update_api(self.operator, wanted.name, wish)
-                self.lose(plan.losses)
+                now = await apis.add_api(self.operator, wanted.name, wanted.audience, wanted.scopes, *more)
+            else:
+                await self._api(wanted, now)
+        if now is None:
+            return
+        if wanted.keys is not None:
+            await self._api_keys(wanted.name, wanted.keys, registered.api_keys.get(wanted.name, ()))
+
+    async def _api(self, wanted: WantedApi, now: ApiRecord) -> None:
+        wish = apis.ApiWish(
+            audience=wanted.audience if wanted.audience != now.audience else None,
+            add_scopes=[scope for scope in wanted.scopes if scope not in now.scopes],
+            remove_scopes=[scope for scope in now.scopes if scope not in wanted.scopes],
+            token_lifetime=wanted.token_lifetime,
+            binding=wanted.binding,
+        )
+        plan = await apis.plan_api_update(self.operator, wanted.name, wish)
+        if plan.changes:
+            await apis.update_api(self.operator, wanted.name, wish)
+            self.lose(plan.losses)
+
+    async def _api_keys(self, name: str, keys: Sequence[WantedKey], now: Sequence[ApiKeyRecord]) -> None:
+        have = {key_text(key.kid, key.jwk): key for key in now}
+        want = {key_text(one.key.kid, one.key.jwk): one for one in keys}
+        for text, key in have.items():
+            if text not in want:
+                await api_keys.remove_api_key(self.operator, name, key.kid)
+        for text, one in want.items():
+            with self.step((API, name), one.place):
+                if text not in have:
+                    await api_keys.add_api_keys(self.operator, name, [one.key])
 
     async def trust(self, wanted: WantedTrust, registered: Registered) -> None:
         what, operator = (TRUST, wanted.name), self.operator
@@ -82,7 +101,7 @@ class Steps:
             change = trusts.TrustChange(**wanted.given)
             if found is None:
                 await trusts.add_trust(operator, wanted.name, wanted.issuer, wanted.preset, change)
-                if not wanted.enabled:
+                if not wanted.runs:
                     await trusts.enable_trust(operator, wanted.name, enabled=False)
                 return
             now = found.trust
@@ -94,8 +113,8 @@ class Steps:
             if trust_form(replace(new, enabled=now.enabled)) != trust_form(now):
                 whole = trusts.TrustChange(**{name: getattr(new, name) for name in _TRUST_FIELDS})
                 await trusts.update_trust(operator, wanted.name, whole)
-            if wanted.enabled != now.enabled:
-                await trusts.enable_trust(operator, wanted.name, enabled=wanted.enabled)
+            if wanted.runs != now.enabled:
+                await trusts.enable_trust(operator, wanted.name, enabled=wanted.runs)
 
     async def remove(self, what: Object) -> None:
         """Of an object that no file has."""

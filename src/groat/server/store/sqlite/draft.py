@@ -13,10 +13,10 @@ from groat.server.store import TABLES, ClientWithKeys, RegistryMoved, Rows, Stor
 from groat.server.store import registry_sql as sql
 from groat.server.store.audit_trail import Deed
 from groat.server.store.changes import Change, Value
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord
+from groat.server.store.records import ApiKeyRecord, ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord
 from groat.server.store.registrations import Registrations, write_all
 from groat.server.store.registry_sql import Statement, alike
-from groat.server.store.rows import client_key_record, client_record
+from groat.server.store.rows import api_key_record, client_key_record, client_record
 from groat.server.store.sqlite.contents import read_all
 from groat.server.store.sqlite.store import SCHEMA_VERSION, migration
 from groat.server.store.sqlite.transaction import SqliteTransaction
@@ -25,6 +25,7 @@ from groat.server.store.trust_rows import rule_record
 # What is no part of what an operator registers.
 _LEFT_OUT: Final = frozenset({"used_once", "audit"})
 _ALL_KEYS: Final = alike("SELECT * FROM client_keys ORDER BY client_id, kid")
+_ALL_API_KEYS: Final = alike("SELECT * FROM api_keys ORDER BY api, kid")
 _ALL_RULES: Final = alike("SELECT * FROM trust_rules ORDER BY client_id, rule_id")
 
 
@@ -81,6 +82,10 @@ class Draft(Registrations):
     async def all_keys(self) -> tuple[ClientKeyRecord, ...]:
         """The keys of all clients, by client and kid."""
         return tuple(map(client_key_record, await self._rows(_ALL_KEYS)))
+
+    async def all_api_keys(self) -> tuple[ApiKeyRecord, ...]:
+        """The keys of all APIs, by API and kid."""
+        return tuple(map(api_key_record, await self._rows(_ALL_API_KEYS)))
 
     async def all_rules(self) -> tuple[RuleRecord, ...]:
         """The rules of all clients, by client."""
