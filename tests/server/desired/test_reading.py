@@ -38,7 +38,7 @@ def test_a_key_of_an_api_has_no_limits(tmp_path: Path) -> None:
     keys = 'keys = ["key.json", {file = "key.json", not_before = 2026-01-01T00:00:00Z}]'
     path = file(tmp_path, f'[apis.orders]\naudience = "https://orders.example.com"\n{keys}\n')
     found = findings(path)
-    assert any("registry.toml:3" in one and "it has no limits" in one for one in found)
+    assert any("registry.toml:3" in one and "it has no instants" in one for one in found)
     assert any("is there twice" in one for one in found)
 
 

@@ -12,7 +12,7 @@ from groat.keys.public_key import parse_public_keys
 from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError
 from groat.protocol.federation.trust import KeySource, SourceKind
-from groat.protocol.key_limits import KeyLimits
+from groat.protocol.key_limits import UNLIMITED, KeyLimits
 from groat.server.desired.members import KEY_MEMBERS, Read
 from groat.server.desired.places import Place
 from groat.server.desired.wanted import WantedKey
@@ -49,6 +49,15 @@ def read_keys(notes: Notes, given: Any, place: Place) -> tuple[WantedKey, ...]:
         if kids.setdefault(one.key.kid, one) is not one:
             notes.fault(one.place, f"key {one.key.kid} is there twice, first at {kids[one.key.kid].place}")
     return tuple(found)
+
+
+def read_api_keys(notes: Notes, given: Any, place: Place) -> tuple[WantedKey, ...]:
+    """The same of an API; its keys count from registration to removal."""
+    keys = read_keys(notes, given, place)
+    for one in keys:
+        if one.limits != UNLIMITED:
+            notes.fault(one.place, "a key of an API counts until it is removed: it has no instants")
+    return keys
 
 
 def _entry(notes: Notes, entry: Any, place: Place) -> list[WantedKey]:

@@ -11,9 +11,8 @@ from groat.protocol.client_settings import CLIENT_SETTINGS, ClientSettings, Kind
 from groat.protocol.errors import ConfigError, Finding, JoseError
 from groat.protocol.federation.claim_paths import parse_path
 from groat.protocol.federation.conditions import Condition
-from groat.protocol.key_limits import UNLIMITED
 from groat.server.desired.documents import read_documents
-from groat.server.desired.keys import certificates, read_keys, read_source
+from groat.server.desired.keys import certificates, read_api_keys, read_keys, read_source
 from groat.server.desired.members import (
     API_MEMBERS,
     CLIENT_MEMBERS,
@@ -122,12 +121,10 @@ class Reader:
         return found
 
     def api(self, name: str, place: Place, given: Mapping[str, Any]) -> WantedApi | None:
+        """Keys that it says nothing of are None, as a client's: whoever registers them by hand need not fear files."""
         before = len(self.findings)
         members = self.members(given, API_MEMBERS, place, ("keys",))
-        keys = read_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
-        for one in keys or ():
-            if one.limits != UNLIMITED:
-                self.fault(one.place, "a key of an API counts from its registration to its removal: it has no limits")
+        keys = read_api_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
         if "audience" not in given:
             self.fault(place, f"api {name} needs an audience: what tokens for it carry as aud")
         if len(self.findings) > before:
@@ -140,6 +137,7 @@ class Reader:
         allow = self._allow(given.get("allow", {}), place.at("allow"))
         keys = read_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
         rules = self._rules(given.get("rules", []), place.at("rules"))
+        # Not the default where it is left out: what somebody stopped by hand is not for such a file to start again.
         enabled = members.pop("enabled", None)
         settings: ClientSettings | None = None
         with self.noting(place):
