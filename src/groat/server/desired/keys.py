@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from groat.keys.files import read_certificates, read_public_keys
 from groat.keys.public_key import parse_public_keys
 from groat.protocol import strict_json
+from groat.protocol.client_settings import CLIENT_SETTINGS, Kind
 from groat.protocol.errors import ConfigError
 from groat.protocol.federation.trust import KeySource, SourceKind
 from groat.protocol.key_limits import UNLIMITED, KeyLimits
@@ -88,7 +89,18 @@ def _beside(place: Place, name: str) -> Path:
     return Path(place.file or "").parent / name
 
 
-def certificates(value: Any, place: Place) -> Any:
+def with_certificates(notes: Notes, given: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """The members of a client, with what files of certificates hold in the place of their names."""
+    found = dict(given)
+    for name, told in CLIENT_SETTINGS.items():
+        if told.kind is Kind.CERTIFICATES and name in found:
+            value = found.pop(name)
+            with notes.noting(place.at(name), name):
+                found[name] = _certificates(value, place)
+    return found
+
+
+def _certificates(value: Any, place: Place) -> Any:
     """Certificates as a setting has them, where files that hold them are named beside; anything else stays as it is.
 
     Raises ConfigError.

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from groat.protocol.client_settings import CLIENT_SETTINGS, ClientSettings, Kind
+from groat.protocol.client_settings import CLIENT_SETTINGS, ClientSettings
 from groat.protocol.errors import ConfigError, Finding, JoseError
 from groat.protocol.federation.claim_paths import parse_path
 from groat.protocol.federation.conditions import Condition
 from groat.server.desired.documents import read_documents
-from groat.server.desired.keys import certificates, read_api_keys, read_keys, read_source
+from groat.server.desired.keys import read_api_keys, read_keys, read_source, with_certificates
 from groat.server.desired.members import (
     API_MEMBERS,
     CLIENT_MEMBERS,
@@ -133,7 +133,7 @@ class Reader:
 
     def client(self, name: str, place: Place, given: Mapping[str, Any]) -> WantedClient | None:
         before = len(self.findings)
-        members = self.members(self._with_files(given, place), CLIENT_MEMBERS, place, ("allow", "keys", "rules"))
+        members = self.members(with_certificates(self, given, place), CLIENT_MEMBERS, place, ("allow", "keys", "rules"))
         allow = self._allow(given.get("allow", {}), place.at("allow"))
         keys = read_keys(self, given["keys"], place.at("keys")) if "keys" in given else None
         rules = self._rules(given.get("rules", []), place.at("rules"))
@@ -145,16 +145,6 @@ class Reader:
         if len(self.findings) > before:
             return None
         return WantedClient(name, place, allow, settings, keys, rules, enabled)
-
-    def _with_files(self, given: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
-        """What files of certificates hold, in the place of their names."""
-        found = dict(given)
-        for name, told in CLIENT_SETTINGS.items():
-            if told.kind is Kind.CERTIFICATES and name in found:
-                value = found.pop(name)
-                with self.noting(place.at(name), name):
-                    found[name] = certificates(value, place)
-        return found
 
     def _allow(self, given: Any, place: Place) -> dict[str, tuple[str, ...]]:
         allow = {}
