@@ -21,11 +21,12 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)   ## Run all four roles for real, on loopback, with throw-away keys
 	$(BIN)/groat demo
 
+# Four processes on whatever cores there are: for most of their time tests wait for servers and disks.
 test: $(STAMP)   ## Run every test (installs what they need; npm peers where npm is present)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile
 
 slow: $(STAMP)   ## The tests that take minutes and rarely fail: replicas, proxies and generated clients for real
-	$(BIN)/pytest -m slow -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -m slow -n 4 --dist loadfile
 
 again: $(STAMP)  ## Run once more, alone, what failed in the last `make test`, if that is at most three tests
 	$(BIN)/python -m tests.again
