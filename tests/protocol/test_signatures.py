@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from groat.protocol import jose
+from groat.protocol import jose, signatures
 from groat.protocol.jwk import ALGORITHMS, PrivateKey, base64url_decode, import_private_jwk, import_public_jwk
 
 from .builders import CLIENT_KEY, KEYS, assertion, authenticate, client_refused, header_of, jose_refused, segment
@@ -121,6 +121,20 @@ def test_short_halves_are_padded(name: str) -> None:
     else:
         pytest.fail("no small half in 2000 signatures")
     jose.verify_signature(_signed(key, signature), key.public)
+
+
+@pytest.mark.rule("JOSE-15")
+@pytest.mark.parametrize("name", CURVES)
+def test_r_and_s_are_converted_as_cryptography_does_it(name: str) -> None:
+    """Every first byte that matters, every length, and the zero that keeps an INTEGER from being negative."""
+    half = CURVES[name][1]
+    halves = [bytes([first]) + bytes(half - 1) for first in (0, 1, 127, 128, 255)]
+    halves += [(b"\xff" * size).rjust(half, b"\0") for size in range(1, half + 1)]
+    halves += [(b"\x7f" * size).rjust(half, b"\0") for size in range(1, half + 1)]
+    for r, s in [*zip(halves, reversed(halves), strict=True), *zip(halves, halves, strict=True)]:
+        der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+        assert signatures.to_der(r + s, half) == der
+        assert signatures.from_der(der, half) == r + s
 
 
 @pytest.mark.rule("JOSE-07", "JOSE-15")
