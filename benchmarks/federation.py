@@ -1,9 +1,9 @@
 """What trusts and their rules cost: others' tokens nothing, and a workload's own little more than a client's.
 
-    python -m benchmarks.federation [--rules 100000] [--clients 1000000] [--tokens 600] [--rounds 9]
+    python -m benchmarks.federation [--rules 100000] [--trusts 100000] [--clients 1000000] [--tokens 600] [--rounds 9]
 
 Two installations of one process, with SQLite and no write (`benchmarks.phases`): a small one, and one with so many
-rules, of a hundred trusts, and so many clients. Plain tokens of both and federated ones of the large one take turns, so
+rules, of so many trusts, and so many clients. Plain tokens of both and federated ones of the large one take turns, so
 that a noisy neighbour hits all alike; what counts are the medians of the ratios within a round. ES256 everywhere.
 """
 
@@ -34,7 +34,6 @@ from groat.protocol.key_set import public_key_set
 from groat.server.log.event_log import EventLog
 from groat.server.settings.config import load_config
 
-TRUSTS = 100
 CI = "https://ci.example.com"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SUBJECT = "repo:worker"
@@ -56,14 +55,14 @@ def furnish(directory: Path, key: PrivateKey) -> PrivateKey:
     return read_private_key(directory / "key.json")
 
 
-def grow(database: Path, rules: int, clients: int) -> None:
-    """By SQL, as `groat` would have written it: rules of a hundred trusts, of which one is asked."""
+def grow(database: Path, rules: int, trusts: int, clients: int) -> None:
+    """By SQL, as `groat` would have written it: rules of so many trusts, of which one is asked."""
     Crowd(f"sqlite:///{database}", clients=4).grow_clients(clients)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         (document, at) = connection.execute("SELECT document, created_at FROM trusts").fetchone()
         (rule,) = connection.execute("SELECT document FROM trust_rules").fetchone()
-        names = ["ci", *(f"other-{number}" for number in range(1, TRUSTS))]
+        names = ["ci", *(f"other-{number}" for number in range(1, trusts))]
         connection.execute("BEGIN")
         connection.executemany(
             "INSERT INTO trusts (name, of_issuer, issuer, document, enabled, created_at) VALUES (?, '', ?, ?, 1, ?)",
@@ -73,7 +72,7 @@ def grow(database: Path, rules: int, clients: int) -> None:
             "INSERT INTO trust_rules (rule_id, of_issuer, trust, client_id, found_by, document, created_at) "
             "VALUES (?, '', ?, 'worker', ?, ?, ?)",
             (
-                (f"r-{n}", names[n % TRUSTS], f"sub=repo:other-{n}", rule.replace(SUBJECT, f"repo:other-{n}"), at)
+                (f"r-{n}", names[n % trusts], f"sub=repo:other-{n}", rule.replace(SUBJECT, f"repo:other-{n}"), at)
                 for n in range(rules)
             ),
         )
@@ -125,6 +124,7 @@ async def compare(runs: Sequence[tuple[ASGIApp, Sequence[bytes]]], rounds: int) 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", type=int, default=100_000)
+    parser.add_argument("--trusts", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=1_000_000)
     parser.add_argument("--tokens", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=9)
@@ -134,13 +134,14 @@ def main(arguments: list[str] | None = None) -> None:
         small.mkdir()
         key = furnish(small, workload)
         shutil.copytree(small, large)
-        grow(load_config(large / "groat.toml", {}).database, options.rules, options.clients)
+        grow(load_config(large / "groat.toml", {}).database, options.rules, options.trusts, options.clients)
         bodies = plain(small, key, options.tokens)
         grown = open_app(large)
         runs = [(open_app(small), bodies), (grown, bodies), (grown, federated(workload, options.tokens))]
         rounds = uvloop.run(compare(runs, options.rounds))
     print("| what | CPU per token | to the plain one of the small installation |\n|---|---|---|")
-    for at, what in enumerate(("plain, small", f"plain, {options.rules} rules and {options.clients} clients",
+    crowd = f"{options.rules} rules of {options.trusts} trusts, {options.clients} clients"
+    for at, what in enumerate(("plain, small", f"plain, {crowd}",
                                "federated, there")):  # fmt: skip
         cost, ratio = (statistics.median(values) for values in (
             [row[at] for row in rounds], [row[at] / row[0] for row in rounds]))  # fmt: skip

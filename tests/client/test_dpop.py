@@ -16,7 +16,6 @@ import pytest
 import requests
 
 from groat.client import KeyFile, KeyUnusable, MachineClient, TokenRequestRefused, TokenResponseInvalid
-from groat.client.grpc import call_credentials
 from groat.client.possession import Possession
 from groat.client.requests import MachineAuth
 from groat.protocol.errors import ConfigError
@@ -259,8 +258,6 @@ def test_arguments_that_are_none(make: MakeMachine) -> None:
     """Refused when they are given."""
     with pytest.raises(ConfigError, match="dpop must be"):
         make(dpop=1.5)
-    with pytest.raises(ConfigError, match="gRPC"):
-        call_credentials(make(dpop=True), resource="https://api.example")
 
 
 @pytest.mark.parametrize(("value", "bound"), [("1", True), ("0", False), ("", False)])

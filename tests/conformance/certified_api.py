@@ -14,7 +14,7 @@ from groat.verifier import Certificates, Response, Verifier
 from groat.verifier.aiohttp import CALLER, middleware
 
 from .parties import SCOPE
-from .wire import Site
+from .wire import Address, Site
 
 
 async def protected(request: web.Request) -> web.Response:
@@ -36,11 +36,12 @@ def certified_api(name: str, server: Site, both: Path, callers: Path) -> Iterato
     with closing(judge):
         app = web.Application(middlewares=[middleware(judge, scopes=[SCOPE])])
         app.router.add_get("/protected", protected)
-        with _running(app, _context(both, callers)) as address:
+        with running(app, asking(both, callers)) as address:
             yield Site(name, address, server.authority)
 
 
-def _context(both: Path, callers: Path) -> ssl.SSLContext:
+def asking(both: Path, callers: Path) -> ssl.SSLContext:
+    """The context of a server that asks for certificates, and takes those of `callers` and what they have signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
     context.load_verify_locations(callers)
@@ -49,9 +50,9 @@ def _context(both: Path, callers: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def _running(app: web.Application, context: ssl.SSLContext) -> Iterator[tuple[str, int]]:
-    """On an event loop in a thread of its own."""
-    loop, listener = asyncio.new_event_loop(), socket.create_server(("127.0.0.1", 0))
+def running(app: web.Application, context: ssl.SSLContext, listener: socket.socket | None = None) -> Iterator[Address]:
+    """On an event loop in a thread of its own, at this socket or at a new one."""
+    loop, listener = asyncio.new_event_loop(), listener or socket.create_server(("127.0.0.1", 0))
     runner = web.AppRunner(app)
     loop.run_until_complete(runner.setup())
     loop.run_until_complete(web.SockSite(runner, listener, ssl_context=context).start())

@@ -81,6 +81,7 @@ def test_the_environment(issuer: Issuer, tmp_path: Path, leaves: tuple[CallerCer
         (("--proxy", "nginx", "--certificates", "0.0.0.0/0"), {}, "everybody"),
         ((), {"GROAT_CERTIFICATE_PROXIES": "10.0.0.1"}, "GROAT_CERTIFICATE_DIALECT"),
         ((), {"GROAT_REQUIRE_BINDING": "tls"}, "GROAT_REQUIRE_BINDING"),
+        ((), {"GROAT_DPOP_REPLAY": "redis:x"}, "GROAT_DPOP_REPLAY"),
     ],
 )
 def test_what_cannot_be(options: tuple[str, ...], variables: dict[str, str], said: str) -> None:

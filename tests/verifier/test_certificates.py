@@ -1,6 +1,7 @@
 """Tokens that are bound to a certificate, at the verifier (RFC 8705 3): the certificate, whose word counts for it."""
 
 import asyncio
+import os
 import re
 import ssl
 import textwrap
@@ -23,6 +24,7 @@ from groat.verifier import (
     VerificationError,
     Verifier,
 )
+from groat.verifier.environment import from_environment
 from tests.leaves import WRITTEN, CallerCertificate, caller_certificate, written
 from tests.proofs import PROOF_KEY, proof
 from tests.verifier.issuer import Issuer, serving
@@ -324,6 +326,20 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch, issuer: Issuer, mine: 
     token = issuer.token(cnf=mine.cnf)
     assert outcome(verifier, asked(token, "10.0.0.1", [written("caddy", mine)])) == "billing"
     assert outcome(verifier, asked(issuer.token(), "10.0.0.1", [])) == "binding"
+
+
+def test_the_memory_of_proofs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A word or a URL; what is neither is named by its variable, and not shown: there may be a password in it."""
+    monkeypatch.setenv("GROAT_ISSUER", "https://auth.example.com")
+    monkeypatch.setenv("GROAT_AUDIENCE", AUD)
+    for good in ("memory", "none", f"sqlite:{tmp_path / 'proofs.db'}", "postgresql://orders@db/proofs"):
+        monkeypatch.setenv("GROAT_DPOP_REPLAY", good)
+        assert from_environment(os.environ)["dpop"].replay == good
+    for wrong in ("redis://:secret@cache", '"postgresql:///proofs?password=secret"'):
+        monkeypatch.setenv("GROAT_DPOP_REPLAY", wrong)
+        with pytest.raises(ConfigError, match="GROAT_DPOP_REPLAY") as error:
+            Verifier.from_env()
+        assert "secret" not in str(error.value)
 
 
 def test_thumbprints_of_others(mine: CallerCertificate) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from groat.cli.people import visible
+from groat.client.certificate import CertificateFiles
 from groat.client.default_client import DefaultClient, HttpClient
 from groat.client.errors import foreign
 from groat.protocol.errors import JoseError
@@ -56,10 +57,10 @@ class Watch:
 
 
 class WatchedClient(DefaultClient):
-    """The default client of the library, watched. `watch`: None for nobody."""
+    """The default client of the library, watched. `watch`: None for nobody; `certificate`: shown over TLS."""
 
-    def __init__(self, watch: Watch | None) -> None:
-        super().__init__()
+    def __init__(self, watch: Watch | None, certificate: CertificateFiles | None = None) -> None:
+        super().__init__(certificate)
         self._watch = watch
 
     def towards(self, url: str) -> HttpClient:

@@ -11,7 +11,6 @@ from groat.client.machine_client import MachineClient, Scopes
 from groat.client.token import Token, scope_set
 from groat.extras import needs_extra
 from groat.protocol.arguments import one_string
-from groat.protocol.errors import ConfigError
 
 try:
     import grpc
@@ -33,7 +32,8 @@ def call_credentials(
 
     gRPC gives a token to nobody over a channel without TLS (`grpc.local_channel_credentials` for tests). A token that
     cannot be had ends the call with UNAVAILABLE, whatever the reason, which is in the details: gRPC knows no other
-    status for that. Calls wait for it in threads that gRPC makes for that, and no event loop does. Raises ConfigError.
+    status for that. Calls wait for it in threads that gRPC makes for that, and no event loop does. With `dpop` of the
+    machine each call carries a proof (RFC 9449), for the name that the channel leads to. Raises ConfigError.
     Not checked: to which host the channel leads; whoever makes the channel says that.
     """
     if resource is not None:
@@ -46,7 +46,8 @@ class MachineCallCredentials(grpc.CallCredentials):
 
     Credentials never see how a call ends. So a token that an API refuses before its time (its issuer has revoked a
     key, say) would be sent until it ends. With `interceptor` in a channel of grpc, or `aio_interceptors` in one of
-    grpc.aio, it is dropped instead: that call fails with UNAUTHENTICATED, and the next one gets a new token.
+    grpc.aio, it is dropped instead: that call fails with UNAUTHENTICATED, and the next one gets a new token. So it is
+    with a nonce that an API demands in proofs.
     """
 
     def __init__(self, plugin: "_Plugin") -> None:
@@ -60,24 +61,34 @@ class _Plugin(grpc.AuthMetadataPlugin):
     """Tokens for calls; remembers the last that it gave away, and the one before."""
 
     def __init__(self, machine: MachineClient, resource: str | None, scopes: tuple[str, ...]) -> None:
-        if machine.bound:
-            raise ConfigError("calls of gRPC carry no proofs of possession yet: a MachineClient without dpop")
         self._machine = machine
         self._resource = resource
         self._scopes = scopes
         self.given: tuple[Token | None, Token | None] = (None, None)  # replaced as a whole: threads read it
+        self._called = ""  # where calls go, by which nonces are remembered
 
     def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
         """What gRPC calls for each call, in a thread that it makes for it."""
         try:
             token = self._machine.token(self._resource, self._scopes)
+            # Without a scheme over local credentials, which stand for TLS.
+            name = context.service_url.partition("://")[2]
+            metadata = self._metadata(token, f"https://{name}/{context.method_name}")
         except ClientError as error:
             callback((), error)
             return
         last, _ = self.given
         if token != last:
             self.given = (token, last)
-        callback((("authorization", f"Bearer {token.value}"),), None)
+        callback(metadata, None)
+
+    def _metadata(self, token: Token, url: str) -> tuple[tuple[str, str], ...]:
+        """A call is a POST to the name of its method (RFC 9449 4.2). Raises KeyUnusable."""
+        possession, self._called = self._machine.possession, url
+        if possession is None:
+            return (("authorization", f"Bearer {token.value}"),)
+        proof = possession.proof("POST", url, token.value)
+        return ("authorization", f"{token.type} {token.value}"), ("dpop", proof)
 
     def heed(self, before: Token | None, code: grpc.StatusCode | None, trailing: Metadata) -> None:
         """Drop the token that a call was refused with. `before`: the last one that was given away before the call.
@@ -85,6 +96,10 @@ class _Plugin(grpc.AuthMetadataPlugin):
         If another was given away since, nobody knows which of them the call had, and none is dropped: a newer one may
         be good, and an older one is gone already. If that newer one is not good, the next call tells.
         """
+        trailing = tuple(trailing)
+        if self._machine.possession is not None and self._called:
+            named = {name: value for name, value in trailing if isinstance(value, str)}
+            self._machine.possession.heed(self._called, named)
         token, older = self.given
         known = before == token or (before is None and older is None)
         if token is not None and known and is_token_refused(_as_response(code, trailing)):

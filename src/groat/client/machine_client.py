@@ -19,7 +19,7 @@ from groat.client.default_client import DefaultClient, showing
 from groat.client.discovery import Directory, Endpoint, MetadataDirectory, StaticDirectory
 from groat.client.key_file import KeyFile
 from groat.client.origin import allowed_origins
-from groat.client.possession import ProofKey, possession_of
+from groat.client.possession import Possession, ProofKey, possession_of
 from groat.client.retry import RefreshPolicy, RetryPolicy
 from groat.client.token import Token, Wish, scope_set
 from groat.client.token_cache import TokenCache
@@ -176,6 +176,11 @@ class MachineClient:
     def bound(self) -> bool:
         """Whether its tokens are bound to a key, and presented with proofs."""
         return self._possession is not None
+
+    @property
+    def possession(self) -> Possession | None:
+        """Who makes the proofs that its tokens are presented with; None where they are not bound to a key."""
+        return self._possession
 
     def drop(self, token: Token, resource: str | None = None, scopes: Scopes = ()) -> None:
         """Forget this token, which an API has refused, so that the next call gets another.

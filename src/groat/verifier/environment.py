@@ -8,13 +8,15 @@ from groat.protocol.errors import ConfigError
 from groat.protocol.resource_metadata import ResourceDescription
 from groat.protocol.stray import blanks, stray, without_user
 from groat.verifier.certificates import Certificates
+from groat.verifier.possession import Dpop
 
 _REQUIRED: Final = ("GROAT_ISSUER", "GROAT_AUDIENCE")
 _PROXIES, _DIALECT = "GROAT_CERTIFICATE_PROXIES", "GROAT_CERTIFICATE_DIALECT"
 _BINDING: Final = "GROAT_REQUIRE_BINDING"
+_REPLAY: Final = "GROAT_DPOP_REPLAY"
 _OPTIONAL: Final = (
     *("GROAT_JWKS_URI", "GROAT_ALGORITHMS", "GROAT_ALLOW_HTTP_HOSTS", "GROAT_PUBLIC_URL"),
-    *(_PROXIES, _DIALECT, _BINDING),
+    *(_PROXIES, _DIALECT, _BINDING, _REPLAY),
 )
 _NAME, _DOCUMENTATION = "GROAT_RESOURCE_NAME", "GROAT_RESOURCE_DOCUMENTATION"
 
@@ -29,6 +31,7 @@ class Found(TypedDict, total=False):
     public_url: tuple[str, ...]
     certificates: Certificates
     require_binding: str
+    dpop: Dpop
 
 
 def from_environment(env: Mapping[str, str]) -> Found:
@@ -52,6 +55,8 @@ def from_environment(env: Mapping[str, str]) -> Found:
         found["certificates"] = _certificates(env)
     if binding := env.get(_BINDING):
         found["require_binding"] = binding
+    if replay := env.get(_REPLAY):
+        found["dpop"] = _dpop(replay)
     if env.get(_NAME) or env.get(_DOCUMENTATION):
         found["description"] = ResourceDescription(env.get(_NAME, ""), env.get(_DOCUMENTATION, ""))
     return found
@@ -65,10 +70,20 @@ def _certificates(env: Mapping[str, str]) -> Certificates:
         raise ConfigError(f"{_PROXIES} and {_DIALECT}: {error}") from None
 
 
+def _dpop(replay: str) -> Dpop:
+    """Raises ConfigError by the name of the variable; its value may hold a password."""
+    try:
+        return Dpop(replay=replay)
+    except ConfigError as error:
+        raise ConfigError(f"{_REPLAY}: {error}") from None
+
+
 def _odd_variables(env: Mapping[str, str]) -> list[str]:
     """Quotes, blanks and marks that came with a value: an audience of those would refuse every token."""
     values = {name: env.get(name, "") for name in (*_REQUIRED, *_OPTIONAL)}
     odd = {name: stray(value) or blanks(value) for name, value in values.items()}
+    # A URL of a database may have its password anywhere.
+    values[_REPLAY] = "***"
     return [f"{name}: {words}: {shown(without_user(values[name]))}" for name, words in odd.items() if words]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from groat.cli.asked import ISSUER, LOCAL, Asked, asked_for, key_to_bind, note_narrowed
+from groat.cli.asked import ISSUER, LOCAL, Asked, asked_for, certificate_to_show, key_to_bind, note_narrowed
 from groat.cli.identities import identity
 from groat.cli.session import Session
 from groat.cli.told import Told, failure, read_all, show
@@ -54,6 +54,8 @@ class Call:
 @LOCAL
 @click.option("--dpop", "proof_key", metavar="[KEYFILE]", is_flag=False, flag_value=_OWN_KEY,
               help="Bind the token to a key (DPoP): this one, or one for this call alone.")  # fmt: skip
+@click.option("--certificate", metavar="FILE", help="Show this certificate to issuer and API. Needs no --key.")
+@click.option("--certificate-key", metavar="FILE", help="The key of it, where it is not in the same file.")
 @click.option("--data", metavar="FILE|-", help="Send this; POST unless METHOD says else, as JSON unless -H does.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="A header of the call.")
 @click.pass_obj
@@ -69,6 +71,8 @@ def call(
     issuer: str | None,
     local: bool,
     proof_key: str | None,
+    certificate: str | None,
+    certificate_key: str | None,
     data: str | None,
     headers: tuple[str, ...],
 ) -> None:
@@ -78,9 +82,12 @@ def call(
     if data == "-" == key_file:
         raise click.UsageError("--key - and --data - cannot both read standard input")
     asked = asked_for(session, issuer, local=local)
-    who = identity(client_id, key_file, workload, alg)
+    shown = certificate_to_show(certificate, certificate_key, asked)
+    if shown is not None and not url.startswith("https:"):
+        raise ConfigError("--certificate: it is shown over TLS, which the API at that URL does not speak")
+    who = identity(client_id, key_file, workload, alg, certified=shown is not None)
     wanted = Call(method, url, _headers(headers, data), _read_body(data), resource, scopes)
-    keys = {"client_id": client_id, "key": who, "dpop": key_to_bind(proof_key, asked)}
+    keys = {"client_id": client_id, "key": who, "dpop": key_to_bind(proof_key, asked), "certificate": shown}
     told = _answered(session, wanted, asked, keys)
     show(session, told)
     if told.status >= 300:
@@ -133,16 +140,19 @@ def _answered(session: Session, wanted: Call, asked: Asked, keys: dict[str, Any]
     """Which API it is, a token for that, and the call. `keys`: who calls, as `MachineClient` takes it."""
     from groat.cli.watching import Watch, WatchedClient
     from groat.client import MachineClient
+    from groat.client.certificate import certificate_files
 
-    watch = Watch(session.note) if session.verbose else None
+    watch, certificate = Watch(session.note) if session.verbose else None, certificate_files(keys["certificate"])
+    if certificate is not None and watch is not None:
+        session.note(f"the certificate: x5t#S256 {certificate.thumbprint}")
     machine = MachineClient(
         asked.issuer,
-        **keys,
+        **{**keys, "certificate": certificate},
         token_endpoint=f"{asked.address}/token" if asked.address is not None else None,
-        http=lambda: WatchedClient(watch),
+        http=lambda: WatchedClient(watch, certificate),
         allow_narrowed_scope=True,
     )
-    with machine, contextlib.closing(WatchedClient(watch)) as http:
+    with machine, contextlib.closing(WatchedClient(watch, certificate)) as http:
         resource = wanted.resource or _resource_of(wanted.url, asked.issuer, http)
         # The operator has named both: the API need not be where the issuer's name for it points.
         auth = machine.auth(resource, wanted.scopes, origins=[wanted.url])
