@@ -26,6 +26,7 @@ from groat.server.connection.shedding import Shedding
 from groat.server.endpoints import ROUTES
 from groat.server.endpoints.asking import Asking, Clock
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER, Metrics
+from groat.server.endpoints.feed import Feed
 from groat.server.endpoints.parts import Parts
 from groat.server.endpoints.workloads import Workloads
 from groat.server.http.in_force import Current
@@ -89,6 +90,8 @@ def join_parts(
         metrics=Metrics(audit.tally, [route.ledger for route in ROUTES]),
         time=trusted,
         turns=turns,
+        feed=Feed(registry, store, config.policy.issuer, clockwork.clock, config.revocation.list_lifetime),
+        revocation=config.revocation,
         jwks_max_age=config.timing.jwks_max_age,
         key_lifetime=config.client_keys.key_lifetime,
         key_warning=config.client_keys.key_warning,

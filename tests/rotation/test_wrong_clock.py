@@ -175,7 +175,7 @@ def test_what_happens_while_uses_are_looked_for(tmp_path: Path, event: str) -> N
             if event == "closed":
                 await store.shut(DEED, NOW)
             else:
-                await store.change(DEED, None, [SwitchClient("nobody", enabled=False)])
+                await store.change(DEED, None, [SwitchClient("nobody", enabled=False, now=0)])
             return found
 
         store.names_key = slowly  # type: ignore[method-assign]

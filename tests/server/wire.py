@@ -88,6 +88,11 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
+    def abort(self) -> None:
+        """End it while somebody waits for an answer."""
+        if self._http.sock is not None:
+            self._http.sock.shutdown(socket.SHUT_RDWR)
+
 
 def send(address: Address, method: str, target: str, headers: Headers = (), body: bytes | None = None) -> Answer:
     """One request on a connection of its own."""

@@ -39,6 +39,16 @@ class Cut:
     made_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedToken:
+    """A token that was taken back. `digest`: of its jti; `made_at`, `ends_at`: epoch seconds, the latter its end."""
+
+    digest: bytes
+    client_id: str
+    made_at: int
+    ends_at: int
+
+
 class Cuts:
     """Those in force, by subject."""
 

@@ -21,6 +21,9 @@ token_missing
 token_of_another
     The token is not of the client that wants to take it back.
     A client revokes its own; operators revoke any: groat revoke token.
+wait
+    How long to wait for news of what was taken back is no whole number of seconds, or is said twice.
+    GET /revocations?wait=30, or without it.
 token_type
     It is something else that this server signed, and nothing that can be taken back.
     Revoke the access token.

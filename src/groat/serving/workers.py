@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
 from uvicorn.supervisors import multiprocess
 
@@ -125,6 +126,11 @@ def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
 
 class Worker(multiprocess.Process):
     """uvicorn's worker process with the server from above."""
+
+    def join(self) -> None:
+        """What it shows of itself while it lives goes with it."""
+        super().join()
+        mark_process_dead(self.pid)  # type: ignore[no-untyped-call]
 
     @property
     def server(self) -> uvicorn.Server:

@@ -107,7 +107,7 @@ def test_documents_are_of_the_moment(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await store.change(DEED, None, [AddApi(ORDERS), AddClient(client())])
-            rows = await store.change(DEED, None, [SwitchClient("billing", enabled=False), RemoveApi("orders")])
+            rows = await store.change(DEED, None, [SwitchClient("billing", enabled=False, now=0), RemoveApi("orders")])
             switched, removed = await store.audit_rows_after(rows[0] - 1, 10)
             before, after = (json.loads(text or "") for text in (switched.before, switched.after))
             assert (before["enabled"], after["enabled"], before | {"enabled": False}) == (True, False, after)

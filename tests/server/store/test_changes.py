@@ -39,7 +39,7 @@ MANY: Final[Sequence[Change]] = (
     AddClientKey(key_record(KEYS[1], "shop")),
     AddClient(client("till")),
     ReplaceClient(client(default_scopes=("read",))),
-    SwitchClient("billing", enabled=False),
+    SwitchClient("billing", enabled=False, now=NOW),
     SaveSigningKey(signing(KEYS[2])),
     RemoveApi("orders"),
 )
@@ -89,7 +89,7 @@ def test_who_read_too_early_changes_nothing(place: Place) -> None:
         async with place.store() as one, place.store() as two:
             await furnish(one)
             seen = await one.registry_version()
-            await two.change(DEED, seen, [SwitchClient("billing", enabled=False)])
+            await two.change(DEED, seen, [SwitchClient("billing", enabled=False, now=NOW)])
             before = await contents(two)
             with pytest.raises(RegistryMoved):
                 await one.change(DEED, seen, MANY)

@@ -668,7 +668,7 @@ def test_a_closed_store_takes_nothing(place: Place) -> None:
                 with pytest.raises(StoreClosed):
                     await store.use_once(once("b"), issuance("t"))
                 with pytest.raises(StoreClosed):
-                    await store.change(DEED, None, [SwitchClient("billing", enabled=False)])
+                    await store.change(DEED, None, [SwitchClient("billing", enabled=False, now=NOW)])
                 assert await store.find_client("billing") == client()
             await two.shut(DEED, None)
             assert (await one.use_once(once("b"), issuance("t"))).fresh
@@ -949,8 +949,8 @@ WRITES: dict[str, Write] = {
         DEED, None, [AddClient(client("new")), AddClientKey(key_record(KEYS[1], "new"))]
     ),
     "update_client": lambda store: store.change(DEED, None, [ReplaceClient(client(default_scopes=("read",)))]),
-    "switch_client": lambda store: store.change(DEED, None, [SwitchClient("billing", enabled=False)]),
-    "remove_client": lambda store: store.change(DEED, None, [RemoveClient("billing")]),
+    "switch_client": lambda store: store.change(DEED, None, [SwitchClient("billing", enabled=False, now=NOW)]),
+    "remove_client": lambda store: store.change(DEED, None, [RemoveClient("billing", NOW)]),
     "add_client_keys": lambda store: store.change(DEED, None, [AddClientKey(key_record(KEYS[1]))]),
     "remove_client_key": lambda store: store.change(DEED, None, [RemoveClientKey("billing", KEYS[0].kid)]),
     "limit_client_key": lambda store: store.change(
@@ -1040,12 +1040,12 @@ def test_where_clients_publish_their_keys(place: Place) -> None:
             assert await store.published_at(10) == ()
             for name, uri in (("a", one), ("b", two), ("c", one), ("d", None), ("e", "https://e.example/")):
                 await store.change(DEED, None, [AddClient(client(client_id=name, jwks_uri=uri))])
-            await store.change(DEED, None, [SwitchClient("e", enabled=False)])
+            await store.change(DEED, None, [SwitchClient("e", enabled=False, now=NOW)])
             assert await store.published_at(10) == (one, two)
             assert await store.published_at(1) == (one,)
             await store.change(DEED, None, [ReplaceClient(client(client_id="a", jwks_uri=None))])
             assert await store.published_at(10) == (two, one)
-            await store.change(DEED, None, [RemoveClient("b")])
+            await store.change(DEED, None, [RemoveClient("b", NOW)])
             assert await store.published_at(10) == (one,)
 
     run(work())
@@ -1075,7 +1075,7 @@ def test_a_look_up_tells_the_version_of_what_it_found(place: Place) -> None:
             await operator.change(DEED, None, [AddClient(client("silent"))])
             known = ("billing", "silent")
             for enabled in (False, True, False):
-                await operator.change(DEED, None, [SwitchClient("silent", enabled=enabled)])
+                await operator.change(DEED, None, [SwitchClient("silent", enabled=enabled, now=NOW)])
                 version = await operator.registry_version()
                 names = [*known, "nobody", "billing\0", *known]
                 answers = await asyncio.gather(*map(store.look_up, names))
@@ -1160,12 +1160,12 @@ def test_a_removed_client_is_gone_for_good(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.change(DEED, None, [RemoveClient("billing")])
+            await store.change(DEED, None, [RemoveClient("billing", NOW)])
             assert await store.find_client("billing") is None
             assert await store.list_clients() == ()
             assert await store.client_keys("billing") == ()
             await store.change(DEED, None, [ReplaceClient(client())])
-            await store.change(DEED, None, [SwitchClient("billing", enabled=True)])
+            await store.change(DEED, None, [SwitchClient("billing", enabled=True, now=NOW)])
             assert await store.find_client("billing") is None
             with pytest.raises(StoreConflict):
                 await store.change(DEED, None, [AddClient(client()), AddClientKey(key_record(KEYS[1]))])
@@ -1181,7 +1181,7 @@ def test_a_removed_client_takes_no_keys(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await _furnish(store)
-            await store.change(DEED, None, [RemoveClient("billing")])
+            await store.change(DEED, None, [RemoveClient("billing", NOW)])
             with pytest.raises(StoreConflict):
                 await store.change(DEED, None, [AddClientKey(key_record(KEYS[1]))])
 
@@ -1198,11 +1198,11 @@ def test_switching_off_survives_a_concurrent_change(place: Place) -> None:
             read = await one.find_client("billing")
             assert read is not None
             changed = replace(read, settings=ClientSettings(default_scopes=("read",)))
-            await two.change(DEED, None, [SwitchClient("billing", enabled=False)])
+            await two.change(DEED, None, [SwitchClient("billing", enabled=False, now=NOW)])
             await one.change(DEED, None, [ReplaceClient(changed)])
             after = await two.find_client("billing")
             assert after == replace(changed, enabled=False)
-            await one.change(DEED, None, [SwitchClient("billing", enabled=True)])
+            await one.change(DEED, None, [SwitchClient("billing", enabled=True, now=NOW)])
             assert await two.find_client("billing") == replace(after, enabled=True)
 
     run(work())
@@ -1329,7 +1329,7 @@ def test_since_when_clients_are_unused(place: Place) -> None:
             await one.change(
                 DEED, None, [AddClient(client("publishes")), AddClient(client("never")), AddClient(client("gone"))]
             )
-            await one.change(DEED, None, [RemoveClient("gone")])
+            await one.change(DEED, None, [RemoveClient("gone", NOW)])
             assert await two.unused_since() == dict.fromkeys(["billing", "publishes", "never"], NOW)
             before = await one.registry_version()
             uses = [("billing", own, later), ("publishes", "elsewhere", later - 9), ("publishes", "other", later)]
@@ -1342,7 +1342,9 @@ def test_since_when_clients_are_unused(place: Place) -> None:
             await one.change(DEED, None, [RemoveClientKey("billing", KEYS[0].kid)])
             assert (await two.unused_since())["billing"] == later  # to the hour
             await one.change(
-                DEED, None, [ReplaceClient(client("publishes", owner="x")), SwitchClient("publishes", enabled=False)]
+                DEED,
+                None,
+                [ReplaceClient(client("publishes", owner="x")), SwitchClient("publishes", enabled=False, now=NOW)],
             )
             assert (await two.unused_since())["publishes"] == later + 3600
             assert await one.registry_version() == before + 2
@@ -1366,7 +1368,7 @@ def test_many_note_uses_beside_registrations(place: Place) -> None:
     async def registering(store: Store) -> None:
         for turn in range(20):
             await store.change(DEED, None, [AddClient(client(f"c{turn}"))])
-            await store.change(DEED, None, [RemoveClient(f"c{turn}")])
+            await store.change(DEED, None, [RemoveClient(f"c{turn}", NOW)])
             await store.change(DEED, None, [RemoveClientKey("billing", keys[turn].kid)])
 
     async def work() -> None:
@@ -1406,8 +1408,8 @@ def test_keys_that_expire_soon_come_with_their_siblings(place: Place) -> None:
                     DEED, None, [AddClient(client(name)), AddClientKey(key_record(key, name, expires_at=expires_at))]
                 )
             await store.change(DEED, None, [AddClientKey(key_record(new[6], "early"))])
-            await store.change(DEED, None, [SwitchClient("off", enabled=False)])
-            await store.change(DEED, None, [RemoveClient("gone")])
+            await store.change(DEED, None, [SwitchClient("off", enabled=False, now=NOW)])
+            await store.change(DEED, None, [RemoveClient("gone", NOW)])
             found = await store.keys_of_expiring(NOW, NOW + 100, 10)
             assert {(key.client_id, key.expires_at) for key in found} == {
                 ("early", NOW + 10), ("early", None), ("edge", NOW + 99)}  # fmt: skip

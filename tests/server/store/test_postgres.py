@@ -435,7 +435,7 @@ def test_a_caller_that_is_cancelled_leaves_a_clean_connection(url: str) -> None:
             for n in range(60):
                 tasks = [
                     asyncio.ensure_future(store.list_apis()),
-                    asyncio.ensure_future(store.change(DEED, None, [SwitchClient("x", enabled=True)])),
+                    asyncio.ensure_future(store.change(DEED, None, [SwitchClient("x", enabled=True, now=0)])),
                 ]
                 await asyncio.sleep(0.0003 * (n % 12))
                 for task in tasks:
@@ -566,7 +566,7 @@ class Restless(PostgresStore):
 
     async def switch(self) -> None:
         enabled = len(self.enabled_at) % 2 == 0
-        await self.operator.change(DEED, None, [SwitchClient("silent", enabled=enabled)])
+        await self.operator.change(DEED, None, [SwitchClient("silent", enabled=enabled, now=0)])
         self.enabled_at[await self.operator.registry_version()] = enabled
 
 

@@ -10,10 +10,19 @@ import pytest
 
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.jwk import generate_private_key
-from groat.protocol.revocation import Cut, CutKind, Cuts, next_cut, token_digest
+from groat.protocol.revocation import Cut, CutKind, Cuts, RevokedToken, next_cut, token_digest
 from groat.server.store import StoreClosed, StoreConflict
-from groat.server.store.changes import AddApi, AddClient, AddClientKey, RemoveApi, SaveSigningKey
-from groat.server.store.records import ApiKeyRecord, ClientKeyRecord, RevokedToken
+from groat.server.store.changes import (
+    AddApi,
+    AddClient,
+    AddClientKey,
+    RemoveApi,
+    RemoveClient,
+    ReplaceClient,
+    SaveSigningKey,
+    SwitchClient,
+)
+from groat.server.store.records import ApiKeyRecord, ClientKeyRecord
 from groat.server.store.revocation_changes import AddApiKey, MakeCut, RemoveApiKey, TakeBack
 from groat.server.store.sqlite.backup import read_back, write_backup
 from groat.server.store.sqlite.store import SqliteStore
@@ -90,6 +99,60 @@ def test_what_a_backup_knows_of_stays_taken_back(tmp_path: Path) -> None:
             assert (await other.is_revoked(TAKEN.digest))[1]
             found = {cut.subject: cut.not_before for cut in await other.cuts()}
             assert found == {"billing": NOW + 61, "orders": NOW + 91, "till": NOW + 92}
+
+    run(work())
+
+
+@pytest.mark.rule("AS-SL-10")
+def test_the_number_of_the_feed_never_falls(place: Place) -> None:
+    """Higher after whatever verifiers have to hear of, at every process; the same after what they need not."""
+
+    async def work() -> None:
+        async with place.store() as store, place.store() as other:
+            await store.change(DEED, None, [AddApi(ORDERS), AddClient(client())])
+            key = SigningKey(generate_private_key("ES256").public, NOW, NOW, None, None, b"sealed")
+            seq = await store.revocation_seq()
+            for quiet in (AddApiKey(api_key()), ReplaceClient(client()), SaveSigningKey(key)):
+                await store.change(DEED, None, [quiet])
+            assert await other.revocation_seq() == seq
+            for change in (
+                MakeCut(CutKind.CLIENT, "billing", NOW),
+                TakeBack(TAKEN),
+                SwitchClient("billing", enabled=False, now=NOW),
+                SaveSigningKey(replace(key, retires_at=NOW, removes_at=NOW)),
+                RemoveApi("orders"),
+                RemoveClient("billing", NOW + 1),
+            ):
+                await store.change(DEED, None, [change])
+                before, seq = seq, await other.revocation_seq()
+                assert seq > before
+            assert await other.disabled_since(NOW + 1) == ("billing",)
+            assert await other.disabled_since(NOW + 2) == ()
+            await store.revoke_token(TAKEN)  # known already
+            assert await other.revocation_seq() == seq
+            await store.revoke_token(replace(TAKEN, digest=token_digest("other"), made_at=NOW + 90))
+            assert await other.revocation_seq() == (NOW + 90) * 1000  # never less than the time says
+            assert [token.digest for token in await other.taken_back(NOW + 599)] != []
+            assert await other.taken_back(NOW + 600) == ()
+            await store.raise_floor(replace(DEED, at=NOW + 99), NOW)
+            assert await other.revocation_seq() == (NOW + 99) * 1000
+
+    run(work())
+
+
+@pytest.mark.rule("AS-SL-10")
+def test_the_number_goes_on_after_a_restore(tmp_path: Path) -> None:
+    """Beyond all that verifiers have seen since the backup."""
+
+    async def work() -> None:
+        path, copy = tmp_path / "groat.db", tmp_path / "copy.db"
+        async with made(path) as store:
+            await store.change(DEED, None, [MakeCut(CutKind.ALL, "", NOW)])
+            write_backup(path, copy, NOW)
+            await store.revoke_token(replace(TAKEN, made_at=NOW + 50))
+            seq = await store.revocation_seq()
+            await read_back(path, copy, lambda: NOW + 60, DEED)
+            assert await store.revocation_seq() > seq
 
     run(work())
 

@@ -108,7 +108,7 @@ def test_what_belongs_to_it_goes_along(place: Place) -> None:
     async def work() -> None:
         async with place.store() as store:
             await furnish(store)
-            await store.change(DEED, None, [RemoveClient("till")])
+            await store.change(DEED, None, [RemoveClient("till", NOW)])
             assert ids(await store.rules_of(trust="ci")) == ["r-1", "r-2"]
             await store.change(DEED, None, [RemoveTrust("ci")])
             assert await store.rules_of(trust="ci") == ()

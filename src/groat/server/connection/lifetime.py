@@ -56,6 +56,7 @@ class Lifetime(HttpToolsProtocol):
         self._begin_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._hurry()
         self._end_answering()
         super().connection_lost(exc)
         self._let_go()
@@ -68,7 +69,13 @@ class Lifetime(HttpToolsProtocol):
         self._all_said = self.state is State.WORKING and self.transport.can_write_eof()
         if self._all_said:
             self.cycle.keep_alive = False
+            self._hurry()
         return self._all_said
+
+    def _hurry(self) -> None:
+        """Have what is being worked at wait for nothing any more."""
+        if self.state in OWING and self.cycle is not None:
+            self.cycle.scope["hurried"] = True  # type: ignore[typeddict-unknown-key]
 
     def _let_go(self) -> None:
         """Keep nothing; what is being worked at keeps its own."""
@@ -125,6 +132,7 @@ class Lifetime(HttpToolsProtocol):
         self._draining = True
         if self.state in OWING:
             self.cycle.keep_alive = False
+            self._hurry()
         else:
             self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
 

@@ -165,6 +165,8 @@ class OneWriteProtocol(Lifetime):
         super().on_message_begin()
         if self.presented is not None:
             self.scope["certificate"] = self.presented  # type: ignore[typeddict-unknown-key]
+        if self._draining:
+            self.scope["hurried"] = True  # type: ignore[typeddict-unknown-key]
         self._first = self.state is State.NEW
         self.state = _BEGUN[self.state]
         self._fresh = True

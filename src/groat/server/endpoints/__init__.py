@@ -10,6 +10,7 @@ from groat.protocol.metadata import (
     revocation_members,
     token_members,
 )
+from groat.protocol.revocation_feed import MEMBER as FEED
 from groat.server.endpoints.authorize import AuthorizeEndpoint
 from groat.server.endpoints.client_keys import COUNTER as CLIENT_KEY_REQUESTS
 from groat.server.endpoints.client_keys import EnrolmentEndpoint
@@ -19,6 +20,7 @@ from groat.server.endpoints.introspect import COUNTER as INTROSPECTIONS
 from groat.server.endpoints.introspect import IntrospectionEndpoint
 from groat.server.endpoints.metrics import MetricsEndpoint
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.revocations import RevocationsEndpoint
 from groat.server.endpoints.revoke import COUNTER as REVOCATIONS
 from groat.server.endpoints.revoke import RevocationEndpoint
 from groat.server.endpoints.token import TokenEndpoint
@@ -51,6 +53,7 @@ ROUTES: Final[tuple[Route[Parts], ...]] = (
     Route(below("/revoke"), POST, RevocationEndpoint.of, _REVOCATION,
         member="revocation_endpoint", says=revocation_members, asks_who=True,
     ),
+    Route(below("/revocations"), READ, RevocationsEndpoint.of, Ledger("revocations"), member=FEED),
     Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
     Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),
     Route(metadata_paths, READ, lambda parts: MetadataEndpoint.of(parts, ROUTES), Ledger("metadata")),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -76,6 +76,9 @@ class Metrics:
         self._cut = Counter(
             "groat_connections_cut", "Connections that the server ended or refused to begin", ("reason",), registry=own
         )
+        self._polls = Gauge(
+            "groat_revocation_polls_waiting", "Verifiers that wait for news", registry=own, multiprocess_mode="livesum"
+        )
         self._durations = CountedHistogram(
             "groat_token_request_duration_seconds", "From request head to answer", buckets=SECONDS, registry=own
         )
@@ -103,6 +106,7 @@ class Metrics:
         for reason, count in cut.items():
             self._cut.labels(reason).inc(count)
         self._durations.absorb(durations)
+        self._polls.set(tally.waiting_polls)
 
     def _absorb_answers(self) -> None:
         tally = self._tally

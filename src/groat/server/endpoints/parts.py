@@ -6,9 +6,11 @@ from groat.keys.invitation import Invitations
 from groat.protocol.dpop_nonce import Nonces
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.exposition import Metrics
+from groat.server.endpoints.feed import Feed
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator
 from groat.server.registry.health import Health
+from groat.server.settings.slices import Revocation
 from groat.server.store.trusted_time import TrustedTime
 from groat.server.turns import Turns
 
@@ -31,6 +33,8 @@ class Parts:
     metrics: Metrics
     time: TrustedTime
     turns: Turns
+    feed: Feed
+    revocation: Revocation
     jwks_max_age: int
     key_lifetime: int
     key_warning: int

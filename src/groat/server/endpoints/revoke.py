@@ -11,14 +11,13 @@ from starlette.types import Receive, Scope, Send
 from groat.protocol import jose
 from groat.protocol.errors import InvalidRequest, InvalidToken, JoseError, UnauthorizedClient, UnsupportedTokenType
 from groat.protocol.introspection import SIGNED_TYP
-from groat.protocol.revocation import token_digest
+from groat.protocol.revocation import RevokedToken, token_digest
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.parts import Parts
 from groat.server.endpoints.standing import Asked, Standing
 from groat.server.http.answers import send_json
 from groat.server.http.exchange import Exchange, exchange_of
 from groat.server.log.audit import Audit
-from groat.server.store.records import RevokedToken
 
 COUNTER: Final = "groat_revocations"
 PARAMETERS: Final = ("token", "token_type_hint")  # the hint changes nothing: there is one kind (RFC 7009 2.1)

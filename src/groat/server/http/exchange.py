@@ -63,6 +63,11 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
+def hurried(scope: Scope) -> bool:
+    """Whether the connection says that nobody should wait on it: the server ends, or the peer has closed it."""
+    return "hurried" in scope
+
+
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
     """Every value of a header, in order; names are lower case in ASGI."""
     return [value for key, value in scope["headers"] if key == name]

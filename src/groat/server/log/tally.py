@@ -54,6 +54,7 @@ class Tally:
     cut: Counts[str] = field(default_factory=Counts)
     of_trusts: Counts[tuple[str, str]] = field(default_factory=Counts)  # what came of their tokens: issued, or a reason
     bound: Counts[str] = field(default_factory=Counts)  # of the tokens issued, by what to
+    waiting_polls: int = 0  # for news of what was taken back, now
 
     def issue(self, grant: str, auth_method: str, algorithm: str, milliseconds: float) -> None:
         """Count a token that is about to be sent."""

@@ -125,7 +125,7 @@ async def enable_client(operator: Operator, client_id: str, *, enabled: bool) ->
     """Switch a client on or off, with effect on the next request."""
     record = replace(await find_client(operator, client_id), enabled=enabled)
     operation = "client.enabled" if enabled else "client.disabled"
-    await operator.change(None, [SwitchClient(client_id, enabled)], operation, {"client": client_id})
+    await operator.change(None, [SwitchClient(client_id, enabled, operator.now)], operation, {"client": client_id})
     return record
 
 
@@ -133,7 +133,7 @@ async def enable_client(operator: Operator, client_id: str, *, enabled: bool) ->
 async def remove_client(operator: Operator, client_id: str) -> None:
     """Remove a client and its keys; the id is never given to another one."""
     await find_client(operator, client_id)
-    await operator.change(None, [RemoveClient(client_id)], "client.removed", {"client": client_id})
+    await operator.change(None, [RemoveClient(client_id, operator.now)], "client.removed", {"client": client_id})
 
 
 @writes("client.invite")

@@ -11,13 +11,12 @@ from groat.protocol import jose
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.models import MAX_CLOCK_TOLERANCE
-from groat.protocol.revocation import Cut, CutKind, next_cut, token_digest
+from groat.protocol.revocation import Cut, CutKind, RevokedToken, next_cut, token_digest
 from groat.server.operations.apis import find_api
 from groat.server.operations.clients import find_client
 from groat.server.operations.operation import reads, writes
 from groat.server.operations.operator import Operator
 from groat.server.operations.trusts import find_trust
-from groat.server.store.records import RevokedToken
 from groat.server.store.revocation_changes import MakeCut, TakeBack
 
 

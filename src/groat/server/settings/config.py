@@ -30,6 +30,7 @@ from groat.server.settings.slices import (
     Listener,
     Logging,
     Publishing,
+    Revocation,
     Storage,
     cut,
     cut_policy,
@@ -60,6 +61,7 @@ class Config:
     publishing: Publishing
     client_keys: ClientKeys
     audit_trail: AuditTrail
+    revocation: Revocation
     listener: Listener
     handshakes: Handshakes
     capacity: Capacity
@@ -171,6 +173,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: P
         publishing=cut(Publishing, values, directory),
         client_keys=cut(ClientKeys, values, directory),
         audit_trail=cut(AuditTrail, values, directory),
+        revocation=cut(Revocation, values, directory),
         listener=cut(Listener, values, directory),
         handshakes=cut(Handshakes, values, directory),
         capacity=cut(Capacity, values, directory),
@@ -189,9 +192,20 @@ def _combination_faults(values: Mapping[str, Any], policy: Policy) -> Iterator[F
         message = "server.tls_key_file needs server.tls_certificate_file; without it there is no TLS"
         yield Finding(message, setting="server.tls_key_file")
     yield from _certificate_faults(values)
+    yield from _revocation_faults(values)
     for name in ("storage.retention", "clients.key_lifetime", "clients.key_warning", "clients.key_idle", "audit.keep"):
         if values[name] > MAX_DAYS * 86400:
             yield Finding(f"{name} must be {MAX_DAYS} days at most", setting=name)
+
+
+def _revocation_faults(values: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is renewed at half of its life must be fetched by then, and a poll ends before proxies lose patience."""
+    lifetime = values["revocation.list_lifetime"]
+    bounds = (("list_lifetime", 10, 3600), ("list_ttl", 1, lifetime // 2), ("feed_wait", 0, min(60, lifetime // 4)))
+    for key, low, high in bounds:
+        name = f"revocation.{key}"
+        if not low <= values[name] <= high:
+            yield Finding(f"{name} must be {low} to {high} seconds, not {values[name]}", setting=name)
 
 
 def _certificate_faults(values: Mapping[str, Any]) -> Iterator[Finding]:

@@ -71,6 +71,15 @@ class AuditTrail:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """How fast verifiers hear of what was taken back, in seconds; see the table of settings."""
+
+    list_ttl: int
+    list_lifetime: int
+    feed_wait: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """Where to listen, in how many processes, and with what certificate."""
 
@@ -152,6 +161,7 @@ SECTIONS: Final[Mapping[type[Any], str]] = {
     Publishing: "keys",
     ClientKeys: "clients",
     AuditTrail: "audit",
+    Revocation: "revocation",
     Listener: "server",
     Handshakes: "tls",
     Capacity: "server",
@@ -160,8 +170,8 @@ SECTIONS: Final[Mapping[type[Any], str]] = {
     Admin: "admin",
 }
 Slice = TypeVar(
-    "Slice", Storage, KeyFiles, Publishing, ClientKeys, AuditTrail, Listener, Handshakes, Capacity, Limits, Logging,
-    Admin,
+    "Slice", Storage, KeyFiles, Publishing, ClientKeys, AuditTrail, Revocation, Listener, Handshakes, Capacity, Limits,
+    Logging, Admin,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from groat.keys.ring.keyring import SigningKey
 from groat.protocol.models import OneTimeValue
-from groat.protocol.revocation import Cut
+from groat.protocol.revocation import Cut, RevokedToken
 from groat.server.store.audit_trail import AuditRow, Deed, Effect
 from groat.server.store.changes import Change
 from groat.server.store.conflicts import RegistryMoved as RegistryMoved
@@ -16,7 +16,6 @@ from groat.server.store.records import (
     ApiRecord,
     ClientKeyRecord,
     ClientRecord,
-    RevokedToken,
     RuleRecord,
     TrustRecord,
 )
@@ -223,6 +222,18 @@ class Store(Protocol):
 
     async def is_revoked(self, digest: bytes) -> tuple[int, bool]:
         """The registry's version, and whether the token with this digest was taken back before this was called."""
+        ...
+
+    async def revocation_seq(self) -> int:
+        """Higher after whatever took tokens back, gave some back, or replaced the store; it never falls."""
+        ...
+
+    async def taken_back(self, after: int) -> tuple[RevokedToken, ...]:
+        """The tokens that were taken back one by one and that end after this."""
+        ...
+
+    async def disabled_since(self, since: int) -> tuple[str, ...]:
+        """The ids of clients that were disabled or removed at this second or later, and still are."""
         ...
 
     async def latest_issuance(self) -> int:

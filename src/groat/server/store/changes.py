@@ -42,6 +42,11 @@ class Change(ABC):
     __slots__ = ()
 
     @property
+    def revokes(self) -> bool:
+        """Whether verifiers have to hear of it."""
+        return False
+
+    @property
     def conflict(self) -> str:
         return "the registration collides with another one"
 
@@ -73,6 +78,10 @@ class AddApi(Change):
     def conflict(self) -> str:
         return f"an API with name {self.api.name} or audience {self.api.audience} exists"
 
+    @property
+    def revokes(self) -> bool:
+        return True
+
     async def write(self, transaction: Transaction) -> None:
         api = self.api
         values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime, api.binding
@@ -93,6 +102,10 @@ class ReplaceApi(Change):
     def conflict(self) -> str:
         return f"an API with audience {self.api.audience} exists"
 
+    @property
+    def revokes(self) -> bool:
+        return True
+
     async def write(self, transaction: Transaction) -> None:
         api = self.api
         values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.binding, api.name
@@ -108,6 +121,10 @@ class RemoveApi(Change):
     @property
     def object(self) -> str:
         return f"api/{self.name}"
+
+    @property
+    def revokes(self) -> bool:
+        return True
 
     async def write(self, transaction: Transaction) -> None:
         await transaction.change(sql.REMOVE_KEYS_OF_API, self.name)
@@ -150,34 +167,45 @@ class ReplaceClient(Change):
 
 @dataclass(frozen=True, slots=True)
 class SwitchClient(Change):
-    """Decided under whatever version: who switches a client off wants that, and at once."""
+    """Decided under whatever version: who switches a client off wants that, and at once. `now`: epoch seconds."""
 
     client_id: str
     enabled: bool
+    now: int
 
     @property
     def object(self) -> str:
         return f"client/{self.client_id}"
 
+    @property
+    def revokes(self) -> bool:
+        return True
+
     async def write(self, transaction: Transaction) -> None:
-        await transaction.change(sql.SWITCH_CLIENT, self.enabled, self.client_id)
+        disabled_at = None if self.enabled else self.now
+        await transaction.change(sql.SWITCH_CLIENT, self.enabled, disabled_at, self.client_id)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveClient(Change):
-    """With its rules, and its keys, which others may have from then on; its id stays taken."""
+    """With its rules, and its keys, which others may have from then on; its id stays taken. `now`: epoch seconds."""
 
     client_id: str
+    now: int
 
     @property
     def object(self) -> str:
         return f"client/{self.client_id}"
+
+    @property
+    def revokes(self) -> bool:
+        return True
 
     async def write(self, transaction: Transaction) -> None:
         # Gone, and not kept like the client: a public key may be registered by whoever holds its private half.
         await transaction.change(sql.REMOVE_KEYS_OF, self.client_id)
         await transaction.change(sql.REMOVE_RULES_OF, self.client_id)
-        await transaction.change(sql.REMOVE_CLIENT, self.client_id)
+        await transaction.change(sql.REMOVE_CLIENT, self.now, self.client_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +284,10 @@ class SaveSigningKey(Change):
     @property
     def conflict(self) -> str:
         return "a signing key must not be a client's key"
+
+    @property
+    def revokes(self) -> bool:
+        return self.key.revoked
 
     async def write(self, transaction: Transaction) -> None:
         key, public = self.key, self.key.public

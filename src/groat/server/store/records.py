@@ -38,16 +38,6 @@ class ApiKeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class RevokedToken:
-    """A token that was taken back. `digest`: of its jti; `made_at`, `ends_at`: epoch seconds, the latter its end."""
-
-    digest: bytes
-    client_id: str
-    made_at: int
-    ends_at: int
-
-
-@dataclass(frozen=True, slots=True)
 class ClientKeyRecord:
     """One registered public key of a client; `jwk` is public. Instants in epoch seconds.
 

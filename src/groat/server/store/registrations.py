@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from groat.keys.ring.keyring import SigningKey
-from groat.protocol.revocation import Cut
+from groat.protocol.revocation import Cut, RevokedToken
 from groat.server.store import (
     TABLES,
     ApiWithKeys,
@@ -39,6 +39,7 @@ from groat.server.store.rows import (
     client_record,
     cut,
     published_at,
+    revoked_token,
     signing_key,
     unused_since,
 )
@@ -149,6 +150,18 @@ class Registrations(ABC):
     async def cuts(self) -> tuple[Cut, ...]:
         return tuple(map(cut, await self._rows(sql.CUTS)))
 
+    async def revocation_seq(self) -> int:
+        rows = await self._rows(sql.SEQ)
+        if not rows:
+            raise StoreUnavailable("the store has no number of its revocations: it was restored in part only")
+        return int(rows[0]["seq"])
+
+    async def taken_back(self, after: int) -> tuple[RevokedToken, ...]:
+        return tuple(map(revoked_token, await self._rows(sql.TAKEN_BACK, after)))
+
+    async def disabled_since(self, since: int) -> tuple[str, ...]:
+        return tuple(row["client_id"] for row in await self._rows(sql.DISABLED_SINCE, since))
+
     async def is_revoked(self, digest: bytes) -> tuple[int, bool]:
         rows = await self._rows(sql.IS_REVOKED, digest)
         if not rows:
@@ -163,9 +176,8 @@ class Registrations(ABC):
             if len(many) > _MANY:
                 await transaction.take_time()
             touched = [name for change in many for name in await change.touched(transaction)]
-            effects = await effects_of(
-                transaction, tuple(dict.fromkeys(touched)), partial(write_all, transaction, many)
-            )
+            write = partial(write_all, transaction, many, deed.at)
+            effects = await effects_of(transaction, tuple(dict.fromkeys(touched)), write)
             return await append(transaction, deed, effects, held["version"] + 1, held["horizon"])
 
     async def record(self, deed: Deed, effect: Effect) -> range:
@@ -238,8 +250,11 @@ async def _check(transaction: Transaction, seen: int | None) -> Row:
     return held
 
 
-async def write_all(transaction: Transaction, many: Sequence[Change]) -> None:
-    """Make these changes, in this order, and raise the version. Raises StoreConflict, which says what collides."""
+async def write_all(transaction: Transaction, many: Sequence[Change], now: int) -> None:
+    """Make these changes, in this order, and raise the version. Raises StoreConflict, which says what collides.
+
+    `now`: epoch seconds.
+    """
     for change in many:
         try:
             await change.write(transaction)
@@ -247,12 +262,15 @@ async def write_all(transaction: Transaction, many: Sequence[Change]) -> None:
             raise StoreConflict(change.conflict) from None
     # In the same transaction, so that no server can miss it; once, so that each reads once.
     await transaction.change(sql.RAISE_VERSION)
+    if any(change.revokes for change in many):
+        await transaction.change(sql.RAISE_SEQ, now * 1000)
 
 
 async def change_whole(transaction: Transaction, deed: Deed, statement: Statement, *values: Value) -> range:
     """Change the store as a whole, closed or not, with its row in the audit trail."""
     await _hold(transaction)
     effects = await effects_of(transaction, ["store"], partial(transaction.change, statement, *values))
+    await transaction.change(sql.RAISE_SEQ, deed.at * 1000)  # beyond that of the store that this one goes on from
     now = await _hold(transaction)
     return await append(transaction, deed, effects, now["version"], now["horizon"])
 

@@ -115,6 +115,14 @@ ON CONFLICT (digest) DO UPDATE SET ends_at = max(revoked_tokens.ends_at, exclude
 IS_REVOKED: Final = alike(
     "SELECT version, EXISTS (SELECT 1 FROM revoked_tokens WHERE digest = $1) AS revoked FROM registry"
 )
+# What the feed says, and by which number. Raised in the transaction of whatever takes tokens back.
+RAISE_SEQ: Final = Statement(
+    postgres="UPDATE revocation_feed SET seq = greatest(seq + 1, $1)",
+    sqlite="UPDATE revocation_feed SET seq = max(seq + 1, ?1)",
+)
+SEQ: Final = alike("SELECT seq FROM revocation_feed")
+TAKEN_BACK: Final = alike("SELECT * FROM revoked_tokens WHERE ends_at > $1")
+DISABLED_SINCE: Final = alike("SELECT client_id FROM clients WHERE disabled_at >= $1")
 LATEST_ISSUANCE: Final = alike("SELECT coalesce(max(issued_at), 0) AS latest FROM used_once")
 # A portion, as of used values; the next comes with the next portion of these.
 FORGET_REVOKED: Final = alike(
@@ -137,11 +145,11 @@ FIND_CLIENT: Final = alike("SELECT * FROM clients WHERE client_id = $1 AND remov
 ADD_CLIENT: Final = alike("INSERT INTO clients (client_id, document, enabled, created_at) VALUES ($1, $2, $3, $4)")
 # Not `enabled`: whoever read the record before it was switched off must not switch it on again.
 REPLACE_CLIENT: Final = alike("UPDATE clients SET document = $1 WHERE client_id = $2")
-SWITCH_CLIENT: Final = alike("UPDATE clients SET enabled = $1 WHERE client_id = $2")
+SWITCH_CLIENT: Final = alike("UPDATE clients SET enabled = $1, disabled_at = $2 WHERE client_id = $3")
 REMOVE_CLIENT: Final = Statement(
-    postgres="UPDATE clients SET removed_at = extract(epoch FROM clock_timestamp())::bigint, enabled = false "
-    "WHERE client_id = $1",
-    sqlite="UPDATE clients SET removed_at = unixepoch(), enabled = 0 WHERE client_id = ?1",
+    postgres="UPDATE clients SET removed_at = extract(epoch FROM clock_timestamp())::bigint, enabled = false, "
+    "disabled_at = $1 WHERE client_id = $2",
+    sqlite="UPDATE clients SET removed_at = unixepoch(), enabled = 0, disabled_at = ?1 WHERE client_id = ?2",
 )
 ADD_CLIENTS: Final = _of_rows("INSERT INTO clients", "clients", "client_id, document, enabled, created_at")
 REPLACE_CLIENTS: Final = Statement(

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 
-from groat.protocol.revocation import Cut, CutKind, next_cut
+from groat.protocol.revocation import Cut, CutKind, RevokedToken, next_cut
 from groat.server.store import registry_sql as sql
 from groat.server.store.changes import Change, Transaction
 from groat.server.store.conflicts import StoreConflict
-from groat.server.store.records import ApiKeyRecord, RevokedToken
+from groat.server.store.records import ApiKeyRecord
 
 _FOREIGN = "this public key belongs to somebody else already: one key, one owner"
 
@@ -68,6 +68,10 @@ class MakeCut(Change):
     def object(self) -> str:
         return f"cut/{self.kind}/{self.subject}"
 
+    @property
+    def revokes(self) -> bool:
+        return True
+
     async def write(self, transaction: Transaction) -> None:
         (row,) = await transaction.rows(sql.CUT_BEFORE, self.kind, self.subject)
         before = int(row["not_before"])
@@ -84,6 +88,10 @@ class TakeBack(Change):
     @property
     def object(self) -> str:
         return f"token/{self.token.digest.hex()}"
+
+    @property
+    def revokes(self) -> bool:
+        return True
 
     async def write(self, transaction: Transaction) -> None:
         token = self.token

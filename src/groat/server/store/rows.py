@@ -16,7 +16,7 @@ from groat.protocol.binding import Binding
 from groat.protocol.client_settings import ClientSettings, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
-from groat.protocol.revocation import Cut, CutKind
+from groat.protocol.revocation import Cut, CutKind, RevokedToken
 from groat.server.store.records import ApiKeyRecord, ApiRecord, ClientKeyRecord, ClientRecord
 from groat.server.unavailable import StoreUnavailable
 
@@ -122,6 +122,11 @@ def api_key_record(row: Row) -> ApiKeyRecord:
 @reads("a cut")
 def cut(row: Row) -> Cut:
     return Cut(CutKind(row["kind"]), row["subject"], row["not_before"], row["made_at"])
+
+
+@reads("a token that was taken back")
+def revoked_token(row: Row) -> RevokedToken:
+    return RevokedToken(bytes(row["digest"]), row["client_id"], row["made_at"], row["ends_at"])
 
 
 @reads("the last use of a client")

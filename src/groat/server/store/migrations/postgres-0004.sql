@@ -45,3 +45,15 @@ CREATE TABLE api_keys (
     created_at bigint NOT NULL,
     UNIQUE (api, kid)
 );
+
+-- Since when a client gets nothing any more; NULL: it gets something, or nobody wrote it down.
+ALTER TABLE clients ADD COLUMN disabled_at bigint;
+CREATE INDEX clients_disabled ON clients (disabled_at) WHERE disabled_at IS NOT NULL;
+
+-- One row: how often tokens were taken back, by whatever change. It never falls, and is at least the milliseconds of the
+-- epoch at the last time, so that a store that was restored goes on beyond what its verifiers have seen.
+CREATE TABLE revocation_feed (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    seq      bigint NOT NULL
+);
+INSERT INTO revocation_feed (only_row, seq) VALUES (true, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);

@@ -18,7 +18,7 @@ from groat.server.store.audit_sql import STORE
 from groat.server.store.audit_trail import Deed, Effect, append, this_process, written
 from groat.server.store.postgres.link import Link, Refused, Row
 from groat.server.store.postgres.transaction import PostgresTransaction
-from groat.server.store.registry_sql import IN_FORCE
+from groat.server.store.registry_sql import IN_FORCE, RAISE_SEQ
 from groat.server.unavailable import ClocksDiffer
 
 # The timeline of the write-ahead log is current at once after a promotion; that of the last checkpoint is not.
@@ -72,6 +72,7 @@ async def settle_history(link: Link, memory: Memory) -> int | None:
         if floor:
             deed = Deed(this_process(), "store.went_back", int(row["now"]))
             effect = Effect("store", *(written(dict(rows[0])) for rows in (before, await transaction.rows(STORE))))
+            await transaction.change(RAISE_SEQ, floor * 1000)
             (now,) = await transaction.rows(IN_FORCE)
             await append(transaction, deed, [effect], now["version"], now["horizon"])
     await link.query("COMMIT")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from groat.outbound.clocks import Clocks
 from groat.protocol.models import OneTimeValue
+from groat.protocol.revocation import RevokedToken
 from groat.server.store import (
     OPERATOR_PATIENCE,
     ClientWithKeys,
@@ -38,7 +39,7 @@ from groat.server.store.postgres.links import Links
 from groat.server.store.postgres.schema import has_schema, migrate, open_link
 from groat.server.store.postgres.transaction import PostgresTransaction, keep_others_out, take_time
 from groat.server.store.postgres.writer import PostgresWriter, prepare_batches
-from groat.server.store.records import ClientKeyRecord, RevokedToken
+from groat.server.store.records import ClientKeyRecord
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -56,6 +57,14 @@ FROM (SELECT version FROM registry LIMIT 1) AS r
 LEFT JOIN (json_array_elements_text($1::json) AS wanted (id)
            JOIN clients AS c ON c.client_id = wanted.id AND c.removed_at IS NULL) ON true
 """
+
+
+# One statement; whoever repeats it wakes nobody.
+_REVOKE_TOKEN: Final = f"""
+WITH raised AS (
+    UPDATE revocation_feed SET seq = greatest(seq + 1, $3::bigint * 1000)
+    WHERE NOT EXISTS (SELECT FROM revoked_tokens WHERE digest = $1)
+){sql.REVOKE_TOKEN.postgres}"""
 
 
 class PostgresStore(Registrations):
@@ -140,7 +149,7 @@ class PostgresStore(Registrations):
 
     async def revoke_token(self, token: RevokedToken) -> None:
         values = token.digest, token.client_id, token.made_at, token.ends_at
-        if not await self._all(sql.REVOKE_TOKEN.postgres, *values):
+        if not await self._all(_REVOKE_TOKEN, *values):
             raise StoreClosed
 
     # Reading

@@ -16,7 +16,7 @@ from groat.protocol.errors import ConfigError
 from groat.server.store import TABLES, StoreConflict, StoreUnavailable
 from groat.server.store.audit_sql import STORE
 from groat.server.store.audit_trail import Deed, Effect, append, written
-from groat.server.store.registry_sql import IN_FORCE
+from groat.server.store.registry_sql import IN_FORCE, RAISE_SEQ
 from groat.server.store.sqlite.store import SCHEMA_VERSION
 from groat.server.store.sqlite.transaction import SqliteTransaction
 from groat.server.store.trusted_time import instant
@@ -262,6 +262,7 @@ async def read_back(database: Path, backup: Path, floor: Callable[[], int], deed
             raise ConfigError(
                 f"{backup} has seen {instant(seen)}: this host's clock is behind. Nothing was done: set it"
             )
+        await transaction.change(RAISE_SEQ, now_floor * 1000)
         rows = await _recorded(transaction, deed, dict(before[0]), backup)
         connection.execute("COMMIT")
     return rows

@@ -97,7 +97,7 @@ class Draft(Registrations):
         `seen` is the version in force: nobody else changes anything here.
         """
         async with self._transaction() as transaction:
-            await write_all(transaction, many)
+            await write_all(transaction, many, deed.at)
         self.written += many
         return range(0)
 

@@ -9,11 +9,13 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
 
 from groat.protocol.models import OneTimeValue
+from groat.protocol.revocation import RevokedToken
 from groat.server.store import (
     PURGE_CHUNK,
     ClientWithKeys,
@@ -31,7 +33,6 @@ from groat.server.store import (
 from groat.server.store import registry_sql as sql
 from groat.server.store.changes import Value
 from groat.server.store.group_commit import GroupCommit, Limits
-from groat.server.store.records import RevokedToken
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -40,7 +41,7 @@ from groat.server.store.sqlite.faults import spoils_connection
 from groat.server.store.sqlite.file import SameFiles, check_there, connect, rights_fault
 from groat.server.store.sqlite.sidecars import give_rights_back
 from groat.server.store.sqlite.transaction import SqliteTransaction
-from groat.server.store.sqlite.writer import FORGET, SqliteWriter
+from groat.server.store.sqlite.writer import FORGET, SqliteWriter, take_back
 from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
@@ -151,8 +152,7 @@ class SqliteStore(Registrations):
 
     async def revoke_token(self, token: RevokedToken) -> None:
         self._front.started()
-        values = token.digest, token.client_id, token.made_at, token.ends_at
-        if not await self._writer.run(lambda connection: connection.execute(sql.REVOKE_TOKEN.sqlite, values).rowcount):
+        if not await self._writer.run(partial(take_back, token)):
             raise StoreClosed
 
     # Reading

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from groat.protocol.revocation import RevokedToken
 from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
+from groat.server.store import registry_sql as sql
 from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_owner, use_of_proof
 from groat.server.store.sqlite.faults import (
     STUCK,
@@ -237,6 +239,18 @@ class SqliteWriter:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def take_back(token: RevokedToken, connection: sqlite3.Connection) -> int:
+    """Remember that it was taken back; returns whether the store takes anything. Whoever repeats it wakes nobody."""
+    connection.execute("BEGIN IMMEDIATE")
+    (known,) = connection.execute(sql.IS_REVOKED.sqlite, (token.digest,)).fetchone()[1:]
+    values = token.digest, token.client_id, token.made_at, token.ends_at
+    done = connection.execute(sql.REVOKE_TOKEN.sqlite, values).rowcount
+    if done and not known:
+        connection.execute(sql.RAISE_SEQ.sqlite, (token.made_at * 1000,))
+    connection.execute("COMMIT")
+    return done
 
 
 def _among(batch: Sequence[Use], some: Sequence[Use], won: Sequence[bool]) -> list[bool]:
