@@ -86,11 +86,11 @@ class Admin:
 
 
 @contextlib.contextmanager
-def served(directory: Path, more: str = "") -> Iterator[Admin]:
-    """`more`: of the section [admin]."""
+def served(directory: Path, more: str = "", **env: str) -> Iterator[Admin]:
+    """`more`: of the section [admin]. `env`: settings by the environment."""
     port = free_port()
     settings = f'{DEFAULTS}[admin]\nsocket = "admin.sock"\nlisten = "127.0.0.1:{port}"\n{more}\n'
-    lab = prepare(directory, settings)
+    lab = prepare(directory, settings, env=env)
     lab.operate(admin_api_is_there)
     admin = Admin(lab, directory / "admin.sock", port)
     lab.add_client("ops", admin.operator.key, allow={ADMIN_API: ["groat:read", "groat:write"]})

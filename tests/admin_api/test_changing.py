@@ -3,16 +3,26 @@
 import json
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from groat.protocol.jwk import generate_private_key
 from groat.server import operations
-from tests.admin_api.conftest import Admin
+from tests.admin_api.conftest import Admin, served
 from tests.server.lab import Lab
 
 APIS, CLIENTS, KEYS = "/admin/v1/apis", "/admin/v1/clients", "/admin/v1/keys"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def admin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    """On each engine: what is held under a version, tried and rolled back, is the engine's to keep."""
+    sqlite = request.param == "sqlite"
+    env = {} if sqlite else {"GROAT_STORAGE__URL": request.getfixturevalue("postgres").database()}
+    with served(tmp_path_factory.mktemp("a"), **env) as ready:
+        yield ready
 
 
 def jwk() -> dict[str, Any]:

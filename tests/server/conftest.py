@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def fresh_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     """Make a server of one's own: `settings` is what its configuration says besides the issuer."""
     with ExitStack() as stack:
 
-        def make(settings: str = DEFAULTS, **options: str) -> Lab:
+        def make(settings: str = DEFAULTS, **options: Any) -> Lab:
             return stack.enter_context(running(prepare(tmp_path_factory.mktemp("lab"), settings, **options)))
 
         yield make

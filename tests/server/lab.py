@@ -6,9 +6,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO, TypeVar
 
 from benchmarks.app_server import app_server
@@ -22,7 +23,9 @@ from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog
 from groat.server.operations import Operator
 from groat.server.settings.config import Config, load_config
-from groat.server.store.sqlite.store import SqliteStore
+from groat.server.settings.engines import create_url
+from groat.server.settings.open_store import open_store
+from groat.server.store import Store
 from tests.server.builders import ISS, NOW, ORDERS, STOCK, Party, base
 from tests.server.wire import FORM, Answer, check_ok, post, send
 
@@ -68,10 +71,10 @@ class Lab:
         return self.config.database
 
     def operate(self, work: Callable[[Operator], Coroutine[Any, Any, Result]]) -> Result:
-        """Run one operation as another process would: through a store of its own on the same file."""
+        """Run one operation as another process would: through a store of its own on the same registry."""
 
         async def run() -> Result:
-            store = SqliteStore.open(self.database)
+            store = open_store(self.config)
             try:
                 return await work(Operator(store, self.config.policy, self.audit, self.clock))
             finally:
@@ -133,13 +136,19 @@ class Lab:
         return str(self.event(answer)["reason"])
 
 
-def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algorithm: str | None = "ES256") -> Lab:
+def prepare(
+    directory: Path,
+    settings: str = DEFAULTS,
+    issuer: str = ISS,
+    algorithm: str | None = "ES256",
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Lab:
     """A configuration, an empty store with two APIs and a signing key, and a clock; nothing runs yet."""
     (directory / "groat.toml").write_text(f'issuer = "{issuer}"\n{settings}')
-    config = load_config(directory / "groat.toml", {})
-    config.database.parent.mkdir(mode=0o700)
+    config = load_config(directory / "groat.toml", env)
+    (directory / "data").mkdir(mode=0o700)
     kek = KeyEncryptionKey.create(config.key_files.encryption_key_file)
-    asyncio.run(SqliteStore.create(config.database).close())
+    asyncio.run(_create_store(config))
     log = directory / "log"
     stream = log.open("a")
     audit = Audit(EventLog(stream, "debug", False))
@@ -152,16 +161,18 @@ def prepare(directory: Path, settings: str = DEFAULTS, issuer: str = ISS, algori
     return lab
 
 
+async def _create_store(config: Config) -> None:
+    await (await create_url(config.storage.url, config.directory)).close()
+
+
 @contextlib.contextmanager
-def running(lab: Lab, keep_alive: int = 5, store: SqliteStore | None = None) -> Iterator[Lab]:
+def running(lab: Lab, keep_alive: int = 5, store: Store | None = None) -> Iterator[Lab]:
     """Serve the lab's app on a free port, in a thread, with the event loop and parser of production.
 
     `keep_alive`: seconds after which an idle connection is closed. `store`: one on the lab's database, of a kind that
     the test needs.
     """
-    app = create_app(
-        lab.config, store or SqliteStore.open(lab.database), Clockwork(lab.clock, lab.clock), lab.audit.log
-    )
+    app = create_app(lab.config, store or open_store(lab.config), Clockwork(lab.clock, lab.clock), lab.audit.log)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         lab.address = listener.getsockname()
         server = app_server(app, keep_alive)

@@ -67,12 +67,30 @@ def apply(
 
     wish = operations.DesiredWish(wanted, prune, rules)
     try:
-        plan = _with_files(session, wanted, lambda operator: operations.apply_desired(operator, wish, undecided))
+        plan = _with_files(session, wanted, _applying(session, wish, undecided))
     except _Undecided as question:
         plan = _ask(session, wish, question.plan)
     show(session, plan, "changed" if plan.differences else "unchanged")
     for line in loss_lines(plan.losses):
         session.note(line)
+
+
+def _applying(
+    session: Session, wish: "DesiredWish", judge: "Callable[[DesiredPlan], None]"
+) -> "Callable[[Operator], Coroutine[Any, Any, DesiredPlan]]":
+    """Apply, and say so where somebody else was faster: `judge` is asked again, of what they left."""
+    from groat.server import operations
+
+    plans = 0
+
+    def judged(plan: "DesiredPlan") -> None:
+        nonlocal plans
+        plans += 1
+        if plans > 1:
+            session.note("somebody else changed the registry meanwhile: starting over from what it is now")
+        judge(plan)
+
+    return lambda operator: operations.apply_desired(operator, wish, judged)
 
 
 def _look_at_files(session: Session, wanted: "Wanted", rules: "Sequence[RegistryPolicy]") -> NoReturn:
@@ -106,7 +124,6 @@ def _with_files(
 
 def _ask(session: Session, wish: "DesiredWish", plan: "DesiredPlan") -> "DesiredPlan":
     """Show what would become of the registry, and do just that if somebody says so."""
-    from groat.server import operations
     from groat.server.operations.losses import refuse_others
 
     removed = [f"{one.kind}/{one.name}: removed" for one in plan.differences if one.after is None]
@@ -118,7 +135,7 @@ def _ask(session: Session, wish: "DesiredWish", plan: "DesiredPlan") -> "Desired
     def the_same(found: "DesiredPlan") -> None:
         refuse_others(plan.losses, found.losses)
 
-    return session.operate(lambda operator: operations.apply_desired(operator, wish, the_same))
+    return session.operate(_applying(session, wish, the_same))
 
 
 @click.command()
