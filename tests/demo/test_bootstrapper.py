@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 
 from groat.demo.stage import free_ports
 
 GROAT = Path(sys.executable).with_name("groat")
 DEPLOY = Path(__file__).parents[2] / "deploy"
+TLS_FILES = {"CERTIFICATE": "tls.pem", "KEY": "tls.key.pem"}
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
 # What each container mounts, and the files with their modes that it must find there: all of them, and no others.
 LAYOUT = {
@@ -61,12 +63,13 @@ class Place:
         *steps, verdict = done.stdout.splitlines()
         return [[line[:20].strip(), line[20:31].strip(), line[31:]] for line in steps] + [[verdict]]
 
-    def apply(self) -> str:
+    def apply(self, *recipes: str) -> str:
         """What the service `apply` does, with the files of the recipe: the same but for addresses and places."""
-        text = (DEPLOY / "registry" / "orders.toml").read_text().replace("https://api:3002", self.env["GROAT_AUDIENCE"])
         registry = self.root.parent / "registry"
         registry.mkdir(exist_ok=True)
-        (registry / "orders.toml").write_text(text.replace("/groat/public", str(self.root / "public")))
+        for recipe in recipes or ("registry/orders.toml",):
+            text = (DEPLOY / recipe).read_text().replace("https://api:3002", self.env["GROAT_AUDIENCE"])
+            (registry / Path(recipe).name).write_text(text.replace("/groat/", f"{self.root}/"))
         done = self.run(str(GROAT), "apply", "-f", str(registry))
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1]
@@ -295,6 +298,39 @@ def test_the_four_roles_over_tls(place: Place) -> None:
         assert (more.returncode, "round 1: TokenRequestRefused" in more.stdout) == (1, True)
         stranger = place.run(*module, "groat.demo.example_client", **caller, SSL_CERT_FILE=ssl_defaults(place))
         assert (stranger.returncode, "ertificate" in stranger.stdout) == (1, True)
+
+
+@pytest.mark.rule("AS-MT-01", "AS-MT-07")
+def test_a_client_with_a_certificate(place: Place) -> None:
+    """compose.mtls.yaml: what it sets, for processes: a token and a call without any key, and none without the certificate."""
+    document = yaml.safe_load((DEPLOY / "compose.mtls.yaml").read_text())
+    files = [one.partition(":")[0] for one in document["services"]["apply"]["volumes"] if one.startswith("./")]
+    made, server, client = (
+        {
+            name: value.replace("/groat/", f"{place.root}/")
+            for name, value in document["services"][one]["environment"].items()
+        }
+        for one in ("bootstrapper", "auth", "client")
+    )
+    place.bootstrap(**made)
+    assert place.files()["client-tls"] == {"tls.pem": 0o644, "tls.key.pem": 0o600}
+    assert place.apply(*files) == "changed: 3 added, 0 changed, 0 removed"
+    api_url = place.env["GROAT_AUDIENCE"]
+    api = {"PORT": api_url.rpartition(":")[2], "GROAT_JWKS_URI": f"{place.env['GROAT_ISSUER']}/.well-known/jwks.json"}
+    api |= {f"TLS_{what}_FILE": str(place.root / "api-tls" / name) for what, name in TLS_FILES.items()}
+    module = (sys.executable, "-m")
+    with (
+        place.running(str(GROAT), "serve", health=(), **server),
+        place.running(*module, "groat.demo.example_api", health=(f"{api_url}/health",), **api),
+    ):
+        caller = {**client, "API": api_url, "SCOPE": "orders:read"}
+        once = place.run(*module, "groat.demo.example_client", **caller)
+        assert once.returncode == 0, once.stdout + once.stderr
+        assert '"client":"shipping"' in once.stdout
+        others = {f"GROAT_CERTIFICATE_{what}": str(place.root / "secrets" / name) for what, name in (
+            ("FILE", "tls.pem"), ("KEY_FILE", "tls.key.pem"))}  # fmt: skip
+        refused = place.run(*module, "groat.demo.example_client", **{**caller, **others})
+        assert (refused.returncode, "shipping" in refused.stdout) == (1, False)
 
 
 def ssl_defaults(place: Place) -> str:

@@ -15,6 +15,8 @@ volume) for each owner:
     trust/    the certificate of the local CA                  everybody reads
     ca/       the key of the local CA                          nobody but the bootstrapper
     database/ the password for PostgreSQL, if that is used     the database reads
+
+and what GROAT_DEMO_SERVERS and GROAT_DEMO_CALLERS name: keys and certificates of further servers, and of clients.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -64,16 +66,17 @@ class Plan:
     others: Mapping[str, tuple[str, ...]]
     # The URL of a PostgreSQL database, as it would be without a password; empty for SQLite.
     database: str = ""
+    # The name in a client's certificate, by directory, where clients have some.
+    callers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Plan":
         """GROAT_ISSUER as in the other containers. Raises ConfigError."""
         if not env.get("GROAT_ISSUER"):
             raise ConfigError("GROAT_ISSUER is not set")
-        pairs = [pair.partition("=") for pair in env.get("GROAT_DEMO_SERVERS", "").split()]
-        if not all(directory and names for directory, _, names in pairs):
-            raise ConfigError("GROAT_DEMO_SERVERS must be DIRECTORY=NAME,NAME ...")
-        others = {directory: tuple(names.split(",")) for directory, _, names in pairs}
+        others = {
+            directory: tuple(names.split(",")) for directory, names in _pairs(env, "SERVERS", "NAME,NAME").items()
+        }
         return cls(
             Path(env.get("GROAT_DEMO_ROOT", "/groat")),
             env["GROAT_ISSUER"],
@@ -81,7 +84,16 @@ class Plan:
             (env.get("GROAT_DEMO_API_NAME", "api"), HOST_NAME),
             others,
             env.get("GROAT_DEMO_DATABASE", ""),
+            _pairs(env, "CALLERS", "NAME"),
         )
+
+
+def _pairs(env: Mapping[str, str], what: str, value: str) -> dict[str, str]:
+    """Names by their directories, of GROAT_DEMO_`what`. Raises ConfigError."""
+    pairs = [pair.partition("=") for pair in env.get(f"GROAT_DEMO_{what}", "").split()]
+    if not all(directory and names for directory, _, names in pairs):
+        raise ConfigError(f"GROAT_DEMO_{what} must be DIRECTORY={value} ...")
+    return {directory: names for directory, _, names in pairs}
 
 
 async def bootstrap(plan: Plan, env: Mapping[str, str], now: datetime.datetime) -> list[Step]:
@@ -117,14 +129,17 @@ def _password(plan: Plan) -> list[Step]:
 def _certificates(plan: Plan, now: datetime.datetime) -> list[Step]:
     root = plan.root
     servers = {"secrets": plan.server_names, "api-tls": plan.api_names, **plan.others}
-    for name in ("server", "client", "public", "trust", "ca", *servers):
+    for name in ("server", "client", "public", "trust", "ca", *servers, *plan.callers):
         make_private_directory(root / name)
-    names = sorted({name for listed in servers.values() for name in listed})
+    names = sorted({name for listed in servers.values() for name in listed} | set(plan.callers.values()))
     ca, made = LocalCa.ensure(root / "trust/ca.pem", root / "ca/ca.key.pem", names, now)
     steps = [Step("local CA", str(root / "trust/ca.pem"), made)]
     for directory, listed in servers.items():
         made = ca.ensure_server(root / directory, listed, now)
         steps.append(Step(f"TLS for {listed[0]}", str(root / directory / "tls.pem"), made))
+    for directory, name in plan.callers.items():
+        made = ca.ensure_caller(root / directory, name, now)
+        steps.append(Step(f"TLS of {name}", str(root / directory / "tls.pem"), made))
     return steps
 
 

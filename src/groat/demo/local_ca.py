@@ -81,6 +81,15 @@ class LocalCa:
 
     def ensure_server(self, directory: Path, names: Sequence[str], now: datetime.datetime) -> bool:
         """Make tls.pem and tls.key.pem for these names unless good ones are there; True if made."""
+        return self._ensure(directory, names, ExtendedKeyUsageOID.SERVER_AUTH, now)
+
+    def ensure_caller(self, directory: Path, name: str, now: datetime.datetime) -> bool:
+        """The same for who shows it to servers, and may be none."""
+        return self._ensure(directory, [name], ExtendedKeyUsageOID.CLIENT_AUTH, now)
+
+    def _ensure(
+        self, directory: Path, names: Sequence[str], usage: x509.ObjectIdentifier, now: datetime.datetime
+    ) -> bool:
         certificate, key = directory / "tls.pem", directory / "tls.key.pem"
         if certificate.exists() and key.exists() and self._vouches(certificate, key, names, now):
             return False
@@ -91,7 +100,7 @@ class LocalCa:
             _builder(common_name, self.certificate.subject, secret.public_key(), now, SERVER_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(_SERVING), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
             .add_extension(authority, critical=False)
             .sign(self.key, hashes.SHA256())
