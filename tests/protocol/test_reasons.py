@@ -72,6 +72,7 @@ FIXED: Final = {
     "MissingToken": "missing",
     "InsufficientScope": "scope",
     "KeysUnavailable": "key_unavailable",
+    "StatusUnavailable": "status_unknown",
     "ProofsUnavailable": "dpop_full",
     "ReplayStoreUnavailable": "dpop_store",
 }

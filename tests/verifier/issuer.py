@@ -53,17 +53,25 @@ class Clock:
         return self.now
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many tests come with many at once
+
+
 class Issuer:
-    """Serves until closed. `overrides`: path -> a function that gives the answer for each request to that path."""
+    """Serves until closed. `overrides`: path -> a function that gives the answer for each request to that path.
+
+    `routes`: the same for what looks at a request: path (without its query), whole target, headers and body.
+    """
 
     def __init__(self, algorithm: str = "ES256", path: str = "") -> None:
         self.keys: list[PrivateKey] = [generate_private_key(algorithm)]
         self.requests: Counter[str] = Counter()
         self.seen_headers: list[tuple[str, Mapping[str, str]]] = []
         self.overrides: dict[str, Callable[[], Answer]] = {}
+        self.routes: dict[str, Callable[[str, Mapping[str, str], bytes], Answer]] = {}
         self.max_age = 300
         self.etag: str | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.origin = f"http://127.0.0.1:{self._server.server_port}"
         self.url = self.origin + path
@@ -114,9 +122,12 @@ class Issuer:
         chosen: Options = {**options, "clocks": Clocks(**turned) if turned else None}  # type: ignore[typeddict-item]
         return Verifier(TrustedIssuer(self.url, dialect=dialect), AUD, **chosen)
 
-    def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
-        if path in self.overrides:
-            return self.overrides[path]()
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        bare = path.partition("?")[0]
+        if bare in self.overrides:
+            return self.overrides[bare]()
+        if bare in self.routes:
+            return self.routes[bare](path, headers, body)
         if path == JWKS:
             return self._jwks(headers)
         if path in (METADATA + self.url[len(self.origin) :], self.url[len(self.origin) :] + OPENID):
@@ -136,14 +147,17 @@ class Issuer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.requests[self.path] += 1
+                issuer.requests[self.path.partition("?")[0]] += 1
                 issuer.seen_headers.append((self.path, dict(self.headers)))
-                answer = issuer.answer(self.path, dict(self.headers))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                answer = issuer.answer(self.path, dict(self.headers), body)
                 self.close_connection = True
                 try:
                     self._send(answer)
                 except OSError:
                     return  # the reader had enough
+
+            do_POST = do_GET
 
             def _send(self, answer: Answer) -> None:
                 if not answer.drip:

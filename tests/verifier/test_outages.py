@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from groat.verifier import Clocks, KeysUnavailable, Response, Verifier
-from groat.verifier.keys import source as key_source
+from groat.verifier.keys import kept
 from tests.verifier.issuer import (
     JWKS,
     METADATA,
@@ -117,7 +117,7 @@ def test_moved_jwks_is_found_again(issuer: Issuer, verifier: Verifier, monotonic
 @pytest.mark.parametrize("path", [JWKS, METADATA])
 def test_hanging_fetch_ends_in_503(issuer: Issuer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits has an answer in time even if the fetch itself does not end."""
-    monkeypatch.setattr(key_source, "WAIT", 0.1)
+    monkeypatch.setattr(kept, "WAIT", 0.1)
     verifier = issuer.verifier()
     with held(issuer, path) as gate:
         with pytest.raises(KeysUnavailable):
@@ -134,7 +134,7 @@ def test_fetch_that_never_ends_is_given_up(
     issuer: Issuer, monotonic: Clock, monkeypatch: pytest.MonkeyPatch, late_status: int
 ) -> None:
     """A hanging `http` callable blocks no later attempt, and its late answer, good or bad, changes nothing."""
-    monkeypatch.setattr(key_source, "WAIT", 0.1)
+    monkeypatch.setattr(kept, "WAIT", 0.1)
     release, calls = threading.Event(), []
 
     def http(url: str, headers: Mapping[str, str]) -> Response:
@@ -147,7 +147,7 @@ def test_fetch_that_never_ends_is_given_up(
     verifier = issuer.verifier(http=http, jwks_uri=issuer.origin + JWKS, monotonic=monotonic)
     with pytest.raises(KeysUnavailable):
         verifier.verify(issuer.token())
-    monotonic.now += key_source.OVERDUE
+    monotonic.now += kept.OVERDUE
     issuer.rotate()
     assert verifier.verify(issuer.token()).client_id == "billing"
     release.set()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from groat.guard.demand import Misasked
 from groat.guard.dialects import CHECK, Dialect, header_lines, peer_of
-from groat.guard.figures import CONTENT_TYPE, Figures
+from groat.guard.figures import CONTENT_TYPE, Ages, Figures
 from groat.guard.identity import identity_headers
 from groat.protocol import strict_json
 from groat.protocol.errors import KeysUnavailable, VerificationError
@@ -118,8 +118,8 @@ class Gate:
         return known[path]() if method in READS else _READ_ONLY
 
     def _metrics(self) -> Answer:
-        age = self.resource.verifier.jwks_age()
-        return _answer(200, self.figures.render(age, self.crowd.tally.cut), CONTENT_TYPE)
+        ages = Ages(self.resource.verifier.jwks_age(), self.resource.verifier.status_age())
+        return _answer(200, self.figures.render(ages, self.crowd.tally.cut), CONTENT_TYPE)
 
     def _misasked(self, error: Misasked) -> None:
         """Count it, and tell the operator, some lines a minute for each kind: callers may cause many."""

@@ -32,6 +32,7 @@ _VARIABLES: Final = (
     ("algorithms", "GROAT_ALGORITHMS"),
     ("public_url", "GROAT_PUBLIC_URL"),
     ("require_binding", "GROAT_REQUIRE_BINDING"),
+    ("on_status_unknown", "GROAT_ON_STATUS_UNKNOWN"),
     ("documentation", "GROAT_RESOURCE_DOCUMENTATION"),
     ("issuer", "GROAT_ISSUER"),
 )

@@ -28,6 +28,7 @@
     ├── ProofNonceRequired          401  use_dpop_nonce (RFC 9449 9)
     ├── InsufficientScope           403  insufficient_scope
     └── KeysUnavailable             503  no challenge: the caller did nothing wrong
+        ├── StatusUnavailable       503
         └── ProofsUnavailable       503
             └── ReplayStoreUnavailable  503
     JoseError                       a JWT or a JWK breaks a rule; the caller of the rule decides what that means
@@ -309,6 +310,14 @@ class KeysUnavailable(VerificationError):
     @property
     def www_authenticate(self) -> None:
         return None
+
+
+class StatusUnavailable(KeysUnavailable):
+    """Nobody can tell just now whether the token was taken back: 503, unless the API chose to accept it."""
+
+    def __init__(self, hint: str = "", retry_after: int = 5, request_id: str | None = None) -> None:
+        super().__init__(hint, retry_after, request_id)
+        self.reason = "status_unknown"
 
 
 class ProofsUnavailable(KeysUnavailable):

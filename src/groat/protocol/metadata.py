@@ -20,6 +20,7 @@ WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 JWKS_PATH: Final = "/.well-known/jwks.json"
 _BY_CERTIFICATE: Final = frozenset({tls_certificate.NAME, tls_certificate.SELF_SIGNED})
+_ASKED_ABOUT_TOKENS: Final = ("introspection_endpoint", "groat_revocations_endpoint")
 _GRANTS: Final = "grant_types_supported"
 _METHODS: Final = "token_endpoint_auth_methods_supported"
 
@@ -136,6 +137,9 @@ class ServerMetadata:
     auth_methods: tuple[str, ...]
     auth_signing_algs: tuple[str, ...]
     mtls_token_endpoint: str | None = None  # RFC 8705 5: where it asks for certificates
+    # As they stand there: whoever goes to one checks it, and it keeps nobody else from the rest of the document.
+    introspection_endpoint: str | None = None
+    revocations_endpoint: str | None = None
 
 
 def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: Iterable[str] = ()) -> ServerMetadata:
@@ -154,6 +158,7 @@ def check_metadata(document: Mapping[str, Any], issuer: str, allow_http_hosts: I
         _strings(document, "token_endpoint_auth_methods_supported"),
         _strings(document, "token_endpoint_auth_signing_alg_values_supported"),
         _endpoint(_aliases(document), "token_endpoint", hosts),
+        *(value if isinstance(value := document.get(name), str) else None for name in _ASKED_ABOUT_TOKENS),
     )
 
 

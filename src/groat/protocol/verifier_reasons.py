@@ -108,6 +108,15 @@ scope
 signature
     The signature is not that of the key.
     Somebody changed the token, or made it up.
+status
+    The token does not say where its status is, or names a list of another origin, or a place that the list has not.
+    Use lists at the issuer for this API (groat api update --status list), or look who wrote the token.
+status_unknown
+    Nobody can tell now whether the token was taken back; 503, or accepted where on_status_unknown says so.
+    Look at status not loaded in the log: it says why; tokens are accepted again by themselves.
+suspended
+    The token does not count at present: its client is disabled.
+    groat client enable, if that is over; the same token then counts again until its end.
 type
     The JWT is of another kind than an access token.
     Accept its type with accept_types=, if the issuer really writes it so.

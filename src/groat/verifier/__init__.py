@@ -22,6 +22,7 @@ from groat.protocol.errors import (
     MissingToken,
     ProofNonceRequired,
     ProofsUnavailable,
+    StatusUnavailable,
     VerificationError,
 )
 from groat.protocol.resource_metadata import ResourceDescription
@@ -33,6 +34,7 @@ from groat.verifier.observer import Observer
 from groat.verifier.possession import Dpop
 from groat.verifier.protected_resource import ApiRequest, ProtectedResource
 from groat.verifier.replay import ReplayStore
+from groat.verifier.status.revocation import Revocation
 from groat.verifier.verifier import TrustedIssuer, Verifier
 
 __all__ = [
@@ -61,6 +63,8 @@ __all__ = [
     "ReplayStore",
     "ResourceDescription",
     "Response",
+    "Revocation",
+    "StatusUnavailable",
     "TrustedIssuer",
     "VerificationError",
     "Verifier",

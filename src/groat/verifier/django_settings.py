@@ -2,6 +2,8 @@
 
 GROAT_ISSUER, GROAT_AUDIENCE   as those of Verifier; or
 GROAT_VERIFIER                 the dotted path of a Verifier, or one itself
+GROAT_REVOCATION               as `revocation` of Verifier: one word, or a Revocation; for the former two
+GROAT_ON_STATUS_UNKNOWN        "refuse" or "accept"; the same
 GROAT_EXEMPT                   exact paths that anybody may ask the middleware for
 GROAT_SCOPES                   every scope of the API; who asks for another is told when the view is defined
 GROAT_REQUIRED_SCOPES          what every request needs
@@ -32,6 +34,8 @@ NAMES: Final = (
     "GROAT_ISSUER",
     "GROAT_AUDIENCE",
     "GROAT_VERIFIER",
+    "GROAT_REVOCATION",
+    "GROAT_ON_STATUS_UNKNOWN",
     "GROAT_EXEMPT",
     "GROAT_SCOPES",
     "GROAT_REQUIRED_SCOPES",
@@ -104,13 +108,15 @@ def _built() -> ProtectedResource:
 def _verifier() -> Verifier:
     given = _value("GROAT_VERIFIER")
     named = {name: _value(name) for name in ("GROAT_ISSUER", "GROAT_AUDIENCE")}
+    revocation, unknown = _value("GROAT_REVOCATION"), _value("GROAT_ON_STATUS_UNKNOWN")
     if given is None:
         missing = [f"{name} is not set" for name, value in named.items() if not value]
         if missing:
             raise ConfigError(*missing)
-        return Verifier(named["GROAT_ISSUER"], named["GROAT_AUDIENCE"])
-    if any(named.values()):
-        raise ConfigError("give GROAT_VERIFIER, or GROAT_ISSUER and GROAT_AUDIENCE")
+        names = named["GROAT_ISSUER"], named["GROAT_AUDIENCE"]
+        return Verifier(*names, revocation=revocation or "none", on_status_unknown=unknown or "refuse")
+    if any(named.values()) or revocation or unknown:
+        raise ConfigError("give GROAT_VERIFIER, or GROAT_ISSUER and GROAT_AUDIENCE with what belongs to them")
     try:
         found = import_string(given) if isinstance(given, str) else given
     except ImportError as error:

@@ -9,6 +9,7 @@ from groat.verifier.certificates import Certificates
 from groat.verifier.keys.fetch import Http
 from groat.verifier.observer import Observer
 from groat.verifier.possession import Dpop
+from groat.verifier.status.revocation import Revocation
 
 
 class Options(TypedDict, total=False):
@@ -32,3 +33,5 @@ class Options(TypedDict, total=False):
     public_url: str | Sequence[str] | None
     certificates: Certificates | None
     require_binding: str
+    revocation: str | Revocation
+    on_status_unknown: str

@@ -40,7 +40,7 @@ class TokenCache:
 
     A proof holds until exp (RFC 7519 4.1.4) and while the very key behind it stays in its issuer's set. Two
     generations: when the young one is full it becomes the old one, and the old one is forgotten at once. Not checked
-    here: scopes, which are asked anew on every call.
+    here: scopes and status, which are asked anew on every call.
     """
 
     def __init__(self, size: int) -> None:
@@ -49,20 +49,20 @@ class TokenCache:
         self._old: dict[bytes, _Proof] = {}
         self._alike: dict[bytes, _Likeness] = {}
 
-    def find(self, token: str | bytes, now: float) -> tuple[bytes | None, Caller | None]:
-        """The caller, if the proof still holds at the wall-clock second `now`; and the name of the token in here.
+    def find(self, token: str | bytes, now: float) -> tuple[bytes | None, Caller | None, str]:
+        """The caller, if the proof still holds at the wall-clock second `now`; the name of the token in here; its kid.
 
         None is the name of what cannot be a token anyway.
         """
         if len(token) > MAX_JWT_BYTES or not token.isascii():
-            return None, None
+            return None, None, ""
         digest = hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
-        return digest, self._proven(digest, now)
-
-    def _proven(self, digest: bytes, now: float) -> Caller | None:
         proof = self._young.get(digest) or self._old.get(digest)
         if proof is None:
-            return None
+            return digest, None, ""
+        return digest, self._proven(proof, now), proof[1].kid
+
+    def _proven(self, proof: _Proof, now: float) -> Caller | None:
         like, key, source, own = proof
         if now >= own[0] or not source.holds(key):
             return None

@@ -15,7 +15,7 @@ from groat.protocol.uris import check_endpoint, issuer_fault
 from groat.verifier.keys.fetch import Http, KeyFetcher
 from groat.verifier.keys.schedule import Schedule
 from groat.verifier.keys.source import KeySource
-from groat.verifier.observer import Observer
+from groat.verifier.observer import Guarded, Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,17 @@ class KeySources:
     clocks: Clocks
     observer: Observer | None
 
-    def trusts(self, trusted: Sequence[TrustedIssuer], audience: str, clock_tolerance: int) -> dict[str, Trust]:
-        """Each issuer's, by its name. Raises ConfigError."""
-        return {one.issuer: Trust(expectations(one, audience, clock_tolerance), self.of(one)) for one in trusted}
+    def __post_init__(self) -> None:
+        # Whatever is somebody else's code must not change a verdict by what it raises.
+        if self.observer is not None:
+            object.__setattr__(self, "observer", Guarded(self.observer))
+
+    def trusts(
+        self, trusted: Sequence[TrustedIssuer], audience: str, clock_tolerance: int
+    ) -> tuple[dict[str, Trust], Trust | None]:
+        """Each issuer's, by its name; and the only one, if there is one alone. Raises ConfigError."""
+        found = {one.issuer: Trust(expectations(one, audience, clock_tolerance), self.of(one)) for one in trusted}
+        return found, found[trusted[0].issuer] if len(found) == 1 else None
 
     def of(self, one: TrustedIssuer) -> KeySource:
         fetcher = KeyFetcher(one.issuer, one.jwks_uri, self.hosts, self.http)
@@ -179,10 +187,15 @@ def _accepted_types(types: Iterable[str | None] | None) -> frozenset[str | None]
     return frozenset(map(jose.media_type, listed))
 
 
-def refuse(*findings: Sequence[str]) -> None:
-    """Raises ConfigError with all of them, if there are any."""
-    if any(findings):
-        raise ConfigError(*(finding for some in findings for finding in some))
+def checked_issuers(
+    trusted: tuple[TrustedIssuer, ...], allow_http_hosts: Collection[str], other_faults: Sequence[str]
+) -> tuple[tuple[TrustedIssuer, ...], frozenset[str]]:
+    """The same issuers, and the hosts that may be asked without TLS. Raises ConfigError with all that is wrong."""
+    # All at once, so that an operator mends them in one go.
+    hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
+    if findings := [*trust_faults(trusted, hosts), *other_faults]:
+        raise ConfigError(*findings)
+    return trusted, hosts
 
 
 def trust_faults(trusted: Sequence[TrustedIssuer], hosts: frozenset[str]) -> list[str]:

@@ -1,10 +1,7 @@
 """Verifier: what an API needs to know who is calling."""
 
-import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
 from typing import Final, Self, Unpack
@@ -18,22 +15,17 @@ from groat.protocol.access_token import (
     check_access_token,
     parse_access_token,
     require_scopes,
-    scope_names,
 )
-from groat.protocol.arguments import kind_of, strings
-from groat.protocol.errors import ConfigError, InvalidToken, KeysUnavailable, MissingToken, VerificationError
-from groat.protocol.jwk import printable
+from groat.protocol.arguments import kind_of
+from groat.protocol.errors import ConfigError, InvalidToken, MissingToken, VerificationError
 from groat.protocol.resource_metadata import ProofsTaken, ResourceDescription
 from groat.verifier import presets
-from groat.verifier.aside import aside
 from groat.verifier.bearer import DPOP, token_of
 from groat.verifier.certificates import Certificates
 from groat.verifier.environment import from_environment
 from groat.verifier.keys.fetch import Http
 from groat.verifier.keys.schedule import Schedule
-from groat.verifier.keys.source import await_landing, wait_for
-from groat.verifier.notices import Notices
-from groat.verifier.observer import Guarded, Observer
+from groat.verifier.observer import Observer
 from groat.verifier.options import Options
 from groat.verifier.possession import (
     PRESENTED,
@@ -46,6 +38,10 @@ from groat.verifier.possession import (
     shown_of,
     unexpected,
 )
+from groat.verifier.refusals import Refusals
+from groat.verifier.status.opening import open_statuses
+from groat.verifier.status.question import Case, Question
+from groat.verifier.status.revocation import Revocation
 from groat.verifier.token_cache import TokenCache
 from groat.verifier.trust import (
     KeySources,
@@ -53,30 +49,23 @@ from groat.verifier.trust import (
     Trust,
     TrustedIssuer,
     aload_all,
+    checked_issuers,
     claimed_trust,
     limit_faults,
     load_all,
     one_audience,
-    refuse,
-    trust_faults,
     trusted_issuers,
 )
+from groat.verifier.waiting import Judged, Open, asettled, aside, settled
 
-logger = logging.getLogger("groat.verifier")
 _UNDESCRIBED: Final = ResourceDescription()
 
 Token = str | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """A token that its keys have to be fetched for: what is known of it until the flight has landed."""
-
-    trust: Trust
-    jwt: jose.UnverifiedJwt
-    digest: bytes | None
-    flight: "Future[None] | None"
-    evidence: Evidence
+def _now() -> float:
+    """The clock of the machine, as whoever freezes time has left it in this module."""
+    return wall()
 
 
 class Verifier:
@@ -105,9 +94,12 @@ class Verifier:
         public_url: by which callers know this API, several too; by default the host of the audience.
         certificates: whose word counts for the certificates of callers, where a proxy terminates TLS.
         require_binding: what every token must be bound to: "none", "dpop", "mtls", or "any" of the two.
+        revocation: how this API hears that a token was taken back: "none", by its end; "list" or "feed", within
+            seconds; "introspection", at once; a `Revocation` where there is more to say.
+        on_status_unknown: "refuse" (503) or "accept" a token of which nobody can tell whether it was taken back.
 
     Raises ConfigError for what could never be safe. Safe to share between threads, event loops and forked processes.
-    Not checked: revocation of a single token; of a certificate anything but that a token is bound to it.
+    Not checked: of a certificate anything but that a token is bound to it.
     """
 
     def __init__(
@@ -134,22 +126,22 @@ class Verifier:
         public_url: str | Sequence[str] | None = None,
         certificates: Certificates | None = None,
         require_binding: str = "none",
+        revocation: str | Revocation = "none",
+        on_status_unknown: str = "refuse",
     ) -> None:
-        self.audience = one_audience(audience)
-        trusted = trusted_issuers(issuer, issuers, OwnWords(jwks_uri, algorithms, accept_types))
-        hosts = frozenset(strings("allow_http_hosts", allow_http_hosts))
-        refuse(trust_faults(trusted, hosts), limit_faults(realm, max_stale, refresh_cooldown, cache_size))
+        self.audience, self._clock = one_audience(audience), clocks.now if clocks else None
+        limits = limit_faults(realm, max_stale, refresh_cooldown, cache_size)
+        own = OwnWords(jwks_uri, algorithms, accept_types)
+        trusted, hosts = checked_issuers(trusted_issuers(issuer, issuers, own), allow_http_hosts, limits)
         self.realm, self.description, self.explain = realm, description, os.environ.get("GROAT_DEV") == "1"
-        self._observer = None if observer is None else Guarded(observer)
-        keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(), self._observer)
+        keys = KeySources(Schedule(max_stale, refresh_cooldown), hosts, http, clocks or Clocks(_now), observer)
         bases = public_bases(public_url, self.audience, hosts)
         self._possession = Possession(dpop, bases, require_binding, certificates, keys.clocks.monotonic)
-        self._trusts = keys.trusts(trusted, self.audience, clock_tolerance)
-        self._only = self._trusts[trusted[0].issuer] if len(trusted) == 1 else None
-        self._cache = TokenCache(cache_size) if cache_size else None
-        self._clock, self._notices = None if clocks is None else clocks.now, Notices(keys.clocks.monotonic)
-        if strict_startup:
-            self.warm_sync()
+        self._trusts, self._only = keys.trusts(trusted, self.audience, clock_tolerance)
+        self._status = open_statuses(revocation, on_status_unknown, keys, self._trusts)
+        self._cache, self._observer = TokenCache(cache_size) if cache_size else None, keys.observer
+        self._refusals = Refusals(realm, self._possession, keys.clocks, self._observer)
+        load_all(self._trusts.values() if strict_startup else (), force=False)
 
     def verify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
         """Accept an access token, or raise a VerificationError that knows its status and challenge.
@@ -160,12 +152,12 @@ class Verifier:
         key, which takes a request to prove (`verify_request`).
         """
         judged = self._judge(token, scopes, None)
-        return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
+        return judged if isinstance(judged, Caller) else settled(judged)
 
     async def averify(self, token: Token, scopes: RequiredScopes = ()) -> Caller:
         """As `verify`; waits for keys without blocking the event loop."""
         judged = self._judge(token, scopes, None)
-        return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
+        return judged if isinstance(judged, Caller) else await asettled(judged)
 
     def verify_request(
         self,
@@ -186,7 +178,7 @@ class Verifier:
         token, scheme = self._token(authorization, query, scopes)
         evidence = shown_of(presented) if scheme == DPOP else presented.get("certificate")
         judged = self._judge(token, scopes, evidence)
-        return judged if isinstance(judged, Caller) else self._waited(judged, token, scopes)
+        return judged if isinstance(judged, Caller) else settled(judged)
 
     async def averify_request(
         self,
@@ -201,10 +193,9 @@ class Verifier:
         token, scheme = self._token(authorization, query, scopes)
         evidence = shown_of(presented) if scheme == DPOP else presented.get("certificate")
         if scheme == DPOP and self._possession.waits:
-            again = partial(self._judge_again, token=token, scopes=scopes)
-            return await aside(partial(self._judge, token, scopes, evidence), again)
+            return await aside(partial(self._judge, token, scopes, evidence))
         judged = self._judge(token, scopes, evidence)
-        return judged if isinstance(judged, Caller) else await self._awaited(judged, token, scopes)
+        return judged if isinstance(judged, Caller) else await asettled(judged)
 
     @property
     def issuers(self) -> tuple[str, ...]:
@@ -226,27 +217,18 @@ class Verifier:
         try:
             require_scopes(caller, scopes)
         except VerificationError as error:
-            self._refused(error, None, caller, scopes, "cnf" in caller.claims)
+            self._refusals.refused(error, None, caller, scopes, "cnf" in caller.claims)
             raise
 
     def unasked(self, scopes: RequiredScopes = ()) -> MissingToken:
         """The refusal of whoever shows no token, for challenges of others: neither counted nor logged."""
         missing = MissingToken()
-        self._offer(missing, scopes, dpop=False)
+        self._refusals.offer(missing, scopes, dpop=False)
         return missing
 
     def turned_away(self, error: VerificationError, kid: str | None = None, client: str | None = None) -> None:
-        """Count and log a refusal, as a warning where `Notices` allows: also for adapters that refuse by themselves.
-
-        Python shows warnings of a logger that nobody has configured, as under uvicorn.
-        """
-        if self._observer is not None:
-            self._observer.verified("unavailable" if isinstance(error, KeysUnavailable) else "refused", error.reason)
-        held = self._notices.due(error.reason)
-        more = f" (and {held} more for this reason since the last warning)" if held else ""
-        level = logging.INFO if held is None else logging.WARNING
-        words = "refused: reason=%s kid=%s client=%s hint=%s%s"
-        logger.log(level, words, error.reason, kid, client, error.hint, more)
+        """Count and log a refusal: for adapters that refuse by themselves."""
+        self._refusals.turned_away(error, kid, client)
 
     def warm_sync(self, *, force: bool = False) -> None:
         """Load the keys of every issuer now; `force` even if they are current.
@@ -265,96 +247,96 @@ class Verifier:
         known = [age for age in ages if age is not None]
         return max(known) if len(known) == len(ages) else None
 
+    def status_age(self) -> float | None:
+        """Seconds since the list or feed was fetched, of the issuer where that is longest ago; None without any."""
+        ages = [status.age() for status in (self._status or {}).values()]
+        return max((age for age in ages if age is not None), default=None)
+
     def close(self) -> None:
-        """Fetch no more keys; those at hand serve until they are stale."""
+        """Fetch nothing more; what is at hand serves until it is stale."""
         for trust in self._trusts.values():
             trust.source.close()
+        for status in (self._status or {}).values():
+            status.close()
         self._possession.close()
 
-    def _waited(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
-        wait_for(case.flight)
-        return self._judge_again(case, token, scopes)
-
-    async def _awaited(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
-        await await_landing(case.flight)
-        return self._judge_again(case, token, scopes)
-
-    def _judge(self, token: Token, scopes: RequiredScopes, evidence: Evidence) -> Caller | _Open:
-        """Judge by the keys at hand; what is open is so for want of a key."""
+    def _judge(self, token: Token, scopes: RequiredScopes, evidence: Evidence) -> Judged:
+        """Judge by what is at hand; what is open is so for want of a key or a status."""
         jwt = caller = digest = None
         try:
             if not isinstance(token, Token):
                 raise InvalidToken("malformed", f"the token must be a string, not {kind_of(token)}")
             now = wall() if self._clock is None else self._clock()
             if self._cache is not None:
-                digest, caller = self._cache.find(token, now)
+                digest, caller, kid = self._cache.find(token, now)
             if caller is None:
                 # With one issuer nothing has to be read from the token to know whose keys must prove it.
                 trust = self._only or claimed_trust(token, self._trusts)
                 jwt = parse_access_token(token, trust.expected)
                 key = trust.source.known_key(jwt.header)
                 if key is None:
-                    return _Open(trust, jwt, digest, trust.source.board(jwt.header), evidence)
-                caller = check_access_token(jwt, key, trust.expected, now)
+                    again = partial(self._judge_again, trust, jwt, digest, token, scopes, evidence)
+                    return Open(trust.source.board(jwt.header), again)
+                caller, kid = check_access_token(jwt, key, trust.expected, now), key.kid
                 if self._cache is not None and digest is not None:
                     self._cache.remember(digest, caller, key, trust.source)
-            return self._accept(caller, token, scopes, evidence, now)
+            return self._accept(Case(caller, token, kid, now), scopes, evidence)
         except VerificationError as error:
-            self._refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
+            self._refusals.refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
             raise
 
-    def _judge_again(self, case: _Open, token: Token, scopes: RequiredScopes) -> Caller:
+    def _judge_again(
+        self,
+        trust: Trust,
+        jwt: jose.UnverifiedJwt,
+        digest: bytes | None,
+        token: Token,
+        scopes: RequiredScopes,
+        evidence: Evidence,
+    ) -> Judged:
         """The verdict after the wait: the key is there now, or the answer says why not."""
         caller = None
         try:
-            key, now = case.trust.source.verdict(case.jwt.header), self._now()
-            caller = check_access_token(case.jwt, key, case.trust.expected, now)
-            if self._cache is not None and case.digest is not None:
-                self._cache.remember(case.digest, caller, key, case.trust.source)
-            return self._accept(caller, token, scopes, case.evidence, now)
+            key, now = trust.source.verdict(jwt.header), (self._clock or wall)()
+            caller = check_access_token(jwt, key, trust.expected, now)
+            if self._cache is not None and digest is not None:
+                self._cache.remember(digest, caller, key, trust.source)
+            return self._accept(Case(caller, token, key.kid, now), scopes, evidence)
         except VerificationError as error:
-            self._refused(error, case.jwt, caller, scopes, isinstance(case.evidence, Shown))
+            self._refusals.refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
             raise
 
-    def _accept(self, caller: Caller, token: Token, scopes: RequiredScopes, evidence: Evidence, now: float) -> Caller:
-        """What is left to ask once the token is proven, in whichever way that was."""
+    def _accept(self, case: Case, scopes: RequiredScopes, evidence: Evidence) -> Judged:
+        """What is left to ask once the token is proven, in whichever way that was; whether it was taken back, last."""
+        caller = case.caller
         if "cnf" in caller.claims or self._possession.required or isinstance(evidence, Shown):
-            self._possession.confirm(caller, token, evidence, now)
+            self._possession.confirm(caller, case.token, evidence, case.now)
         require_scopes(caller, scopes)
+        if self._status is not None:
+            question = self._status[caller.claims["iss"]].look(case)
+            if question is not None:
+                return Open(question.flight, partial(self._answered, question, caller, scopes, evidence))
         if self._observer is not None:
             self._observer.verified("accepted", "")
         return caller
 
-    def _now(self) -> float:
-        return wall() if self._clock is None else self._clock()
+    def _answered(self, question: Question, caller: Caller, scopes: RequiredScopes, evidence: Evidence) -> Caller:
+        """The verdict after the wait for a status: a proof is used up by now, and not asked for again."""
+        try:
+            question.answer()
+        except VerificationError as error:
+            self._refusals.refused(error, None, caller, scopes, isinstance(evidence, Shown))
+            raise
+        if self._observer is not None:
+            self._observer.verified("accepted", "")
+        return caller
 
     def _token(self, authorization: Sequence[bytes | str], query: bytes, scopes: RequiredScopes) -> tuple[str, str]:
         try:
             return token_of(authorization, query)
         except VerificationError as error:
-            self._refused(error, None, None, scopes, error.tried == DPOP)
+            self._refusals.refused(error, None, None, scopes, error.tried == DPOP)
             raise
-
-    def _refused(
-        self,
-        error: VerificationError,
-        jwt: jose.UnverifiedJwt | None,
-        caller: Caller | None,
-        scopes: RequiredScopes,
-        dpop: bool,
-    ) -> None:
-        """Log why. The client is named only once its token is proven."""
-        self._offer(error, scopes, dpop)
-        kid = printable(jwt.header.kid) if jwt is not None and jwt.header.kid else None
-        client = None if caller is None else printable(caller.client_id)
-        self.turned_away(error, kid, client)
-
-    def _offer(self, error: VerificationError, scopes: RequiredScopes, dpop: bool) -> None:
-        """Write into a refusal what its challenge says."""
-        error.realm = self.realm
-        self._possession.challenge(error, dpop, self._now)
-        if error.status == 401:  # whoever has no good token may ask for one that fits (RFC 9728 5.1)
-            error.required = tuple(sorted(scope_names(scopes)))
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:

@@ -1,13 +1,13 @@
 """How keys travel: metadata and JWKS over HTTPS, with the hygiene that RFC 8725 3.10 and common sense ask for.
 
 https (or http on loopback and listed hosts), certificates checked, no redirects, status 200, JSON types, strict JSON,
-512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `source`'s business.
+512 KiB, five seconds in all. Blocking code on the standard library; threads and caching are `kept`'s business.
 """
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from types import MappingProxyType
 from typing import Final
@@ -22,7 +22,7 @@ from groat.protocol import jose, strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import ReadKeySet, Skipped, read_key_set
-from groat.protocol.metadata import check_metadata, metadata_urls
+from groat.protocol.metadata import ServerMetadata, check_metadata, metadata_urls
 from groat.protocol.uris import check_endpoint
 from groat.verifier.keys.schedule import DEFAULT_MAX_AGE
 
@@ -56,9 +56,50 @@ class Response:
 
 
 Http = Callable[[str, Mapping[str, str]], Response]
+Post = Callable[[str, Mapping[str, str], bytes], Response]
 
-# What stands in for the network, by issuer; only `groat.testing` writes here (docs/decisions/0056-fake-issuer.md).
-stand_ins: Final[dict[str, Http]] = {}
+# What stands in for the network, by issuer, for GET and for POST with its body; only `groat.testing` writes here
+# (docs/decisions/0056-fake-issuer.md).
+stand_ins: Final[dict[str, Callable[..., Response]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one issuer is asked. `http`, `post`: what to use instead of the standard library, each with a timeout."""
+
+    issuer: str
+    allow_http_hosts: frozenset[str] = frozenset()
+    http: Http | None = None
+    post: Post | None = None
+
+    def get(self, url: str, headers: Mapping[str, str], deadline: float, limit: int | None = None) -> Response:
+        """One GET. Raises FetchError. `limit`: bytes of body; those of a key set by default."""
+        http = stand_ins.get(self.issuer, self.http)
+        size = MAX_BODY_BYTES if limit is None else limit
+        own = partial(exchange, url, headers, deadline, size)
+        return self._answer(url, size, own if http is None else partial(http, url, headers))
+
+    def send(self, url: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Response:
+        """One POST. Raises FetchError."""
+        post = stand_ins.get(self.issuer, self.post)
+        own = partial(exchange, url, headers, deadline, MAX_BODY_BYTES, body)
+        return self._answer(url, MAX_BODY_BYTES, own if post is None else partial(post, url, headers, body))
+
+    def _answer(self, url: str, limit: int, ask: Callable[[], Response]) -> Response:
+        try:
+            check_endpoint(url, self.allow_http_hosts)
+            response = ask()
+        except (ConfigError, FetchError):
+            raise
+        except TimeoutError:
+            raise FetchError("no answer in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise FetchError(_distrust(error)) from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise FetchError(f"no usable answer ({type(error).__name__})") from None
+        if len(response.body) > limit:
+            raise FetchError("the answer is too large")
+        return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +165,18 @@ class KeyFetcher:
             return self.jwks_uri, now
         if previous is not None and now < previous.found_at + METADATA_MAX_AGE:
             return previous.uri, previous.found_at
+        found = self.metadata(deadline, lambda document: document.jwks_uri is not None)
+        return found.jwks_uri or "", now
+
+    def metadata(self, deadline: float, fitting: Callable[[ServerMetadata], bool] = bool) -> ServerMetadata:
+        """The issuer's metadata, from the first place where they are and are `fitting`. Raises FetchError."""
         problems, request_id = [], None
         for url in metadata_urls(self.issuer):
             try:
-                return self._discover(url, deadline), now
+                found = self._discover(url, deadline)
+                if fitting(found):
+                    return found
+                raise FetchError("the metadata document has no jwks_uri")
             except (FetchError, JoseError, ConfigError) as error:
                 problems.append(str(error))
                 request_id = getattr(error, "request_id", None) or request_id
@@ -135,13 +184,10 @@ class KeyFetcher:
         told.request_id = request_id  # the last one; each stands in its problem already
         raise told
 
-    def _discover(self, url: str, deadline: float) -> str:
+    def _discover(self, url: str, deadline: float) -> ServerMetadata:
         response = self._get(url, {}, deadline)
-        _require(response, _METADATA_TYPES, "the metadata document")
-        found = check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
-        if found.jwks_uri is None:
-            raise FetchError("the metadata document has no jwks_uri")
-        return found.jwks_uri
+        require(response, _METADATA_TYPES, "the metadata document")
+        return check_metadata(strict_json.loads_object(response.body), self.issuer, self.allow_http_hosts)
 
     def _key_set(self, uri: str, found_at: float, previous: KeySet | None, deadline: float) -> KeySet:
         known = previous if previous is not None and previous.uri == uri else None
@@ -150,7 +196,7 @@ class KeyFetcher:
         headers = {name.lower(): value for name, value in response.headers.items()}
         if known is not None and condition and response.status == 304:
             return replace(known, found_at=found_at, max_age=_lifetime(headers))
-        _require(response, _JWKS_TYPES, "the JWKS")
+        require(response, _JWKS_TYPES, "the JWKS")
         read = read_key_set(strict_json.loads_object(response.body))
         if not read.keys:
             raise FetchError("the JWKS has no usable key" + _listed(read.skipped))
@@ -158,21 +204,12 @@ class KeyFetcher:
 
     def _get(self, url: str, condition: Mapping[str, str], deadline: float) -> Response:
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity", **condition}
-        try:
-            check_endpoint(url, self.allow_http_hosts)
-            http = stand_ins.get(self.issuer, self.http)
-            response = https_get(url, headers, deadline) if http is None else http(url, headers)
-        except (ConfigError, FetchError):
-            raise
-        except TimeoutError:
-            raise FetchError("no answer in time") from None
-        except ssl.SSLCertVerificationError as error:
-            raise FetchError(_distrust(error)) from None
-        except (OSError, HTTPException, ValueError) as error:
-            raise FetchError(f"no usable answer ({type(error).__name__})") from None
-        if len(response.body) > MAX_BODY_BYTES:
-            raise FetchError("the answer is too large")
-        return response
+        return self.way.get(url, headers, deadline)
+
+    @property
+    def way(self) -> Way:
+        """How the issuer is asked."""
+        return Way(self.issuer, self.allow_http_hosts, self.http)
 
 
 def _key_set(
@@ -204,7 +241,8 @@ def _by_kid(keys: Iterable[PublicKey], previous: KeySet | None) -> Mapping[str, 
     return MappingProxyType(index)
 
 
-def _require(response: Response, types: frozenset[str], what: str) -> None:
+def require(response: Response, types: frozenset[str], what: str) -> None:
+    """Raises FetchError unless this is a plain 200 of one of these media types."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     request_id = printable(headers["x-request-id"]) if headers.get("x-request-id") else None
     if response.status != 200:
@@ -220,27 +258,39 @@ def _lifetime(headers: Mapping[str, str]) -> float:
 
 
 def https_get(url: str, headers: Mapping[str, str], deadline: float) -> Response:
-    """One GET on the standard library; a redirect is an answer like any other, and a refused one.
+    """One GET on the standard library, as `exchange`."""
+    return exchange(url, headers, deadline)
 
-    `deadline`: by `groat.outbound.real_time.monotonic`. Raises OSError, HTTPException, ValueError, FetchError,
-    AuthoritiesUnusable. Not limited: the time a name server takes (the reason why waiting requests have their own
-    timeout). Proxies from the environment are not used.
+
+def exchange(
+    url: str,
+    headers: Mapping[str, str],
+    deadline: float,
+    limit: int = MAX_BODY_BYTES,
+    body: bytes | None = None,
+) -> Response:
+    """One GET, or POST of a body, on the standard library; a redirect is an answer like any other, and a refused one.
+
+    `deadline`: by `groat.outbound.real_time.monotonic`; `limit`: bytes of the answer's body. Raises OSError,
+    HTTPException, ValueError, FetchError, AuthoritiesUnusable. Not limited: the time a name server takes (the reason
+    why waiting requests have their own timeout). Proxies from the environment are not used.
     """
     connection = _connection(url, deadline)
     connection.response_class = lambda sock, *args, **kwargs: HTTPResponse(  # type: ignore[assignment]
-        DeadlineSocket(sock, deadline, MAX_BODY_BYTES + MAX_HEAD_BYTES),  # type: ignore[arg-type]
+        DeadlineSocket(sock, deadline, limit + MAX_HEAD_BYTES),  # type: ignore[arg-type]
         *args,
         **kwargs,
     )
     try:
-        connection.request("GET", _target(url), headers={"User-Agent": "groat-verifier", **headers})
+        method = "GET" if body is None else "POST"
+        connection.request(method, _target(url), body, {"User-Agent": "groat-verifier", **headers})
         response = connection.getresponse()
-        body = response.read(MAX_BODY_BYTES + 1)
-        if response.length and len(body) <= MAX_BODY_BYTES:
+        content = response.read(limit + 1)
+        if response.length and len(content) <= limit:
             raise FetchError("the answer ends early")
         # getheader joins repeated lines, so that no second value hides behind the first.
         names = {name.lower() for name, _ in response.getheaders()}
-        return Response(response.status, {name: response.getheader(name) or "" for name in names}, body)
+        return Response(response.status, {name: response.getheader(name) or "" for name in names}, content)
     finally:
         connection.close()
 

@@ -1,6 +1,7 @@
-"""When to fetch an issuer's keys: a state, and what follows from it. No clock, thread, network or chance in here.
+"""When to fetch an issuer's keys, or what else it publishes: a state, and what follows from it.
 
-Every time is a number of seconds on one monotonic clock, and comes in as an argument.
+No clock, thread, network or chance is in here. Every time is a number of seconds on one monotonic clock, and comes in
+as an argument.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ class Schedule:
     """The life of one key set: when it came, how long it is good for, and what failed since.
 
     `max_stale`: seconds after loading for which keys may serve while the issuer is out of reach. `cooldown`: seconds
-    between two fetches for unknown kids.
+    between two fetches for unknown kids. `last_retry`: the longest wait between two that fail.
     """
 
     max_stale: float = 86400
@@ -47,6 +48,7 @@ class Schedule:
     failures: int = 0
     retry_at: float = -inf
     refetched_at: float = -inf
+    last_retry: float = LAST_RETRY
 
     def next(self, now: float, *, known: bool, in_flight: bool = False) -> Next:
         """Decide for a token whose kid is or is not in the key set at hand.
@@ -98,7 +100,7 @@ class Schedule:
 
     def retry_after(self, now: float) -> int:
         """Whole seconds until another attempt, for Retry-After; at least 1."""
-        return max(1, ceil(min(self.retry_at - now, LAST_RETRY))) if self.retry_at > now else 1
+        return max(1, ceil(min(self.retry_at - now, self.last_retry))) if self.retry_at > now else 1
 
     def begun(self, now: float, why: Next) -> "Schedule":
         """A fetch starts; only one that an unknown kid caused starts the cooldown."""
@@ -110,9 +112,13 @@ class Schedule:
 
     def succeeded(self, started_at: float, max_age: float) -> "Schedule":
         """The fetch that started then brought keys that are good for `max_age` seconds."""
-        return replace(self, loaded_at=started_at, max_age=clamp_max_age(max_age), failures=0, retry_at=-inf)
+        return self.renewed(started_at, clamp_max_age(max_age), self.max_stale)
+
+    def renewed(self, started_at: float, max_age: float, max_stale: float) -> "Schedule":
+        """The same, of what says itself how long it is good and how long it may serve."""
+        return replace(self, loaded_at=started_at, max_age=max_age, max_stale=max_stale, failures=0, retry_at=-inf)
 
     def failed(self, now: float, jitter: float) -> "Schedule":
         """A fetch failed: wait twice as long each time, 1 to 60 s, less a random part (`jitter`: 0 to 1)."""
-        delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self.failures, 10))
+        delay = min(self.last_retry, FIRST_RETRY * 2.0 ** min(self.failures, 10))
         return replace(self, failures=self.failures + 1, retry_at=now + delay * (0.5 + jitter / 2))

@@ -1,16 +1,8 @@
-"""One issuer's keys, kept current: what `schedule` decides, done with threads that live for one fetch.
+"""One issuer's keys, kept current for whoever verifies tokens by them."""
 
-A fetch runs in a daemon thread of its own and everybody who needs it waits on the same future, from any thread or
-event loop. No lock is held around I/O, so known keys never wait for an unknown one.
-"""
-
-import asyncio
 import logging
-import os
-import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakSet
 
@@ -19,36 +11,22 @@ from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
 from groat.protocol.jose import Header
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.key_set import Skipped
-from groat.verifier.keys.fetch import DEADLINE, MAX_LISTED, FetchError, KeyFetcher, KeySet
+from groat.verifier.keys.fetch import MAX_LISTED, FetchError, KeyFetcher, KeySet
+from groat.verifier.keys.kept import Flight, Kept, await_landing, wait_for
 from groat.verifier.keys.schedule import Next, Schedule
 from groat.verifier.observer import Observer
 
 logger = logging.getLogger("groat.verifier")
 
-WAIT: Final = DEADLINE + 0.5  # seconds; a name server may hang longer than the fetch's own deadline
-OVERDUE: Final = 3 * DEADLINE  # a fetch that hangs longer is given up, so that the next one may start
 
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    """One fetch under way; `done` always ends in None, whether the fetch succeeded or not."""
-
-    started_at: float
-    trigger: str
-    life: int
-    done: "Future[None]" = field(default_factory=Future)
-
-
-_TRIGGERS: Final = {Next.FETCH: "first", Next.REFRESH: "schedule", Next.REFETCH: "unknown_kid"}
-_sources: "WeakSet[KeySource]" = WeakSet()
-
-
-class KeySource:
+class KeySource(Kept[KeySet]):
     """The keys of one issuer, for any number of threads, event loops and forked children.
 
-    The monotonic clock is that of every rule. Nothing is fetched before the first key is asked for. Not checked here:
-    signatures, and anything else about a token but its kid and algorithm.
+    Nothing is fetched before the first key is asked for. Not checked here: signatures, and anything else about a token
+    but its kid and algorithm.
     """
+
+    thread_name = "groat-jwks"
 
     def __init__(
         self,
@@ -58,33 +36,24 @@ class KeySource:
         clocks: Clocks = Clocks(),  # noqa: B008 - frozen
         observer: Observer | None = None,
     ) -> None:
+        super().__init__(schedule, clocks)
         self._observer = observer
         self._fetcher = fetcher
-        self._schedule = schedule
-        self._monotonic = clocks.monotonic
-        self._jitter = clocks.random
-        self._keys: KeySet | None = None
-        self._wake_at = schedule.wake_at()
-        self._flight: _Flight | None = None
-        self._lock = threading.Lock()
-        self._problem = FetchError("not fetched yet")
         self._told: frozenset[Skipped] = frozenset()
-        self._closed = False
-        self._life = 0
         _sources.add(self)
 
     def known_key(self, header: Header) -> PublicKey | None:
         """The key for this header if it can be had without waiting for a fetch. Raises InvalidToken."""
         if self._monotonic() >= self._wake_at and not self._attend():
             return None
-        keys = self._keys
+        keys = self._value
         return None if keys is None else _find(keys, header)
 
     def holds(self, key: PublicKey) -> bool:
         """Whether this very key is still among those that may serve without waiting."""
         if self._monotonic() >= self._wake_at and not self._attend():
             return False
-        keys = self._keys
+        keys = self._value
         return keys is not None and keys.by_kid.get(key.kid) is key
 
     def board(self, header: Header | None, *, force: bool = False) -> "Future[None] | None":
@@ -92,15 +61,7 @@ class KeySource:
 
         None for a header asks for usable keys of any kind. Raises InvalidToken("algorithm").
         """
-        now = self._monotonic()
-        with self._lock:
-            known = header is None or (self._keys is not None and _find(self._keys, header) is not None)
-            next_ = self._schedule.next(now, known=known, in_flight=self._flight is not None)
-            waits = force or next_ in (Next.FETCH, Next.REFETCH)
-            begun = self._begin(now, next_) if waits else None
-            flight = self._flight if waits else None
-        self._launch(begun)
-        return None if flight is None else flight.done
+        return self._board(_anything if header is None else _having(header), force)
 
     def verdict(self, header: Header) -> PublicKey:
         """The key for this header, for a request that has waited already.
@@ -109,7 +70,7 @@ class KeySource:
         """
         now = self._monotonic()
         with self._lock:
-            keys, schedule, in_flight = self._keys, self._schedule, self._flight is not None
+            keys, schedule, in_flight = self._value, self._schedule, self._flight is not None
         key = None if keys is None else _find(keys, header)
         next_ = schedule.settled(now, known=key is not None, in_flight=in_flight)
         if key is not None and next_ is Next.SERVE:
@@ -128,9 +89,10 @@ class KeySource:
         await await_landing(self.board(None, force=force))
         self._require_loaded(force)
 
-    def close(self) -> None:
-        """Start no more fetches. Keys at hand serve on until they are stale."""
-        self._closed = True
+    @property
+    def fetcher(self) -> KeyFetcher:
+        """How the issuer is asked."""
+        return self._fetcher
 
     @property
     def issuer(self) -> str:
@@ -140,78 +102,17 @@ class KeySource:
         """Forget what was waited for, so that the next one who needs a key has it fetched; with `keys` those, too."""
         with self._lock:
             if keys:
-                self._keys, self._schedule = None, Schedule(self._schedule.max_stale, self._schedule.cooldown)
+                self._start_over(Schedule(self._schedule.max_stale, self._schedule.cooldown), None)
             else:
-                self._schedule = self._schedule.eager()
-            self._flight, self._life = None, self._life + 1
-            self._wake_at = self._schedule.wake_at()
+                self._start_over(self._schedule.eager(), self._value)
 
-    def _attend(self) -> bool:
-        """Known keys need a look: start what is due. False if they may not serve before a fetch has ended."""
-        now = self._monotonic()
-        with self._lock:
-            next_ = self._schedule.next(now, known=True)
-            begun = self._begin(now, next_) if next_ is Next.REFRESH else None
-            self._wake_at = self._schedule.wake_at(in_flight=self._flight is not None)
-        self._launch(begun)
-        return next_ in (Next.SERVE, Next.REFRESH)
+    def _fetched(self, previous: KeySet | None, started_at: float, rediscover: bool) -> KeySet:
+        return self._fetcher.fetch(previous, started_at, rediscover=rediscover)
 
-    def _begin(self, now: float, why: Next) -> _Flight | None:
-        """A new flight, unless one is out that may still land. The lock is held."""
-        if self._closed or (self._flight is not None and now < self._flight.started_at + OVERDUE):
-            return None
-        self._schedule = self._schedule.begun(now, why)
-        self._flight = _Flight(now, _TRIGGERS.get(why, "forced"), self._life)
-        return self._flight
+    def _renewed(self, started_at: float, value: KeySet) -> Schedule:
+        return self._schedule.succeeded(started_at, value.max_age)
 
-    def _launch(self, flight: _Flight | None) -> None:
-        if flight is None:
-            return
-        try:
-            threading.Thread(target=self._fly, args=(flight,), name="groat-jwks", daemon=True).start()
-        except RuntimeError:
-            self._land(flight, FetchError("no thread could be started"))
-
-    def _fly(self, flight: _Flight) -> None:
-        with self._lock:
-            previous, rediscover = self._keys, self._schedule.failures > 0
-        outcome: KeySet | FetchError
-        try:
-            outcome = self._fetcher.fetch(previous, flight.started_at, rediscover=rediscover)
-        except FetchError as error:
-            outcome = error.with_traceback(None)
-        except Exception as error:
-            # A callable given as `http` may raise anything; those who wait must have their answer all the same.
-            outcome = FetchError(f"the fetch broke ({type(error).__name__})")
-        self._land(flight, outcome)
-
-    def _land(self, flight: _Flight, outcome: KeySet | FetchError) -> None:
-        with self._lock:
-            if isinstance(outcome, KeySet):
-                self._accept(flight, outcome)
-            elif self._flight is flight:
-                self._schedule = self._schedule.failed(self._monotonic(), self._jitter())
-                self._problem = outcome
-            if self._flight is flight:
-                self._flight = None
-            self._wake_at = self._schedule.wake_at(in_flight=self._flight is not None)
-        flight.done.set_result(None)
-        self._report(flight, outcome)
-
-    def _accept(self, flight: _Flight, keys: KeySet) -> None:
-        if flight.life != self._life:
-            return  # begun before `forget`: what it brings may be what was to be forgotten
-        loaded_at = self._schedule.loaded_at
-        if loaded_at is None or flight.started_at >= loaded_at:  # a flight that was given up may land late
-            self._keys = keys
-            self._schedule = self._schedule.succeeded(flight.started_at, keys.max_age)
-
-    def age(self) -> float | None:
-        """Seconds since the fetch of the keys at hand began; None if there are none."""
-        loaded_at = self._schedule.loaded_at
-        return None if loaded_at is None else self._monotonic() - loaded_at
-
-    def _report(self, flight: _Flight, outcome: KeySet | FetchError) -> None:
+    def _report(self, flight: Flight, outcome: KeySet | FetchError) -> None:
         if self._observer is not None:
             result = "ok" if isinstance(outcome, KeySet) else "failed"
             self._observer.refreshed(self._fetcher.issuer, result, flight.trigger)
@@ -238,25 +139,16 @@ class KeySource:
         if not schedule.usable(now) or (force and schedule.failures):
             raise self._unavailable(schedule, now)
 
-    def _after_fork(self) -> None:
-        # The thread of a flight stays in the parent, and any thread there may have held the lock.
-        self._lock = threading.Lock()
-        self._flight = None
-        self._wake_at = self._schedule.wake_at()
+
+_sources: "Final[WeakSet[KeySource]]" = WeakSet()
 
 
-def wait_for(flight: "Future[None] | None") -> None:
-    """Block until the flight has landed, for 5.5 s at most; what came of it says `KeySource.verdict`."""
-    if flight is not None:
-        with suppress(TimeoutError):  # the verdict sees that the flight is still out
-            flight.result(timeout=WAIT)
+def _anything(keys: KeySet | None) -> bool:
+    return True
 
 
-async def await_landing(flight: "Future[None] | None") -> None:
-    """As `wait_for`, without blocking the event loop; cancelling one waiter leaves the fetch to the others."""
-    if flight is not None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(flight)), WAIT)
+def _having(header: Header) -> Callable[[KeySet | None], bool]:
+    return lambda keys: keys is not None and _find(keys, header) is not None
 
 
 def _find(keys: KeySet, header: Header) -> PublicKey | None:
@@ -271,12 +163,3 @@ def forget(issuer: str, *, keys: bool) -> None:
     for source in list(_sources):
         if source.issuer == issuer:
             source.forget(keys=keys)
-
-
-def _after_fork() -> None:
-    for source in list(_sources):
-        source._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

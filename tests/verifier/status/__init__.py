@@ -1,0 +1,1 @@
+"""Hearing that tokens were taken back: lists, the feed, questions."""
