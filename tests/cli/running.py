@@ -119,6 +119,7 @@ class Home:
     directory: Path
     env: dict[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()  # what starts the console script
+    groat: Path = GROAT  # the console script: another version's, where that is the point
 
     def __call__(self, *arguments: str, stdin: str | bytes = b"", **env: str) -> Outcome:
         """Run a command in this process."""
@@ -134,7 +135,7 @@ class Home:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start the console script; `options` are those of Popen."""
         env = environment({**self.env, **options.pop("env", {})})
-        return subprocess.Popen([*self.prefix, str(GROAT), *arguments], cwd=self.directory, env=env, **options)
+        return subprocess.Popen([*self.prefix, str(self.groat), *arguments], cwd=self.directory, env=env, **options)
 
     def script(self, *arguments: str, stdin: bytes = b"", **env: str) -> Outcome:
         """Run the console script as a process of its own."""
