@@ -92,6 +92,28 @@ class Wish:
     key: CertificateIssuerPrivateKeyTypes | None = None
 
 
+def revoking(
+    by: Issued,
+    *taken_back: Issued,
+    at: datetime,
+    ends: timedelta = timedelta(hours=1),
+    critical: Sequence[x509.ExtensionType] = (),
+) -> bytes:
+    """A list of this authority in PEM, from an hour before to `ends` after that moment."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(by.certificate.subject)
+        .last_update(at - timedelta(hours=1))
+        .next_update(at + ends)
+    )
+    for one in taken_back:
+        entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number).revocation_date(at)
+        builder = builder.add_revoked_certificate(entry.build())
+    for extension in critical:
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(by.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 _KEY_USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from groat.protocol.certificate_headers import DIALECTS
+from groat.protocol.errors import ConfigError
 from groat.server.settings.config import load_config
 from tests.certificates import Wish, issued, self_signed
 from tests.cli.running import AUDIENCE, ISSUER, Home
@@ -40,8 +41,11 @@ def test_the_commands(tmp_path: Path) -> None:
 def test_the_settings(tmp_path: Path) -> None:
     """Each block is a configuration that is taken; the table has every dialect."""
     self_signed(tmp_path)
-    found = blocks(PAGE, "toml")
+    crl, *found = blocks(PAGE, "toml")
     assert len(found) == 2
+    (tmp_path / "groat.toml").write_text(f'issuer = "{ISSUER}"\n{crl}')
+    with pytest.raises(ConfigError, match=r"tls\.client_crl_file .*company-ca\.crl\.pem: No such file"):
+        load_config(tmp_path / "groat.toml", {}).policy.revocations.check()
     for block in found:
         (tmp_path / "groat.toml").write_text(f'issuer = "{ISSUER}"\n{block}')
         config = load_config(tmp_path / "groat.toml", {})

@@ -2,12 +2,12 @@
 
 groat checks this itself, whatever who terminated TLS says of it. The path is what `cryptography` finds and checks:
 signatures, names, times, basic constraints, path length, name constraints, critical extensions that nobody knows. What
-is added here: what the certificate may be used for. Not checked: revocation.
+is added here: what the certificate may be used for. Not checked here: revocation (`crl.py`).
 """
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography import x509
@@ -32,10 +32,14 @@ MAX_DEPTH: Final = 4  # authorities between the certificate and one that is trus
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way that was found. `begin`, `end`: from when to when all of it is valid, in epoch seconds."""
+    """A way that was found. `begin`, `end`: from when to when all of it is valid, in epoch seconds.
+
+    `chain`: from the leaf to the authority.
+    """
 
     begin: float
     end: float
+    chain: Sequence[x509.Certificate] = field(repr=False)
 
 
 def leads_to_any(certificate: ClientCertificate, authorities: Sequence[x509.Certificate]) -> bool:
@@ -74,6 +78,7 @@ def find_path(certificate: ClientCertificate, authorities: Sequence[x509.Certifi
     return Path(
         max(one.not_valid_before_utc.timestamp() for one in chain),
         min(one.not_valid_after_utc.timestamp() for one in chain),
+        tuple(chain),
     )
 
 

@@ -19,6 +19,7 @@ from groat.protocol.client_settings import (
     MIN_TOKEN_LIFETIME,
     ClientSettings,
 )
+from groat.protocol.crl import NoRevocations, Revocations
 from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
@@ -63,6 +64,7 @@ class Policy:
     proof_algorithms: Collection[str] = ()  # of those, the ones that the profile has; empty: all but a few
     certificates: bool = False  # whether those of callers can be had here
     certificate_url: str = ""  # where they are asked for, if that is not at the issuer's own URL
+    revocations: Revocations = field(default_factory=NoRevocations)  # which of them their authorities took back
     algorithms: frozenset[str] = field(init=False)
     token_endpoint: str = field(init=False)
     token_urls: frozenset[str] = field(init=False)  # that and, where there is one, its alias (RFC 8705 5)

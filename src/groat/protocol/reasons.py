@@ -142,6 +142,12 @@ CLIENT: Final = _table(
     certificate_unknown
         The certificate is neither registered for the client nor signed by its authority.
         groat client update --certificate FILE, or --certificate-ca FILE with a name.
+    certificate_revoked
+        The certificate is the client's, and its authority has taken it back, or one above it.
+        Its authority issues another one; if it should count still, the list in tls.client_crl_file is to be mended.
+    certificate_list
+        The authority has a list of revoked certificates here, and that does not count: it is over, or not its own.
+        Put a newer list into tls.client_crl_file; it is read again by itself.
     certificate_untrusted
         The certificate is the client's, but does not count: its dates, what it may be used for, or those above it.
         The hint says what is wrong with it; its authority issues another one.

@@ -30,6 +30,7 @@ async def check_ready(config: Config, warn: Callable[[str], None] = _refuse) -> 
     `warn` is told of each key that is to sign, now or later, and cannot be opened; a start can do without it where
     another one signs now.
     """
+    config.policy.revocations.check()
     custody = open_custody(config)
     store = open_store(config)
     try:

@@ -91,6 +91,7 @@ TABLE: Final[Mapping[str, tuple[Any, tuple[str, Any], tuple[str, Any], tuple[Any
     ),
     "tls.client_certificates": ("none", ('"none"', "none"), ("none", "none"), ("none", "none")),
     "tls.client_ca_file": ("", ('"f.pem"', "f.pem"), ("e.pem", "e.pem"), ("g.pem", "g.pem")),
+    "tls.client_crl_file": ("", ('"f.crl"', "f.crl"), ("e.crl", "e.crl"), ("g.crl", "g.crl")),
     "tls.certificate_url": (
         "",
         ('"https://f.example"', "https://f.example"),

@@ -31,7 +31,7 @@ class Noting(dict[str, Any]):
 def test_every_setting_reaches_somebody(tmp_path: Path) -> None:
     """A row of the table that no slice has would be read, checked, shown and without any effect."""
     values = Noting(dict(load(tmp_path).values))
-    cut_policy(values)
+    cut_policy(values, tmp_path)
     cut_timing(values)
     for kind in SECTIONS:
         cut(kind, values, tmp_path)

@@ -16,6 +16,7 @@ from groat.protocol.certificate_chain import Path, find_path, leads_to_any, time
 from groat.protocol.certificate_names import has_name
 from groat.protocol.client_auth.standing import disabled
 from groat.protocol.client_certificate import ClientCertificate, decode_base64, parse_certificate
+from groat.protocol.crl import REVOKED
 from groat.protocol.errors import CertificateError, InvalidClient
 from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.grants import jwt_bearer
@@ -62,9 +63,19 @@ def prove(credential: CertificateCredential, client: Client | None, policy: Poli
         raise InvalidClient("certificate_untrusted", f"the certificate counts nothing: {error.hint}") from None
     if not path.begin <= now <= path.end:
         raise InvalidClient("certificate_untrusted", "a certificate on the way to the authority is not valid now")
+    _check_revocation(path, policy, now)
     if not client.enabled:
         raise disabled(client)
     return AuthenticatedClient(client, NAME, certificate=certificate.thumbprint)
+
+
+def _check_revocation(path: Path, policy: Policy, now: float) -> None:
+    """Behind everything else, so that only holders of a client's own certificates learn how long it takes."""
+    try:
+        policy.revocations.current().check(path.chain, now)
+    except CertificateError as error:
+        reason = "certificate_revoked" if error.reason == REVOKED else "certificate_list"
+        raise InvalidClient(reason, error.hint) from None
 
 
 # What is remembered are ways that were found; a client whose registration changes is another object.

@@ -158,7 +158,7 @@ def with_settings_of(config: Config, other: Config, names: Iterable[str]) -> Con
 
 def _checked(values: Mapping[str, Any], origins: Mapping[str, str], directory: Path) -> Config:
     """The configuration of these values. Raises ConfigError with what is wrong with them together, not located."""
-    policy, timing = cut_policy(values), cut_timing(values)
+    policy, timing = cut_policy(values, directory), cut_timing(values)
     if faults := [*_combination_faults(values, policy), *timing_faults(timing)]:
         raise ConfigError(*faults)
     AdminAddress.parse(values["admin.listen"], None)

@@ -32,6 +32,7 @@ class Source:
         if self.tls is not None:
             self.tls.check()
         fresh = load_config(self.file, os.environ, self.flags)
+        fresh.policy.revocations.check()
         changed = [s.name for s in SETTINGS if fresh.values[s.name] != self.config.values[s.name]]
         config = with_settings_of(self.config, fresh, RELOADED)
         return replace(self, config=config), [name for name in changed if name not in RELOADED]

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from groat.keys.ring.schedule import Timing
+from groat.protocol.crl import NoRevocations
 from groat.protocol.models import Policy, Profile
 from groat.protocol.proof_rules import NonceMode
 from groat.server.http.certificates import CertificateProxies
 from groat.server.http.in_force import Limits
 from groat.server.http.source import Networks
 from groat.server.settings.admin_address import AdminAddress
+from groat.server.settings.crl_file import CrlFile
 from groat.server.store.url import POSTGRES_SCHEMES
 
 
@@ -190,8 +192,9 @@ def _found(value: Any, kind: Any, directory: Path) -> Any:
     return directory / value if kind is Path else value
 
 
-def cut_policy(values: Mapping[str, Any]) -> Policy:
+def cut_policy(values: Mapping[str, Any], directory: Path) -> Policy:
     """The slice of the rules. Raises ConfigError."""
+    lists = values["tls.client_crl_file"]
     return Policy(
         issuer=values["issuer"],
         profile=Profile(values["profile"]),
@@ -206,6 +209,7 @@ def cut_policy(values: Mapping[str, Any]) -> Policy:
         protected_resources=values["metadata.protected_resources"],
         certificates=bool(values["server.proxy"]) or values["tls.client_certificates"] == "request",
         certificate_url=values["tls.certificate_url"],
+        revocations=CrlFile(directory / lists) if lists else NoRevocations(),
     )
 
 
