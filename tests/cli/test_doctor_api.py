@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from groat.protocol import strict_json
+from groat.protocol.jwk import generate_private_key
 from groat.protocol.metadata import metadata_paths
 from groat.protocol.resource_metadata import RESOURCE_WELL_KNOWN, resource_metadata
 from tests.client.servers import Reply
 from tests.client.test_api_metadata import JSON, DescribedApi
 from tests.ports import free_port
 from tests.verifier.issuer import JWKS, Answer, Issuer, serving
+from tests.verifier.status.published import Introspection, PublishedFeed
 
 from .running import Home
 
-CHECKS = ["metadata", "jwks", "clock", "tls", "public_url", "resource", "proofs"]
+CHECKS = ["metadata", "jwks", "clock", "tls", "public_url", "resource", "proofs", "revocation"]
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def outcomes(found: dict[str, str]) -> list[str]:
 def test_a_healthy_api(host: Home, issuer: Issuer, api: DescribedApi) -> None:
     """By options, and by the variables that its verifier reads; this issuer has neither Date nor certificate."""
     code, found = examined(host, issuer.url, api.url)
-    assert (code, list(found), outcomes(found)) == (0, CHECKS, ["ok"] * 2 + ["unknown"] * 2 + ["ok"] * 3), found
+    assert (code, list(found), outcomes(found)) == (0, CHECKS, ["ok"] * 2 + ["unknown"] * 2 + ["ok"] * 4), found
     assert f"below {api.url}." in found["proofs"]
     host.env |= {"GROAT_ISSUER": issuer.url, "GROAT_AUDIENCE": api.url, "GROAT_PUBLIC_URL": f"{api.url}/orders"}
     plain = host("doctor", "api")
@@ -72,7 +74,7 @@ def test_public_url_and_audience_that_differ(host: Home, issuer: Issuer, api: De
     assert found["proofs"].startswith(f"ok: must name URLs below {api.url}/v1; not https://orders.invalid")
     assert found["resource"].startswith("unknown: https://orders.invalid/.well-known/")
     code, found = examined(host, issuer.url, "urn:orders")
-    assert (code, outcomes(found)[-3:]) == (0, ["unknown"] * 3)
+    assert (code, outcomes(found)[-4:]) == (0, ["unknown"] * 3 + ["ok"])
     host.env["GROAT_REQUIRE_BINDING"] = "dpop"
     code, found = examined(host, issuer.url, "urn:orders")
     assert (code, found["proofs"]) == (7, "failed: no URL is known, so no proof fits: set GROAT_PUBLIC_URL")
@@ -84,7 +86,7 @@ def test_what_callers_find_wrong(host: Home, issuer: Issuer, api: DescribedApi) 
     """Metadata of another API or issuer, or none where the challenge leads; one check does not hide the others."""
     api.document = resource_metadata("https://other.example.com", [issuer.url])
     code, found = examined(host, issuer.url, api.url)
-    assert (code, outcomes(found)[-2]) == (7, "failed")
+    assert (code, outcomes(found)[-3]) == (7, "failed")
     assert 'resource is "https://other.example.com"' in found["resource"]
     api.document = resource_metadata(api.url, ["https://auth.example.com"])
     assert "does not name" in examined(host, issuer.url, api.url)[1]["resource"]
@@ -153,3 +155,32 @@ def test_what_the_api_would_not_start_with(host: Home) -> None:
         done = host("--json", "doctor", "api", "--issuer", more[0], "--audience", *more[1:])
         assert (done.code, done.out, json.loads(done.err)["error"]) == (3, "", "invalid_input"), done
     assert host("doctor", "api", "--issuer", "https://auth.example.com").code == 2
+
+
+@pytest.mark.rule("AS-RV-08")
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("none", "counts until its end, 10 minutes"),
+        ("list", "within the list's ttl and 1 s, 31 s"),
+        ("feed", "within 2 s while the feed is connected; the feed can be had, its number is 1"),
+        ("introspection", "with the next question; the issuer answers this API's questions"),
+    ],
+)
+def test_from_when_on_a_token_is_refused(host: Home, issuer: Issuer, api: DescribedApi, mode: str, words: str) -> None:
+    """The promise of the mode, in the words of the guide; and whether it can be kept at this moment."""
+    feed, desk = PublishedFeed(issuer), Introspection(issuer)
+    host.env |= {"GROAT_REVOCATION": mode}
+    if mode == "introspection":
+        key = generate_private_key("ES256")
+        host.file("key.json", strict_json.dumps(key.private_jwk()))
+        host.env |= {"GROAT_API_NAME": "orders", "GROAT_API_KEY_FILE": "key.json", "GROAT_INTROSPECTION_CACHE": "0"}
+    code, found = examined(host, issuer.url, api.url)
+    assert (code, words in found["revocation"], found["revocation"].startswith(f"ok: {mode}: ")) == (0, True, True), (
+        found
+    )
+    assert found["revocation"].endswith("while nobody can tell: refuse") is (mode != "none")
+    feed.typ = "JWT"
+    desk.answers.append(Answer(status=401))
+    code, found = examined(host, issuer.url, api.url)
+    assert (code == 7) is found["revocation"].startswith("failed: ") is (mode in ("feed", "introspection")), found

@@ -25,7 +25,7 @@ SHAPE: Final = rf"""groat demo  \(throw-away keys, loopback only, nothing is kep
                bound \(DPoP\)         200  the same, by a token of which only key [\w-]{{3}}… makes use +\d+ ms
   6  refusals  no token 401 · assertion used as token 401 · wrong audience 401 · missing scope 403 ·
                replayed assertion 401 · alg none 401 · other client's key 401 · stolen bound token 401 ·
-               with a proof by another key 401 +all refused ✓
+               with a proof by another key 401 · token taken back 401 +all refused ✓
 """
 REFUSALS: Final = [
     ("no token", "GET /protected", 401, None, "orders:read"),
@@ -37,6 +37,7 @@ REFUSALS: Final = [
     ("other client's key", "POST /token", 401, "invalid_client", None),
     ("stolen bound token", "GET /protected", 401, "invalid_token", "orders:read"),
     ("with a proof by another key", "GET /protected", 401, "invalid_token", "orders:read"),
+    ("token taken back", "GET /protected", 401, "invalid_token", "orders:read"),
 ]
 
 

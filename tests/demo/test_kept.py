@@ -88,7 +88,7 @@ def test_the_api_has_no_key(kept: Kept) -> None:
     variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
     ours = {line for line in variables if line.startswith("GROAT_")}
     at = f"GROAT_PUBLIC_URL={kept.steps['kept']['api']['url']}"
-    assert ours == {f"GROAT_ISSUER={kept.issuer}", "GROAT_AUDIENCE=https://orders.demo", at}
+    assert ours == {f"GROAT_ISSUER={kept.issuer}", "GROAT_AUDIENCE=https://orders.demo", "GROAT_REVOCATION=feed", at}
     opened = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     assert {path for path in opened if path.startswith(str(kept.directory))} == {kept.steps["kept"]["api"]["log"]}
 

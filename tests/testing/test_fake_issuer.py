@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import jwt
@@ -352,3 +353,33 @@ def test_what_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert set(done.stdout.split()) <= {"groat", "cryptography", "joserfc", "_cffi_backend"}
+
+
+@pytest.mark.rule("RS-SL-05", "RS-27")
+@pytest.mark.parametrize("mode", ["feed", "list", "introspection"])
+@pytest.mark.parametrize("installed", [False, True], ids=["handed in", "installed"])
+def test_a_token_that_is_taken_back(mode: str, installed: bool) -> None:
+    """The next request is refused, in whichever way the API hears of it; others go on, and down means what it means."""
+    with ExitStack() as stack:
+        issuer = FakeIssuer(lists=True)
+        chosen = issuer.asking(0) if mode == "introspection" else mode
+        if installed:
+            stack.enter_context(issuer.installed())
+            verifier = Verifier(issuer.url, issuer.audience, revocation=chosen)
+        else:
+            verifier = issuer.verifier(revocation=chosen)
+        stack.callback(verifier.close)
+        tokens = [issuer.token() for _ in range(3)]
+        assert [verifier.verify(token).client_id for token in tokens] == ["test-client"] * 3
+        issuer.revoke(tokens[1])
+        for _ in range(2):
+            with pytest.raises(InvalidToken, match="revoked"):
+                verifier.verify(tokens[1])
+        assert verifier.verify(tokens[0]).client_id == "test-client"
+        issuer.revoke(tokens[2])
+        with pytest.raises(InvalidToken, match="revoked"):
+            asyncio.run(verifier.averify(tokens[2]))
+        with issuer.down():
+            away = [outcome(lambda: verifier.verify(token)) for token in tokens]  # noqa: B023
+        assert away == (["status_unknown"] * 3 if mode == "introspection" else ["accepted", "revoked", "revoked"])
+        assert issuer.verifier().verify(tokens[1]).client_id == "test-client"

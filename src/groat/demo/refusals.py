@@ -14,9 +14,11 @@ from groat.demo.provision import CLIENT, ORDERS, Clients
 from groat.protocol import strict_json
 from groat.protocol.client_auth.private_key_jwt import ASSERTION_TYP, JWT_BEARER
 from groat.protocol.jose import sign_jwt
-from groat.protocol.jwk import base64url_encode
+from groat.protocol.jwk import PrivateKey, base64url_encode
 
 READ: Final = "orders:read"
+_HEARD_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.02
 _NO_CHALLENGE: Final = "(no challenge)"
 _NO_ERROR: Final = "(no OAuth error)"
 
@@ -100,7 +102,19 @@ def _attempts(loot: Loot, http: httpx2.Client) -> list[tuple[str, Answer, Callab
         ("other client's key", bad_client, lambda: ask(_by_other_client(loot))),
         ("stolen bound token", bad_token, lambda: call(loot.bound_token)),
         ("with a proof by another key", bad_token, lambda: call(loot.bound_token, DPoP=_by_other_key(loot))),
+        ("token taken back", bad_token, lambda: _once_taken_back(loot, http, lambda: call(loot.orders_token))),
     ]
+
+
+def _once_taken_back(loot: Loot, http: httpx2.Client, call: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """The client takes its token back (RFC 7009), and the API hears of it: within two seconds it lets it in no more."""
+    assertion = _assertion(loot, loot.clients.billing)
+    form = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion, "token": loot.orders_token}
+    http.post(f"{loot.issuer}/revoke", data=form)
+    deadline = time.monotonic() + _HEARD_SECONDS
+    while (response := call()).status_code == 200 and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return response
 
 
 def _form(assertion: str) -> dict[str, str]:
@@ -121,9 +135,13 @@ def _unsigned(token: str) -> str:
 
 def _by_other_client(loot: Loot) -> str:
     """An assertion in the name of one client, honestly signed with the registered key of another."""
+    return _assertion(loot, loot.clients.shipping)
+
+
+def _assertion(loot: Loot, key: PrivateKey) -> str:
     now = int(time.time())
     claims = {"iss": CLIENT, "sub": CLIENT, "aud": loot.issuer, "iat": now, "exp": now + 60}
-    return sign_jwt({**claims, "jti": secrets.token_urlsafe(16)}, loot.clients.shipping, ASSERTION_TYP)
+    return sign_jwt({**claims, "jti": secrets.token_urlsafe(16)}, key, ASSERTION_TYP)
 
 
 def _by_other_key(loot: Loot) -> str:

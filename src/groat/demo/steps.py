@@ -73,7 +73,7 @@ def _start_api(stage: Stage, port: int, issuer: str) -> Service:
     """The example API knows two names and no key: it finds the public keys by itself."""
     # Its name is not where it listens here, and proofs name the URL that callers write.
     public = {"GROAT_PUBLIC_URL": f"http://{HOST}:{port}", "HOST": HOST, "PORT": str(port)}
-    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, **public}
+    settings = {"GROAT_ISSUER": issuer, "GROAT_AUDIENCE": ORDERS, "GROAT_REVOCATION": "feed", **public}
     return stage.start("api", port, ("-m", "groat.demo.example_api"), settings)
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from time import time as wall  # by this name, because libraries that freeze time replace it in modules
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from groat.outbound.clocks import Clocks
 from groat.protocol import strict_json
@@ -18,10 +18,14 @@ from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import metadata_urls
 from groat.protocol.models import Api, Client, Grant, Permission, Policy
+from groat.protocol.token_status import FEED_TYP, LIST_TYP
 from groat.testing.callers import DpopKey
+from groat.testing.taken_back import FEED_PATH, INTROSPECTION_PATH, LIST_PATH, TakenBack
 from groat.testing.token_endpoint import InMemoryClient, Reply, TokenEndpoint
 from groat.testing.tokens import bad_tokens, header, signed
 from groat.verifier.keys import fetch, source
+from groat.verifier.status import opening
+from groat.verifier.status.revocation import Revocation
 from groat.verifier.verifier import Options, Verifier
 
 if TYPE_CHECKING:
@@ -55,6 +59,7 @@ class FakeIssuer:
         algorithm: of its first key.
         allow_http_hosts: hosts besides loopback that `url` may name without TLS, as for `Verifier`.
         clocks: `now` says when tokens are issued and clients judged; by default `time.time`, frozen or not.
+        lists: whether tokens have a place in a status list.
 
     Verifiers and clients of it are the real ones, with real signatures: only the network is missing. Tokens are worth
     nothing elsewhere, so that they may be printed. Raises ConfigError. Safe to share between threads and event loops.
@@ -68,6 +73,7 @@ class FakeIssuer:
         algorithm: str = "ES256",
         allow_http_hosts: Iterable[str] = (),
         clocks: Clocks | None = None,
+        lists: bool = False,
     ) -> None:
         self._hosts = strings("allow_http_hosts", allow_http_hosts)
         self._policy = Policy(url, allow_http_hosts=frozenset(self._hosts))
@@ -75,6 +81,7 @@ class FakeIssuer:
         self._keys: tuple[PrivateKey, ...] = (generate_private_key(algorithm),)
         self._up = True
         self._clocks = clocks
+        self._taken = TakenBack(url, lists)
         # Assertions are judged by the clock that clients write them by: libraries that freeze time reach neither.
         self._endpoint = TokenEndpoint(self._policy, audience, self._granted, (clocks or Clocks()).now)
 
@@ -146,6 +153,7 @@ class FakeIssuer:
         new = generate_private_key(algorithm or self.key.algorithm)
         self._keys = (new,) if revoke else (*self._keys, new)
         source.forget(self.url, keys=revoke)
+        opening.forget(self.url)
 
     def down(self) -> AbstractContextManager[object]:
         """Refuse connections from now on, until `up`, or until the end of `with issuer.down():`.
@@ -160,6 +168,20 @@ class FakeIssuer:
         """Answer again. Verifiers ask at once, which elsewhere takes up to 60 s."""
         self._up = True
         source.forget(self.url, keys=False)
+        opening.forget(self.url)
+
+    def revoke(self, token: str) -> None:
+        """Take this token back.
+
+        Who verifies by `revocation="feed"`, or asks (`asking`), hears of it at once; who goes by "list", too, if the
+        issuer has `lists`. Any other lets it in until its end, as in production.
+        """
+        self._taken.add(token)
+        opening.forget(self.url)
+
+    def asking(self, cache_seconds: float = 60) -> Revocation:
+        """For `Verifier(revocation=...)`: to ask this issuer about each token, without a key."""
+        return Revocation("introspection", token=lambda: "in-memory", cache_seconds=cache_seconds, post=self.http)
 
     def verifier(self, audience: str | None = None, **options: Unpack[Options]) -> Verifier:
         """A verifier of this issuer's tokens; `options` are those of `Verifier`. Raises ConfigError."""
@@ -167,12 +189,33 @@ class FakeIssuer:
         given: Options = {**own, **options}
         return Verifier(self.url, audience or self.audience, **given)
 
-    def http(self, url: str, headers: Mapping[str, str]) -> fetch.Response:
-        """What `Verifier(http=...)` takes: the metadata and keys of this issuer. Raises ConnectionRefusedError."""
+    def http(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> fetch.Response:
+        """What `Verifier(http=...)` takes: the metadata and keys of this issuer, and what it took back.
+
+        Raises ConnectionRefusedError.
+        """
         if not self._up:
             raise ConnectionRefusedError(_CLOSED_DOOR)
+        path = url.partition("?")[0].removeprefix(self.url.rstrip("/"))
+        if body is not None and path == INTROSPECTION_PATH:
+            (token,) = parse_qs(body.decode("ascii"))["token"]
+            return fetch.Response(200, {"content-type": "application/json"}, self._taken.answer(token))
+        if path == FEED_PATH:
+            return self._feed({name.lower(): value for name, value in headers.items()})
+        if path == LIST_PATH:
+            return self._published(LIST_TYP, self._taken.list(int(self._now())), {})
         document = self._metadata() if url in metadata_urls(self.url) else self._jwks()
         return fetch.Response(200, {"content-type": "application/json"}, strict_json.dumps(document))
+
+    def _feed(self, headers: Mapping[str, str]) -> fetch.Response:
+        etag = {"etag": f'"{self._taken.seq}"'}
+        if headers.get("if-none-match") == etag["etag"]:
+            return fetch.Response(304, etag, b"")
+        return self._published(FEED_TYP, self._taken.feed(int(self._now())), etag)
+
+    def _published(self, typ: str, claims: Mapping[str, Any], headers: Mapping[str, str]) -> fetch.Response:
+        document = signed(header(self.key, typ), claims, self.key).encode("ascii")
+        return fetch.Response(200, {"content-type": f"application/{typ}", **headers}, document)
 
     def register(self, client_id: str = CLIENT, scopes: Scopes | None = None) -> PrivateKey:
         """Make a client, or a further key for one, and give that key; the keys before it stay good.
@@ -247,6 +290,7 @@ class FakeIssuer:
             "iat": issued_at,
             "exp": int(now + expires_in),
             "jti": secrets.token_hex(16),
+            **self._taken.status(),
             **({"scope": " ".join(names)} if names else {}),
         }
 
@@ -266,6 +310,7 @@ class FakeIssuer:
             "issuer": self.url,
             "token_endpoint": self._policy.token_endpoint,
             "jwks_uri": self._policy.jwks_uri,
+            "introspection_endpoint": self.url.rstrip("/") + INTROSPECTION_PATH,
             "grant_types_supported": ["client_credentials"],
             "token_endpoint_auth_methods_supported": ["private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": sorted(self._policy.algorithms),
@@ -297,3 +342,4 @@ def _settle(url: str) -> None:
         if urlsplit(one.url)[:2] == origin:
             wire.stand_ins[origin] = InMemoryClient(one._answer)
     source.forget(url, keys=True)
+    opening.forget(url)

@@ -14,6 +14,7 @@ import click
 from groat.cli.commands.doctor_client import FAILED, OK, UNKNOWN, show
 from groat.cli.session import Exit, Session
 from groat.outbound.authorities import tls_context
+from groat.outbound.clocks import Clocks
 from groat.outbound.connecting import connect
 from groat.outbound.real_time import monotonic
 from groat.protocol import strict_json
@@ -26,7 +27,13 @@ from groat.protocol.resource_metadata import resource_metadata_url
 from groat.verifier import Verifier
 from groat.verifier.environment import Found, from_environment
 from groat.verifier.keys.fetch import FetchError, KeyFetcher, Response, https_get
+from groat.verifier.keys.schedule import Schedule
+from groat.verifier.keys.source import KeySource
 from groat.verifier.possession import public_bases
+from groat.verifier.status.opening import ask_once
+from groat.verifier.status.publisher import Publisher
+from groat.verifier.status.revocation import UNKNOWN as UNKNOWN_STATUS
+from groat.verifier.status.revocation import Mode, Revocation
 
 SECONDS: Final = 5.0
 AWAY: Final = frozenset({502, 503, 504})
@@ -109,6 +116,7 @@ class Subject:
         url = resource_metadata_url(self.audience)
         if url is None:
             return UNKNOWN, "the audience is no https URL, so it has no metadata (RFC 9728 1.2)"
+        # Nobody there is no fault of the API: callers from elsewhere may reach what this host does not.
         try:
             response = _get(url)
         except Silent as error:
@@ -143,6 +151,20 @@ class Subject:
         if path and home == self.bases:
             below += f" (if a proxy takes {shown(path)} away: GROAT_PUBLIC_URL={shown(home[0] + path)})"
         return OK, f"must name URLs below {below}. {_CANNOT}"
+
+    def revocation(self) -> tuple[str, str]:
+        """How this API hears that tokens were taken back, from when on it refuses them, and whether that works now."""
+        # By a first question, as the verifier would put it: a promise that cannot be kept now is a failure.
+        chosen = self.found.get("revocation", Revocation(Mode.NONE))
+        fetcher = self._fetcher(self.found.get("jwks_uri"))
+        keys = KeySource(fetcher, Schedule())
+        try:
+            said = ask_once(chosen, Publisher(fetcher, keys, Clocks()), self.audience)
+        except FetchError as error:
+            return FAILED, f"{chosen.mode}: {error}"
+        away = self.found.get("on_status_unknown", UNKNOWN_STATUS[0])
+        then = "" if chosen.mode == Mode.NONE else f"; {said}; while nobody can tell: {away}"
+        return OK, f"{chosen.mode}: {chosen.bound}{then}"
 
     def _asked(self, base: str) -> tuple[str, str]:
         # A base may be a route of its own (/mcp), or a prefix that a proxy knows with its slash alone.
@@ -246,6 +268,7 @@ def examine(subject: Subject) -> Iterator[tuple[str, str, str]]:
         subject.public_url,
         subject.resource,
         subject.proofs,
+        subject.revocation,
     )
     for check in checks:
         try:

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
+from weakref import WeakKeyDictionary
 
 from groat.protocol.errors import ConfigError
+from groat.verifier.keys.fetch import FetchError
 from groat.verifier.notices import Notices
-from groat.verifier.status.feed import FeedStatus
-from groat.verifier.status.introspection import IntrospectionStatus
+from groat.verifier.status.feed import FeedReader, FeedStatus
+from groat.verifier.status.introspection import Asker, IntrospectionStatus
 from groat.verifier.status.lists import ListStatus
 from groat.verifier.status.publisher import Publisher
 from groat.verifier.status.question import Status, Unknown
@@ -29,7 +32,18 @@ def open_statuses(
         publisher = Publisher(trust.source.fetcher, trust.source, keys.clocks, trust.expected.clock_tolerance)
         unknown = Unknown(issuer, on_unknown == "accept", notices, keys.observer)
         found[issuer] = _opened(chosen, publisher, unknown, trust.expected.audience)
+        _all[found[issuer]] = issuer
     return MappingProxyType(found)
+
+
+def forget(issuer: str) -> None:
+    """Whoever in this process knows what this issuer took back asks it anew; for tests."""
+    for status, whose in list(_all.items()):
+        if whose == issuer:
+            status.forget()
+
+
+_all: "Final[WeakKeyDictionary[Status, str]]" = WeakKeyDictionary()
 
 
 def _opened(chosen: Revocation, publisher: Publisher, unknown: Unknown, audience: str) -> Status:
@@ -38,3 +52,16 @@ def _opened(chosen: Revocation, publisher: Publisher, unknown: Unknown, audience
     if chosen.mode == Mode.FEED:
         return FeedStatus(publisher, unknown, audience)
     return IntrospectionStatus(publisher, unknown, chosen)
+
+
+def ask_once(chosen: Revocation, publisher: Publisher, audience: str) -> str:
+    """What the issuer says to a first question, in words; blocks. Raises FetchError."""
+    if chosen.mode == Mode.FEED:
+        visit = FeedReader(publisher, audience).visit(None, 0)
+        if visit.problem is not None or visit.feed is None:
+            raise visit.problem or FetchError("the feed of revocations did not come")
+        return f"the feed can be had, its number is {visit.feed.seq}"
+    if chosen.mode == Mode.INTROSPECTION:
+        Asker(publisher, chosen).active("none")
+        return "the issuer answers this API's questions"
+    return "which list that is, the first token says" if chosen.mode == Mode.LIST else ""

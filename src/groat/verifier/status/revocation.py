@@ -30,6 +30,15 @@ class Mode(StrEnum):
     INTROSPECTION = "introspection"
 
 
+# From when on a token that was taken back is refused, while the issuer answers, as docs/guides/revocation.md says.
+BOUNDS: Final = {
+    Mode.NONE: "a token that was taken back counts until its end, 10 minutes unless its API has another lifetime",
+    Mode.LIST: "refused within the list's ttl and 1 s, 31 s unless the server has another ttl",
+    Mode.FEED: "refused within 2 s while the feed is connected",
+    Mode.INTROSPECTION: "refused with the next question",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Revocation:
     """How an API hears that tokens were taken back, where there is more to say than one word.
@@ -60,6 +69,13 @@ class Revocation:
         faults = [*self._list_faults(), *self._introspection_faults()]
         if faults:
             raise ConfigError(*faults)
+
+    @property
+    def bound(self) -> str:
+        """What it promises, in words."""
+        kept = self.cache_seconds if self.mode == Mode.INTROSPECTION else 0
+        when = f", which is asked {kept:.0f} s after the last one at the latest" if kept else ""
+        return BOUNDS[Mode(self.mode)] + when
 
     def key(self) -> PrivateKey:
         """The key of the API, as its file has it now. Raises ConfigError."""
