@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.deploy.test_alerts import ALERTS
+
 from .engine import BUILD_SECONDS, DEPLOY, Project, check_hardened, compose_commands, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(BUILD_SECONDS)]
@@ -66,12 +68,16 @@ def issued(project: Project, replica: str) -> int:
     return project.logs(replica).count('"event":"token.issued"')
 
 
-def ask_prometheus(project: Project, query: str) -> list[Any]:
+def prometheus(project: Project, path: str) -> Any:
     connection = http.client.HTTPConnection(*project.address("prometheus", 9090), timeout=10)
-    connection.request("GET", f"/api/v1/query?query={query}")
+    connection.request("GET", f"/api/v1/{path}")
     document = json.loads(connection.getresponse().read())
     connection.close()
-    found: list[Any] = document["data"]["result"]
+    return document["data"]
+
+
+def ask_prometheus(project: Project, query: str) -> list[Any]:
+    found: list[Any] = prometheus(project, f"query?query={query}")["result"]
     return found
 
 
@@ -162,6 +168,19 @@ def test_prometheus_sees_both_replicas(project: Project) -> None:
             return
         assert time.monotonic() < deadline, (up, counted)
         time.sleep(1)
+
+
+def test_prometheus_has_the_alerts(project: Project) -> None:
+    """Each of them could be worked out, and none fires on a healthy cluster, whose client has just called."""
+    deadline = time.monotonic() + 120
+    while True:
+        rules = [rule for group in prometheus(project, "rules")["groups"] for rule in group["rules"]]
+        if {rule["health"] for rule in rules} == {"ok"}:
+            break
+        assert time.monotonic() < deadline, rules
+        time.sleep(1)
+    assert {rule["name"] for rule in rules} == {alert["alert"] for alert in ALERTS}
+    assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
 
 
 def test_killing_replicas_loses_no_call(project: Project, tell: Tell) -> None:

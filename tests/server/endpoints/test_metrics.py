@@ -105,6 +105,7 @@ def test_every_token_and_refusal_is_counted_once(running: "tuple[Server, int]", 
     assert 0 < total(numbers, "groat_token_request_duration_seconds_sum") < 12
     assert total(numbers, "groat_signing_key_age_seconds", state="active") > 0
     assert total(numbers, "groat_build_info") == 1
+    assert total(numbers, "groat_audit_sequence") >= 3  # the store, the API, the client
     assert total(numbers, "groat_clock_trusted") == 1
     assert total(numbers, "groat_clock_steps_total") == 0
     assert 500 < time.time() - total(numbers, "groat_store_horizon_timestamp_seconds") < 700

@@ -125,17 +125,19 @@ class Metrics:
         now: float,
         expiring: Sequence[ClientExpiry] | None = None,
         clocks: Clocks | None = None,
+        trail: int | None = None,
     ) -> bytes:
         """The text exposition format of everything, with the ages of these signing keys at `now` (epoch seconds).
 
-        `expiring`: what is known of clients' keys that end soon, `clocks`: of time; None if nothing is.
+        `expiring`: what is known of clients' keys that end soon, `clocks`: of time, `trail`: the number of the audit
+        trail's newest row; None if nothing is.
         """
         self.absorb()
         shown = self._registry
         if os.environ.get(MULTIPROCESS_FOLDER):
             shown = CollectorRegistry()
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        computed = _single(_KeyAges(tuple(keys), now), _ClientKeys(expiring), _Clocks(clocks))
+        computed = _single(_KeyAges(tuple(keys), now), _ClientKeys(expiring), _Clocks(clocks), _Trail(trail))
         return generate_latest(shown) + generate_latest(computed)
 
 
@@ -203,7 +205,18 @@ class _Clocks:
         yield GaugeMetricFamily(name, "Values that ended by then may be forgotten", value=found.horizon)
 
 
-def _single(*collectors: _KeyAges | _ClientKeys | _Clocks) -> CollectorRegistry:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trail:
+    """How far the audit trail goes: a number that falls says that rows at its end are gone, which no chain tells."""
+
+    newest: int | None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self.newest is not None:
+            yield GaugeMetricFamily("groat_audit_sequence", "Newest row of the audit trail", value=self.newest)
+
+
+def _single(*collectors: _KeyAges | _ClientKeys | _Clocks | _Trail) -> CollectorRegistry:
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)

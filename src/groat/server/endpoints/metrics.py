@@ -31,11 +31,12 @@ class MetricsEndpoint:
         return cls(parts.metrics, parts.asking.registry, parts.asking.store, parts.key_warning, parts.time)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        now, keys, expiring, clocks = self.time.clock(), tuple[SigningKey, ...](), None, None
+        now, keys, expiring, clocks, trail = self.time.clock(), tuple[SigningKey, ...](), None, None, None
         with contextlib.suppress(StoreUnavailable):  # the other numbers are wanted most when the store is gone
             await self.registry.refresh()
             keys = await self.registry.signing_keys()
             expiring = await client_expiries(self.store, now, self.key_warning)
             clocks = await self.time.clocks()
-        text = self.metrics.render(keys, now, expiring, clocks)
+            trail = max((row.seq for row in await self.store.audit_rows(limit=1)), default=0)
+        text = self.metrics.render(keys, now, expiring, clocks, trail)
         await send_json(scope, send, 200, text, [(b"content-type", CONTENT_TYPE)])
