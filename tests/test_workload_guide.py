@@ -12,7 +12,6 @@ from groat.client import MachineClient
 from groat.client.workload import KUBERNETES_PATH
 from groat.protocol import jose
 from groat.protocol.key_set import public_key_set
-from tests.certificates import Wish, issued
 from tests.cli.running import AUDIENCE, ISSUER, Home
 from tests.cli.test_workload_tokens import issue, signer
 from tests.client.platforms import Runner
@@ -43,16 +42,6 @@ def run(home: Home, commands: list[list[str]], **instead: str) -> None:
     """`instead`: what a name of the page is on this machine."""
     for command in commands:
         home.ok(*(part for word in command for part in (shlex.split(instead[word]) if word in instead else [word])))
-
-
-@pytest.mark.rule("AS-SP-04")
-def test_an_svid_in_the_handshake(home: Home) -> None:
-    """The command for a workload that has an X.509-SVID."""
-    home.file("bundle.pem", issued(Wish("O=SPIRE", authority=True)).pem)
-    (block,) = blocks(PAGE, "sh")
-    home.ok(*shlex.split(block.replace("\\\n", ""))[1:])
-    shown = home.ok("--json", "client", "show", "spiffe://prod.example/billing").json
-    assert (shown["certificate_uri"], shown["binding"]) == ("spiffe://prod.example/billing", "mtls")
 
 
 @pytest.mark.rule("CL-31", "AS-JB-06")

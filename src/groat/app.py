@@ -23,14 +23,16 @@ from groat.server.chores.upkeep import Chore, count_forever, lifespan
 from groat.server.connection.crowd import Crowd
 from groat.server.connection.guarded import GuardedEntrance
 from groat.server.connection.shedding import Shedding
-from groat.server.endpoints import ROUTES
+from groat.server.endpoints import LISTS, ROUTES
 from groat.server.endpoints.asking import Asking, Clock
 from groat.server.endpoints.exposition import MULTIPROCESS_FOLDER, Metrics
 from groat.server.endpoints.feed import Feed
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.places import Places
+from groat.server.endpoints.statuses import StatusBook, StatusLists
 from groat.server.endpoints.workloads import Workloads
 from groat.server.http.in_force import Current
-from groat.server.http.routes import served
+from groat.server.http.routes import served, with_tree
 from groat.server.log.audit import Audit
 from groat.server.log.event_log import EventLog, configure_logging
 from groat.server.log.refusals import Refusals
@@ -78,6 +80,8 @@ def join_parts(
     workloads = Workloads(registry, Trusts(store, registry), trust_keys, reviews)
     publishers, uses = Publishers(store, registry, key_sets, workloads.tend), KeyUses(latest=trusted.latest)
     asking = Asking(registry, store, publishers, workloads, clockwork.clock, uses=uses)
+    feed = Feed(registry, store, config.policy.issuer, clockwork.clock, config.revocation.list_lifetime)
+    book = StatusBook(registry, store)
     return Parts(
         asking=asking,
         # The same counts: who fails here has failed there. What APIs use of their keys is not noted.
@@ -90,8 +94,10 @@ def join_parts(
         metrics=Metrics(audit.tally, [route.ledger for route in ROUTES]),
         time=trusted,
         turns=turns,
-        feed=Feed(registry, store, config.policy.issuer, clockwork.clock, config.revocation.list_lifetime),
+        feed=feed,
         revocation=config.revocation,
+        lists=StatusLists(feed, book, config.policy.issuer, config.revocation, clockwork.clock),
+        places=Places(store, clockwork.clock),
         jwks_max_age=config.timing.jwks_max_age,
         key_lifetime=config.client_keys.key_lifetime,
         key_warning=config.client_keys.key_warning,
@@ -153,7 +159,7 @@ def create_app(
         chores.append(partial(reload_at_hangup, Reloader(source, apply, log)))
     warm = (asking.registry.warm, asking.publishers.warm, asking.workloads.warm)
     return GuardedEntrance(
-        served(ROUTES, parts, policy.issuer), current, audit,
+        with_tree(served(ROUTES, parts, policy.issuer), LISTS, parts, policy.issuer), current, audit,
         lifespan=Router(lifespan=lambda _: lifespan(store, warm, asking.uses, chores, audit)),
         shedding=Shedding(audit, asking.admission, urlsplit(policy.token_endpoint).path.encode()),
         crowd=Crowd(current, audit.crowded, audit.tally),

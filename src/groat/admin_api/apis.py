@@ -28,7 +28,8 @@ async def _describe(ask: Ask) -> Any:
 
 async def _add(ask: Ask) -> Any:
     new: NewApi = ask.body
-    added = await apis.add_api(ask.operator, new.name, new.audience, new.scopes, new.token_lifetime, new.binding)
+    terms = apis.ApiTerms(new.token_lifetime, new.binding, new.status)
+    added = await apis.add_api(ask.operator, new.name, new.audience, new.scopes, terms)
     return plain(added)
 
 
@@ -42,6 +43,7 @@ async def _wish(ask: Ask) -> apis.ApiWish:
         remove_scopes=[one for one in before.scopes if one not in scopes],
         token_lifetime=given.get("token_lifetime", UNSET),
         binding=given.get("binding", UNSET),
+        status=given.get("status", UNSET),
     )
 
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import CLIENT_SETTINGS, DEFAULTS, ClientSettings, Kind
 from groat.protocol.federation.trust import Replay, Use
+from groat.protocol.listing import Listing
 from groat.server.operations.losses import Loss
 
 Item = TypeVar("Item")
@@ -110,6 +111,7 @@ class NewApi(Struct, forbid_unknown_fields=True):
     scopes: list[str] = []
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
+    status: Listing = Listing.NONE
 
 
 class ApiPatch(Struct, forbid_unknown_fields=True):
@@ -119,6 +121,7 @@ class ApiPatch(Struct, forbid_unknown_fields=True):
     scopes: list[str] | UnsetType = UNSET
     token_lifetime: int | UnsetType | None = UNSET
     binding: Binding | UnsetType = UNSET
+    status: Listing | UnsetType = UNSET
 
 
 class NewClientKey(Struct, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, PublicKey, base64url
 from groat.protocol.models import MAX_CLOCK_TOLERANCE, MIN_CLOCK_TOLERANCE, Grant, Policy
 from groat.protocol.read_only import ReadOnlyDict
 from groat.protocol.revocation import issuable
+from groat.protocol.status_list import PLACES, Place, status_claim
 from groat.protocol.time_hints import token_time_hint
 
 TYP: Final = "at+jwt"
@@ -26,9 +27,10 @@ _MAX_SIGNATURE_CHARS: Final = 683  # RSA, 4096 bits
 DEFAULT_ALGORITHMS: Final = tuple(ALGORITHMS)
 
 
-def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> bytes:
+def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str, status: str = "") -> bytes:
     """The claims of a new token, encoded (RFC 9068 2.2). `now`: epoch seconds; `jti`: at least 128 random bits.
 
+    `status`: where it stands in a status list, as JSON.
     Raises TemporarilyUnavailable while everything that could say to be of now is over.
     """
     if grant.not_before > now:
@@ -36,6 +38,8 @@ def access_token_claims(grant: Grant, policy: Policy, now: int, jti: str) -> byt
     head, exp = _constant_claims(grant.plain or grant, policy), now + grant.lifetime
     if grant.confirmation is not UNBOUND or grant.workload:
         head += _own_claims(grant)
+    if status:
+        head += f',"status":{status}'
     return f'{head},"iat":{now},"exp":{exp},"jti":{encode_basestring(jti)}}}'.encode()
 
 
@@ -66,7 +70,8 @@ def _constant_claims(grant: Grant, policy: Policy) -> str:
 
 def longest_token(grant: Grant, policy: Policy) -> int:
     """Characters of a token for this grant, whichever key of ours signs it."""
-    claims = access_token_claims(grant, policy, _LATEST, "x" * _ID_CHARS)
+    status = status_claim(policy.issuer, Place("x" * 12, PLACES)) if grant.api.listed else ""
+    claims = access_token_claims(grant, policy, _LATEST, "x" * _ID_CHARS, status)
     header = jose.encode_header("Ed25519", "x" * _ID_CHARS, TYP)
     return len(header) + len(base64url_encode(claims)) + _MAX_SIGNATURE_CHARS + len("..")
 

@@ -4,7 +4,7 @@ from typing import Final
 
 # What groat writes itself, or would: no setting may stand in its place. A stored one is refused, too.
 REGISTERED_CLAIMS: Final = frozenset(
-    {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act"}
+    {"iss", "exp", "aud", "sub", "client_id", "iat", "nbf", "jti", "scope", "cnf", "act", "may_act", "status"}
 )
 # The rest of the IANA registry "JSON Web Token Claims", members that introspection (RFC 7662 2.2) puts beside claims,
 # and one that others have for scope. An API that reads one of them may take it for what its standard says, and
@@ -23,7 +23,7 @@ FOREIGN_CLAIMS: Final = frozenset(
         "auth_time", "acr", "amr", "azp", "sid", "nonce", "at_hash", "c_hash", "s_hash", "st_hash", "vot", "vtm",
         "htm", "htu", "ath", "cnonce", "exi", "ace_profile",
         # what kind of token this is, and what became of it
-        "events", "toe", "txn", "status", "status_list", "token_introspection", "token_type", "active", "username",
+        "events", "toe", "txn", "status_list", "token_introspection", "token_type", "active", "username",
         "_claim_names", "_claim_sources", "vc", "vp", "vct", "sig_val_claims",
         # calls, contents and devices
         "orig", "dest", "mky", "div", "opt", "rph", "rcd", "rcdi", "crn", "attest", "origid", "atc", "jcard",

@@ -4,8 +4,10 @@
     ├── InvalidRequest              400  invalid_request
     │   ├── NotFound                404
     │   ├── MethodNotAllowed        405
+    │   ├── NotAcceptable           406
     │   ├── RequestTimeout          408
-    │   └── PayloadTooLarge         413
+    │   ├── PayloadTooLarge         413
+    │   └── NotOffered              501
     ├── InvalidClient               401  invalid_client
     ├── InvalidGrant                400  invalid_grant
     ├── InvalidDpopProof            400  invalid_dpop_proof (RFC 9449 5)
@@ -82,6 +84,16 @@ class MethodNotAllowed(InvalidRequest):
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         return (*super().headers, ("allow", self.hint))
+
+
+class NotAcceptable(InvalidRequest):
+    status = 406
+    description = "This is not served in any form that is accepted."
+
+
+class NotOffered(InvalidRequest):
+    status = 501
+    description = "This is not offered here."
 
 
 class RequestTimeout(InvalidRequest):

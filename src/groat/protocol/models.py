@@ -143,7 +143,8 @@ class Api:
     """A protected resource: the `aud` its tokens carry and the scopes it knows.
 
     `token_lifetime`: seconds that a token for it lives at most; None: as the policy has it. `binding`: what every token
-    for it must be bound to, whoever asks. `not_before`: epoch seconds; its tokens from before are over.
+    for it must be bound to, whoever asks; `listed`: whether they stand in a status list. `not_before`: epoch seconds;
+    its tokens from before are over.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Api:
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
     not_before: int = 0
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,13 @@ class Client:
     settings: ClientSettings = DEFAULTS
     limits: Mapping[str, KeyLimits] = field(default_factory=dict, repr=False)
     not_before: int = 0
+    listed: bool = field(init=False, default=False)  # whether some token of it may have to stand in a status list
     # One key for hints, made beforehand: the time of a refusal must not tell how many there are.
     shown_keys: str = field(init=False, default="none", repr=False)
 
     def __post_init__(self) -> None:
+        if any(permission.api.listed for permission in self.permissions):
+            object.__setattr__(self, "listed", True)
         if self.keys:
             key, more = self.keys[-1], len(self.keys) - 1
             shown = f"{key.kid} ({'/'.join(sorted(key.algorithms))})" + (f" and {more} more" if more else "")

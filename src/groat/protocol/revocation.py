@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from groat.protocol.errors import TemporarilyUnavailable
+from groat.protocol.status_list import Place
 
 # Seconds that the iat of a token may lie ahead of the clock that issues it, after cuts in quick succession or by a
 # clock that was ahead: verifiers allow ten.
@@ -41,12 +42,26 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class RevokedToken:
-    """A token that was taken back. `digest`: of its jti; `made_at`, `ends_at`: epoch seconds, the latter its end."""
+    """A token that was taken back. `digest`: of its jti; `made_at`, `ends_at`: epoch seconds, the latter its end.
+
+    `listed`: its place in a status list, LIST~INDEX; empty where it has none.
+    """
 
     digest: bytes
     client_id: str
     made_at: int
     ends_at: int
+    listed: str = ""
+
+    @property
+    def row(self) -> tuple[bytes, str, int, int, str]:
+        """As the store has it."""
+        return self.digest, self.client_id, self.made_at, self.ends_at, self.listed
+
+
+def listed_place(jti: str) -> str:
+    """What `RevokedToken.listed` is for this jti."""
+    return jti.partition("~")[2] if Place.of(jti) else ""
 
 
 class Cuts:

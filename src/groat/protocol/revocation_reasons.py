@@ -15,6 +15,18 @@ introspection_credentials
 revoked_ahead
     Everything issued before a second that has not come yet by this host's clock is over, so nothing can be issued.
     Set the clocks; groat revoke list has the second.
+status_form
+    A status list was asked for in a form that is not served, such as CWT.
+    Send Accept: application/statuslist+jwt, or none.
+status_list
+    There is no such status list, or there was one and its last token is over.
+    Take the address from the token; after a restore lists from after the backup are gone.
+status_moved
+    The API or the client was changed while a token for a status list was being made; nothing was issued.
+    Ask again with a new assertion.
+status_time
+    A status list as it was at another time was asked for; none is kept.
+    Leave the parameter time out.
 token_missing
     The request names no token.
     Send it as token, in the body.

@@ -220,7 +220,9 @@ def test_certificates_of_two_callers_do_not_mix(proxied: Lab, der: bytes, tmp_pa
 def test_an_api_that_wants_a_certificate(proxied: Lab, der: bytes) -> None:
     """It gets tokens that are bound to one, whatever else comes; with a client that wants a proof nothing meets both."""
     audience, allow = "https://safe.example", {"safe": ["read"]}
-    proxied.operate(lambda op: operations.add_api(op, "safe", audience, ["read"], None, Binding.MTLS))
+    proxied.operate(
+        lambda op: operations.add_api(op, "safe", audience, ["read"], operations.ApiTerms(binding=Binding.MTLS))
+    )
     party = proxied.add_client("visits-safe", allow=allow, default_scopes=("read",))
     made = ("DPoP", proof(TE, NOW))
     assert bound_to(ask(proxied, party, client_cert(der))) == certificate_thumbprint(der)

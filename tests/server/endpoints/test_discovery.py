@@ -40,6 +40,7 @@ def test_the_whole_document(fresh_lab: Callable[..., Lab]) -> None:
         "token_endpoint": f"{ISS}/token",
         "jwks_uri": f"{ISS}{JWKS}",
         "groat_revocations_endpoint": f"{ISS}/revocations",
+        "status_list_aggregation_endpoint": f"{ISS}/status",
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "scopes_supported": ["orders:read", "orders:write", "stock:read"],

@@ -283,7 +283,7 @@ def test_a_client_that_must_bind(lab: Lab, binding: str) -> None:
 def test_an_api_that_wants_bound_tokens(lab: Lab, binding: Binding) -> None:
     """Whoever asks for it: without a proof nobody gets a token, and from the request after the change on."""
     name, audience = f"vault-{binding}", f"https://vault.example/{binding}"
-    lab.operate(lambda op: operations.add_api(op, name, audience, ["read"], None, binding))
+    lab.operate(lambda op: operations.add_api(op, name, audience, ["read"], operations.ApiTerms(binding=binding)))
     party = lab.add_client(f"visits-{binding}", allow={"orders": ["orders:read"], name: ["read"]})
     want: dict[str, Any] = {"resource": audience, "scope": "read"}
     answer = lab.ask(party.assertion(), **want)

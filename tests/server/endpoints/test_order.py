@@ -26,7 +26,11 @@ APIS: Final = {"orders": ORDERS, "bound": f"{ORDERS}/bound"}
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A server that knows another API as well, which takes bound tokens alone."""
     with running(prepare(tmp_path_factory.mktemp("order"))) as lab:
-        lab.operate(lambda op: operations.add_api(op, "bound", APIS["bound"], ["orders:read"], None, Binding.DPOP))
+        lab.operate(
+            lambda op: operations.add_api(
+                op, "bound", APIS["bound"], ["orders:read"], operations.ApiTerms(binding=Binding.DPOP)
+            )
+        )
         yield lab
 
 

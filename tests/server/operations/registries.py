@@ -108,7 +108,9 @@ async def fill(operator: Operator, random: Random) -> None:
     for name in names:
         lifetime, binding = random.choice([None, 60, 900, 3599]), random.choice([Binding.NONE, Binding.DPOP])
         scopes = random.sample(SCOPES, random.randint(0, len(SCOPES)))
-        await operations.add_api(operator, name, f"https://{name}.example/'a'?b=#"[:-1], scopes, lifetime, binding)
+        await operations.add_api(
+            operator, name, f"https://{name}.example/'a'?b=#"[:-1], scopes, operations.ApiTerms(lifetime, binding)
+        )
         for _ in range(random.randint(0, 2)):
             await operations.add_api_keys(operator, name, [keys.pop()])
     trusts = [await _trust(operator, random, number) for number in range(random.randint(0, 3))]

@@ -23,6 +23,7 @@ from groat.protocol.models import Policy
 from groat.protocol.revocation import Cut
 from groat.server import operations
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.places import Places
 from groat.server.endpoints.possession import Possession
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.endpoints.workloads import Workloads
@@ -389,9 +390,8 @@ def test_a_client_that_is_disabled_while_its_keys_are_fetched(tmp_path: Path) ->
                     Workloads(known, Trusts(scene.store, known), TrustKeys()), lambda: NOW,
                     room=WaitingRoom(patience=10),
                 )  # fmt: skip
-                token = Served(
-                    TokenEndpoint(asking, audit, Possession(Nonces([b""]), asking.throttle)), POST, Ledger("token")
-                )
+                possession, places = Possession(Nonces([b""]), asking.throttle), Places(scene.store, lambda: NOW)
+                token = Served(TokenEndpoint(asking, audit, possession, places), POST, Ledger("token"))
                 entrance = Entrance({"/token": token}, Current(InForce(Policy(ISS))), audit)
                 asked = asyncio.ensure_future(_ask(entrance, Party("own-keys", KEY).assertion()))
                 await asyncio.to_thread(fetching.wait, 10)

@@ -19,6 +19,7 @@ from groat.protocol.federation.trust import KeySource, SourceKind, Use
 from groat.protocol.models import Policy
 from groat.server import operations
 from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.places import Places
 from groat.server.endpoints.possession import Possession
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.endpoints.workloads import Workloads, name_of
@@ -179,7 +180,8 @@ def test_a_stranger_is_refused_from_memory_while_the_store_is_away(tmp_path: Pat
                 audit = Audit(EventLog(log, "debug", False))
                 workloads = Workloads(known, Trusts(scene.store, known), TrustKeys())
                 asking = Asking(known, scene.store, Publishers(scene.store, known, sets), workloads, lambda: NOW)
-                token = TokenEndpoint(asking, audit, Possession(Nonces([b""]), asking.throttle))
+                possession, places = Possession(Nonces([b""]), asking.throttle), Places(scene.store, lambda: NOW)
+                token = TokenEndpoint(asking, audit, possession, places)
                 served = Served(token, POST, Ledger("token"))
                 entrance = Entrance({"/token": served}, Current(InForce(Policy(ISS))), audit)
                 await workloads.warm()

@@ -126,8 +126,8 @@ def test_the_number_of_the_feed_never_falls(place: Place) -> None:
                 await store.change(DEED, None, [change])
                 before, seq = seq, await other.revocation_seq()
                 assert seq > before
-            assert await other.disabled_since(NOW + 1) == ("billing",)
-            assert await other.disabled_since(NOW + 2) == ()
+            assert await other.disabled_since(NOW + 1) == {"billing": True}
+            assert await other.disabled_since(NOW + 2) == {}
             await store.revoke_token(TAKEN)  # known already
             assert await other.revocation_seq() == seq
             await store.revoke_token(replace(TAKEN, digest=token_digest("other"), made_at=NOW + 90))

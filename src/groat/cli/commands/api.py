@@ -10,6 +10,7 @@ from groat.cli.consequences import DRY_RUN, agree, show_done, show_dry_run
 from groat.cli.instants import span_of_time
 from groat.cli.session import Session, plain
 from groat.protocol.binding import Binding
+from groat.protocol.listing import Listing
 from groat.protocol.unset import UNSET
 from groat.server import operations
 
@@ -22,6 +23,10 @@ _LIFETIME = click.option(
 _BINDING: Final = click.option(
     "--binding", type=click.Choice([str(one) for one in Binding]), help="What tokens for it must be bound to."
 )
+_STATUS: Final = click.option(
+    "--status", type=click.Choice([str(one) for one in Listing]),
+    help="list: its tokens stand in a Token Status List, for verifiers of others.",
+)  # fmt: skip
 
 
 @click.group()
@@ -35,15 +40,21 @@ def api() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that this API knows.")
 @_LIFETIME
 @_BINDING
+@_STATUS
 @click.pass_obj
 def add(
-    session: Session, name: str, audience: str, scopes: tuple[str, ...], token_lifetime: int | None, binding: str | None
+    session: Session,
+    /,
+    name: str,
+    audience: str,
+    scopes: tuple[str, ...],
+    token_lifetime: int | None,
+    binding: str | None,
+    status: str | None,
 ) -> None:
     """Register an API."""
-    bound = Binding(binding or Binding.NONE)
-    record = session.operate(
-        lambda operator: operations.add_api(operator, name, audience, scopes, token_lifetime, bound)
-    )
+    terms = operations.ApiTerms(token_lifetime, Binding(binding or Binding.NONE), Listing(status or Listing.NONE))
+    record = session.operate(lambda operator: operations.add_api(operator, name, audience, scopes, terms))
     session.show(record, name)
 
 
@@ -78,6 +89,7 @@ def show(session: Session, name: str, resource_metadata: bool) -> None:
 @click.option("--remove-scope", "removed", multiple=True, metavar="SCOPE", help="Take a scope away, from clients too.")
 @_LIFETIME
 @_BINDING
+@_STATUS
 @click.option("--clear", multiple=True, type=click.Choice(["token-lifetime"]), help="Back to the default.")
 @DRY_RUN
 @click.pass_obj
@@ -90,6 +102,7 @@ def update(
     removed: tuple[str, ...],
     token_lifetime: int | None,
     binding: str | None,
+    status: str | None,
     clear: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -103,6 +116,7 @@ def update(
         remove_scopes=removed,
         token_lifetime=lifetime,
         binding=UNSET if binding is None else Binding(binding),
+        status=UNSET if status is None else Listing(status),
     )
     plan = session.operate(lambda operator: operations.plan_api_update(operator, name, wish))
     if dry_run:

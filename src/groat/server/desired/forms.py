@@ -18,6 +18,7 @@ from groat.protocol.federation.conditions import Condition
 from groat.protocol.federation.rules import Rule
 from groat.protocol.federation.trust import KeySource, SourceKind, Trust, Use
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.listing import Listing
 from groat.server.desired.wanted import WantedClient
 from groat.server.settings.readers import length
 from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord
@@ -31,6 +32,7 @@ def api_form(api: ApiRecord, keys: Sequence[Form]) -> Form:
     form: Form = {"audience": api.audience, "scopes": sorted(api.scopes)}
     form |= {} if api.token_lifetime is None else {"token_lifetime": length(api.token_lifetime)}
     form |= {} if api.binding is Binding.NONE else {"binding": api.binding.value}
+    form |= {} if api.status is Listing.NONE else {"status": api.status.value}
     return form | ({"keys": _in_order(keys)} if keys else {})
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from groat.protocol.client_settings import CLIENT_SETTINGS, Described, Kind, token_lifetime
 from groat.protocol.federation.trust import Replay, Review, Use
 from groat.protocol.jwk import ALGORITHM_NAMES
+from groat.protocol.listing import Listing
 from groat.server.settings.readers import boolean, date_and_time, duration, optional, text
 
 Read = Callable[[Any], Any]
@@ -85,8 +86,21 @@ def setting(told: Described) -> Read:
     return read
 
 
+def _listing(value: Any) -> Listing:
+    try:
+        return Listing(value)
+    except ValueError:
+        raise ValueError(f"one of {', '.join(Listing)}") from None
+
+
 API_MEMBERS: Final[Mapping[str, Read]] = MappingProxyType(
-    {"audience": text, "scopes": texts, "token_lifetime": _lifetime, "binding": setting(CLIENT_SETTINGS["binding"])}
+    {
+        "audience": text,
+        "scopes": texts,
+        "token_lifetime": _lifetime,
+        "binding": setting(CLIENT_SETTINGS["binding"]),
+        "status": _listing,
+    }
 )
 CLIENT_MEMBERS: Final[Mapping[str, Read]] = MappingProxyType(
     {"enabled": switch, **{name: setting(told) for name, told in CLIENT_SETTINGS.items()}}

@@ -15,6 +15,7 @@ from groat.protocol.federation.claim_paths import ClaimPath
 from groat.protocol.federation.conditions import Condition
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.listing import Listing
 from groat.server.desired.places import Place
 
 API, CLIENT, TRUST = "api", "client", "trust"
@@ -40,6 +41,7 @@ class WantedApi:
     scopes: tuple[str, ...]
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
+    status: Listing = Listing.NONE
     keys: tuple[WantedKey, ...] | None = None
 
 

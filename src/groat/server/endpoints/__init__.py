@@ -11,6 +11,7 @@ from groat.protocol.metadata import (
     token_members,
 )
 from groat.protocol.revocation_feed import MEMBER as FEED
+from groat.protocol.status_list import AGGREGATION
 from groat.server.endpoints.authorize import AuthorizeEndpoint
 from groat.server.endpoints.client_keys import COUNTER as CLIENT_KEY_REQUESTS
 from groat.server.endpoints.client_keys import EnrolmentEndpoint
@@ -23,6 +24,7 @@ from groat.server.endpoints.parts import Parts
 from groat.server.endpoints.revocations import RevocationsEndpoint
 from groat.server.endpoints.revoke import COUNTER as REVOCATIONS
 from groat.server.endpoints.revoke import RevocationEndpoint
+from groat.server.endpoints.status_lists import AggregationEndpoint, StatusListEndpoint
 from groat.server.endpoints.token import TokenEndpoint
 from groat.server.http.routes import ANY, POST, READ, Route, at, below
 from groat.server.log.tally import TOKEN_REQUESTS, Ledger
@@ -54,11 +56,13 @@ ROUTES: Final[tuple[Route[Parts], ...]] = (
         member="revocation_endpoint", says=revocation_members, asks_who=True,
     ),
     Route(below("/revocations"), READ, RevocationsEndpoint.of, Ledger("revocations"), member=FEED),
+    Route(below("/status"), READ, AggregationEndpoint.of, Ledger("status"), member=AGGREGATION),
     Route(below("/client-keys"), POST, EnrolmentEndpoint.of, _CLIENT_KEYS),
     Route(below(JWKS_PATH), READ, JwksEndpoint.of, Ledger("jwks"), member="jwks_uri"),
     Route(metadata_paths, READ, lambda parts: MetadataEndpoint.of(parts, ROUTES), Ledger("metadata")),
     Route(at("/health", "/livez"), READ, LiveEndpoint.of, Ledger("health")),
     Route(at("/readyz"), READ, ReadyEndpoint.of, Ledger("health")),
 )  # fmt: skip
+LISTS: Final[Route[Parts]] = Route(below("/status/"), READ, StatusListEndpoint.of, Ledger("status"))
 # At the admin listener; each answers its own host alone.
 ADMIN_ROUTES: Final[tuple[Route[Parts], ...]] = (Route(at("/metrics"), READ, MetricsEndpoint.of, ADMIN),)

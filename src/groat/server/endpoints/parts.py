@@ -7,6 +7,8 @@ from groat.protocol.dpop_nonce import Nonces
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.exposition import Metrics
 from groat.server.endpoints.feed import Feed
+from groat.server.endpoints.places import Places
+from groat.server.endpoints.statuses import StatusLists
 from groat.server.log.audit import Audit
 from groat.server.operations.operator import Operator
 from groat.server.registry.health import Health
@@ -35,6 +37,8 @@ class Parts:
     turns: Turns
     feed: Feed
     revocation: Revocation
+    lists: StatusLists
+    places: Places
     jwks_max_age: int
     key_lifetime: int
     key_warning: int

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from groat.protocol import jose
 from groat.protocol.errors import InvalidRequest, InvalidToken, JoseError, UnauthorizedClient, UnsupportedTokenType
 from groat.protocol.introspection import SIGNED_TYP
-from groat.protocol.revocation import RevokedToken, token_digest
+from groat.protocol.revocation import RevokedToken, listed_place, token_digest
 from groat.server.endpoints.asking import Asking
 from groat.server.endpoints.parts import Parts
 from groat.server.endpoints.standing import Asked, Standing
@@ -57,7 +57,8 @@ class RevocationEndpoint:
             raise UnauthorizedClient("token_of_another", "a client takes its own tokens back")
         ends = math.ceil(caller.expires_at) + policy.clock_tolerance
         jti = caller.token_id or ""
-        await self.asking.store.revoke_token(RevokedToken(token_digest(jti), client_id, int(now), ends))
+        taken = RevokedToken(token_digest(jti), client_id, int(now), ends, listed_place(jti))
+        await self.asking.store.revoke_token(taken)
         facts = {"jti": jti, "by": "client", "until": ends}
         self.audit.operated("token.revoked", {**exchange.facts(), **facts})
         return True

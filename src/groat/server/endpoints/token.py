@@ -19,9 +19,11 @@ from groat.protocol.errors import InvalidScope
 from groat.protocol.grants import decide_grant
 from groat.protocol.jwk import base64url_encode
 from groat.protocol.models import MAX_TOKEN_CHARS, AuthenticatedClient, Grant, Workload
+from groat.protocol.status_list import KEEP
 from groat.protocol.token_request import read_token_request
-from groat.server.endpoints.asking import Asking
+from groat.server.endpoints.asking import Asking, Claimant
 from groat.server.endpoints.parts import Parts
+from groat.server.endpoints.places import Listed, Places, check_listed
 from groat.server.endpoints.possession import Possession, Shown
 from groat.server.http.answers import send_private_json
 from groat.server.http.exchange import Exchange, exchange_of
@@ -41,12 +43,15 @@ class TokenEndpoint:
     asking: Asking
     audit: Audit
     possession: Possession
+    places: Places
     turns: Turns = field(default_factory=Turns)
     ids: RandomIds = field(default_factory=RandomIds)
 
     @classmethod
     def of(cls, parts: Parts) -> Self:
-        return cls(parts.asking, parts.audit, Possession(parts.nonces, parts.asking.throttle), parts.turns)
+        return cls(
+            parts.asking, parts.audit, Possession(parts.nonces, parts.asking.throttle), parts.places, parts.turns
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange, asking, turns = exchange_of(scope), self.asking, self.turns
@@ -60,11 +65,15 @@ class TokenEndpoint:
             judged = await asking.prove(claimant)
             proof = self.possession.check(shown, exchange, claimant.now) if shown else None
             signer = await asking.registry.signer(claimant.now)
-            issuance = Issuance(self.ids.next(), claimant.credential.client_id, signer.public.kid, int(claimant.now))
             holds = proof.confirmation if proof else UNBOUND
+            client, listed = judged[0], None
+            if client.client.listed:
+                listed = await self.places.draw(request, client, exchange, holds)
+            issuance = self._issuance(claimant, signer.public.kid, listed)
             client = await asking.use_up(claimant, judged, issuance, proof.once if proof else None, holds)
             grant = decide_grant(request, client, policy, holds, exchange.presented)
-            claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id)
+            status = check_listed(listed, grant, policy.issuer) if listed or grant.api.listed else ""
+            claims = access_token_claims(grant, policy, issuance.issued_at, issuance.token_id, status)
             unsigned = jose.signing_input(_header(signer.public.algorithm, issuance.kid), claims)
             await turns.next()  # as above: whoever shares the batch signs in the same turn
             token = await sign_token(unsigned, signer)
@@ -74,6 +83,13 @@ class TokenEndpoint:
             bound = grant.confirmation is not UNBOUND or shown
             offer = self._bound(grant, shown, exchange, claimant.now) if bound else ()
             await send_private_json(scope, send, 200, _success(token, grant), *offer)
+
+    def _issuance(self, claimant: Claimant, kid: str, listed: Listed | None) -> Issuance:
+        """The record: of a listed token it is kept for as long as that may live, since it says whose place it is."""
+        fresh, client_id = self.ids.next(), claimant.credential.client_id
+        if listed is None:
+            return Issuance(fresh, client_id, kid, int(claimant.now))
+        return Issuance(listed.place.jti(fresh), client_id, kid, listed.issued_at, KEEP)
 
     def _bound(
         self, grant: Grant, shown: Shown | None, exchange: Exchange, now: float

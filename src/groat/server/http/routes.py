@@ -97,6 +97,12 @@ def served(routes: Iterable[Route[Parts]], parts: Parts, issuer: str) -> dict[st
     return table
 
 
+def with_tree(exact: Mapping[str, Served], route: Route[Parts], parts: Parts, issuer: str) -> WithTree:
+    """The same with a row for all paths that begin as its own, which ends in a slash."""
+    (prefix,) = route.paths(issuer)
+    return WithTree(exact, prefix, Served(route.make(parts), route.methods, route.ledger, route.when))
+
+
 def advertised(routes: Sequence[Route[Any]], policy: Policy) -> dict[str, Any]:
     """The members of the metadata that follow from the rows: first where they are, then what they can do."""
     parts = urlsplit(policy.issuer)

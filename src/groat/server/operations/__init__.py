@@ -8,6 +8,7 @@ NotRegistered for what is not there, StoreUnavailable when the store cannot answ
 
 from groat.server.operations.api_keys import add_api_keys, list_api_keys, remove_api_key
 from groat.server.operations.apis import (
+    ApiTerms,
     ApiWish,
     add_api,
     describe_api,
@@ -83,6 +84,7 @@ from groat.server.operations.trusts import (
 )
 
 __all__ = [
+    "ApiTerms",
     "ApiWish",
     "AuditFilter",
     "ClientFilter",

@@ -8,6 +8,7 @@ from groat.protocol.binding import Binding
 from groat.protocol.client_settings import token_lifetime as checked_lifetime
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import SCOPE_TOKEN
+from groat.protocol.listing import Listing
 from groat.protocol.models import API_NAME, Policy
 from groat.protocol.resource_metadata import ProofsTaken, resource_metadata, resource_metadata_url
 from groat.protocol.unset import UNSET, Unset
@@ -21,28 +22,36 @@ from groat.server.store.records import ApiRecord, ClientRecord
 ISSUERS_OWN: Final = "groat"  # the API that this server itself is, for tokens with the scope groat:introspect
 
 
+@dataclass(frozen=True, slots=True)
+class ApiTerms:
+    """What its tokens are like. `token_lifetime`: seconds at most; the shortest span counts. `status`: are they listed?
+
+    `binding`: what all of them must be bound to.
+    """
+
+    token_lifetime: int | None = None
+    binding: Binding = Binding.NONE
+    status: Listing = Listing.NONE
+
+
 @writes("api.add")
 async def add_api(
     operator: Operator,
     name: str,
     audience: str,
     scopes: Sequence[str],
-    token_lifetime: int | None = None,
-    binding: Binding = Binding.NONE,
+    terms: ApiTerms = ApiTerms(),
 ) -> ApiRecord:
-    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2).
-
-    `token_lifetime`: seconds that a token for it lives at most; the shortest span counts. `binding`: what all of its
-    tokens must be bound to.
-    """
+    """Register a protected resource: its audience is what `resource` asks for and `aud` says (RFC 8707 2)."""
     check(API_NAME.fullmatch(name), f"API name {name!r} must be 1 to 64 of A-Z a-z 0-9 . _ -")
     api = ApiRecord(
         name,
         _audience(operator.policy, audience, name),
         checked_scopes(scopes),
         operator.now,
-        checked_lifetime(token_lifetime),
-        Binding(binding),
+        checked_lifetime(terms.token_lifetime),
+        Binding(terms.binding),
+        Listing(terms.status),
     )
     facts = {"api": name, "aud": audience, "scope": " ".join(api.scopes)}
     await operator.change(None, [AddApi(api)], "api.added", facts)
@@ -88,6 +97,7 @@ class ApiWish:
     remove_scopes: Sequence[str] = ()
     token_lifetime: int | Unset | None = UNSET
     binding: Binding | Unset = UNSET
+    status: Listing | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +130,7 @@ async def plan_api_update(operator: Operator, name: str, wish: ApiWish) -> ApiCh
         scopes=checked_scopes([*kept, *wish.add_scopes]),
         token_lifetime=lifetime,
         binding=api.binding if wish.binding is UNSET else Binding(wish.binding),
+        status=api.status if wish.status is UNSET else Listing(wish.status),
     )
     clients = await operator.store.list_clients()
     affected = without_scopes(clients, api, set(api.scopes) - set(changed.scopes))

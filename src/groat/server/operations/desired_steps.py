@@ -61,8 +61,8 @@ class Steps:
         with self.step((API, wanted.name), wanted.place):
             apis.check(wanted.name not in OWN_APIS, "the server has it for itself; leave it out")
             if now is None:
-                more = wanted.token_lifetime, wanted.binding
-                now = await apis.add_api(self.operator, wanted.name, wanted.audience, wanted.scopes, *more)
+                terms = apis.ApiTerms(wanted.token_lifetime, wanted.binding, wanted.status)
+                now = await apis.add_api(self.operator, wanted.name, wanted.audience, wanted.scopes, terms)
             else:
                 await self._api(wanted, now)
         if now is None:
@@ -77,6 +77,7 @@ class Steps:
             remove_scopes=[scope for scope in now.scopes if scope not in wanted.scopes],
             token_lifetime=wanted.token_lifetime,
             binding=wanted.binding,
+            status=wanted.status,
         )
         plan = await apis.plan_api_update(self.operator, wanted.name, wish)
         if plan.changes:

@@ -11,7 +11,7 @@ from groat.protocol import jose
 from groat.protocol.client_settings import MAX_TOKEN_LIFETIME
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.models import MAX_CLOCK_TOLERANCE
-from groat.protocol.revocation import Cut, CutKind, RevokedToken, next_cut, token_digest
+from groat.protocol.revocation import Cut, CutKind, RevokedToken, listed_place, next_cut, token_digest
 from groat.server.operations.apis import find_api
 from groat.server.operations.clients import find_client
 from groat.server.operations.operation import reads, writes
@@ -27,7 +27,7 @@ async def revoke_token(operator: Operator, token: str) -> RevokedToken:
     Of a bare jti nobody knows the end, so it is remembered for as long as a token can live.
     """
     jti, client_id, ends = _told(token, operator.now)
-    taken = RevokedToken(token_digest(jti), client_id, operator.now, ends)
+    taken = RevokedToken(token_digest(jti), client_id, operator.now, ends, listed_place(jti))
     facts = {"jti": jti, "client": client_id or None, "by": "operator", "until": ends}
     await operator.change(None, [TakeBack(taken)], "token.revoked", facts)
     return taken

@@ -24,6 +24,7 @@ from groat.outbound.published import fetch_key_set
 from groat.protocol.errors import ConfigError
 from groat.protocol.jwk import PublicKey
 from groat.protocol.key_limits import UNLIMITED
+from groat.protocol.listing import Listing
 from groat.protocol.models import Api, Client, Permission
 from groat.protocol.revocation import CutKind, Cuts
 from groat.server.registry.key_sets import ClientKeySets
@@ -298,7 +299,8 @@ def _what_helps(keys: Sequence[SigningKey], now: float) -> str:
 def to_api(record: ApiRecord, cuts: Cuts) -> Api:
     """The protocol's view of an API record."""
     scopes, not_before = frozenset(record.scopes), cuts.of(CutKind.API, record.name)
-    return Api(record.name, record.audience, scopes, record.token_lifetime, record.binding, not_before)
+    listed = record.status is Listing.LIST
+    return Api(record.name, record.audience, scopes, record.token_lifetime, record.binding, not_before, listed)
 
 
 def to_client(

@@ -16,6 +16,9 @@ from groat.server.store.records import (
     ApiRecord,
     ClientKeyRecord,
     ClientRecord,
+    Lease,
+    LeaseWish,
+    ListRecord,
     RuleRecord,
     TrustRecord,
 )
@@ -38,13 +41,14 @@ class Issuance(NamedTuple):
     """What a use is for: the access token that will be sent if the value is fresh. `issued_at` in epoch seconds.
 
     The row of the value records it; `kid` is the issuer's key that is to sign. Where no token is sent, the store names
-    the use itself.
+    the use itself. `keep`: seconds from `issued_at` that the record stays at least.
     """
 
     token_id: str
     client_id: str
     kid: str
     issued_at: int
+    keep: int = 0
 
 
 class Owned(NamedTuple):
@@ -94,7 +98,7 @@ def silent(event: str, facts: dict[str, Any]) -> None:
 # The tables that make up a store, each after those that it refers to.
 TABLES: Final = (
     "apis", "clients", "client_keys", "signing_keys", "trusts", "trust_rules",
-    "api_keys", "cuts", "revoked_tokens", "audit", "used_once",
+    "api_keys", "cuts", "revoked_tokens", "status_lists", "audit", "used_once",
 )  # fmt: skip
 Rows = list[dict[str, Any]]
 ClientWithKeys = tuple[ClientRecord, tuple[ClientKeyRecord, ...]]
@@ -232,8 +236,20 @@ class Store(Protocol):
         """The tokens that were taken back one by one and that end after this."""
         ...
 
-    async def disabled_since(self, since: int) -> tuple[str, ...]:
-        """The ids of clients that were disabled or removed at this second or later, and still are."""
+    async def disabled_since(self, since: int) -> dict[str, bool]:
+        """The ids of clients that were disabled or removed at this second or later, and still are; whether removed."""
+        ...
+
+    async def lease(self, wish: LeaseWish) -> Lease:
+        """Places in a status list, by one write. Raises StoreClosed."""
+        ...
+
+    async def status_lists(self, after: int) -> tuple[ListRecord, ...]:
+        """Those that end after this."""
+        ...
+
+    async def issued_to(self, clients: Sequence[str]) -> Sequence[tuple[str, str, int]]:
+        """Client, token and second of each remembered issuance of a listed token to one of these. Reads all records."""
         ...
 
     async def latest_issuance(self) -> int:

@@ -84,8 +84,8 @@ class AddApi(Change):
 
     async def write(self, transaction: Transaction) -> None:
         api = self.api
-        values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime, api.binding
-        await transaction.change(sql.ADD_API, *values)
+        values = api.name, api.audience, json.dumps(api.scopes), api.created_at, api.token_lifetime
+        await transaction.change(sql.ADD_API, *values, api.binding, api.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class ReplaceApi(Change):
 
     async def write(self, transaction: Transaction) -> None:
         api = self.api
-        values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.binding, api.name
+        values = api.audience, json.dumps(api.scopes), api.token_lifetime, api.binding, api.status, api.name
         await transaction.change(sql.REPLACE_API, *values)
 
 

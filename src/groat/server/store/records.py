@@ -1,20 +1,21 @@
 """What the store remembers about APIs and clients: plain values, as they were registered."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import DEFAULTS, ClientSettings
 from groat.protocol.federation.rules import Rule
 from groat.protocol.federation.trust import Trust
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.listing import Listing
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRecord:
     """A registered API; `created_at` in epoch seconds, `token_lifetime` in seconds (None: no bound of its own).
 
-    `binding`: what every token for it must be bound to.
+    `binding`: what every token for it must be bound to; `status`: whether they stand in a status list.
     """
 
     name: str
@@ -23,6 +24,7 @@ class ApiRecord:
     created_at: int
     token_lifetime: int | None = None
     binding: Binding = Binding.NONE
+    status: Listing = Listing.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,42 @@ class ApiKeyRecord:
     algorithm: str
     jwk: dict[str, Any]
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListRecord:
+    """A status list of one API. `not_before`: the cut that it was opened under; the instants in epoch seconds."""
+
+    list_id: str
+    api: str
+    not_before: int
+    opened_at: int
+    closes_at: int
+    ends_at: int
+
+
+class LeaseWish(NamedTuple):
+    """So many places for an API under a cut of it, in the list that is open or in a new one with this id.
+
+    `now`: epoch seconds; `open_for`, `there_for`: of a new list, in seconds.
+    """
+
+    api: str
+    not_before: int
+    size: int
+    now: int
+    list_id: str
+    open_for: int
+    there_for: int
+
+
+class Lease(NamedTuple):
+    """Places that nobody else will ever have: from `start` on, until `closes_at` (epoch seconds)."""
+
+    list_id: str
+    start: int
+    size: int
+    closes_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from groat.server.store.audit_trail import AuditRow, Deed, Effect, append, audit
 from groat.server.store.audited import effects_of
 from groat.server.store.changes import Change, Transaction, Value
 from groat.server.store.conflicts import Collision
-from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, RuleRecord, TrustRecord
+from groat.server.store.records import ApiRecord, ClientKeyRecord, ClientRecord, ListRecord, RuleRecord, TrustRecord
 from groat.server.store.registry_sql import Statement, alike
 from groat.server.store.rows import (
     Row,
@@ -41,6 +41,7 @@ from groat.server.store.rows import (
     published_at,
     revoked_token,
     signing_key,
+    status_list,
     unused_since,
 )
 from groat.server.store.trust_rows import rule_record, trust_record
@@ -159,8 +160,11 @@ class Registrations(ABC):
     async def taken_back(self, after: int) -> tuple[RevokedToken, ...]:
         return tuple(map(revoked_token, await self._rows(sql.TAKEN_BACK, after)))
 
-    async def disabled_since(self, since: int) -> tuple[str, ...]:
-        return tuple(row["client_id"] for row in await self._rows(sql.DISABLED_SINCE, since))
+    async def disabled_since(self, since: int) -> dict[str, bool]:
+        return {row["client_id"]: bool(row["removed"]) for row in await self._rows(sql.DISABLED_SINCE, since)}
+
+    async def status_lists(self, after: int) -> tuple[ListRecord, ...]:
+        return tuple(map(status_list, await self._rows(sql.LISTS, after)))
 
     async def is_revoked(self, digest: bytes) -> tuple[int, bool]:
         rows = await self._rows(sql.IS_REVOKED, digest)

@@ -67,10 +67,11 @@ def _of_rows(insert: str, table: str, columns: str) -> Statement:
 
 LIST_APIS: Final = alike('SELECT * FROM apis ORDER BY name COLLATE "C"')
 ADD_API: Final = alike(
-    "INSERT INTO apis (name, audience, scopes, created_at, token_lifetime, binding) VALUES ($1, $2, $3, $4, $5, $6)"
+    "INSERT INTO apis (name, audience, scopes, created_at, token_lifetime, binding, status) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
 )
 REPLACE_API: Final = alike(
-    "UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3, binding = $4 WHERE name = $5"
+    "UPDATE apis SET audience = $1, scopes = $2, token_lifetime = $3, binding = $4, status = $5 WHERE name = $6"
 )
 REMOVE_API: Final = alike("DELETE FROM apis WHERE name = $1")
 FIND_API: Final = alike("SELECT * FROM apis WHERE name = $1")
@@ -102,13 +103,13 @@ CUT_BEFORE: Final = alike(
 # Of a token that is known already the later end stands. Nothing comes back from a closed store.
 REVOKE_TOKEN: Final = Statement(
     postgres="""
-INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at)
-SELECT $1, $2, $3::bigint, $4::bigint FROM registry WHERE closed_at IS NULL
+INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at, listed)
+SELECT $1, $2, $3::bigint, $4::bigint, $5 FROM registry WHERE closed_at IS NULL
 ON CONFLICT (digest) DO UPDATE SET ends_at = greatest(revoked_tokens.ends_at, excluded.ends_at) RETURNING 1 AS done
 """,
     sqlite="""
-INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at)
-SELECT ?1, ?2, ?3, ?4 FROM registry WHERE closed_at IS NULL
+INSERT INTO revoked_tokens (digest, client_id, made_at, ends_at, listed)
+SELECT ?1, ?2, ?3, ?4, ?5 FROM registry WHERE closed_at IS NULL
 ON CONFLICT (digest) DO UPDATE SET ends_at = max(revoked_tokens.ends_at, excluded.ends_at)
 """,
 )
@@ -122,12 +123,54 @@ RAISE_SEQ: Final = Statement(
 )
 SEQ: Final = alike("SELECT seq FROM revocation_feed")
 TAKEN_BACK: Final = alike("SELECT * FROM revoked_tokens WHERE ends_at > $1")
-DISABLED_SINCE: Final = alike("SELECT client_id FROM clients WHERE disabled_at >= $1")
+# Removed clients, too: their rows stay.
+DISABLED_SINCE: Final = alike(
+    "SELECT client_id, removed_at IS NOT NULL AS removed FROM clients WHERE disabled_at >= $1"
+)
 LATEST_ISSUANCE: Final = alike("SELECT coalesce(max(issued_at), 0) AS latest FROM used_once")
 # A portion, as of used values; the next comes with the next portion of these.
 FORGET_REVOKED: Final = alike(
     "DELETE FROM revoked_tokens WHERE digest IN (SELECT digest FROM revoked_tokens WHERE ends_at <= "
     "(SELECT horizon FROM registry WHERE closed_at IS NULL) ORDER BY ends_at LIMIT 1000)"
+)
+
+# Status lists. A block of places goes to whoever asked, once: the row says which are taken. Of a list from before the
+# floor more may be taken than this store knows of.
+
+# `taken + $3` twice: whoever waited for the row is judged by what it says then; the inner question is not asked anew.
+LEASE: Final = alike(
+    """
+UPDATE status_lists SET taken = taken + $3 WHERE taken + $3 <= 1048576 AND list_id = (
+    SELECT list_id FROM status_lists WHERE api = $1 AND not_before = $2 AND closes_at > $4 AND taken + $3 <= 1048576
+        AND opened_at >= (SELECT floor FROM registry WHERE closed_at IS NULL)
+    ORDER BY opened_at DESC, list_id LIMIT 1)
+RETURNING list_id, taken - $3 AS start, closes_at
+"""
+)
+# Two replicas may each open one at once: both are as good. From the floor on where that lies ahead, so that it goes on.
+_OPEN_LIST: Final = """
+INSERT INTO status_lists (list_id, api, not_before, taken, opened_at, closes_at, ends_at)
+SELECT CAST($5 AS text), CAST($1 AS text), CAST($2 AS bigint), CAST($3 AS bigint), {later}(CAST($4 AS bigint), floor),
+    {later}(CAST($4 AS bigint), floor) + CAST($6 AS bigint), {later}(CAST($4 AS bigint), floor) + CAST($7 AS bigint)
+FROM registry WHERE closed_at IS NULL RETURNING list_id, 0 AS start, closes_at
+"""
+OPEN_LIST: Final = Statement(
+    postgres=_OPEN_LIST.format(later="greatest"), sqlite=alike(_OPEN_LIST.format(later="max")).sqlite
+)
+LISTS: Final = alike("SELECT * FROM status_lists WHERE ends_at > $1")
+FORGET_LISTS: Final = alike(
+    "DELETE FROM status_lists WHERE ends_at <= (SELECT horizon FROM registry WHERE closed_at IS NULL)"
+)
+# Listed tokens have the place in their id. Reads every record of an issuance, beside the requests.
+ISSUED_TO: Final = Statement(
+    postgres="""
+SELECT client_id, token_id, issued_at FROM used_once
+WHERE client_id IN (SELECT json_array_elements_text($1::json)) AND position('~' in token_id) > 0
+""",
+    sqlite="""
+SELECT client_id, token_id, issued_at FROM used_once
+WHERE client_id IN (SELECT value FROM json_each(?1)) AND instr(token_id, '~') > 0
+""",
 )
 
 # Clients. A removed one leaves its row behind.

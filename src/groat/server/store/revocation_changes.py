@@ -95,4 +95,4 @@ class TakeBack(Change):
 
     async def write(self, transaction: Transaction) -> None:
         token = self.token
-        await transaction.change(sql.REVOKE_TOKEN, token.digest, token.client_id, token.made_at, token.ends_at)
+        await transaction.change(sql.REVOKE_TOKEN, *token.row)

@@ -16,8 +16,9 @@ from groat.protocol.binding import Binding
 from groat.protocol.client_settings import ClientSettings, token_lifetime
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.jwk import HELD, PublicKey, import_public_jwk
+from groat.protocol.listing import Listing
 from groat.protocol.revocation import Cut, CutKind, RevokedToken
-from groat.server.store.records import ApiKeyRecord, ApiRecord, ClientKeyRecord, ClientRecord
+from groat.server.store.records import ApiKeyRecord, ApiRecord, ClientKeyRecord, ClientRecord, ListRecord
 from groat.server.unavailable import StoreUnavailable
 
 Source = TypeVar("Source")
@@ -110,6 +111,7 @@ def api_record(row: Row) -> ApiRecord:
         row["created_at"],
         lifetime,
         Binding(row["binding"] or Binding.NONE),
+        Listing(row["status"] or Listing.NONE),
     )
 
 
@@ -126,7 +128,13 @@ def cut(row: Row) -> Cut:
 
 @reads("a token that was taken back")
 def revoked_token(row: Row) -> RevokedToken:
-    return RevokedToken(bytes(row["digest"]), row["client_id"], row["made_at"], row["ends_at"])
+    return RevokedToken(bytes(row["digest"]), row["client_id"], row["made_at"], row["ends_at"], row["listed"])
+
+
+@reads("a status list")
+def status_list(row: Row) -> ListRecord:
+    names = ("list_id", "api", "not_before", "opened_at", "closes_at", "ends_at")
+    return ListRecord(*(row[name] for name in names))
 
 
 @reads("the last use of a client")

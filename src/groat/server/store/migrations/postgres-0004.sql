@@ -22,7 +22,8 @@ CREATE TABLE revoked_tokens (
     digest    bytea PRIMARY KEY,
     client_id text NOT NULL,               -- whose token it was, or '' where nobody knew
     made_at   bigint NOT NULL,
-    ends_at   bigint NOT NULL
+    ends_at   bigint NOT NULL,
+    listed    text NOT NULL DEFAULT ''      -- its place in a status list, LIST~INDEX
 );
 CREATE INDEX revoked_tokens_end ON revoked_tokens (ends_at);
 
@@ -57,3 +58,19 @@ CREATE TABLE revocation_feed (
     seq      bigint NOT NULL
 );
 INSERT INTO revocation_feed (only_row, seq) VALUES (true, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+
+-- Whether tokens for this API stand in a status list: list; NULL or none: they do not.
+ALTER TABLE apis ADD COLUMN status text;
+-- Status lists, each of one API. `taken`: the places up to this have been leased; nobody leases any from `closes_at` on,
+-- and no token of it lives at `ends_at`. `not_before`: the cut of its API that it was opened under, so that a later one
+-- ends all of it. A place is leased once, by whatever came of its lease.
+CREATE TABLE status_lists (
+    list_id    text PRIMARY KEY,
+    api        text NOT NULL,
+    not_before bigint NOT NULL,
+    opened_at  bigint NOT NULL,
+    closes_at  bigint NOT NULL,
+    ends_at    bigint NOT NULL,
+    taken      bigint NOT NULL
+);
+CREATE INDEX status_lists_open ON status_lists (api, opened_at);

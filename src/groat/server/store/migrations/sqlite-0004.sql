@@ -22,7 +22,8 @@ CREATE TABLE revoked_tokens (
     digest    BLOB NOT NULL PRIMARY KEY,
     client_id TEXT NOT NULL,               -- whose token it was, or '' where nobody knew
     made_at   INTEGER NOT NULL,
-    ends_at   INTEGER NOT NULL
+    ends_at   INTEGER NOT NULL,
+    listed    TEXT NOT NULL DEFAULT ''      -- its place in a status list, LIST~INDEX
 ) STRICT;
 CREATE INDEX revoked_tokens_end ON revoked_tokens (ends_at);
 
@@ -57,3 +58,19 @@ CREATE TABLE revocation_feed (
     seq      INTEGER NOT NULL
 ) STRICT;
 INSERT INTO revocation_feed (only_row, seq) VALUES (1, unixepoch() * 1000);
+
+-- Whether tokens for this API stand in a status list: list; NULL or none: they do not.
+ALTER TABLE apis ADD COLUMN status TEXT;
+-- Status lists, each of one API. `taken`: the places up to this have been leased; nobody leases any from `closes_at` on,
+-- and no token of it lives at `ends_at`. `not_before`: the cut of its API that it was opened under, so that a later one
+-- ends all of it. A place is leased once, by whatever came of its lease.
+CREATE TABLE status_lists (
+    list_id    TEXT PRIMARY KEY,
+    api        TEXT NOT NULL,
+    not_before INTEGER NOT NULL,
+    opened_at  INTEGER NOT NULL,
+    closes_at  INTEGER NOT NULL,
+    ends_at    INTEGER NOT NULL,
+    taken      INTEGER NOT NULL
+) STRICT;
+CREATE INDEX status_lists_open ON status_lists (api, opened_at);

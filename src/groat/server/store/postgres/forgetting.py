@@ -11,13 +11,13 @@ from typing import Final
 
 from groat.server.store import PURGE_CHUNK
 from groat.server.store.postgres.link import Link
-from groat.server.store.registry_sql import FORGET_REVOKED
+from groat.server.store.registry_sql import FORGET_LISTS, FORGET_REVOKED
 
 IN_FORCE_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 5
 # The lesser of two: a database that went back in time has an earlier horizon than this process knows.
 _FORGET: Final = f"""
-WITH gone AS ({FORGET_REVOKED.postgres})
+WITH gone AS ({FORGET_REVOKED.postgres}), lists AS ({FORGET_LISTS.postgres})
 DELETE FROM used_once WHERE digest IN (
     SELECT digest FROM used_once
     WHERE expires_at <= (SELECT least(horizon, $1) FROM registry WHERE closed_at IS NULL)

@@ -39,7 +39,7 @@ from groat.server.store.postgres.links import Links
 from groat.server.store.postgres.schema import has_schema, migrate, open_link
 from groat.server.store.postgres.transaction import PostgresTransaction, keep_others_out, take_time
 from groat.server.store.postgres.writer import PostgresWriter, prepare_batches
-from groat.server.store.records import ClientKeyRecord
+from groat.server.store.records import ClientKeyRecord, Lease, LeaseWish
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -148,9 +148,14 @@ class PostgresStore(Registrations):
             return await self._forgetting.forget(link)
 
     async def revoke_token(self, token: RevokedToken) -> None:
-        values = token.digest, token.client_id, token.made_at, token.ends_at
-        if not await self._all(_REVOKE_TOKEN, *values):
+        if not await self._all(_REVOKE_TOKEN, *token.row):
             raise StoreClosed
+
+    async def lease(self, wish: LeaseWish) -> Lease:
+        rows = await self._all(sql.LEASE.postgres, *wish[:4]) or await self._all(sql.OPEN_LIST.postgres, *wish)
+        if not rows:
+            raise StoreClosed
+        return Lease(rows[0]["list_id"], rows[0]["start"], wish.size, rows[0]["closes_at"])
 
     # Reading
 
@@ -189,13 +194,20 @@ class PostgresStore(Registrations):
     async def latest_issuance(self) -> int:
         return int((await self._beside(sql.LATEST_ISSUANCE))["latest"])
 
+    async def issued_to(self, clients: Sequence[str]) -> Sequence[tuple[str, str, int]]:
+        rows = await self._all_beside(sql.ISSUED_TO, json.dumps(clients))
+        return [(row["client_id"], row["token_id"], row["issued_at"]) for row in rows]
+
     async def _beside(self, statement: Statement, *values: Value) -> Row:
         """The one row of a question that reads much."""
+        (row,) = await self._all_beside(statement, *values)
+        return row
+
+    async def _all_beside(self, statement: Statement, *values: Value) -> Sequence[Row]:
         # In a transaction, because the longer time that this may take is set for one alone.
         async with self._begun() as link:
             await take_time(link)
-            (row,) = await link.query(statement.postgres, *values, seconds=60)
-        return row
+            return await link.query(statement.postgres, *values, seconds=60)
 
     # As a whole
 

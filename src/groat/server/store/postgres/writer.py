@@ -160,6 +160,7 @@ class PostgresWriter:
         self._links = links
         self._memory = memory
         self._replica = replica.encode()
+        self._kept_for = retention
         self._retention = retention.to_bytes(8, "big")  # as it goes over the wire, once and not for every batch
         self._wrote = float("-inf")  # monotonic
         self._free: list[Link] = []
@@ -227,6 +228,7 @@ class PostgresWriter:
 
     def _values(self, batch: list[Use]) -> list[bytes]:
         uses = [(use.once, use.issuance) for use in batch]
+        keep = max([issuance.keep for _, issuance in uses])  # of all of the batch: longer does no harm
         return [
             array_of(BYTEA, [once.digest for once, _ in uses]),
             array_of(TEXT, [issuance.client_id.encode() for _, issuance in uses]),
@@ -235,7 +237,7 @@ class PostgresWriter:
             array_of_bigint([issuance.issued_at for _, issuance in uses]),
             array_of_bigint([once.expires_at for once, _ in uses]),
             self._replica,
-            self._retention,
+            self._retention if keep <= self._kept_for else keep.to_bytes(8, "big"),
         ]
 
     def _answer(self, batch: list[Use], future: "asyncio.Future[PGresult]") -> None:

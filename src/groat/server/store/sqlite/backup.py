@@ -26,12 +26,20 @@ BUSY_SECONDS: Final = 15
 OWN_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
 # What a store knows of these it keeps, beside what the backup does: used values stay used, and what was taken back does
 # not come back. What becomes of the audit trail: `_fill_trail`.
-_JOINED: Final = ("used_once", "revoked_tokens", "cuts")
+_JOINED: Final = ("used_once", "revoked_tokens", "cuts", "status_lists")
 _REPLACED: Final = tuple(table for table in TABLES if table not in (*_JOINED, TRAIL))
 # Of two words about one thing, where they are not alike.
 _LATER: Final = {"cuts": "ON CONFLICT (kind, subject) DO UPDATE SET not_before = max(not_before, excluded.not_before)"}
 # The schema that brought a table; backups of those before have none.
-_SINCE: Final = {"trusts": 3, "trust_rules": 3, "api_keys": 4, "revoked_tokens": 4, "cuts": 4, TRAIL: 4}
+_SINCE: Final = {
+    "trusts": 3,
+    "trust_rules": 3,
+    "api_keys": 4,
+    "revoked_tokens": 4,
+    "cuts": 4,
+    "status_lists": 4,
+    TRAIL: 4,
+}
 # By temporary views of the backup (`was_...`), which are empty for a table that it does not have.
 _DIFFERENCES: Final = (
     (

@@ -33,6 +33,7 @@ from groat.server.store import (
 from groat.server.store import registry_sql as sql
 from groat.server.store.changes import Value
 from groat.server.store.group_commit import GroupCommit, Limits
+from groat.server.store.records import Lease, LeaseWish
 from groat.server.store.registrations import Registrations
 from groat.server.store.registry_sql import Statement
 from groat.server.store.rows import client_key_record, client_record, replica_name
@@ -41,7 +42,7 @@ from groat.server.store.sqlite.faults import spoils_connection
 from groat.server.store.sqlite.file import SameFiles, check_there, connect, rights_fault
 from groat.server.store.sqlite.sidecars import give_rights_back
 from groat.server.store.sqlite.transaction import SqliteTransaction
-from groat.server.store.sqlite.writer import FORGET, SqliteWriter, take_back
+from groat.server.store.sqlite.writer import FORGET, SqliteWriter, take_back, take_lease
 from groat.server.turns import Turns
 
 LIMITS: Final = Limits(queue_seconds=1.0, total_seconds=2.0)
@@ -147,13 +148,26 @@ class SqliteStore(Registrations):
 
     async def forget_expired(self) -> int:
         self._front.started()
-        await self._writer.run(lambda connection: connection.execute(sql.FORGET_REVOKED.sqlite).rowcount)
+        for ended in (sql.FORGET_REVOKED.sqlite, sql.FORGET_LISTS.sqlite):
+            await self._writer.run(lambda connection, ended=ended: connection.execute(ended).rowcount)  # type: ignore[misc]
         return await self._writer.run(lambda connection: connection.execute(FORGET, (PURGE_CHUNK,)).rowcount)
 
     async def revoke_token(self, token: RevokedToken) -> None:
         self._front.started()
         if not await self._writer.run(partial(take_back, token)):
             raise StoreClosed
+
+    async def lease(self, wish: LeaseWish) -> Lease:
+        self._front.started()
+        found: list[Lease] = []
+
+        def take(connection: sqlite3.Connection) -> int:
+            found.extend(take_lease(wish, connection))
+            return len(found)
+
+        if not await self._writer.run(take):
+            raise StoreClosed
+        return found[0]
 
     # Reading
 
@@ -191,14 +205,20 @@ class SqliteStore(Registrations):
     async def latest_issuance(self) -> int:
         return int(await asyncio.to_thread(self._beside, sql.LATEST_ISSUANCE))
 
+    async def issued_to(self, clients: Sequence[str]) -> Sequence[tuple[str, str, int]]:
+        return await asyncio.to_thread(self._all_beside, sql.ISSUED_TO, json.dumps(clients))
+
     def _beside(self, statement: Statement, *values: Value) -> Any:
         """The one value of a question that reads much, on a connection of its own, so that requests go on meanwhile."""
+        ((found,),) = self._all_beside(statement, *values)
+        return found
+
+    def _all_beside(self, statement: Statement, *values: Value) -> list[tuple[Any, ...]]:
         with contextlib.closing(self._connect()) as connection:
             try:
-                (found,) = connection.execute(statement.sqlite, values).fetchone()
+                return connection.execute(statement.sqlite, values).fetchall()
             except sqlite3.Error as error:
                 raise StoreUnavailable(f"SQLite: {error}") from None
-        return found
 
     # As a whole
 

@@ -24,6 +24,7 @@ from groat.protocol.revocation import RevokedToken
 from groat.server.store import Notify, StoreClosed, StoreUnavailable, silent
 from groat.server.store import registry_sql as sql
 from groat.server.store.group_commit import GroupCommit, Use, Written, use_of_owner, use_of_proof
+from groat.server.store.records import Lease, LeaseWish
 from groat.server.store.sqlite.faults import (
     STUCK,
     TRIAL_SECONDS,
@@ -214,7 +215,7 @@ class SqliteWriter:
 
     def _row(self, use: Use) -> tuple[object, ...]:
         once, issuance = use.once, use.issuance
-        kept_until = max(once.expires_at, issuance.issued_at + self._retention)
+        kept_until = max(once.expires_at, issuance.issued_at + max(self._retention, issuance.keep))
         return (once.digest, issuance.client_id, issuance.token_id, issuance.kid, issuance.issued_at, self._replica,
                 kept_until, once.expires_at)  # fmt: skip
 
@@ -245,12 +246,18 @@ def take_back(token: RevokedToken, connection: sqlite3.Connection) -> int:
     """Remember that it was taken back; returns whether the store takes anything. Whoever repeats it wakes nobody."""
     connection.execute("BEGIN IMMEDIATE")
     (known,) = connection.execute(sql.IS_REVOKED.sqlite, (token.digest,)).fetchone()[1:]
-    values = token.digest, token.client_id, token.made_at, token.ends_at
-    done = connection.execute(sql.REVOKE_TOKEN.sqlite, values).rowcount
+    done = connection.execute(sql.REVOKE_TOKEN.sqlite, token.row).rowcount
     if done and not known:
         connection.execute(sql.RAISE_SEQ.sqlite, (token.made_at * 1000,))
     connection.execute("COMMIT")
     return done
+
+
+def take_lease(wish: LeaseWish, connection: sqlite3.Connection) -> list[Lease]:
+    """One, or none where the store takes nothing any more."""
+    rows = connection.execute(sql.LEASE.sqlite, wish[:4]).fetchall()
+    rows = rows or connection.execute(sql.OPEN_LIST.sqlite, wish).fetchall()
+    return [Lease(list_id, start, wish.size, closes_at) for list_id, start, closes_at in rows]
 
 
 def _among(batch: Sequence[Use], some: Sequence[Use], won: Sequence[bool]) -> list[bool]:
