@@ -1,6 +1,6 @@
 """What trusts and their rules cost: others' tokens nothing, and a workload's own little more than a client's.
 
-    python -m benchmarks.federation [--rules 100000] [--trusts 100000] [--clients 1000000] [--tokens 600] [--rounds 9]
+    python -m benchmarks.federation [--rules 100000] [--trusts 1000] [--clients 1000000] [--tokens 600] [--rounds 9]
 
 Two installations of one process, with SQLite and no write (`benchmarks.phases`): a small one, and one with so many
 rules, of so many trusts, and so many clients. Plain tokens of both and federated ones of the large one take turns, so
@@ -124,7 +124,7 @@ async def compare(runs: Sequence[tuple[ASGIApp, Sequence[bytes]]], rounds: int) 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", type=int, default=100_000)
-    parser.add_argument("--trusts", type=int, default=100_000)
+    parser.add_argument("--trusts", type=int, default=1_000)
     parser.add_argument("--clients", type=int, default=1_000_000)
     parser.add_argument("--tokens", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=9)

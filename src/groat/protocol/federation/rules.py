@@ -114,6 +114,8 @@ def nearest(rules: Sequence[Rule], claims: Mapping[str, Any], faults: Mapping[st
 
 def copy_claims(rule: Rule, claims: Mapping[str, Any]) -> Mapping[str, str | int | float]:
     """The copied claims by their whole names; those that the token lacks are left out. Raises JoseError("copy")."""
+    if not rule.copied:
+        return {}
     found: dict[str, str | int | float] = {}
     for path in rule.copied:
         value = claim_at(claims, path)
