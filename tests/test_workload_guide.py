@@ -1,17 +1,20 @@
 """The guide for workloads does what it says: its commands are typed, and its program gets a token by them."""
 
+import contextlib
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from groat.client import MachineClient
+from groat.client import MachineClient, WorkloadIdentity
 from groat.client.workload import KUBERNETES_PATH
 from groat.protocol import jose
 from groat.protocol.key_set import public_key_set
+from tests.certificates import Wish, issued
 from tests.cli.running import AUDIENCE, ISSUER, Home
 from tests.cli.test_workload_tokens import issue, signer
 from tests.client.platforms import Runner
@@ -42,6 +45,38 @@ def run(home: Home, commands: list[list[str]], **instead: str) -> None:
     """`instead`: what a name of the page is on this machine."""
     for command in commands:
         home.ok(*(part for word in command for part in (shlex.split(instead[word]) if word in instead else [word])))
+
+
+def test_stand_ins(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program makes goes through the commands of both platforms, is taken offline, and by a server."""
+    (program,) = [block for block in blocks(PAGE, "python") if "FakeIssuer" in block]
+    with contextlib.chdir(home.directory):
+        monkeypatch.setattr(sys, "argv", ["stand_in.py"])
+        exec(program, {})
+    run(home, typed("Kubernetes"))
+    run(home, typed("GitHub Actions"), **{"--discovery": "--jwks github.json"})
+    port = int(home.env["GROAT_SERVER__PORT"])
+    with home.serving(port=port):
+        for trust, file, client, scope in (
+            ("prod", "token.jwt", "billing", "orders:read"),
+            ("github", "job.jwt", "deploy", "orders:write"),
+        ):
+            told = home.ok("--json", "trust", "test", trust, "--token", file).json
+            assert (told["outcome"], told["client_id"]) == ("accepted", client)
+            identity = WorkloadIdentity.file(home.directory / file)
+            address = f"http://127.0.0.1:{port}/token"
+            with MachineClient(ISSUER, key=identity, token_endpoint=address) as machine:
+                assert machine.token(AUDIENCE, [scope]).scopes == (scope,)
+
+
+@pytest.mark.rule("AS-SP-04")
+def test_an_svid_in_the_handshake(home: Home) -> None:
+    """The command for a workload that has an X.509-SVID."""
+    home.file("bundle.pem", issued(Wish("O=SPIRE", authority=True)).pem)
+    (block,) = blocks(PAGE, "sh")
+    home.ok(*shlex.split(block.replace("\\\n", ""))[1:])
+    shown = home.ok("--json", "client", "show", "spiffe://prod.example/billing").json
+    assert (shown["certificate_uri"], shown["binding"]) == ("spiffe://prod.example/billing", "mtls")
 
 
 @pytest.mark.rule("CL-31", "AS-JB-06")
