@@ -109,9 +109,9 @@ def named(*names: x509.GeneralName, subject: str = "CN=billing,O=Example") -> x5
         ({"certificate_dns": "a.example"}, named(x509.DNSName("x.a.example")), False),
         ({"certificate_dns": "a.example"}, named(x509.UniformResourceIdentifier("a.example")), False),
         ({"certificate_dns": "a.example"}, named(subject="CN=a.example"), False),
-        ({"certificate_uri": "spiffe://a/B"}, named(x509.UniformResourceIdentifier("spiffe://a/B")), True),
-        ({"certificate_uri": "spiffe://a/B"}, named(x509.UniformResourceIdentifier("spiffe://a/b")), False),
-        ({"certificate_uri": "spiffe://a/B"}, named(x509.UniformResourceIdentifier("spiffe://a/B/")), False),
+        ({"certificate_uri": "https://a/B"}, named(x509.UniformResourceIdentifier("https://a/B")), True),
+        ({"certificate_uri": "https://a/B"}, named(x509.UniformResourceIdentifier("https://a/b")), False),
+        ({"certificate_uri": "https://a/B"}, named(x509.UniformResourceIdentifier("https://a/B/")), False),
         ({"certificate_ip": "2001:DB8::0:1"}, named(x509.IPAddress(ip_address("2001:db8::1"))), True),
         ({"certificate_ip": "192.0.2.1"}, named(x509.IPAddress(ip_address("192.0.2.2"))), False),
         ({"certificate_email": "Ops@A.example"}, named(x509.RFC822Name("Ops@a.EXAMPLE")), True),
@@ -128,6 +128,29 @@ def test_names_are_compared(registered: dict[str, str], certificate: x509.Certif
     settings = ClientSettings(certificate_ca=(b64encode(ROOT.der).decode(),), **registered)  # type: ignore[arg-type]
     assert settings.certificate_name is not None
     assert has_name(certificate, *settings.certificate_name) is same
+
+
+SVID = x509.UniformResourceIdentifier("spiffe://prod.example/billing")
+SIGNING = {"digital_signature": True}
+
+
+@pytest.mark.rule("AS-SP-04")
+@pytest.mark.parametrize(
+    ("wish", "counts"),
+    [
+        (Wish("O=SPIRE", [SVID], key_usage=SIGNING), True),
+        (Wish("O=SPIRE", [SVID, x509.DNSName("billing")], key_usage=SIGNING), True),
+        (Wish("O=SPIRE", [SVID, x509.UniformResourceIdentifier("https://a")], key_usage=SIGNING), False),
+        (Wish("O=SPIRE", [x509.UniformResourceIdentifier("spiffe://prod.example/other")], key_usage=SIGNING), False),
+        (Wish("O=SPIRE", [SVID]), False),
+        (Wish("O=SPIRE", [SVID], key_usage={"key_agreement": True}), False),
+        (Wish("O=SPIRE", [SVID], key_usage={**SIGNING, "key_cert_sign": True}), False),
+        (Wish("O=SPIRE", [SVID], key_usage={**SIGNING, "crl_sign": True}), False),
+    ],
+)
+def test_a_spiffe_id_counts_in_an_svid_alone(wish: Wish, counts: bool) -> None:
+    """One URI, for signatures and for no certificates; DNS names beside it are allowed (X.509-SVID 2, 4.3)."""
+    assert has_name(issued(wish, ROOT, AT).certificate, "certificate_uri", SVID.value) is counts
 
 
 @pytest.mark.rule("AS-MT-08", "AS-MT-01")

@@ -17,6 +17,7 @@ from groat.protocol.errors import CertificateError, ConfigError
 from groat.protocol.uris import is_absolute
 
 MAX_CERTIFICATES: Final = 8
+_SPIFFE: Final = "spiffe://"
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _DNS: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _EMAIL: Final = re.compile(r"[!-?A-~]{1,64}@([!-?A-~]{1,255})")
@@ -101,6 +102,16 @@ def _among(kind: type[x509.GeneralName]) -> Callable[[x509.Certificate, str], bo
     return found
 
 
+def _has_uri(certificate: x509.Certificate, value: str) -> bool:
+    """A SPIFFE ID counts in an X.509-SVID alone, which has no second URI and signs no certificates."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = [str(one.value) for one in names if isinstance(one, x509.UniformResourceIdentifier)]
+    if not value.startswith(_SPIFFE):
+        return value in uris
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    return uris == [value] and usage.digital_signature and not usage.key_cert_sign and not usage.crl_sign
+
+
 def _normal(kind: type[x509.GeneralName], value: str) -> str:
     if kind is x509.DNSName:
         return value.lower()
@@ -112,7 +123,7 @@ def _normal(kind: type[x509.GeneralName], value: str) -> str:
 NAMES: Final[Mapping[str, Callable[[x509.Certificate, str], bool]]] = MappingProxyType(
     {
         "certificate_dns": _among(x509.DNSName),
-        "certificate_uri": _among(x509.UniformResourceIdentifier),
+        "certificate_uri": _has_uri,
         # Attribute by attribute, in their order: how it is written does not matter.
         "certificate_dn": lambda found, value: found.subject == x509.Name.from_rfc4514_string(value),
         "certificate_ip": _among(x509.IPAddress),

@@ -9,8 +9,8 @@ from cryptography import x509
 
 from groat.protocol.errors import ConfigError
 from groat.server.settings.crl_file import CrlFile
-from tests.certificates import Wish, issued, revoking
-from tests.server.builders import NOW
+from tests.certificates import Issued, Wish, issued, revoking
+from tests.server.builders import NOW, decoded
 from tests.server.lab import Lab
 from tests.server.wire import check_ok
 
@@ -61,6 +61,22 @@ def test_what_the_file_is_not_about(fresh_lab: Callable[..., Lab]) -> None:
     refused = by_certificate(lab, "theirs", theirs)
     check_nobody(lab, refused, "certificate_revoked")
     assert refused.body == by_certificate(lab, "nobody", theirs).body
+
+
+@pytest.mark.rule("AS-SP-04")
+def test_a_workload_by_its_svid(fresh_lab: Callable[..., Lab]) -> None:
+    """The client may be named as the workload is; an SVID of another, or an authority's, is nobody."""
+    lab, name = fresh_lab(settings=behind("rfc9440")), "spiffe://prod.example/billing"
+    register(lab, name, certificate_ca=(text(ROOT),), certificate_uri=name)
+    usage = {"digital_signature": True}
+
+    def svid(uri: str, *, authority: bool = False) -> Issued:
+        return issued(Wish("O=SPIRE", [x509.UniformResourceIdentifier(uri)], authority, key_usage=usage), ROOT, AT)
+
+    assert decoded(check_ok(by_certificate(lab, name, svid(name)))["access_token"])[1]["sub"] == name
+    check_nobody(lab, by_certificate(lab, name, svid("spiffe://prod.example/other")), "certificate_name")
+    check_nobody(lab, by_certificate(lab, name, svid(name, authority=True)), "certificate_untrusted")
+    check_nobody(lab, by_certificate(lab, "spiffe://prod.example/other", svid(name)), "client_unknown")
 
 
 def test_a_start_wants_a_list(fresh_lab: Callable[..., Lab]) -> None:
