@@ -1,6 +1,8 @@
 """The verbs of `groat key` beyond list and rotate, the timeline, and what the checks say about the ring."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -173,7 +175,7 @@ def test_the_doctor_finds_a_healthy_server(home: Home) -> None:
         rows = home.ok("--json", "doctor", "server", "--url", server.url).json
         assert [row["check"] for row in rows] == [
             "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_key_sets",
-            "trusts", "client_keys",
+            "trusts", "client_keys", "audit", "admin",
         ]  # fmt: skip
         assert {row["outcome"] for row in rows} == {"ok"}
         home.ok("trust", "add", "ci", "--issuer", "https://ci.example", "--jwks-file", "/nowhere/ci.json")
@@ -205,6 +207,41 @@ def test_the_doctor_finds_what_is_wrong(home: Home, settings: dict[str, str], fa
         done = home("--json", "doctor", "server", "--url", server.url, **settings)
     assert done.code == 7
     assert [row["check"] for row in json.loads(done.out) if row["outcome"] == "failed"] == failed
+
+
+@pytest.mark.rule("OPS-06")
+def test_the_doctor_looks_at_the_admin_api_and_the_trail(home: Home) -> None:
+    """A listener that is not there, and a row that somebody changed, are found; at an address it need not have a token."""
+    port, admin = free_port(), free_port()
+    home.env |= {"GROAT_SERVER__PORT": str(port), "GROAT_ADMIN__LISTEN": f"0.0.0.0:{admin}"}
+
+    def found(**env: str) -> dict[str, tuple[str, str]]:
+        rows = home("--json", "doctor", "server", "--url", server.url, **env).json
+        return {row["check"]: (row["outcome"], row["detail"]) for row in rows}
+
+    with home.serving(port=port) as server:
+        assert found()["admin"] == ("ok", f"answers at http://localhost:{admin}")
+        elsewhere = found(GROAT_ADMIN__LISTEN=f"127.0.0.1:{free_port()}")
+        assert elsewhere["admin"][0] == "failed"
+        with closing(sqlite3.connect(home.directory / "data" / "groat.db")) as connection:
+            connection.execute("UPDATE audit SET actor = 'user:eve uid:1' WHERE seq = 2")
+            connection.commit()
+        outcome, detail = found()["audit"]
+        assert (outcome, detail.startswith("row 2 was changed")) == ("failed", True)
+
+
+@pytest.mark.rule("OPS-06")
+def test_the_doctor_looks_from_outside(home: Home) -> None:
+    """From a host without the store and without a configuration: the issuer's name is all that it needs."""
+    port = free_port()
+    home.env |= {"GROAT_SERVER__PORT": str(port), "GROAT_ISSUER": f"http://127.0.0.1:{port}"}
+    (home.directory / "outside").mkdir()
+    with home.serving(port=port):
+        outside = Home(home.directory / "outside", {"GROAT_ISSUER": home.env["GROAT_ISSUER"]})
+        rows = outside.ok("--json", "doctor", "server", "--outside").json
+        assert [row["check"] for row in rows] == ["health", "readiness", "clock", "metadata", "key_set", "caching"]
+        assert {row["outcome"] for row in rows} == {"ok"}
+    assert outside("doctor", "server", "--outside").code == 5
 
 
 @pytest.mark.rule("OPS-06")

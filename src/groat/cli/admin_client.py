@@ -34,10 +34,18 @@ class AdminClient:
         if settings.socket is not None:
             return cls("http://localhost", str(settings.socket))
         if settings.listen:
-            return cls(f"http://{settings.listen}")
+            host, port = settings.address.host, settings.address.port
+            # Who listens at every address answers at this one, and to this name.
+            everywhere = host in ("0.0.0.0", "::")  # noqa: S104
+            return cls(f"http://localhost:{port}" if everywhere else f"http://{settings.listen}")
         raise ConfigError(
             "the server has no admin listener to ask: set admin.socket and restart it, or read its log with --log FILE"
         )
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return self.socket or self.url
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """One answer. Raises AdminRefused, AdminUnreachable."""
@@ -51,8 +59,7 @@ class AdminClient:
                 answer = http.get(f"{self.url}/admin/v1{path}", params=query, headers=headers)
                 document = answer.json()
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            place = self.socket or self.url
-            raise AdminUnreachable(f"no admin API answers at {place}: {type(error).__name__}") from None
+            raise AdminUnreachable(f"no admin API answers at {self.place}: {type(error).__name__}") from None
         if answer.status_code != 200 or not isinstance(document, dict):
             said = document if isinstance(document, dict) else {}
             raise AdminRefused(answer.status_code, str(said.get("detail") or said.get("title") or "no answer"))
