@@ -72,6 +72,10 @@ async def _disable(ask: Ask) -> Any:
     return plain((await trusts.enable_trust(ask.operator, ask.path["name"], enabled=False)).document())
 
 
+async def _stop_hits(ask: Ask) -> Sequence[Loss]:
+    return (await trusts.plan_trust_stop(ask.operator, ask.path["name"])).losses
+
+
 async def _remove(ask: Ask) -> Any:
     await trusts.remove_trust(ask.operator, ask.path["name"])
 
@@ -111,7 +115,7 @@ ROWS: Final = (
     ),
     Row(
         method="POST", path=f"{_ONE}/disable", operation="trust.enable", answer=_disable, gives=_OUTCOME,
-        query=DryRun, current=_show,
+        query=DryRun, current=_show, losses=_stop_hits,
     ),
     Row(
         method="POST", path=f"{_ONE}/test", operation="trust.test", answer=_test, gives=dict[str, Any],

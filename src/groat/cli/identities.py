@@ -2,18 +2,38 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from groat.keys.files import parse_private_key, read_private_key
 from groat.keys.key_text import is_key_text
 from groat.protocol.errors import ConfigError
-from groat.protocol.jwk import PrivateKey
+from groat.protocol.jwk import ALGORITHM_NAMES, PrivateKey
 
 if TYPE_CHECKING:
     from groat.client import WorkloadIdentity
+
+Command = Callable[..., None]
+_WHO: Final[tuple[Callable[[Command], Command], ...]] = (
+    click.option("--client-id", help="Needed with --key; the workload's token says it else."),
+    click.option("--key", "key_file", metavar="FILE", help="The client's private key; - reads stdin."),
+    click.option(
+        "--workload", metavar="PLATFORM", help="The platform's own token instead of a key: kubernetes, github, ..."
+    ),
+    click.option(
+        "--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say."
+    ),
+)
+
+
+def who_asks(command: Command) -> Command:
+    """The options by which a command is told who asks, in front of its own."""
+    for option in reversed(_WHO):
+        command = option(command)
+    return command
 
 
 def read_key(name: str, algorithm: str | None = None) -> PrivateKey:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from groat.cli.asked import ISSUER, LOCAL, Asked, asked_for, certificate_to_show, key_to_bind, note_narrowed
-from groat.cli.identities import identity
+from groat.cli.identities import identity, who_asks
 from groat.cli.session import Session
 from groat.cli.told import Told, failure, read_all, show
 from groat.protocol.errors import ConfigError
 from groat.protocol.grammar import TOKEN
-from groat.protocol.jwk import ALGORITHM_NAMES
 
 if TYPE_CHECKING:
     from groat.cli.watching import WatchedClient
@@ -42,12 +41,7 @@ class Call:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[METHOD] URL")
-@click.option("--client-id", help="Needed with --key; the workload's token says it else.")
-@click.option("--key", "key_file", metavar="FILE", help="The client's private key; - reads stdin.")
-@click.option(
-    "--workload", metavar="PLATFORM", help="The platform's own token instead of a key: kubernetes, github, ..."
-)
-@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
+@who_asks
 @click.option("--resource", metavar="URI", help="What the issuer calls the API; default: what the API says itself.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
 @ISSUER

@@ -154,3 +154,6 @@ def remove(session: Session, client_id: str, kid: str, force: bool, dry_run: boo
     show_done(session, {"client_id": client_id, "kid": kid, "outcome": "removed"}, kid, plan.losses)
     if not verdict.safe:
         session.note(f"nobody could tell that it was not needed any more ({verdict.why})")
+    if rules := session.operate(lambda operator: operations.list_rules(operator, client_id)):
+        trusts = ", ".join(sorted({one.rule.trust for one in rules}))
+        session.note(f"workloads are this client still, by rules about {trusts}: groat client trust list {client_id}")

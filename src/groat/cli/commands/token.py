@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from groat.cli.asked import ISSUER, LOCAL, asked_for, certificate_to_show, key_to_bind, note_narrowed
-from groat.cli.identities import identity
+from groat.cli.identities import identity, who_asks
 from groat.cli.people import cell
 from groat.cli.session import Session
 from groat.protocol import jose
 from groat.protocol.errors import InvalidToken, JoseError, KeysUnavailable
-from groat.protocol.jwk import ALGORITHM_NAMES, base64url_decode
+from groat.protocol.jwk import base64url_decode
 from groat.protocol.metadata import JWKS_PATH
 
 
@@ -29,12 +29,7 @@ def _read_token(value: str) -> str:
 
 
 @token.command()
-@click.option("--client-id", help="Needed with --key; the workload's token says it else.")
-@click.option("--key", "key_file", metavar="FILE", help="The client's private key; - reads stdin.")
-@click.option(
-    "--workload", metavar="PLATFORM", help="The platform's own token instead of a key: kubernetes, github, ..."
-)
-@click.option("--alg", type=click.Choice(list(ALGORITHM_NAMES)), help="Algorithm of the key, where it does not say.")
+@who_asks
 @click.option("--resource", metavar="URI", help="The API to call.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE")
 @ISSUER

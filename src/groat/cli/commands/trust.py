@@ -78,11 +78,15 @@ def enable(session: Session, name: str) -> None:
 
 @trust.command()
 @click.argument("name")
+@DRY_RUN
 @click.pass_obj
-def disable(session: Session, name: str) -> None:
+def disable(session: Session, name: str, dry_run: bool) -> None:
     """Take none from the next request on. Does not ask: it can be undone."""
+    plan = session.operate(lambda operator: operations.plan_trust_stop(operator, name))
+    if dry_run:
+        show_dry_run(session, {"name": name}, plan.losses, changes=True)
     record = session.operate(lambda operator: operations.enable_trust(operator, name, enabled=False))
-    session.show(record.document(), name)
+    show_done(session, record.document(), name, plan.losses, others=True)
 
 
 @trust.command()

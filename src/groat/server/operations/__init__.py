@@ -79,6 +79,7 @@ from groat.server.operations.trusts import (
     find_trust,
     list_trusts,
     plan_trust_removal,
+    plan_trust_stop,
     remove_trust,
     update_trust,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "plan_rule_removal",
     "plan_signing_key_end",
     "plan_trust_removal",
+    "plan_trust_stop",
     "prepare_signing_key",
     "remove_api",
     "remove_api_key",

@@ -193,6 +193,9 @@ async def _round(draft: Draft, steps: Steps, wanted: Wanted, now: Registered, *,
         same = name in now.clients and now.client_form(name, keys=client.keys is not None) == wanted_client_form(client)
         if not same:
             await client_step(steps, client, now)
+    for trust in wanted.trusts.values():
+        if not trust.runs and trust.name in now.trusts:
+            await steps.stop_trust(trust, now)
     for what in _gone(now, wanted) if prune else ():
         await steps.remove(what)
     return await now.again(draft)

@@ -114,8 +114,15 @@ class Steps:
             if trust_form(replace(new, enabled=now.enabled)) != trust_form(now):
                 whole = trusts.TrustChange(**{name: getattr(new, name) for name in _TRUST_FIELDS})
                 await trusts.update_trust(operator, wanted.name, whole)
-            if wanted.runs != now.enabled:
-                await trusts.enable_trust(operator, wanted.name, enabled=wanted.runs)
+            if wanted.runs and not now.enabled:
+                await trusts.enable_trust(operator, wanted.name, enabled=True)
+
+    async def stop_trust(self, wanted: WantedTrust, registered: Registered) -> None:
+        """Once its clients have what lets them in instead, where the files give them that."""
+        with self.step((TRUST, wanted.name), wanted.place.at("enabled")):
+            if registered.trusts[wanted.name].trust.enabled:
+                self.lose((await trusts.plan_trust_stop(self.operator, wanted.name)).losses)
+                await trusts.enable_trust(self.operator, wanted.name, enabled=False)
 
     async def remove(self, what: Object) -> None:
         """Of an object that no file has."""

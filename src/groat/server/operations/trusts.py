@@ -117,7 +117,28 @@ async def update_trust(operator: Operator, name: str, change: TrustChange) -> Tr
     return changed
 
 
-@writes("trust.enable")
+@dataclass(frozen=True, slots=True)
+class TrustEnd:
+    """The rules that go or count no more with a trust, and whom that hits."""
+
+    seen: int
+    rules: tuple[RuleRecord, ...]
+    losses: tuple[Loss, ...]
+
+
+async def plan_trust_stop(operator: Operator, name: str) -> TrustEnd:
+    """Whom disabling a trust would hit: every client that nothing else lets in. Raises NotRegistered."""
+    return await _end(operator, name, always=False)
+
+
+async def _end(operator: Operator, name: str, *, always: bool) -> TrustEnd:
+    seen = await operator.store.registry_version()
+    await find_trust(operator, name)
+    rules = await operator.store.rules_of(trust=name)
+    return TrustEnd(seen, rules, await losses_without(operator, rules, always=always))
+
+
+@writes("trust.enable", plan=plan_trust_stop)
 async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> TrustRecord:
     """Take tokens of a trust again, or none from the next request on."""
     record = await find_trust(operator, name)
@@ -126,21 +147,9 @@ async def enable_trust(operator: Operator, name: str, *, enabled: bool) -> Trust
     return replace(record, trust=replace(record.trust, enabled=enabled))
 
 
-@dataclass(frozen=True, slots=True)
-class TrustRemoval:
-    """The rules that go with a trust, and whom that hits: every client that has one."""
-
-    seen: int
-    rules: tuple[RuleRecord, ...]
-    losses: tuple[Loss, ...]
-
-
-async def plan_trust_removal(operator: Operator, name: str) -> TrustRemoval:
-    """Whom `remove_trust` would hit; changes nothing. Raises NotRegistered."""
-    seen = await operator.store.registry_version()
-    await find_trust(operator, name)
-    rules = await operator.store.rules_of(trust=name)
-    return TrustRemoval(seen, rules, await losses_without(operator, rules, always=True))
+async def plan_trust_removal(operator: Operator, name: str) -> TrustEnd:
+    """Whom `remove_trust` would hit: every client that has a rule of it. Raises NotRegistered."""
+    return await _end(operator, name, always=True)
 
 
 @writes("trust.remove", plan=plan_trust_removal)
