@@ -20,6 +20,7 @@ def test_an_api_from_its_cradle_to_its_grave(home: Home) -> None:
     assert added | {"created_at": 0} == {"name": "stock", "audience": STOCK, "scopes": ["a", "b"], "created_at": 0} | {
         "token_lifetime": None,
         "binding": "none",
+        "status": "none",
     }
     assert home.ok("--json", "api", "show", "stock").json == added
     assert [api["name"] for api in home.ok("--json", "api", "list").json] == ["groat-admin", "orders", "stock"]

@@ -56,7 +56,7 @@ def test_a_generated_client_manages_an_api(tmp_path: Path) -> None:
     assert seen == {
         "added": {
             "name": "bills", "audience": "https://bills.example", "scopes": ["bills:read"], "token_lifetime": None,
-            "binding": "none",
+            "binding": "none", "status": "none",
         },
         "location": "/admin/v1/apis/bills",
         "took": True,

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import gzip
+import random
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,8 +16,10 @@ from groat.protocol.errors import InvalidToken
 from groat.protocol.jose import parse_jwt, verify_signature
 from groat.protocol.key_set import import_key_set
 from groat.protocol.listing import Listing
+from groat.protocol.models import Api
 from groat.protocol.status_list import KEEP, MEDIA_TYPE, PLACES, Place, Status, encode_list
 from groat.server import operations
+from groat.server.endpoints.places import Places
 from groat.server.operations.apis import ApiWish
 from groat.server.store.records import LeaseWish
 from tests.server.builders import ISS, NOW, ORDERS, Party, decoded
@@ -252,6 +256,33 @@ def test_no_place_is_leased_twice(request: pytest.FixtureRequest, tmp_path: Any,
     asyncio.run(work())
 
 
+@pytest.mark.rule("AS-SL-02")
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_replicas_that_are_killed(request: pytest.FixtureRequest, tmp_path: Any, engine: str) -> None:
+    """100,000 places at four of them, now and then without one that begins anew: no place twice, few writes."""
+    request.param = engine
+    place: Engine = made(request, tmp_path)
+    api, drawn, chance = Api("orders", ORDERS, frozenset(), listed=True), Counter[Place](), random.Random(7)
+
+    async def replica(store: Any, count: int) -> int:
+        places, left, kills = Places(store, lambda: NOW), 0, 0
+        for _ in range(count):
+            if not left:
+                places, left, kills = Places(store, lambda: NOW), chance.randrange(1, 9000), kills + 1
+            left -= 1
+            drawn[await places.next(api, NOW, 600)] += 1
+        return kills
+
+    async def work() -> None:
+        async with place.store() as one, place.store() as two, place.store() as three, place.store() as four:
+            kills = sum(await asyncio.gather(*(replica(store, 25_000) for store in (one, two, three, four))))
+            assert kills > 8
+            assert len(await one.status_lists(NOW)) <= 4  # opened by as many at once, at most
+
+    asyncio.run(work())
+    assert len(drawn) == drawn.total() == 100_000
+
+
 # How a list is written
 
 SIXTEEN: Final = "1001110111000101"
@@ -264,9 +295,34 @@ def test_sixteen_statuses() -> None:
     assert encode_list(statuses, 16) == (1, "eNrbuRgAAhcBXQ")
 
 
+# draft-ietf-oauth-status-list-21, appendix C.1 (IETF Trust, Revised BSD licence for code components).
+APPENDIX: Final = (0, 1993, 25460, 159495, 495669, 554353, 645645, 723232, 854545, 934534, 1000345)
+APPENDIX_LST: Final = (
+    "eNrt3AENwCAMAEGogklACtKQPg9LugC9k_ACvreiogE"
+    "AAKkeCQAAAAAAAAAAAAAAAAAAAIBylgQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    "AAAAAAAAAAAAAAAAAAAXG9IAAAAAAAAAPwsJAAAAAAAAAAAAAAAvhsSAAAAAAAAAAA"
+    "A7KpLAAAAAAAAAAAAAAAAAAAAAJsLCQAAAAAAAAAAADjelAAAAAAAAAAAKjDMAQAAA"
+    "ACAZC8L2AEb"
+)
+
+
+@pytest.mark.rule("AS-SL-04")
+def test_the_vectors_of_the_draft() -> None:
+    """A full list, and the example with two bits (4.1, 4.2), which has a status that we never write."""
+    bits, lst = encode_list(dict.fromkeys(APPENDIX, 1))
+    assert bits == 1
+    assert inflated(lst) == inflated(APPENDIX_LST)
+    statuses = [1, 2, 0, 3, 0, 1, 0, 1, 1, 2, 3, 3]
+    assert encode_list(dict(enumerate(statuses)), 12) == (2, "eNo76fITAAPfAgc")
+
+
+def inflated(lst: str) -> bytes:
+    return zlib.decompress(base64.urlsafe_b64decode(lst + "=" * (-len(lst) % 4)))
+
+
 @pytest.mark.rule("AS-SL-04", "AS-SL-05")
 def test_two_bits() -> None:
-    """As soon as one is suspended, of which the draft's own example with four kinds has twelve."""
+    """As soon as one is suspended; a list that is over as a whole has one."""
     bits, lst = encode_list({0: 1, 1: 2, 5: 2}, 8)
     assert bits == 2
     assert zlib.decompress(base64.urlsafe_b64decode(lst + "==")) == bytes([0b00001001, 0b00001000])

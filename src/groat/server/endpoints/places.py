@@ -68,9 +68,10 @@ class Places:
             return None
         now = int(self.clock())
         issued_at = issuable(grant.not_before, now) if grant.not_before > now else now
-        return Listed(await self._next(grant.api, now, policy.token_lifetime), grant, issued_at)
+        return Listed(await self.next(grant.api, now, policy.token_lifetime), grant, issued_at)
 
-    async def _next(self, api: Api, now: int, open_for: int) -> Place:
+    async def next(self, api: Api, now: int, open_for: int) -> Place:
+        """A place for a token of this API that nobody else has. `open_for`: seconds that a new list takes tokens."""
         block = self._blocks.get(api.name)
         while block is None or not block.left or now >= block.lease.closes_at or block.not_before != api.not_before:
             async with self._locks.setdefault(api.name, asyncio.Lock()):
