@@ -21,7 +21,7 @@ from tests.postgres import GivenServer, PostgresServer, any_server
 
 GROAT: Final = Path(sys.executable).with_name("groat")
 ISSUER: Final = "https://as.example"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 
 
 def command_line(pid: int) -> bytes:

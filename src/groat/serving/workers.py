@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
@@ -31,6 +32,10 @@ from groat.server.unavailable import Unavailable
 from groat.serving.accepting import Shares
 from groat.serving.listening import HANDSHAKE_SECONDS, bind, refuse_newcomers
 from groat.serving.process import CONNECTIONS_FILE, Server, bounded
+
+# How long a worker may say nothing before another takes its place: while it starts, and later.
+STARTING_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 10.0
 
 
 def run_server(config: Config, config_file: Path, flags: Mapping[str, Any]) -> None:
@@ -125,7 +130,35 @@ def _settings(config: Config, tls: TlsFiles | None) -> uvicorn.Config:
 
 
 class Worker(multiprocess.Process):
-    """uvicorn's worker process with the server from above."""
+    """uvicorn's worker process with the server from above; what it is taken for goes by when it was heard of last."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._asked_at: float | None = None  # monotonic; what it was asked then is not answered yet
+        self._serves: bool | None = None  # by its last answer
+
+    def is_alive(self, timeout: float = 0) -> bool:
+        """Whether it runs and is not silent for too long, without waiting for a word of it.
+
+        uvicorn waits, for five seconds, its start included. On a host that is busy with something else no worker
+        would ever start: each is killed before it can speak, and its successor makes the host busier. And a
+        supervisor that waits hears no signal.
+        """
+        return self.process.is_alive() and self.ping(0)
+
+    def _healthcheck(self, timeout: float) -> bool | None:
+        """Whether it serves, by an answer within `timeout` or its last one; None once it is silent for too long."""
+        try:
+            if self._asked_at is None:
+                self.parent_conn.send(b"ping")
+                self._asked_at = time.monotonic()
+            if self.parent_conn.poll(timeout):
+                self._serves, self._asked_at = bool(self.parent_conn.recv()), None
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+        patience = STARTING_SECONDS if self._serves is None else SILENT_SECONDS
+        silent = self._asked_at is not None and time.monotonic() - self._asked_at > patience
+        return None if silent else bool(self._serves)
 
     def join(self) -> None:
         """What it shows of itself while it lives goes with it."""
