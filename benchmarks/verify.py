@@ -3,13 +3,18 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 
 from benchmarks.load.driver import raw_verification, raw_verify_cost
 from groat.protocol import access_token, jose
 from groat.protocol.jwk import PrivateKey, PublicKey, generate_private_key
+from groat.testing import FakeIssuer
 
 ISSUER, AUDIENCE = "https://auth.example.com", "https://orders.example.com"
 CALLS, ROUNDS = 2000, 7
+# Against 1,000 tokens that were taken back.
+_WAYS = {"none": "none", "feed": "feed", "list": "list"}
 
 
 def token(key: PrivateKey, now: int) -> str:
@@ -72,6 +77,24 @@ def parts(algorithm: str) -> dict[str, float]:
     return {name: min(_repeated(step) for _ in range(100)) for name, step in steps.items()}
 
 
+def status_costs(rounds: int = 300) -> dict[str, tuple[float, float]]:
+    """The least seconds of `Verifier.verify` by how it hears of revocations: proven anew, and remembered; in turn."""
+    issuer = FakeIssuer(ISSUER, audience=AUDIENCE, lists=True)
+    tokens = {name: issuer.token("billing", ["orders:read"]) for name in _WAYS}
+    verifiers = {name: [issuer.verifier(revocation=way, cache_size=n) for n in (0, 10)] for name, way in _WAYS.items()}
+    for _ in range(1000):
+        issuer.revoke(issuer.token())
+    least = {name: [float("inf")] * 2 for name in _WAYS}
+    for _ in range(rounds):
+        for name, pair in verifiers.items():
+            for at, verifier in enumerate(pair):
+                cost = _repeated(partial(verifier.verify, tokens[name], ("orders:read",)))
+                least[name][at] = min(least[name][at], cost)
+    for verifier in chain.from_iterable(verifiers.values()):
+        verifier.close()
+    return {name: (costs[0], costs[1]) for name, costs in least.items()}
+
+
 def _repeated(step: Callable[[], object], times: int = 20) -> float:
     begun = time.perf_counter()
     for _ in range(times):
@@ -93,6 +116,12 @@ def main() -> None:
     print("\nES256, each step by itself with warm caches: ", end="")
     print(", ".join(f"{name} {cost * 1e6:.1f} us" for name, cost in parts("ES256").items()))
     print(f"above the bare signature: {overhead('ES256') * 1e6:.1f} us, the least of each, in turn")
+
+    print("\n| revocation | proven anew | ratio | remembered | ratio |\n|---|---|---|---|---|")
+    costs = status_costs()
+    for name, (anew, remembered) in costs.items():
+        ratios = anew / costs["none"][0], remembered / costs["none"][1]
+        print(f"| {name} | {anew * 1e6:.1f} us | {ratios[0]:.3f} | {remembered * 1e6:.1f} us | {ratios[1]:.2f} |")
 
 
 if __name__ == "__main__":

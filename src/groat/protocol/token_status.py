@@ -4,11 +4,11 @@ A list has a status for each token (draft-ietf-oauth-status-list); a feed says w
 Both are JWTs by the issuer's keys with a type of their own, so that neither passes for a token or the other.
 """
 
-import hashlib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -65,7 +65,7 @@ class Feed:
     clients: Mapping[str, int] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
     kids: frozenset[str] = frozenset()
-    tokens: frozenset[str] = frozenset()
+    tokens: frozenset[bytes] = frozenset()
     quiet: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,14 +83,14 @@ class Feed:
         floor = max(self.floor, self.clients.get(digest(caller.client_id), 0)) if self.clients else self.floor
         if floor and (caller.issued_at is None or caller.issued_at < floor):
             return "what was issued before some second was taken back: all of it, its client's or this API's"
-        if self.tokens and caller.token_id is not None and token_digest(caller.token_id) in self.tokens:
+        if self.tokens and caller.token_id is not None and sha256(caller.token_id.encode()).digest() in self.tokens:
             return "it was taken back by itself"
         return ""
 
 
 def token_digest(jti: str) -> str:
     """By what a feed knows one token."""
-    return base64url_encode(hashlib.sha256(jti.encode()).digest()).decode("ascii")
+    return base64url_encode(sha256(jti.encode()).digest()).decode("ascii")
 
 
 @lru_cache(maxsize=4096)
@@ -152,7 +152,9 @@ def read_feed(document: bytes, find: FindKey, issuer: str, audience: str, now: f
         ends_at,
         max(everything, apis.get(audience, 0)),
         _seconds(cuts.get("clients", {})),
-        *(_names(claims.get(name, [])) for name in ("disabled", "kids", "tokens")),
+        _names(claims.get("disabled", [])),
+        _names(claims.get("kids", [])),
+        frozenset(map(base64url_decode, _names(claims.get("tokens", [])))),
     )
 
 

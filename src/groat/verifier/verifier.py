@@ -280,7 +280,7 @@ class Verifier:
                 caller, kid = check_access_token(jwt, key, trust.expected, now), key.kid
                 if self._cache is not None and digest is not None:
                     self._cache.remember(digest, caller, key, trust.source)
-            return self._accept(Case(caller, token, kid, now), scopes, evidence)
+            return self._accept(caller, token, scopes, evidence, now, kid)
         except VerificationError as error:
             self._refusals.refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
             raise
@@ -301,19 +301,20 @@ class Verifier:
             caller = check_access_token(jwt, key, trust.expected, now)
             if self._cache is not None and digest is not None:
                 self._cache.remember(digest, caller, key, trust.source)
-            return self._accept(Case(caller, token, key.kid, now), scopes, evidence)
+            return self._accept(caller, token, scopes, evidence, now, key.kid)
         except VerificationError as error:
             self._refusals.refused(error, jwt, caller, scopes, isinstance(evidence, Shown))
             raise
 
-    def _accept(self, case: Case, scopes: RequiredScopes, evidence: Evidence) -> Judged:
+    def _accept(
+        self, caller: Caller, token: Token, scopes: RequiredScopes, evidence: Evidence, now: float, kid: str
+    ) -> Judged:
         """What is left to ask once the token is proven, in whichever way that was; whether it was taken back, last."""
-        caller = case.caller
         if "cnf" in caller.claims or self._possession.required or isinstance(evidence, Shown):
-            self._possession.confirm(caller, case.token, evidence, case.now)
+            self._possession.confirm(caller, token, evidence, now)
         require_scopes(caller, scopes)
         if self._status is not None:
-            question = self._status[caller.claims["iss"]].look(case)
+            question = self._status[caller.claims["iss"]].look(Case(caller, token, kid, now))
             if question is not None:
                 return Open(question.flight, partial(self._answered, question, caller, scopes, evidence))
         if self._observer is not None:
