@@ -74,12 +74,17 @@ def groat_server(
     database: Path | None = None,
     storage_url: str | None = None,
     env: Mapping[str, str] | None = None,
+    issuer: str | None = None,
 ) -> Iterator[Server]:
-    """`groat serve` on a fresh SQLite store or an empty PostgreSQL database; one client with an `algorithm` key."""
+    """`groat serve` on a fresh SQLite store or an empty PostgreSQL database; one client with an `algorithm` key.
+
+    `issuer`: what it calls itself, where that is not where it listens.
+    """
     env = {**(env or {}), **({"GROAT_STORAGE__URL": storage_url} if storage_url else {})}
     directory = Path(tempfile.mkdtemp(prefix="groat-bench-", dir=database))
     port = free_port()
-    issuer = f"http://127.0.0.1:{port}"
+    here = f"http://127.0.0.1:{port}"
+    issuer = issuer or here
     run_groat(directory, "init", "--issuer", issuer, "--algorithm", algorithm, env=env)
     run_groat(directory, "api", "add", "orders", "--audience", RESOURCE, "--scope", SCOPE, env=env)
     key_options = ["--alg", algorithm, "--rsa-bits", "3072", "--new-key", "client.key.json"]
@@ -89,14 +94,14 @@ def groat_server(
     with (directory / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=directory, env={**os.environ, **env}, stderr=log, stdout=log)
     try:
-        wait_for(f"{issuer}/readyz")
+        wait_for(f"{here}/readyz")
         started_in = time.monotonic() - begun
         time.sleep(0.5 if workers > 1 else 0.0)
         key = _read_key(directory / "client.key.json")
         name = "groat" if workers == 1 else f"groat, {workers} workers"
         name += ", PostgreSQL" if storage_url else ""
         pids = process_tree(process.pid)
-        yield Server(name, issuer, f"{issuer}/token", pids, algorithm, key, started_in, directory)
+        yield Server(name, issuer, f"{here}/token", pids, algorithm, key, started_in, directory)
     finally:
         process.terminate()
         process.wait(15)

@@ -22,6 +22,7 @@ from groat.verifier import (
     KeysUnavailable,
     Observer,
     Response,
+    Revocation,
     TrustedIssuer,
     VerificationError,
     Verifier,
@@ -163,12 +164,18 @@ tokens = McpTokenVerifier(verifier)
 mcp = MCPServer("orders", token_verifier=tokens, auth=tokens.settings(["orders:read"]))
 assert_type(tokens.install(mcp.streamable_http_app()), Starlette)
 assert_type(calling_a_tool(), Caller)
+assert_type(Verifier(ISSUER, AUDIENCE, revocation="feed", on_status_unknown="accept").status_age(), float | None)
+asking = Revocation("introspection", api="orders", key_file="key.json", cache_seconds=0, token=None)
+assert_type(Verifier.from_env(revocation=asking), Verifier)
 
 # What must not pass: each of these lines is an error, and it would be one if it were none.
 Verifier(issuer=ISSUER, audience=[AUDIENCE])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, clock_tolerance="10s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier(issuer=ISSUER, audience=AUDIENCE, max_stall=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Verifier.from_env(max_stale="1d")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier(ISSUER, AUDIENCE, revocation=["feed"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Verifier(ISSUER, AUDIENCE, on_status_unknown=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Revocation("introspection", token="text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Verifier.auth0("acme.eu.auth0.com")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 verifier.verify(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 verifier.verify("token", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

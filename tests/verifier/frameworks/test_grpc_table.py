@@ -18,7 +18,7 @@ from tests.proofs import PROOF_KEY, proof
 from tests.verifier.frameworks import grpc_servers
 from tests.verifier.frameworks.grpc_servers import KINDS, SERVERS, read, write
 from tests.verifier.frameworks.test_table import Sides
-from tests.verifier.issuer import held, serving
+from tests.verifier.issuer import Answer, held, serving
 from tests.verifier.test_observer import Figures
 from tests.verifier.tokens import AUD
 
@@ -81,7 +81,7 @@ def sides() -> Iterator[Sides]:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def served(request: pytest.FixtureRequest, sides: Sides) -> Iterator[Served]:
-    verifier = Verifier(None, AUD, issuers=[sides.issuer.url, sides.away.url])
+    verifier = Verifier(None, AUD, issuers=[sides.issuer.url, sides.away.url], revocation="list")
     with SERVERS[request.param](verifier) as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Served(channel)
 
@@ -99,6 +99,7 @@ REFUSED: Final[dict[str, tuple[Code, str | None, Callable[[Sides], Metadata]]]] 
     "wrong audience": (Code.UNAUTHENTICATED, "invalid_token", lambda sides: bearer(sides.good(aud="https://x.example"))),
     "wrong issuer": (Code.UNAUTHENTICATED, "invalid_token", lambda sides: bearer(sides.good(iss="https://x.example"))),
     "missing scope": (Code.PERMISSION_DENIED, "insufficient_scope", lambda sides: bearer(sides.good(scope="orders:read"))),
+    "taken back": (Code.UNAUTHENTICATED, "invalid_token", lambda sides: bearer(sides.listed(1))),
     "scheme alone": (Code.INVALID_ARGUMENT, "invalid_request", lambda sides: [("authorization", "Bearer")]),
     "two words": (Code.INVALID_ARGUMENT, "invalid_request", lambda sides: [("authorization", "Bearer a b")]),
     "two entries": (Code.INVALID_ARGUMENT, "invalid_request", lambda sides: bearer(sides.good()) * 2),
@@ -169,6 +170,17 @@ def test_keys_unavailable(served: Served, sides: Sides, kind: str) -> None:
     assert int(seconds) >= 1
     assert got.trailing["grpc-retry-pushback-ms"] == [f"{seconds!s}000"]
     assert served.order(bearer(sides.good()), kind).code is Code.OK
+
+
+@pytest.mark.rule("RS-SL-04")
+def test_nobody_can_tell_whether_it_was_taken_back(served: Served, sides: Sides) -> None:
+    """As keys that cannot be had; a token that counts passes."""
+    assert served.order(bearer(sides.listed(0)), "UnaryUnary").code is Code.OK
+    token = sides.listed(0, "/status/none")
+    sides.issuer.spoil("/status/none", Answer(status=500))
+    got = served.order(bearer(token), "UnaryUnary")
+    assert (got.code, "www-authenticate" in got.trailing) == (Code.UNAVAILABLE, False)
+    assert int(got.trailing["retry-after"][0]) >= 1
 
 
 @pytest.mark.rule("ST-12")

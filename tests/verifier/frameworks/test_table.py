@@ -16,7 +16,8 @@ import pytest
 
 from groat.protocol.proof_rules import PROOF_ALGORITHMS
 from tests.ports import free_port
-from tests.verifier.issuer import Issuer, serving
+from tests.verifier.issuer import Answer, Issuer, serving
+from tests.verifier.status.published import LIST, PublishedList
 from tests.verifier.tokens import AUD
 from tests.waiting import wait_until
 
@@ -107,6 +108,12 @@ class Sides:
     def good(self, **changes: Any) -> str:
         return self.issuer.token(**{"scope": "orders:write", **changes})
 
+    def listed(self, index: int, path: str = LIST) -> str:
+        """A token of a list, in which that of place 1 was taken back."""
+        published = PublishedList(self.issuer, path)
+        published.statuses[1] = 1
+        return self.good(status=published.claim(index))
+
 
 @pytest.fixture(scope="module")
 def sides() -> Iterator[Sides]:
@@ -160,6 +167,7 @@ REFUSED: Final[dict[str, tuple[int, str | None, Callable[[Sides], Headers]]]] = 
     "wrong audience": (401, "invalid_token", lambda sides: bearer(sides.good(aud="https://x.example"))),
     "wrong issuer": (401, "invalid_token", lambda sides: bearer(sides.good(iss="https://x.example"))),
     "missing scope": (403, "insufficient_scope", lambda sides: bearer(sides.good(scope="orders:read"))),
+    "taken back": (401, "invalid_token", lambda sides: bearer(sides.listed(1))),
     "scheme alone": (400, "invalid_request", lambda sides: [("Authorization", "Bearer")]),
     "two words": (400, "invalid_request", lambda sides: [("Authorization", "Bearer a b")]),
     "two headers": (400, "invalid_request", lambda sides: bearer(sides.good()) * 2),
@@ -195,6 +203,17 @@ def test_let_in(served: Served, sides: Sides, method: str) -> None:
     if method != "HEAD":
         assert json.loads(got.body) == {"client": "billing"}
     assert served.ask("/protected", [("authorization", f"BEARER  {sides.good()}")], method).status == 200
+
+
+@pytest.mark.rule("RS-SL-03", "RS-SL-04", "RS-28")
+def test_nobody_can_tell_whether_it_was_taken_back(served: Served, sides: Sides) -> None:
+    """A token of the list that counts passes; one of a list that cannot be had is 503 and Retry-After, no challenge."""
+    assert served.ask("/protected", bearer(sides.listed(0))).status == 200
+    token = sides.listed(0, "/status/none")
+    sides.issuer.spoil("/status/none", Answer(status=500))
+    got = served.ask("/protected", bearer(token))
+    assert (got.status, got.one("www-authenticate")) == (503, None)
+    assert int(got.one("retry-after") or 0) >= 1
 
 
 def test_a_caller_without_scopes(served: Served, sides: Sides) -> None:

@@ -26,7 +26,8 @@ DEFAULT_PATH: Final = "/revocations"
 LONG_WAIT: Final = 30  # seconds that the issuer may hold an answer back
 SHORT_WAIT: Final = 2  # of a callable that has a timeout of its own
 LEAST_WAIT: Final = 1.0  # between two answers without news: an issuer that does not wait is not asked all the time
-LAST_RETRY: Final = 5.0
+LAST_RETRY: Final = 2.0  # the promise holds again as soon after an outage
+LOOK_ANEW: Final = 60.0  # between two looks at the metadata while the feed cannot be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class FeedReader:
             require(response, frozenset({FEED_MEDIA_TYPE}), "the feed of revocations")
             return _Visit(self._read(response.body), _etag(response))
         except FetchError as error:
-            self._found_at = -inf  # look for it anew: it may have moved
+            # It may have moved; but who is away is not asked for everything each time.
+            self._found_at = min(self._found_at, real_monotonic() - METADATA_MAX_AGE + LOOK_ANEW)
             return _Visit(problem=error.with_traceback(None))
         except Exception as error:
             # A callable given as `http` may raise anything; the thread must go on all the same.

@@ -77,5 +77,6 @@ class Unknown:
         """A fetch has ended: `problem` says why without anything, None that it brought what it should."""
         if self.observer is not None:
             self.observer.status_refreshed(self.issuer, "ok" if problem is None else "failed")
-        if problem is not None:
-            logger.warning("status not loaded: issuer=%s reason=%s", printable(self.issuer), problem)
+        if problem is not None and (held := self.notices.due("status_not_loaded")) is not None:
+            more = f" (and {held} more since the last warning)" if held else ""
+            logger.warning("status not loaded: issuer=%s reason=%s%s", printable(self.issuer), problem, more)

@@ -19,19 +19,21 @@ import sys
 from typing import Final
 
 from groat.verifier import Certificates, Dpop, ResourceDescription, Verifier
+from groat.verifier.options import Options
 
 SCOPES: Final = {"orders:read": "Read orders", "orders:write": "Change orders"}
 
 
 def verifier() -> Verifier:
-    """Trusts the issuers of ISSUERS, the last of which is out of reach."""
+    """Trusts the issuers of ISSUERS, the last of which is out of reach, and goes by their status lists."""
     issuers, dialect = os.environ["ISSUERS"].split(","), os.environ.get("DIALECT")
     certificates = Certificates("127.0.0.1", dialect) if dialect else None
     about = ResourceDescription("Orders")
     secret = os.environ.get("NONCES")
     dpop = Dpop(nonces="optional", nonce_secret=secret) if secret else None
     audience = os.environ["AUDIENCE"]
-    return Verifier(None, audience, issuers=issuers, description=about, certificates=certificates, dpop=dpop)
+    options: Options = {"description": about, "certificates": certificates, "dpop": dpop, "revocation": "list"}
+    return Verifier(None, audience, issuers=issuers, **options)
 
 
 def tls() -> ssl.SSLContext | None:
