@@ -205,6 +205,7 @@ class Own:
         return new
 
 
+@pytest.mark.rule("RS-DP-11")
 def test_a_plug_of_ones_own(issuer: Issuer) -> None:
     """It is asked once for each good proof; what it raises is a 503 that repeats nothing of it."""
     token = issuer.token(cnf=JKT)
