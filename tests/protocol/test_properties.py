@@ -253,13 +253,17 @@ FORM_NAMES: Final = st.sampled_from(
         *sorted(recognised()),
         "client%5Fassertion",
         "xclient_assertion",
+        "xassertion",
         "client_assertion=client_assertion",
         "resource",
         "",
         "x",
     ]
 )
-FORM_VALUES: Final = st.sampled_from(["", "client_credentials", "a.b.c", "%61", "a+b", "%", "%00", "é", "\0", "a b"])
+WORKLOADS: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+FORM_VALUES: Final = st.sampled_from(
+    ["", "client_credentials", WORKLOADS, "a.b.c", "%61", "a+b", "%", "%00", "é", "\0", "a b"]
+)
 
 
 @PROPERTY
@@ -269,6 +273,10 @@ FORM_VALUES: Final = st.sampled_from(["", "client_credentials", "a.b.c", "%61", 
 )
 @example([("grant_type", "client_credentials"), ("client_assertion", "a.b.c"), ("client_assertion_type", "t")], [])
 @example([("client_assertion", "a"), ("grant_type", "client_credentials"), ("client_assertion", "b")], [])
+@example([("grant_type", WORKLOADS), ("assertion", "a.b.c"), ("scope", "a")], [])
+@example([("assertion", "a.b.c"), ("grant_type", WORKLOADS), ("assertion", "b")], [])
+@example([("grant_type", "client_credentials"), ("assertion", "a.b.c")], [])
+@example([("grant_type", WORKLOADS), ("assertion", "a.b.c"), ("client_assertion", "d.e.f")], [])
 @pytest.mark.rule("AS-TE-04", "AS-TE-06", "AS-TE-09", "AS-TE-28")
 def test_a_remembered_form_is_read_like_a_new_one(fields: list[tuple[str, str]], authorization: list[bytes]) -> None:
     """Requests of the same form as an earlier one get what the slow way would give, refusals included; twice."""

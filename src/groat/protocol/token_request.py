@@ -22,6 +22,7 @@ _COMMON: Final = frozenset({"grant_type", "client_id", "client_secret"})
 REPEATABLE: Final = frozenset({"resource", "audience"})
 MAX_REMEMBERED_BYTES: Final = 1024
 _ASSERTION: Final = b"client_assertion="
+_GRANT_ASSERTION: Final = b"assertion="
 
 Field = tuple[str, str]
 
@@ -109,19 +110,26 @@ def recognised() -> frozenset[str]:
 def read_token_request(body: bytes, authorization: Sequence[bytes]) -> TokenRequest:
     """A whole body, `decoding` to `assertion_kind`: `parse_token_request` of its `form_fields`, with the same errors.
 
-    A client's requests differ in nothing but the assertion. Where that is plain and everything else short, the rest
-    is parsed but once.
+    A client's requests differ in nothing but the assertion, and a workload's in nothing but its token. Where that is
+    plain and everything else short, the rest is parsed but once.
     """
-    before, _, found = body.partition(_ASSERTION)
+    name = _ASSERTION if _ASSERTION in body else _GRANT_ASSERTION
+    before, _, found = body.partition(name)
     assertion, ampersand, after = found.partition(b"&")
     plain = assertion and not assertion.translate(None, UNRESERVED) and (not before or before.endswith(b"&"))
     if not plain or authorization or len(before) + len(after) > MAX_REMEMBERED_BYTES:
         return parse_token_request(form_fields(body), authorization)
-    frame = _parse_frame(b"".join((before, _ASSERTION, b"x", ampersand, after)))
+    frame = _parse_frame(b"".join((before, name, b"x", ampersand, after)))
+    text = assertion.decode("ascii")
+    parameters, credentials = frame.parameters, frame.credentials
+    if name is _ASSERTION:
+        credentials = {**credentials, "client_assertion": text}
+    elif "assertion" in parameters:  # a grant that has none ignores it
+        parameters = {**parameters, "assertion": text}
     return TokenRequest(
         grant_type=frame.grant_type,
-        parameters=frame.parameters,
-        credentials={**frame.credentials, "client_assertion": assertion.decode("ascii")},
+        parameters=parameters,
+        credentials=credentials,
         targets=frame.targets,
         client_id=frame.client_id,
         auth_methods=frame.auth_methods,
