@@ -255,6 +255,8 @@ def test_init_says_that_it_upgraded_a_store(home: Home) -> None:
         for statement in (
             "DROP TABLE trust_rules", "DROP TABLE trusts",
             "DROP TABLE audit", "DROP TABLE revoked_tokens", "DROP TABLE cuts", "DROP TABLE api_keys",
+            "DROP TABLE revocation_feed", "DROP TABLE status_lists", "ALTER TABLE apis DROP COLUMN status",
+            "DROP INDEX clients_disabled", "ALTER TABLE clients DROP COLUMN disabled_at",
             "ALTER TABLE apis DROP COLUMN token_lifetime", "ALTER TABLE apis DROP COLUMN binding",
             "ALTER TABLE clients DROP COLUMN unused_since",
             "PRAGMA user_version=1",

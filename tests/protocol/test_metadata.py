@@ -48,6 +48,8 @@ def test_the_whole_document() -> None:
         "token_endpoint_auth_signing_alg_values_supported": [*sorted(ALGORITHMS), "EdDSA"],
         "dpop_signing_alg_values_supported": [*sorted(PROOF_ALGORITHMS), "EdDSA"],
         "scopes_supported": ["read", "write"],
+        "groat_revocations_endpoint": f"{ISS}/revocations",
+        "status_list_aggregation_endpoint": f"{ISS}/status",
     }
     for name, path in (("introspection", "introspect"), ("revocation", "revoke")):
         strict |= {

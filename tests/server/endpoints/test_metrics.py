@@ -78,7 +78,7 @@ def total(numbers: Numbers, name: str, **labels: str) -> float:
 
 def settled(port: int, name: str, value: float, **labels: str) -> Numbers:
     """The numbers once this one has arrived: each worker hands over once a second."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while total(numbers := scrape(port), name, **labels) != value:
         assert time.monotonic() < deadline, numbers
         time.sleep(0.1)
