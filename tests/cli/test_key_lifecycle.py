@@ -174,10 +174,11 @@ def test_the_doctor_finds_a_healthy_server(home: Home) -> None:
     with home.serving(port=port) as server:
         rows = home.ok("--json", "doctor", "server", "--url", server.url).json
         assert [row["check"] for row in rows] == [
-            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "ring", "client_key_sets",
-            "trusts", "client_keys", "audit", "admin",
+            "health", "readiness", "store", "clock", "metadata", "key_set", "caching", "revocations", "ring",
+            "client_key_sets", "trusts", "client_keys", "audit", "admin",
         ]  # fmt: skip
         assert {row["outcome"] for row in rows} == {"ok"}
+        assert "2 s by the feed, 31 s by status lists" in rows[7]["detail"]
         home.ok("trust", "add", "ci", "--issuer", "https://ci.example", "--jwks-file", "/nowhere/ci.json")
         done = home("--json", "doctor", "server", "--url", server.url)
         failed = [(row["check"], row["detail"]) for row in json.loads(done.out) if row["outcome"] == "failed"]
@@ -239,7 +240,8 @@ def test_the_doctor_looks_from_outside(home: Home) -> None:
     with home.serving(port=port):
         outside = Home(home.directory / "outside", {"GROAT_ISSUER": home.env["GROAT_ISSUER"]})
         rows = outside.ok("--json", "doctor", "server", "--outside").json
-        assert [row["check"] for row in rows] == ["health", "readiness", "clock", "metadata", "key_set", "caching"]
+        asked = ["health", "readiness", "clock", "metadata", "key_set", "caching", "revocations"]
+        assert [row["check"] for row in rows] == asked
         assert {row["outcome"] for row in rows} == {"ok"}
     assert outside("doctor", "server", "--outside").code == 5
 

@@ -28,8 +28,10 @@ from groat.protocol import strict_json
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.federation.trust import Trust
 from groat.protocol.grammar import MAX_AGE
+from groat.protocol.jose import parse_jwt, select_key, verify_signature
 from groat.protocol.key_set import import_key_set
 from groat.protocol.metadata import JWKS_PATH, check_metadata, issuer_path, metadata_paths
+from groat.protocol.revocation_feed import MEDIA_TYPE
 from groat.server import operations
 from groat.server.operations import store as store_operations
 from groat.server.operations.clock import check_clock
@@ -37,7 +39,7 @@ from groat.server.operations.expiries import client_expiries
 from groat.server.registry.private_source import private_context, secret_of
 from groat.server.registry.trust_keys import TrustKeys
 from groat.server.unavailable import StoreClosed, Unavailable
-from groat.verifier.keys.fetch import FetchError, Response, https_get
+from groat.verifier.keys.fetch import MAX_BODY_BYTES, FetchError, Response, exchange
 
 if TYPE_CHECKING:
     from groat.server.settings.config import Config
@@ -47,6 +49,8 @@ MAX_SHOWN: Final = 5
 MAX_VISITED: Final = 64  # key sets of clients
 VISITED_AT_ONCE: Final = 16
 UNAUTHORIZED: Final = 401
+FEED_PATH: Final = "/revocations"
+MAX_FEED_BYTES: Final = 8 * 1024 * 1024
 
 
 class Failed(Exception):
@@ -69,10 +73,10 @@ class Examination:
     url: str
     outside: bool = False
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    def get(self, path: str, headers: Mapping[str, str] | None = None, limit: int = MAX_BODY_BYTES) -> Response:
         """One GET without redirects. Raises Unreachable."""
         try:
-            return https_get(self.url + path, headers or {}, monotonic() + TIMEOUT)
+            return exchange(self.url + path, headers or {}, monotonic() + TIMEOUT, limit)
         except (OSError, HTTPException, ValueError, FetchError) as error:
             raise Unreachable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from None
 
@@ -144,6 +148,18 @@ class Examination:
         again = self.get(self._jwks_path(), {"If-None-Match": response.headers.get("etag", "")})
         self._status(again, 304, "the JWKS with its own entity tag")
         return f"max-age {found[1]} s, entity tag"
+
+    def revocations(self) -> str:
+        """The feed, by a key that the server publishes; and from when on whoever hears what refuses (AS-RV-08)."""
+        response = self.get(issuer_path(self.config.policy.issuer) + FEED_PATH, limit=MAX_FEED_BYTES)
+        self._status(response, 200, FEED_PATH)
+        feed = parse_jwt(response.body.strip(), MAX_FEED_BYTES)
+        if feed.header.media_type != MEDIA_TYPE:
+            raise Failed(f"{FEED_PATH} is something else than a feed of revocations")
+        keys = import_key_set(strict_json.loads_object(self._jwks().body))
+        verify_signature(feed, select_key(feed.header, keys))
+        heard = f"heard in 2 s by the feed, {self.config.revocation.list_ttl + 1} s by status lists"
+        return f"{heard}, at the end of a token ({span(self.config.policy.token_lifetime)}) by nothing"
 
     def ring(self) -> str:
         """The judge of the simulations, on the keys of this store: he knows nothing of the planner."""
@@ -254,11 +270,11 @@ def examine(examination: Examination) -> Iterator[tuple[str, bool, str]]:
     # From the outside to the inside, so that the first failure is mostly the cause of those that follow.
     one = examination
     checks: tuple[Callable[[], str], ...] = (
-        one.health, one.readiness, one.store, one.clock, one.metadata, one.key_set, one.caching, one.ring,
-        one.client_key_sets, one.trusts, one.client_keys, one.audit, one.admin,
+        one.health, one.readiness, one.store, one.clock, one.metadata, one.key_set, one.caching,
+        one.revocations, one.ring, one.client_key_sets, one.trusts, one.client_keys, one.audit, one.admin,
     )  # fmt: skip
     if one.outside:
-        checks = (one.health, one.readiness, one.clock, one.metadata, one.key_set, one.caching)
+        checks = (one.health, one.readiness, one.clock, one.metadata, one.key_set, one.caching, one.revocations)
     for check in checks:
         try:
             yield check.__name__, True, check()
