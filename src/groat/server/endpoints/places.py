@@ -5,7 +5,7 @@ when it ends, or when its list closes, stays empty.
 """
 
 import asyncio
-import random
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from groat.server.store.records import Lease, LeaseWish
 
 LEAST: Final = 256  # places of a block
 MOST: Final = 16_384
+_KEY_BYTES: Final = 8
 BUSY_SECONDS: Final = 30.0  # a block that lasts no longer is followed by a larger one
 
 
@@ -50,7 +51,6 @@ class Places:
     clock: Callable[[], float]
     _blocks: dict[str, _Block] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
-    _random: random.Random = field(default_factory=random.SystemRandom, init=False)
 
     async def draw(
         self, request: TokenRequest, client: AuthenticatedClient, exchange: Exchange, holds: Confirmation
@@ -86,9 +86,15 @@ class Places:
             size = min(2 * before.lease.size, MOST)
         wish = LeaseWish(api.name, api.not_before, size, now, secrets.token_urlsafe(9), open_for, open_for + KEEP)
         lease = await self.store.lease(wish)
-        left = list(range(lease.start, lease.start + lease.size))
-        self._random.shuffle(left)
-        return _Block(lease, api.not_before, at, left)
+        return _Block(lease, api.not_before, at, _shuffled(lease.start, lease.size))
+
+
+def _shuffled(start: int, size: int) -> list[int]:
+    """So many numbers from there on, sorted by random keys: one call into the operating system serves a block."""
+    keys = os.urandom(_KEY_BYTES * size)
+    return sorted(
+        range(start, start + size), key=lambda n: keys[_KEY_BYTES * (n - start) : _KEY_BYTES * (n - start + 1)]
+    )
 
 
 def check_listed(listed: Listed | None, grant: Grant, issuer: str) -> str:
