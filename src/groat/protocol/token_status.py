@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 from groat.protocol import jose, strict_json
 from groat.protocol.access_token import Caller
 from groat.protocol.errors import JoseError
-from groat.protocol.jwk import PublicKey, base64url_decode, base64url_encode
+from groat.protocol.jwk import PublicKey, base64url_decode
+from groat.protocol.revocation_feed import MEDIA_TYPE as FEED_MEDIA_TYPE
+from groat.protocol.revocation_feed import digest
+from groat.protocol.status_list import MEDIA_TYPE as LIST_MEDIA_TYPE
 from groat.protocol.uris import is_plain
 
-LIST_TYP: Final = "statuslist+jwt"
-LIST_MEDIA_TYPE: Final = f"application/{LIST_TYP}"
-FEED_TYP: Final = "groat-revocations+jwt"
-FEED_MEDIA_TYPE: Final = f"application/{FEED_TYP}"
 MAX_TABLE_BYTES: Final = 2 * 1024 * 1024  # of a list, inflated
 MAX_LIST_BYTES: Final = 4 * 1024 * 1024  # of its JWT: what cannot be compressed grows by base64 twice
 MAX_FEED_BYTES: Final = 8 * 1024 * 1024
@@ -74,13 +73,13 @@ class Feed:
 
     def suspends(self, caller: Caller) -> bool:
         """Whether the client of this token is disabled."""
-        return bool(self.disabled) and digest(caller.client_id) in self.disabled
+        return bool(self.disabled) and _client_digest(caller.client_id) in self.disabled
 
     def ended(self, caller: Caller, kid: str) -> str:
         """Why the token of this caller, signed by the key of this kid, is over; empty where it is not."""
         if kid in self.kids:
             return "its signing key was revoked"
-        floor = max(self.floor, self.clients.get(digest(caller.client_id), 0)) if self.clients else self.floor
+        floor = max(self.floor, self.clients.get(_client_digest(caller.client_id), 0)) if self.clients else self.floor
         if floor and (caller.issued_at is None or caller.issued_at < floor):
             return "what was issued before some second was taken back: all of it, its client's or this API's"
         if self.tokens and caller.token_id is not None and sha256(caller.token_id.encode()).digest() in self.tokens:
@@ -88,15 +87,8 @@ class Feed:
         return ""
 
 
-def token_digest(jti: str) -> str:
-    """By what a feed knows one token."""
-    return base64url_encode(sha256(jti.encode()).digest()).decode("ascii")
-
-
-@lru_cache(maxsize=4096)
-def digest(client_id: str) -> str:
-    """By what a feed knows a client."""
-    return token_digest(client_id)
+# The clients of an API are few, and ask again and again.
+_client_digest: Final = lru_cache(maxsize=4096)(digest)
 
 
 def reference(claim: Any) -> tuple[int, str]:

@@ -18,7 +18,8 @@ from groat.protocol.jwk import PrivateKey, generate_private_key
 from groat.protocol.key_set import public_key_set
 from groat.protocol.metadata import metadata_urls
 from groat.protocol.models import Api, Client, Grant, Permission, Policy
-from groat.protocol.token_status import FEED_TYP, LIST_TYP
+from groat.protocol.revocation_feed import TYP as FEED_TYP
+from groat.protocol.status_list import TYP as LIST_TYP
 from groat.testing.callers import DpopKey
 from groat.testing.taken_back import FEED_PATH, INTROSPECTION_PATH, LIST_PATH, TakenBack
 from groat.testing.token_endpoint import InMemoryClient, Reply, TokenEndpoint

@@ -9,7 +9,7 @@ from typing import Any, Final
 from groat.protocol import strict_json
 from groat.protocol.jose import parse_jwt
 from groat.protocol.jwk import base64url_encode
-from groat.protocol.token_status import token_digest
+from groat.protocol.revocation_feed import digest
 
 FEED_PATH: Final = "/revocations"
 LIST_PATH: Final = "/status/1"
@@ -37,7 +37,7 @@ class TakenBack:
         with self._lock:
             self._gone.add(token)
             if isinstance(claims.get("jti"), str):
-                self._tokens.add(token_digest(claims["jti"]))
+                self._tokens.add(digest(claims["jti"]))
             if self.lists:
                 self._places.add(claims["status"]["status_list"]["idx"])
             self.seq += 1

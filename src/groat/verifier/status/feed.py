@@ -15,7 +15,8 @@ from weakref import WeakSet, ref
 
 from groat.outbound.real_time import monotonic as real_monotonic
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError
-from groat.protocol.token_status import FEED_MEDIA_TYPE, MAX_FEED_BYTES, Feed, read_feed
+from groat.protocol.revocation_feed import MEDIA_TYPE as FEED_MEDIA_TYPE
+from groat.protocol.token_status import MAX_FEED_BYTES, Feed, read_feed
 from groat.verifier.keys.fetch import DEADLINE, METADATA_MAX_AGE, FetchError, Response, require, stand_ins
 from groat.verifier.keys.kept import OVERDUE
 from groat.verifier.keys.schedule import Schedule

@@ -6,9 +6,9 @@ from typing import Final
 from groat.outbound.freshness import lifetime
 from groat.outbound.real_time import monotonic
 from groat.protocol.errors import ConfigError, InvalidToken, JoseError
+from groat.protocol.status_list import MEDIA_TYPE as LIST_MEDIA_TYPE
 from groat.protocol.token_status import (
     DEFAULT_TTL,
-    LIST_MEDIA_TYPE,
     MAX_LIST_BYTES,
     MAX_TTL,
     SUSPENDED,
