@@ -1,11 +1,14 @@
 // npm oidc-provider as a foreign authorization server: client_credentials, private_key_jwt, JWT access tokens.
 // usage: node oidc_provider.mjs CONFIG.json      (NODE_ENV=production when its speed is measured)
 // CONFIG: {port, clients: [{client_id, jwks, alg, scopes}], resource, scopes, signing_jwk, alg, lifetime, nonces?}; port 0 takes a free one.
+// `tls` ({pem, callers}: files with its certificate and key, and with whose certificates it takes): https, and tokens are bound to
+// certificates. A client's `method` is private_key_jwt unless it says else; `dns`: the name in its certificates.
 // `nonces` (32 bytes in base64url): tokens are bound, and each proof of possession must have a nonce of that secret.
 // stdout: exactly one line, `ready <issuer>`, once it listens. SIGTERM ends it. Everything else goes to stderr.
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 
 // The library prints its notices with console.info, that is on stdout, and while it is being imported: first this, then the import.
 console.info = console.error;
@@ -23,17 +26,22 @@ class MemoryAdapter {
   async destroy(id) { this.#entries.delete(id); }
 }
 
-function clientMetadata({ client_id, jwks, alg, scopes }, bound) {
+const METHODS = ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
+
+function clientMetadata({ client_id, jwks, alg, scopes, method = 'private_key_jwt', dns }, { nonces, tls }) {
+  const asserts = method === 'private_key_jwt';
   return {
-    dpop_bound_access_tokens: bound,
+    dpop_bound_access_tokens: Boolean(nonces),
+    ...(tls && { tls_client_certificate_bound_access_tokens: true }),
+    ...(dns && { tls_client_auth_san_dns: dns }),
     client_id,
     jwks,
     scope: scopes.join(' '),
     grant_types: ['client_credentials'],
     redirect_uris: [],
     response_types: [],
-    token_endpoint_auth_method: 'private_key_jwt',
-    token_endpoint_auth_signing_alg: alg,
+    token_endpoint_auth_method: method,
+    ...(asserts && { token_endpoint_auth_signing_alg: alg }),
     id_token_signed_response_alg: alg, // never used, but its default RS256 must have a key
   };
 }
@@ -57,13 +65,32 @@ function proofs({ nonces }) {
   return { enabled: true, nonceSecret: Buffer.from(nonces, 'base64url'), requireNonce: () => true };
 }
 
+function certificate(ctx) {
+  const peer = ctx.socket.getPeerX509Certificate?.();
+  return peer?.toString();
+}
+
+function mutualTls({ tls }) {
+  if (!tls) return { enabled: false };
+  return {
+    enabled: true,
+    certificateBoundAccessTokens: true,
+    tlsClientAuth: true,
+    selfSignedTlsClientAuth: true,
+    getCertificate: certificate,
+    certificateAuthorized: (ctx) => ctx.socket.authorized,
+    certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_san_dns'
+      && ctx.socket.getPeerX509Certificate().subjectAltName === `DNS:${expected}`,
+  };
+}
+
 function configuration(config) {
   return {
     adapter: MemoryAdapter,
-    clients: config.clients.map((client) => clientMetadata(client, Boolean(config.nonces))),
+    clients: config.clients.map((client) => clientMetadata(client, config)),
     jwks: { keys: [config.signing_jwk] },
     scopes: config.scopes,
-    clientAuthMethods: ['private_key_jwt'],
+    clientAuthMethods: config.tls ? METHODS : METHODS.slice(0, 1),
     clientDefaults: { id_token_signed_response_alg: config.alg },
     responseTypes: [],
     ttl: { ClientCredentials: config.lifetime },
@@ -71,6 +98,7 @@ function configuration(config) {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       dPoP: proofs(config),
+      mTLS: mutualTls(config),
       resourceIndicators: {
         enabled: true,
         defaultResource: () => config.resource,
@@ -80,12 +108,18 @@ function configuration(config) {
   };
 }
 
+async function listening({ tls, port }) {
+  if (!tls) return createServer().listen(port, '127.0.0.1');
+  const [pem, ca] = await Promise.all([readFile(tls.pem), readFile(tls.callers)]);
+  return createSecureServer({ key: pem, cert: pem, ca, requestCert: true, rejectUnauthorized: false }).listen(port, '127.0.0.1');
+}
+
 // Listens first and answers second: with port 0 the issuer is not known earlier.
 async function main() {
   const config = JSON.parse(await readFile(process.argv[2], 'utf8'));
-  const server = createServer().listen(config.port, '127.0.0.1');
+  const server = await listening(config);
   await once(server, 'listening');
-  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const issuer = `http${config.tls ? 's' : ''}://127.0.0.1:${server.address().port}`;
   const provider = new Provider(issuer, configuration(config));
   provider.on('server_error', (_ctx, error) => console.error(error));
   server.on('request', provider.callback());
