@@ -199,7 +199,8 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
     dialect = expected.dialect
     if claims.get("iss") != expected.issuer:
         raise JoseError("issuer", other_than("iss", claims.get("iss"), expected.issuer))
-    _check_audience(claims, expected)
+    if claims.get(dialect.audience) != expected.audience:
+        _check_audience(claims, expected)
     exp = jose.check_times(claims, now, tolerance=expected.clock_tolerance)
     for name in dialect.required:
         if name not in claims:
@@ -223,9 +224,8 @@ def _caller(claims: dict[str, Any], expected: Expectations, now: float) -> Calle
 
 
 def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> None:
+    """Where it is not the one alone, it must be among several."""
     name = expected.dialect.audience
-    if claims.get(name) == expected.audience:
-        return
     values = jose.audience(claims if name == "aud" else {"aud": claims.get(name)})
     if expected.audience not in values:
         close = next((value for value in values if difference(value, expected.audience)), None)

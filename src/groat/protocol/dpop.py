@@ -20,6 +20,7 @@ from groat.protocol.errors import JoseError
 from groat.protocol.htu import normal_url
 from groat.protocol.jwk import PublicKey, base64url_encode, import_public_jwk
 from groat.protocol.models import OneTimeKind, OneTimeValue
+from groat.protocol.passing import passing
 from groat.protocol.proof_rules import ProofRules
 
 PROOF_TYP: Final = "dpop+jwt"
@@ -34,7 +35,7 @@ class ProofHeader(jose.Header):
     jwk: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Life:
     """From when to when something was or is good, in epoch seconds."""
 
@@ -42,7 +43,7 @@ class Life:
     end: float
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Target:
     """The request that a proof must be for: its method, and every URL that it may be known by, from `normal_url`.
 
@@ -54,7 +55,7 @@ class Target:
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class UnverifiedProof:
     """A well-formed proof. `nonce`: of the server, as the caller wrote it; None where there is none."""
 
@@ -62,7 +63,7 @@ class UnverifiedProof:
     nonce: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Proof:
     """Somebody holds this key. `once`: still to be used up, or the proof could be presented again."""
 

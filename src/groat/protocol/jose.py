@@ -23,6 +23,7 @@ from groat.protocol.jwk import (
     decode_checked_base64url,
     printable,
 )
+from groat.protocol.passing import passing
 
 MAX_JWT_BYTES: Final = 8 * 1024
 MAX_JTI_CHARS: Final = 256  # of whatever counts once
@@ -46,7 +47,7 @@ class Header:
         object.__setattr__(self, "media_type", media_type(self.typ))
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class UnverifiedJwt:
     """A well-formed JWT whose signature nobody has checked yet: its claims are rumours."""
 

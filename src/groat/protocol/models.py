@@ -24,6 +24,7 @@ from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, Finding
 from groat.protocol.jwk import ALGORITHM_NAMES, ALGORITHMS, FAPI2_ALGORITHMS, PublicKey
 from groat.protocol.key_limits import KeyLimits
+from groat.protocol.passing import passing
 from groat.protocol.proof_rules import PROOF_ALGORITHMS, NonceMode, ProofRules
 from groat.protocol.uris import issuer_fault
 
@@ -192,7 +193,7 @@ class Client:
             object.__setattr__(self, "shown_keys", shown)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@passing(kw_only=True)
 class ClientRequest:
     """A request in the name of a client, whose form is sound; nothing in it is proven yet. What is empty is absent.
 
@@ -208,7 +209,7 @@ class ClientRequest:
     certificate: ClientCertificate | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@passing(kw_only=True)
 class TokenRequest(ClientRequest):
     """One for a token. `targets` are the `resource` values (RFC 8707), those of `audience` included."""
 
@@ -216,7 +217,7 @@ class TokenRequest(ClientRequest):
     targets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Credential:
     """How the client wants to be known, and as whom; nothing is proven yet. Each method adds what it will prove."""
 
@@ -247,7 +248,7 @@ class OneTimeKind(StrEnum):
         self.prefix = _sized(name)
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class OneTimeValue:
     """A value that must be used once only: the rule's question to whoever has a memory.
 
@@ -270,7 +271,7 @@ class OneTimeValue:
         return hashlib.sha256(members).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Workload:
     """Who a client is by the token of another issuer: which trust and rule made it that, and what the rule copies.
 
@@ -285,7 +286,7 @@ class Workload:
     copied: tuple[tuple[str, str | int | float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class AuthenticatedClient:
     """Proof of authentication: only the `prove` of a method makes one.
 
@@ -306,7 +307,7 @@ class AuthenticatedClient:
     certificate: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@passing(eq=False)
 class Grant:
     """What an authenticated client gets: one API, some scopes, some seconds; and who may use it.
 

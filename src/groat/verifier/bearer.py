@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from groat.protocol.errors import InvalidBearerRequest, MissingToken
+from groat.protocol.errors import InvalidBearerRequest, MissingToken, VerificationError
 from groat.protocol.grammar import TOKEN, TOKEN68
 
 _SCHEME: Final = re.compile(TOKEN)
 BEARER: Final = "Bearer"
 DPOP: Final = "DPoP"
 _SCHEMES: Final = {"bearer": BEARER, "dpop": DPOP}
-_CREDENTIALS: Final = re.compile(rf" +({TOKEN68})")
+_CREDENTIALS: Final = re.compile(rf"({TOKEN}) +({TOKEN68})")
 
 
 def bearer_token(authorization_values: Sequence[bytes | str], query: bytes = b"") -> str:
@@ -53,16 +53,22 @@ def _text(raw: bytes | str) -> str:
 
 def _credentials(raw: bytes | str) -> tuple[str, str]:
     value = (raw.decode("latin-1") if isinstance(raw, bytes) else raw).strip(" \t")  # `_text`, for every request
+    found = _CREDENTIALS.fullmatch(value)
+    name = None if found is None else _SCHEMES.get(found[1].lower())
+    if found is None or name is None:
+        raise _no_credentials(value)
+    return found[2], name
+
+
+def _no_credentials(value: str) -> VerificationError:
+    """What is wrong with it: another scheme than ours, or no token behind one of ours."""
     scheme = _SCHEME.match(value)
-    name = None if scheme is None else _SCHEMES.get(scheme.group().lower())
-    if scheme is None or name is None:
-        raise MissingToken("the Authorization header has another scheme than Bearer or DPoP")
-    found = _CREDENTIALS.fullmatch(value, scheme.end())
-    if found is None:
-        error = InvalidBearerRequest("malformed", f"{name} must be followed by one token and nothing else")
-        error.tried = name
-        raise error
-    return found.group(1), name
+    name = None if scheme is None else _SCHEMES.get(scheme[0].lower())
+    if name is None:
+        return MissingToken("the Authorization header has another scheme than Bearer or DPoP")
+    error = InvalidBearerRequest("malformed", f"{name} must be followed by one token and nothing else")
+    error.tried = name
+    return error
 
 
 def _token_in(query: bytes) -> bool:

@@ -27,6 +27,7 @@ from groat.protocol.errors import (
 )
 from groat.protocol.htu import normal_url
 from groat.protocol.models import OneTimeValue
+from groat.protocol.passing import passing
 from groat.protocol.proof_rules import NonceMode, ProofRules
 from groat.protocol.resource_metadata import ProofsTaken
 from groat.protocol.uris import check_endpoint
@@ -83,7 +84,7 @@ class Dpop:
 DEFAULT: Final = Dpop()
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Shown:
     """A token that came as `Authorization: DPoP`: the method and URL of the request, and its DPoP headers.
 

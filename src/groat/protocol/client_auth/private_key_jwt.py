@@ -6,7 +6,6 @@ next act.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol import jose
@@ -27,6 +26,7 @@ from groat.protocol.models import (
     Policy,
     Profile,
 )
+from groat.protocol.passing import passing
 from groat.protocol.platforms import platform_hint
 from groat.protocol.shell import command
 from groat.protocol.time_hints import life_of, time_hint
@@ -43,7 +43,7 @@ _PLATFORM_TYPES: Final[frozenset[str | None]] = frozenset({None, "application/jw
 _ENDPOINT_AS_AUDIENCE: Final = "the assertion names the token endpoint as audience; the issuer is better"
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Assertion(Credential):
     """A well-formed assertion and the client it claims to come from."""
 

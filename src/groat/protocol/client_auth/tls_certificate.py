@@ -6,7 +6,6 @@ name. A handshake proves itself, so there is nothing to use up.
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -22,6 +21,7 @@ from groat.protocol.grammar import CLIENT_ID
 from groat.protocol.grants import jwt_bearer
 from groat.protocol.jwk import printable
 from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
+from groat.protocol.passing import passing
 from groat.protocol.shell import command
 
 NAME: Final = "tls_client_auth"
@@ -29,7 +29,7 @@ SELF_SIGNED: Final = "self_signed_tls_client_auth"
 SLOT_SECONDS: Final = 60  # that a path is looked for in; its own times hold to the second
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class CertificateCredential(Credential):
     """Whose certificate came with the request, by the parameter client_id (RFC 8705 2)."""
 

@@ -4,7 +4,6 @@ No row of the table of methods: who the client is cannot be read from the token,
 the signature has been proven. The caller finds those (`federation/foreign_token.py`).
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from groat.protocol.binding import Binding
@@ -15,12 +14,13 @@ from groat.protocol.federation.rules import Match
 from groat.protocol.federation.trust import Replay, Use
 from groat.protocol.grants import jwt_bearer
 from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, OneTimeKind, Policy, Workload
+from groat.protocol.passing import passing
 from groat.protocol.shell import command
 
 NAME: Final = "workload"
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class ForeignCredential(Credential):
     """A well-formed token of another issuer; `client_id` is empty until it is proven whose it is."""
 

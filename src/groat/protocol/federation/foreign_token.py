@@ -7,7 +7,6 @@ asked for before `check_issuer` has passed, so that an issuer that nobody trusts
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from groat.protocol import jose
@@ -21,6 +20,7 @@ from groat.protocol.federation.spiffe import domain_of
 from groat.protocol.federation.trust import Replay, Trust, Use
 from groat.protocol.jwk import PublicKey, printable
 from groat.protocol.models import OneTimeKind, OneTimeValue, Policy
+from groat.protocol.passing import passing
 from groat.protocol.platforms import platform_hint
 from groat.protocol.time_hints import time_hint
 
@@ -29,7 +29,7 @@ MAX_SUBJECT_CHARS: Final = 2048
 ORDER: Final = ("shape", "issuer", "header", "key", "signature", "time", "audience", "lifetime", "platform", "rules")
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Presented:
     """A well-formed token and what it is presented as; nothing in it is proven yet.
 
@@ -54,7 +54,7 @@ class Presented:
         return tuple(found if domain is None else [*found, domain])
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Proven:
     """A token of this trust that holds: what it says is so.
 

@@ -10,6 +10,7 @@ from groat.protocol.differences import shown
 from groat.protocol.errors import ConfigError, JoseError
 from groat.protocol.federation.claim_paths import ClaimPath, claim_at, written
 from groat.protocol.federation.conditions import Condition
+from groat.protocol.passing import passing
 
 MAX_CONDITIONS: Final = 20
 MAX_COPIED: Final = 20
@@ -64,7 +65,7 @@ class Rule:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Match:
     """The rule that a workload met, and what its access token shall show of it."""
 

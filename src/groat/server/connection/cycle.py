@@ -56,7 +56,7 @@ class OneWriteCycle(RequestResponseCycle):
         if not self.keep_alive or _CLOSE in headers:
             self.keep_alive = False
             headers = [_CLOSE, *(header for header in headers if header != _CLOSE)]
-        fields = b"\r\n".join([b": ".join(header) for header in (*self.default_headers, *headers)])
+        fields = b"\r\n".join(map(b": ".join, (*self.default_headers, *headers)))
         breaks = len(headers) + len(self.default_headers) - 1
         if fields.count(b"\n") != breaks or fields.count(b"\r") != breaks:
             raise RuntimeError("a line break in a header")

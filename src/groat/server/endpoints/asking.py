@@ -241,7 +241,7 @@ class Asking:
             client = await self.workloads.identify(credential, claimant.exchange, claimant.now, self.admission.away)
         except JoseError as error:
             return error
-        claimant.credential = replace(credential, client_id=client.client.client_id)
+        claimant.credential = ForeignCredential(credential.method, client.client.client_id, credential.presented)
         claimant.exchange.client = client.client.client_id
         return client
 

@@ -1,6 +1,6 @@
 """Writing JSON, and the only place that writes a refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from starlette.types import Scope, Send
@@ -15,8 +15,7 @@ from groat.protocol.errors import (
 from groat.server.http.exchange import Exchange, exchange_of, header_values
 
 MAX_ENTITY_TAGS: Final = 32
-_NO_STORE: Final = [(b"cache-control", b"no-store"), (b"pragma", b"no-cache")]
-_JSON: Final = (b"content-type", b"application/json")
+_PRIVATE: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _CHALLENGES: Final = {"basic": b"Basic", "bearer": b"Bearer", "digest": b"Digest", "dpop": b"DPoP"}
 Headers = list[tuple[bytes, bytes]]
 
@@ -38,9 +37,11 @@ async def send_json(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_private_json(scope: Scope, send: Send, status: int, payload: bytes, *extra: tuple[bytes, bytes]) -> None:
+def send_private_json(
+    scope: Scope, send: Send, status: int, payload: bytes, *extra: tuple[bytes, bytes]
+) -> Awaitable[None]:
     """Send JSON that nobody may keep (RFC 6749 5.1)."""
-    await send_json(scope, send, status, payload, [_JSON, *_NO_STORE, *extra])
+    return send_json(scope, send, status, payload, (*_PRIVATE, *extra))
 
 
 def refusal_body(error: OAuthError) -> bytes:

@@ -35,8 +35,10 @@ async def read_form(
             found.setdefault(name, []).append(value)
     body = await read_body(found.get(b"content-length", ()), receive, admission)
     check_content_type(found.get(b"content-type", ()))
-    check_content_encoding(found.get(b"content-encoding", ()))
-    check_query(scope["query_string"])
+    if b"content-encoding" in found:
+        check_content_encoding(found[b"content-encoding"])
+    if scope["query_string"]:
+        check_query(scope["query_string"])
     proofs = found[b"dpop"] if b"dpop" in found else ()  # noqa: SIM401 - no call for what few send
     return body, found.get(b"authorization", ()), proofs
 

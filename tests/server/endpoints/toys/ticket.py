@@ -1,16 +1,16 @@
 """A toy method of client authentication: no JWT, no registered key, nothing to use up. Whoever can reverse may pass."""
 
 import hmac
-from dataclasses import dataclass
 
 from groat.protocol.client_auth import Method
 from groat.protocol.errors import InvalidClient
 from groat.protocol.models import AuthenticatedClient, Client, ClientRequest, Credential, Policy
+from groat.protocol.passing import passing
 
 NAME = "ticket"
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Ticket(Credential):
     """The client_id backwards."""
 

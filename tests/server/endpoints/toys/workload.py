@@ -1,7 +1,5 @@
 """A toy method beside private_key_jwt, by the same parameters: a platform asserts for its workloads, `iss` is the platform."""
 
-from dataclasses import dataclass
-
 from groat.protocol import jose
 from groat.protocol.client_auth import Method
 from groat.protocol.errors import InvalidClient, JoseError
@@ -15,13 +13,14 @@ from groat.protocol.models import (
     OneTimeValue,
     Policy,
 )
+from groat.protocol.passing import passing
 
 NAME = "workload"
 PLATFORM = "https://platform.example"
 PLATFORM_KEY = generate_private_key("ES256")
 
 
-@dataclass(frozen=True, slots=True)
+@passing()
 class Statement(Credential):
     """What the platform says of the client, whose id its `sub` ends in."""
 
