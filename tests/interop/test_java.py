@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from groat.keys.files import read_private_key
 from tests.guide_pages import programs
 from tests.ports import free_port
 
@@ -95,3 +96,21 @@ def test_nimbus_gets_bound_tokens_and_calls(java: JavaPrograms, tmp_path: Path) 
         told = [place.server.issuer, BOUND_CLIENT, place.api, f"{place.api}/protected?day=1", "ES256", "PS256"]
         lines = lines_of([*command, *told], tmp_path, text=json.dumps(private_jwk(BOUND_CLIENT, "ES256")))
     assert lines == ["ES256 DPoP 200 200", "PS256 DPoP 200 200"]
+
+
+@pytest.mark.rule("AS-IN-11", "AS-RV-06")
+def test_spring_asks_about_tokens(java: JavaPrograms, issuer_of: IssuerOf, tmp_path: Path) -> None:
+    """Its opaque-token introspector: a token that counts, one that was taken back, garbage."""
+    source = (HERE / "java" / "Introspect.java").read_text("utf-8")
+    command = [*java.compile("introspect", {"Introspect.java": source}), "Introspect"]
+    server = issuer_of("ES256")
+    server.run("api", "key", "add", "orders", "--new-key", "spring.key.json")
+    tokens = [token_of(server), token_of(server)]
+    taken_back = server.directory / "token.txt"
+    taken_back.write_text(tokens[1])
+    taken_back.chmod(0o600)
+    server.run("revoke", "token", "token.txt")
+    key = json.dumps(dict(read_private_key(server.directory / "spring.key.json").private_jwk()))
+    told = [server.issuer, f"{server.issuer}/introspect", "orders"]
+    lines = lines_of([*command, *told], tmp_path, text="\n".join([key, *tokens, "garbage"]))
+    assert lines == ["active billing [SCOPE_orders:read]", *["refused Provided token isn't active"] * 2]
