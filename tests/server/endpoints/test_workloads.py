@@ -318,7 +318,8 @@ def test_keys_at_a_url(fresh_lab: Callable[..., Lab], tmp_path: Path) -> None:
         answer = grant(lab, cluster.token())
         check_refused(answer, "invalid_grant", 400)
         assert lab.reason(answer) == "workload_key"
-        assert any(json.loads(line)["event"] == "trust.keys_unavailable" for line in lab.lines())
+        told = "trust.keys_unavailable"  # by a fetch that goes on beside the request
+        until(lambda: any(json.loads(line)["event"] == told for line in lab.lines()), "the log does not say why")
         lab.operate(lambda op: operations.update_trust(op, "kubernetes", TrustChange(source=private)))
         check_ok(grant(lab, cluster.token()))
         hits = server.hits
