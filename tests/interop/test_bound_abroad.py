@@ -18,6 +18,7 @@ from groat.keys.files import parse_private_key
 from groat.protocol.client_certificate import certificate_thumbprint
 from groat.protocol.jwk import PrivateKey, generate_private_key, private_key
 from groat.verifier import Confirmation, VerificationError, Verifier
+from groat.verifier.keys import fetch
 from tests.certificates import Issued, Wish, issued, self_signed
 
 from .bound import ALGORITHMS
@@ -155,7 +156,9 @@ def certified(tmp_path_factory: pytest.TempPathFactory, node_peers: None) -> Ite
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, oidc_provider(folder / "config.json", config) as issuer:
         patch.setenv("SSL_CERT_FILE", str(root))
+        fetch._tls.cache_clear()  # a process reads the variable once, and this one may have
         yield Certified(issuer, files, {name: certificate_thumbprint(one.der) for name, one in made.items()})
+    fetch._tls.cache_clear()
 
 
 def _jwk_of(one: Issued) -> dict[str, Any]:

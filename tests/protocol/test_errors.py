@@ -55,6 +55,7 @@ TABLE = {
     "InvalidRequest": ("invalid_request", 400),
     "NotFound": ("invalid_request", 404),
     "MethodNotAllowed": ("invalid_request", 405),
+    "NotAcceptable": ("invalid_request", 406),
     "RequestTimeout": ("invalid_request", 408),
     "PayloadTooLarge": ("invalid_request", 413),
     "InvalidClient": ("invalid_client", 401),
@@ -71,6 +72,7 @@ TABLE = {
     "TooManyRequests": ("temporarily_unavailable", 429),
     "TemporarilyUnavailable": ("temporarily_unavailable", 503),
     "ServerError": ("server_error", 500),
+    "NotOffered": ("invalid_request", 501),
 }
 
 
@@ -154,6 +156,7 @@ def test_every_verification_error_carries_what_an_answer_needs() -> None:
         "ProofNonceRequired",
         "InsufficientScope",
         "KeysUnavailable",
+        "StatusUnavailable",
         "ProofsUnavailable",
         "ReplayStoreUnavailable",
     }

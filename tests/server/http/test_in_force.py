@@ -67,6 +67,7 @@ OTHERWISE = {
     "server.source_connections": "[server]\nsource_connections = 20",
     "server.proxy": '[[server.proxy]]\nnetwork = "10.0.0.0/8"\ncertificate = "envoy"',
     "tls.certificate_url": '[tls]\ncertificate_url = "https://mtls.as.example"',
+    "tls.client_crl_file": '[tls]\nclient_crl_file = "lists.pem"',
     "server.trusted_proxies": '[server]\ntrusted_proxies = ["10.0.0.0/8"]',
     "throttle.client_failures": "[throttle]\nclient_failures = 7",
     "throttle.source_failures": "[throttle]\nsource_failures = 7",

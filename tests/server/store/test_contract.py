@@ -361,7 +361,7 @@ def test_two_writers_race(place: Place) -> None:
         async with place.store() as one, place.store() as two:
 
             async def use(store: Store, value: str, token_id: str) -> None:
-                if (await store.use_once(once(value), issuance(token_id))).fresh:
+                if await was_fresh(store, value, token_id):
                     wins[value] = wins.get(value, 0) + 1
 
             uses = [use((one, two)[n % 2], f"v{(n * 7) % 600}", f"t{n}") for n in range(2400)]
@@ -371,6 +371,16 @@ def test_two_writers_race(place: Place) -> None:
     wins = run(work())
     assert len(wins) == 600
     assert set(wins.values()) == {1}
+
+
+async def was_fresh(store: Store, value: str, token_id: str) -> bool:
+    """Tried again where too many waited: a busy machine sheds some, and uses nothing up for them."""
+    while True:
+        try:
+            return (await store.use_once(once(value), issuance(token_id))).fresh
+        except StoreUnavailable as error:
+            assert "nothing was used up" in str(error)
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.rule("AS-CA-11", "P02")
