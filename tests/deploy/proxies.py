@@ -18,8 +18,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from groat.demo.local_ca import LocalCa
-from groat.demo.stage import free_ports
 from groat.protocol.client_auth.private_key_jwt import JWT_BEARER
+from tests.ports import free_port
 
 from .engine import DEPLOY
 
@@ -119,7 +119,7 @@ def placed(tmp_path: Path) -> Iterator[Bench]:
     ca, _ = LocalCa.ensure(tmp_path / "ca.pem", tmp_path / "ca.key.pem", ["localhost"], now)
     ca.ensure_server(tmp_path, ["localhost"], now)
     with ExitStack() as running:
-        public, server, guard, api = free_ports(0, 0, 0, 0)
+        public, server, guard, api = (free_port() for _ in range(4))
         yield Bench(tmp_path, public, server, guard, api, running)
 
 

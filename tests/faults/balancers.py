@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load.connection import Target
+from tests.ports import free_port
 
-from .deployment import Replica, free_port
+from .deployment import Replica
 
 # A POST is tried at another replica only where the first could not be reached: once sent, it may have been served.
 _NGINX: Final = """

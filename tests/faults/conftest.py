@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.postgres import PostgresServer
 
-from .deployment import Deployment, ended, free_port
+from .deployment import Deployment, ended
 from .proxy import Proxy
 from .sizes import SIZES, STORES
 

@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sqlite3
 import ssl
 import subprocess
@@ -25,6 +23,7 @@ import psycopg
 from benchmarks.load.connection import Target
 from benchmarks.load.history import Caller, Presentation
 from groat.keys.files import read_private_key
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 GROAT: Final = str(Path(sys.executable).with_name("groat"))
@@ -39,17 +38,6 @@ NO_SOURCE_LIMIT: Final = {
     "GROAT_THROTTLE__SOURCE_FAILURES": "100000000",
     "GROAT_SERVER__SOURCE_CONNECTIONS": "4096",
 }
-# Below the range from which the kernel takes the ports of outgoing connections: a killed replica gets its port again.
-PORTS: Final = range(20_000, 32_000)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now and no outgoing connection will take."""
-    while True:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            port = random.choice(PORTS)
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
