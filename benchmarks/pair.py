@@ -1,9 +1,10 @@
 """CPU time per token of two commits, their servers up at once and loaded in turn, so that a noisy host hits both alike.
 
-    python -m benchmarks.pair BEFORE AFTER [--rounds 16] [--tokens 4000] [--workers 1 2] [--algorithm ES256]
+    python -m benchmarks.pair BEFORE AFTER [--rounds 16] [--tokens 4000] [--workers 1 2] [--algorithm ES256] [--lists]
 
 BEFORE and AFTER are worktrees, each with its own `.venv`; registration and load are those of this tree. What is printed
-beside the medians is the ratio of CPU time pair by pair, the later one to the earlier. Needs wrk.
+beside the medians is the ratio of CPU time pair by pair, the later one to the earlier. With `--lists` the tokens of
+AFTER, which may be the same tree, stand in status lists. Needs wrk.
 """
 
 import argparse
@@ -45,15 +46,17 @@ def _served_by(tree: Path, algorithm: str, workers: int) -> Iterator[Server]:
         servers.GROAT = own
 
 
-def measure(trees: Sequence[Path], algorithm: str, workers: int, rounds: int, tokens: int) -> Pairs:
+def measure(options: argparse.Namespace, workers: int) -> Pairs:
     """So many rounds, who comes first changing with each."""
-    pairs = Pairs()
+    pairs, algorithm, tokens = Pairs(), options.algorithm, options.tokens
     with ExitStack() as stack:
-        both = [stack.enter_context(_served_by(tree.resolve(), algorithm, workers)) for tree in trees]
+        both = [stack.enter_context(_served_by(tree.resolve(), algorithm, workers)) for tree in options.trees]
+        if options.lists:
+            servers.run_groat(both[1].directory, "api", "update", "orders", "--status", "list")
         for server in both:
             load(server, WARM_UP_TOKENS, CONNECTIONS)
         sides = [(both[0], pairs.before), (both[1], pairs.after)]
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for server, costs in sides:
                 costs.append(load(server, tokens, CONNECTIONS)[1])
             pairs.raw.append(raw_cost(algorithm))
@@ -82,10 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=4000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--algorithm", default="ES256")
+    parser.add_argument("--lists", action="store_true")
     options = parser.parse_args(arguments)
     print(HEADER)
     for workers in options.workers:
-        pairs = measure(options.trees, options.algorithm, workers, options.rounds, options.tokens)
+        pairs = measure(options, workers)
         print(line(options.algorithm, workers, pairs), flush=True)
     return 0
 
