@@ -96,7 +96,7 @@ def test_a_certificate_binds_the_token(proxied: Lab, der: bytes, binding: str) -
     assert bound_to(ask(proxied, party, client_cert(der))) == certificate_thumbprint(der)
 
 
-@pytest.mark.rule("AS-MT-10")
+@pytest.mark.rule("AS-MT-10", "AS-DP-19")
 def test_what_a_token_is_bound_to_where_both_are_there(proxied: Lab, der: bytes) -> None:
     """A proof was made for this request, a certificate comes with each: the operator's wish for one alone outweighs it."""
     for binding, kind in (("none", "jkt"), ("dpop", "jkt"), ("any", "jkt"), ("mtls", "x5t#S256")):
