@@ -186,6 +186,7 @@ def test_what_is_no_time(lab: Lab, query: str) -> None:
     assert lab.reason(answer) == "wait"
 
 
+@pytest.mark.slow
 def test_seats_are_bounded(fresh_lab: Callable[..., Lab], beside: ThreadPoolExecutor) -> None:
     """Half of the connections: one more is answered at once, and told when to ask again. Who leaves makes room."""
     lab = fresh_lab(f"{DEFAULTS}{PATIENT}[server]\nconnections = 16\nsource_connections = 16\n")
