@@ -12,11 +12,14 @@ import pytest
 
 from groat.protocol.binding import Binding
 from groat.protocol.client_settings import SettingsChange
+from groat.protocol.errors import OAuthError
 from groat.protocol.federation.claim_paths import parse_path
 from groat.protocol.federation.trust import KeySource, Replay, SourceKind, Use
 from groat.protocol.jwk import PrivateKey, base64url_decode, base64url_encode
 from groat.protocol.key_set import public_key_set
 from groat.server import operations
+from groat.server.http.exchange import Exchange
+from groat.server.http.throttle import Throttle
 from groat.server.operations.apis import ApiWish
 from groat.server.operations.trusts import TrustChange
 from tests.key_set_server import http, target
@@ -304,6 +307,22 @@ def test_a_file_is_read_again(fresh_lab: Callable[..., Lab], tmp_path: Path) -> 
     while grant(lab, rotated).status != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.rule("AS-JB-19", "I14")
+def test_a_good_token_that_no_rule_knows_goes_on_an_account(federated: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody gets good tokens of a public platform: what their signatures take is counted among what failures cost."""
+    accounts, failed = [], Throttle.failed
+
+    def watched(throttle: Throttle, exchange: Exchange, error: OAuthError) -> OAuthError:
+        accounts.append(exchange.proving)
+        return failed(throttle, exchange, error)
+
+    grant(federated, PLATFORMS["github"].token(ref="refs/heads/dev"))  # from here on the key is at hand
+    monkeypatch.setattr(Throttle, "failed", watched)
+    check_refused(grant(federated, PLATFORMS["github"].token(ref="refs/heads/dev")), "invalid_grant", 400)
+    assert len(accounts) == 1
+    assert accounts[0] > 0
 
 
 @pytest.mark.rule("AS-JB-07")
